@@ -1,0 +1,111 @@
+"""The journal seam: where accepted events become durable, and how they are read back.
+
+``submit`` takes no future per request: one fsync answers hundreds of requests, and each is answered by calling it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from seawall.kernel.error import SeawallError
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in one log; when it was given out, every byte before it in that log was on stable storage.
+
+    It can't come to mean another event: the log id is random and made with the log's folder, a segment id is never
+    used for other events, and bytes are never overwritten.
+    """
+
+    log_id: bytes  # 16 random bytes
+    segment_id: int  # counts from 1, without gaps
+    offset_bytes: int  # just after the last byte of a frame, or just after a segment's header
+
+
+Outcome = Position | SeawallError
+Done = Callable[[Outcome], None]
+"""Called exactly once, on the event loop's thread: a Position means durable; Uncertain that it may be on disk."""
+
+
+class Journal(Protocol):
+    """Takes records for keeps."""
+
+    def submit(self, payload: bytes, done: Done) -> None:
+        """Queue one encoded record; ``done`` tells when it would survive a power cut.
+
+        Must be called on the event loop's thread. Order of submission is order in the log.
+
+        Raises:
+            Overloaded: The queue is full, the disk is, or the journal is stopping. Nothing was kept, and ``done``
+                is never called.
+            Unavailable: An earlier fsync failed: this process will never acknowledge again. Nothing was kept.
+
+        Durability: none on return; that is what ``done(Position)`` says.
+        """
+
+    @property
+    def refusal(self) -> SeawallError | None:
+        """What ``submit`` would raise now, or None; so that a body needn't be read in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One record, as read."""
+
+    payload: bytes
+    end: Position  # where reading goes on after it
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A range of bytes that disagree with their checksums; kept in place or aside, counted and alerted, never skipped
+    in silence."""
+
+    segment_id: int
+    start_bytes: int
+    end_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one read found: frames in order, where the next read starts, and damage passed on the way."""
+
+    frames: Sequence[Frame]
+    next: Position
+    damage: Sequence[Damage] = ()
+
+
+class JournalReader(Protocol):
+    """Reads one log, only what is certainly on stable storage."""
+
+    @property
+    def log_id(self) -> bytes: ...
+
+    def start(self) -> Position:
+        """The oldest position that can still be read."""
+
+    def synced_end(self) -> Position:
+        """Latest position known to be on stable storage; grows."""
+
+    async def wait(self, after: Position, timeout_s: float) -> bool:
+        """Wait until the synced end lies beyond ``after``; False when ``timeout_s`` passed first.
+
+        Cancelled: nothing happened.
+        """
+
+    def read(self, at: Position, *, end: Position | None = None, records_max: int, bytes_max: int) -> Chunk:
+        """Frames from ``at`` on, at most up to ``end`` and to the synced end. At least one frame when there is any.
+
+        Raises:
+            Corrupt: ``at`` lies in a segment that is missing though later ones exist, or in no segment of this log.
+        """
+
+    def forget(self, before: Position) -> int:
+        """Delete segments that end at or before ``before``; returns how many went. Never the newest one.
+
+        The caller's own checkpoint beyond them must be durable, and old enough (DESIGN §4).
+        """

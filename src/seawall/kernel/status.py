@@ -1,0 +1,50 @@
+"""The states of events and runs: the numbers that the store keeps, and the words that everybody else sees."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class EventStatus(IntEnum):
+    """``accepted`` (only in the journal yet) has no row, so no number is stored for it."""
+
+    ACCEPTED = 0
+    ROUTED = 1
+    HELD = 2
+    CONFLICT = 3
+    DEAD = 4
+
+
+class RunStatus(IntEnum):
+    """0-4 are states of unfinished work (table ``run``; RUNNING is a READY run in some worker's hands, known by its
+    refill row); 5-8 are ends (table ``run_done``)."""
+
+    QUEUED = 0
+    WAITING = 1
+    HELD = 2
+    PAUSED = 3
+    RUNNING = 4
+    SUCCEEDED = 5
+    FAILED = 6  # the workflow raised to the end of its retries
+    CANCELLED = 7
+    DEAD = 8  # it could not be run or stored
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+DAY_SHIFT = 44
+"""A run id is (day << 44) | number: its day is its event's day (kernel.event.id_day)."""
+
+SUSPECT_SHARD = -1
+"""Shard of runs that were in a process that died: each runs alone."""
+
+CHANNEL_RUN = "seawall_run"
+"""NOTIFY channel, router to workers: payload is queue ids, comma-separated."""
+
+CHANNEL_REPLY = "seawall_reply"
+"""NOTIFY channel, worker and router to responders: payload is event ids as 32 hex digits, comma-separated, at most 200."""
+
+CHANNEL_SOURCE = "seawall_source"
+"""NOTIFY channel, whoever changed a source to collectors: payload is the new source_version."""
