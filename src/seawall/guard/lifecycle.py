@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from types import TracebackType
 
+from seawall.guard.stack import stack_of
 from seawall.kernel.log import fields, logger
 
 log = logger("guard")
@@ -78,7 +79,7 @@ class Lifecycle:
         self.stopping.set()
 
     def tell(self, word: str, **values: object) -> None:
-        """Send one line to the parent; nothing when there is none. Never waits: the parent reads promptly, or is gone."""
+        """Send one line to the parent; nothing when there is none. Never waits: the parent reads, or is gone."""
         if self._writer is not None and not self._writer.is_closing():
             with contextlib.suppress(ConnectionError):
                 self._writer.write(f"{word} {json.dumps(values)}\n".encode())
@@ -106,6 +107,5 @@ class Lifecycle:
     def _dump(self) -> None:
         """SIGUSR1: every task and every thread's stack, on standard error."""
         for task in asyncio.all_tasks():
-            stack = [f"{f.f_code.co_filename}:{f.f_lineno} {f.f_code.co_name}" for f in task.get_stack()]
-            log.info("task", extra=fields(task=task.get_name(), stack=stack))
+            log.info("task", extra=fields(task=task.get_name(), stack=stack_of(task)))
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NoReturn
 
+from seawall.guard.stack import stack_of
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
@@ -202,7 +203,7 @@ class Supervisor:
         self._restart_later(loop, f"died: {cause}")
 
     async def _unhang(self, loop: Loop, task: asyncio.Task[None], age_s: float) -> None:
-        stack = [f"{f.f_code.co_filename}:{f.f_lineno}" for f in task.get_stack()]
+        stack = stack_of(task)
         log.error("loop hangs", extra=fields(loop=loop.name, silent_s=round(age_s, 1), stack=stack))
         loop.ready, loop.reason = False, f"no progress for {age_s:.1f} s"
         task.cancel()

@@ -1,7 +1,7 @@
 """An event id, and the record of one accepted event as the journal keeps it.
 
-A record is what must survive: it says everything that routing needs, so that an event can be routed even when its source
-has been removed or the store was restored to an older state. Layout of version 1, little endian::
+A record is what must survive: it says everything that routing needs, so that an event can be routed even when its
+source has been removed or the store was restored to an older state. Layout of version 1, little endian::
 
     B   version = 1
     B   flags            bit 0: the key is covered by the signature

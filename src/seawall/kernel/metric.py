@@ -1,7 +1,7 @@
 """Counters and gauges as plain numbers, so that the hot path pays one addition.
 
-A name carries its unit last (``_seconds``, ``_bytes``, ``_total``). ``watch/exposition.py`` renders them for Prometheus;
-docs/metrics.md lists them, and a test compares the two.
+A name carries its unit last (``_seconds``, ``_bytes``, ``_total``). ``watch/exposition.py`` renders them for
+Prometheus; docs/metrics.md lists them, and a test compares the two.
 """
 
 from __future__ import annotations

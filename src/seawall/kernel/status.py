@@ -44,7 +44,7 @@ CHANNEL_RUN = "seawall_run"
 """NOTIFY channel, router to workers: payload is queue ids, comma-separated."""
 
 CHANNEL_REPLY = "seawall_reply"
-"""NOTIFY channel, worker and router to responders: payload is event ids as 32 hex digits, comma-separated, at most 200."""
+"""NOTIFY channel, worker and router to responders: payload is up to 200 event ids as 32 hex digits, by comma."""
 
 CHANNEL_SOURCE = "seawall_source"
 """NOTIFY channel, whoever changed a source to collectors: payload is the new source_version."""

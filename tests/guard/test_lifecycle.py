@@ -1,0 +1,63 @@
+"""How a process is told to stop, and how it notices that its parent is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+
+from seawall.guard import Lifecycle
+
+
+async def test_a_signal_stops_and_a_second_one_hurries() -> None:
+    async with Lifecycle("worker") as life:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(life.stopping.wait(), 2)
+        assert not life.hurry.is_set()
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.wait_for(life.hurry.wait(), 2)
+
+
+async def test_a_child_ignores_the_terminals_interrupt_and_obeys_its_parent() -> None:
+    ours, theirs = socket.socketpair()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        async with Lifecycle("worker", parent=theirs) as life:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0)
+            assert not life.stopping.is_set()
+            ours.send(b"stop\n")
+            await asyncio.wait_for(life.stopping.wait(), 2)
+            ours.send(b"hurry\n")
+            await asyncio.wait_for(life.hurry.wait(), 2)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        ours.close()
+
+
+async def test_a_child_leaves_when_its_parent_is_gone() -> None:
+    ours, theirs = socket.socketpair()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        async with Lifecycle("worker", parent=theirs) as life:
+            ours.close()
+            await asyncio.wait_for(life.stopping.wait(), 2)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def test_a_child_tells_its_parent() -> None:
+    ours, theirs = socket.socketpair()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        async with Lifecycle("collector", parent=theirs) as life:
+            life.tell("ready", port=8080)
+            reader, writer = await asyncio.open_connection(sock=ours)
+            word, _, values = (await asyncio.wait_for(reader.readline(), 2)).decode().partition(" ")
+            assert (word, json.loads(values)) == ("ready", {"port": 8080})
+            writer.close()
+            await writer.wait_closed()
+    finally:
+        signal.signal(signal.SIGINT, before)
