@@ -146,3 +146,24 @@ async def test_leaving_stops_every_loop() -> None:
 
     assert [h.reason for h in supervisor.health()] == ["stopped", "stopped"]
     assert not [t for t in asyncio.all_tasks() if t.get_name() in ("a", "b", "supervisor")]
+
+
+async def test_a_supervisor_that_dies_takes_the_process_with_it() -> None:
+    class BrokenClock:
+        broken = False
+
+        def monotonic(self) -> float:
+            if self.broken:
+                raise OSError("no clock")
+            return 0.0
+
+        def wall_us(self) -> int:
+            return 0
+
+    ended: list[int] = []
+    clock = BrokenClock()
+    supervisor = Supervisor(Metrics(), clock=clock, die=ended.append)
+    supervisor.add("idle", lambda heart: asyncio.Event().wait())  # type: ignore[arg-type, return-value]
+    async with supervisor:
+        clock.broken = True
+        await until(lambda: ended == [70])

@@ -148,7 +148,14 @@ class Supervisor:
         for loop in self._loops:
             self._start(loop)
         self._owner = asyncio.create_task(self._own(), name="supervisor")
+        self._owner.add_done_callback(self._owner_ended)
         return self
+
+    def _owner_ended(self, owner: asyncio.Task[None]) -> None:
+        """Nobody owns the owner: a process whose loops are no longer watched must not live on."""
+        if not owner.cancelled():
+            log.critical("the supervisor died; the process ends", exc_info=owner.exception())
+            self._die(70)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
