@@ -1,0 +1,45 @@
+# Seawall: every target does its own set-up from a bare clone, and is quick when nothing changed.
+# `make` alone lists them. What each one does is in tool/, as plain programs.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check test demo bench soak parts test-parts lab clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
+
+setup: ## .venv from the hashed lock files (needs one Python of 3.11 or later)
+	@PYTHON="$(PYTHON)" sh tool/setup.sh
+
+demo: setup ## a running platform, signed webhooks, kill -9 of every process, and the verdict (STAY=1 keeps it up)
+	@exec .venv/bin/seawall demo $(if $(filter-out 0,$(STAY)),--stay)
+
+test: setup ## all tests that need no root: real PostgreSQL, about 5 minutes; ends with "N passed, N failed"
+	@sh tool/test.sh -n 2 --dist worksteal -q -m "not soak" $(ARGS)
+
+check: setup ## format, lint, types and tidy tests, under a minute
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@sh tool/test.sh -q tests/tidy
+
+bench: setup ## the figures, with the machine's own limits beside them; also build/bench.json (ARGS=name: only that one)
+	@.venv/bin/python tool/bench.py $(ARGS)
+
+soak: setup ## long runs: 100 seeds of kills and more (SEEDS=n)
+	@SEAWALL_TEST_SEEDS="$(or $(SEEDS),100)" SEAWALL_TEST_LIMIT_S=43200 sh tool/test.sh -q -m soak $(ARGS)
+
+test-parts: setup ## the tests that need root: full disks, power cuts
+	@if [ "$$(id -u)" != 0 ]; then echo "test-parts: these tests need root (loop devices, disk faults)"; exit 2; fi
+	@SEAWALL_TEST_ROOT=1 sh tool/test.sh -q -m "root and not soak" $(ARGS)
+
+parts: ## not there yet
+	@echo "parts: Seawall doesn't start real Kafka, Redis or zones yet; nothing was done"; exit 2
+
+lab: ## not there yet (seawall lab traffic|verify are)
+	@echo "lab: there is no catalogue of experiments yet; try .venv/bin/seawall lab --help"; exit 2
+
+clean: ## remove what was made here; says what it leaves
+	@rm -rf .venv build .mypy_cache .ruff_cache .hypothesis
+	@find src tests bench examples tool -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "clean: removed .venv, build and caches. Left alone: data folders (those given to --data, and /var/lib/seawall"
+	@echo "       where root's databases lie), ledgers that you wrote, and pip's own cache."
