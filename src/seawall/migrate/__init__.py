@@ -2,3 +2,7 @@
 
 Simple for now: a later runner brings phases, linting and resumable concurrent builds behind the same files.
 """
+
+from seawall.migrate.runner import Settings, Version, apply, versions
+
+__all__ = ["Settings", "Version", "apply", "versions"]

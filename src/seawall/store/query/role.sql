@@ -1,0 +1,35 @@
+-- name: worker_role_exists
+-- migrate, each start; pg_roles.
+select exists (select 1 from pg_roles where rolname = 'seawall_worker')
+
+-- name: may_create_role
+-- migrate, when the role is missing; pg_roles.
+select rolcreaterole or rolsuper from pg_roles where rolname = current_user
+
+-- name: create_worker_role
+-- migrate, once for each server.
+create role seawall_worker login
+
+-- name: revoke_all
+-- migrate, each start: what a former version granted goes.
+revoke all on all tables in schema public from seawall_worker
+
+-- name: grant_schema
+-- migrate, each start.
+grant usage on schema public to seawall_worker
+
+-- name: grant_read
+-- migrate, each start. What a run needs to know.
+grant select on event, duplicate, ticket, queue, workflow, schema_version to seawall_worker
+
+-- name: grant_all
+-- migrate, each start. What a worker owns.
+grant select, insert, update, delete on run, run_done, step, shard_lease, refill, reply to seawall_worker
+
+-- name: grant_register
+-- migrate, each start. A worker registers its workflows and their queues.
+grant insert, update on workflow, queue to seawall_worker
+
+-- name: grant_sequences
+-- migrate, each start.
+grant usage on all sequences in schema public to seawall_worker
