@@ -1,0 +1,118 @@
+"""What the documents promise stands in the code, and the other way round."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from .source import PACKAGE, ROOT, modules, report, tracked
+
+NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+METRIC = re.compile(r"`(seawall_[a-z0-9_]+)`")
+DECISION_PARTS = ("**Status**", "**Force**", "**Decision**", "**Given up**", "**Holds while**", "**Checked by**")
+
+
+def _constants() -> dict[str, str]:
+    """Every string constant of the product and one place where it stands."""
+    found: dict[str, str] = {}
+    for m in modules():
+        for node in ast.walk(m.tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.setdefault(node.value, m.at(node.lineno))
+    return found
+
+
+def test_every_metric_is_documented_and_every_documented_metric_exists() -> None:
+    page = ROOT / "docs" / "metrics.md"
+    listed = set(METRIC.findall(page.read_text())) if page.exists() else set()
+    used = {name: at for name, at in _constants().items() if re.fullmatch(r"seawall_[a-z0-9_]+_[a-z0-9]+", name)}
+    channels = {"seawall_run", "seawall_reply", "seawall_source"}
+    exposed = {
+        n: at for n, at in used.items() if n not in channels and re.search(r"_(total|seconds|bytes|count|ratio)$", n)
+    }
+    findings = [
+        f"{at} {name}; add its line to docs/metrics.md" for name, at in sorted(exposed.items()) if name not in listed
+    ]
+    findings += [f"docs/metrics.md:1 {name} is listed, and nothing exposes it" for name in sorted(listed - set(used))]
+    assert not findings, report(findings, "Metrics")
+
+
+def test_every_named_statement_is_used_and_says_who_calls_it() -> None:
+    constants = set(_constants())
+    findings = []
+    for path in sorted((PACKAGE / "store" / "query").glob("*.sql")):
+        text = path.read_text()
+        parts = NAME.split(text)
+        for name, block in zip(parts[1::2], parts[2::2], strict=True):
+            line = text[: text.index(f"-- name: {name}")].count("\n") + 1
+            at = f"{path.relative_to(ROOT)}:{line}"
+            if name not in constants:
+                findings.append(f"{at} {name} is used by nobody; remove it")
+            if not block.strip().startswith("--"):
+                findings.append(f"{at} {name} doesn't say who calls it and which index serves it")
+    assert not findings, report(findings, "Statements")
+
+
+def test_decisions_are_numbered_listed_and_complete() -> None:
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text()
+    findings, numbers = [], {}
+    for path in sorted(folder.glob("*.md")):
+        if path.name == "README.md":
+            continue
+        at = f"{path.relative_to(ROOT)}:1"
+        number = re.match(r"(\d{4})-[a-z0-9-]+\.md$", path.name)
+        if number is None:
+            findings.append(f"{at} is not named NNNN-what-was-decided.md")
+            continue
+        if number[1] in numbers:
+            findings.append(f"{at} has the number of {numbers[number[1]]}; take the next free one")
+        numbers[number[1]] = path.name
+        if path.name not in index:
+            findings.append(f"{at} isn't listed in docs/decisions/README.md")
+        text = path.read_text()
+        findings += [f"{at} has no {part}" for part in DECISION_PARTS if part not in text]
+    assert not findings, report(findings, "Decisions")
+
+
+def test_paths_and_links_in_documents_exist() -> None:
+    findings = []
+    for path in (p for p in tracked() if p.suffix == ".md"):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            at = f"{path.relative_to(ROOT)}:{number}"
+            for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", line):
+                if not (path.parent / link).exists():
+                    findings.append(f"{at} links to {link}, which isn't there")
+            for name in re.findall(r"`((?:src|tests|docs|examples|bench|tool|requirements)/[\w./-]+)`", line):
+                if not (ROOT / name).exists():
+                    findings.append(f"{at} names {name}, which isn't there")
+    assert not findings, report(findings, "Links")
+
+
+def test_decisions_named_in_code_exist() -> None:
+    numbers = {p.name[:4] for p in (ROOT / "docs" / "decisions").glob("[0-9]*.md")}
+    findings = []
+    for m in modules():
+        for number, line in enumerate(m.text.splitlines(), 1):
+            for name in re.findall(r"docs/decisions/[\w.-]+\.md", line):
+                if not (ROOT / name).exists():
+                    findings.append(f"{m.at(number)} names {name}, which isn't there")
+            for short in re.findall(r"\(decision (\d{4})\)", line):
+                if short not in numbers:
+                    findings.append(f"{m.at(number)} names decision {short}, which isn't there")
+    assert not findings, report(findings, "Decisions in code")
+
+
+def test_the_readme_shows_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text()
+    for command in ("make demo", "make test"):
+        assert command in text, f"README.md:1 doesn't show `{command}`"
+    assert "make test" in (ROOT / ".ci" / "run").read_text(), ".ci/run:1 doesn't call `make test`"
+
+
+def test_every_make_target_is_said_and_phony() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+    phony = set(re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split())  # type: ignore[index]
+    said = set(re.findall(r"^([a-z-]+):.*## \S", text, re.MULTILINE))
+    assert targets == phony == said, f"Makefile:1 {targets ^ phony | targets ^ said} lacks .PHONY or its line of help"
