@@ -1,24 +1,31 @@
 """Connections to PostgreSQL: few, bounded in number and in time, and given up at the first doubt.
 
 A connection that timed out, was cancelled in mid-flight or broke is terminated, never reused: an answer that arrives
-late must not be taken for the answer to another question. Driver errors leave this module only as ours.
+late must not be taken for the answer to another question. Driver errors leave this room only as ours (``driver``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import asyncpg
 
-from seawall.kernel.error import SeawallError, Unavailable, Uncertain, Unstorable
+from seawall.kernel.error import SeawallError, Unavailable
 from seawall.kernel.log import logger
+from seawall.store.driver import DEPENDENCY, FAILURES, Settings, connect, survived, translated, writes
+
+__all__ = ["Listener", "Notified", "Row", "Session", "Settings", "Store", "text_array"]
 
 log = logger("store")
+
+CLOSE_S = 0.5
+ROLLBACK_S = 1.0
+
+T = TypeVar("T")
 
 
 class Row(Protocol):
@@ -31,72 +38,94 @@ Notified = Callable[[str, str], None]
 """Called on the event loop's thread with (channel, payload)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How one process uses the store."""
-
-    dsn: str
-    connections_max: int = 4
-    connect_timeout_s: float = 2.0
-    statement_timeout_s: float = 5.0  # ours; the server's own is twice that, so that nothing runs on unseen
-    lock_timeout_s: float = 4.0
-
-
 class Session:
-    """One connection in somebody's hands: inside a transaction, or for one statement."""
+    """One connection in somebody's hands: inside a transaction, for one statement, or for long.
 
-    __slots__ = ("_connection", "_timeout_s")
+    Every method raises Unstorable (a value's own fault; outside a transaction the session stays usable), Unavailable
+    (certainly nothing was changed by this statement) or Uncertain (it may have been: only outside a transaction,
+    where each statement commits by itself). After a timeout, a cancellation or a broken connection the session is of
+    no more use, and says so with Unavailable.
+    """
 
-    def __init__(self, connection: asyncpg.Connection, timeout_s: float) -> None:
+    __slots__ = ("_connection", "_doubt", "_inside", "_limit_s", "_until")
+
+    def __init__(self, connection: asyncpg.Connection, limit_s: float, until: float | None, *, inside: bool) -> None:
         self._connection = connection
-        self._timeout_s = timeout_s
+        self._limit_s = limit_s  # for each statement
+        self._until = until  # for all of them together, event loop's time
+        self._inside = inside  # a transaction
+        self._doubt = False  # a statement didn't come to a certain end
 
     async def fetch(self, sql: str, *values: object) -> list[Row]:
         """All rows: statements bound their own number."""
-        rows: list[Row] = await self._connection.fetch(sql, *values, timeout=self._timeout_s)
-        return rows
+        return cast("list[Row]", await self._ask(self._connection.fetch, sql, values))
 
     async def row(self, sql: str, *values: object) -> Row | None:
         """The first row, or None."""
-        return cast("Row | None", await self._connection.fetchrow(sql, *values, timeout=self._timeout_s))
+        return cast("Row | None", await self._ask(self._connection.fetchrow, sql, values))
 
     async def value(self, sql: str, *values: object) -> Any:
         """The first column of the first row, or None."""
-        return await self._connection.fetchval(sql, *values, timeout=self._timeout_s)
+        return await self._ask(self._connection.fetchval, sql, values)
 
     async def execute(self, sql: str, *values: object) -> int:
-        """Run it; returns the number of rows that it touched."""
-        tag: str = await self._connection.execute(sql, *values, timeout=self._timeout_s)
-        last = tag.rpartition(" ")[2]
+        """Run it; returns the number of rows that it touched. Without values, ``sql`` may be several statements."""
+        last = (await self._ask(self._connection.execute, sql, values)).rpartition(" ")[2]
         return int(last) if last.isdigit() else 0
 
+    @property
+    def usable(self) -> bool:
+        """Whether the next statement has a chance."""
+        return not self._doubt and not self._connection.is_closed()
 
-def translated(error: BaseException, *, writing: bool) -> SeawallError | None:
-    """Our error for a driver's, or None when the world didn't do it: then it is a bug and goes up as it is.
+    async def _ask(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[object]) -> T:
+        timeout_s = self._limit_s
+        if self._until is not None:
+            timeout_s = min(timeout_s, self._until - asyncio.get_running_loop().time())
+        if self._doubt or self._connection.is_closed() or timeout_s <= 0:
+            raise Unavailable(DEPENDENCY, "no time is left" if timeout_s <= 0 else "the connection is gone")
+        # Doubt first: it stays when we are cancelled, or when anything but a certain end comes back.
+        self._doubt = True
+        try:
+            answer = await method(sql, *values, timeout=timeout_s)
+        except FAILURES as error:
+            self._doubt = not survived(error, self._connection)
+            ours = translated(error, self._connection, writing=not self._inside and writes(sql))
+            if ours is None:
+                raise
+            raise ours from error
+        self._doubt = False
+        return answer
 
-    Class 22 (data), 23 (constraint) and 54 (limit exceeded) are the value's own fault; a lost connection or a timeout
-    is Uncertain when a write may have been committed, else Unavailable. All else that the server says rolled back.
-    """
-    if isinstance(error, asyncpg.PostgresError):
-        state = error.sqlstate or ""
-        if state[:2] in ("22", "23", "54"):
-            return Unstorable(f"{state} {error}")
-        if state[:2] in ("08",) and writing:
-            return Uncertain(f"PostgreSQL: {error}")
-        return Unavailable("PostgreSQL", f"{state} {error}")
-    if isinstance(error, asyncpg.DataError):
-        return Unstorable(str(error))
-    if isinstance(error, TimeoutError | OSError | asyncpg.InterfaceError | asyncpg.InternalClientError):
-        said = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
-        return Uncertain(f"PostgreSQL: {said}") if writing else Unavailable("PostgreSQL", said)
-    return None
+    async def _begin(self, settings: Settings) -> None:
+        sql = "begin"
+        if self._limit_s > settings.statement_timeout_s:
+            # The server's own limit was set for ordinary statements, when we connected.
+            sql = f"begin; set local statement_timeout = {int(self._limit_s * 1000)}"
+        await self._ask(self._connection.execute, sql, ())
+
+    async def _commit(self) -> None:
+        self._inside = False
+        said = await self._ask(self._connection.execute, "commit", ())
+        if said != "COMMIT":
+            # A statement had failed and its error was swallowed: PostgreSQL then answers a commit with a rollback.
+            raise Unavailable(DEPENDENCY, "the transaction was rolled back, since a statement in it had failed")
+
+    async def _rollback(self) -> None:
+        """End it when that is quick; else the connection is dropped, which ends it as well."""
+        self._until = None
+        self._limit_s = ROLLBACK_S
+        if self.usable:
+            with contextlib.suppress(SeawallError):
+                await self._ask(self._connection.execute, "rollback", ())
 
 
 class Store:
     """A bounded pool of connections. ``async with`` opens nothing yet: the first use does, so that a role can start
     while the store is away.
 
-    Every method raises Unavailable (certainly nothing happened), Uncertain (it may have) or Unstorable.
+    Every method raises Unavailable (certainly nothing happened), Uncertain (it may have) or Unstorable, within
+    ``timeout_s`` (default: ``statement_timeout_s``), waiting for a connection included.
     """
 
     def __init__(self, settings: Settings, *, role: str) -> None:
@@ -115,127 +144,112 @@ class Store:
         await self.close()
 
     async def close(self) -> None:
-        """Give all connections back. Harmless when called twice."""
+        """Give all connections back, within `CLOSE_S`; those in use go when their holder is done. Harmless when called
+        twice."""
         self._closed = True
-        while self._free:
-            connection = self._free.pop()
-            with contextlib.suppress(Exception):
-                await connection.close(timeout=0.5)
+        free, self._free = self._free, []
+        await asyncio.gather(*(_close(connection) for connection in free))
 
     async def fetch(self, sql: str, *values: object, timeout_s: float | None = None) -> list[Row]:
-        async with self._session(timeout_s, writing=False) as session:
+        async with self._session(timeout_s) as session:
             return await session.fetch(sql, *values)
 
     async def row(self, sql: str, *values: object, timeout_s: float | None = None) -> Row | None:
-        async with self._session(timeout_s, writing=False) as session:
+        async with self._session(timeout_s) as session:
             return await session.row(sql, *values)
 
     async def value(self, sql: str, *values: object, timeout_s: float | None = None) -> Any:
-        async with self._session(timeout_s, writing=False) as session:
+        async with self._session(timeout_s) as session:
             return await session.value(sql, *values)
 
     async def execute(self, sql: str, *values: object, timeout_s: float | None = None) -> int:
-        """One statement that writes, its own transaction. Uncertain when the connection broke under way."""
-        async with self._session(timeout_s, writing=True) as session:
+        """One statement, its own transaction; returns the number of rows that it touched."""
+        async with self._session(timeout_s) as session:
             return await session.execute(sql, *values)
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, timeout_s: float | None = None) -> AsyncIterator[Session]:
         """A transaction: committed when the block ends, rolled back when it raises.
 
-        Raises:
-            Uncertain: The connection broke or time ran out; a commit may have happened. What you wrote must be safe to
-                repeat (a compare-and-set, a unique key).
+        Args:
+            timeout_s: For all of it together, from waiting for a connection to the commit.
 
-        Cancelled: rolled back, or Uncertain in the moment of the commit; the connection is dropped.
+        Raises:
+            Unavailable: Nothing was changed. Also when a statement failed and the block went on regardless.
+            Uncertain: Only from the commit: the connection broke or time ran out under way. What you wrote must be
+                safe to repeat (a compare-and-set, a unique key).
+
+        Durability: after the block, what the server's ``synchronous_commit`` promises.
+        Cancelled: rolled back, or as Uncertain in the moment of the commit; the connection is dropped.
         """
-        async with self._session(timeout_s, writing=True) as session:
-            transaction = session._connection.transaction()
-            await transaction.start()
+        async with self._session(timeout_s, inside=True) as session:
+            await session._begin(self.settings)
             try:
                 yield session
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    async with asyncio.timeout(1.0):
-                        await transaction.rollback()
+            except Exception:
+                await session._rollback()
                 raise
-            async with asyncio.timeout(session._timeout_s):
-                await transaction.commit()
+            await session._commit()
 
     @contextlib.asynccontextmanager
     async def own_connection(self) -> AsyncIterator[Session]:
-        """A connection for one holder for long (prepared statements stay warm); counts against the pool's bound."""
-        async with self._session(None, writing=True) as session:
+        """A connection for one holder for long (prepared statements stay warm); counts against the pool's bound.
+
+        Each statement has ``statement_timeout_s``, and is its own transaction. Leave and enter again when the session
+        isn't `usable` any more.
+        """
+        async with self._session(None, long=True) as session:
             yield session
 
     @contextlib.asynccontextmanager
-    async def _session(self, timeout_s: float | None, *, writing: bool) -> AsyncIterator[Session]:
+    async def _session(
+        self, timeout_s: float | None, *, inside: bool = False, long: bool = False
+    ) -> AsyncIterator[Session]:
         limit_s = timeout_s if timeout_s is not None else self.settings.statement_timeout_s
+        until = asyncio.get_running_loop().time() + limit_s
+        await self._slot(limit_s)
         connection: asyncpg.Connection | None = None
+        session: Session | None = None
+        try:
+            connection = await self._connected(until)
+            session = Session(connection, limit_s, None if long else until, inside=inside)
+            yield session
+        finally:
+            if connection is not None:
+                self._give_back(connection, healthy=session is not None and session.usable)
+            self._slots.release()
+
+    async def _slot(self, limit_s: float) -> None:
+        if self._closed:
+            raise Unavailable(DEPENDENCY, "our pool of connections is closed")
         try:
             async with asyncio.timeout(limit_s):
                 await self._slots.acquire()
         except TimeoutError as error:
-            raise Unavailable("PostgreSQL", f"all {self.settings.connections_max} connections are busy") from error
-        healthy = False
-        try:
-            try:
-                connection = await self._connected(limit_s)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                raise (translated(error, writing=False) or error) from error
-            try:
-                yield Session(connection, limit_s)
-                healthy = True
-            except SeawallError:
-                healthy = not connection.is_closed() and not connection.is_in_transaction()
-                raise
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
-                # A statement that the server itself refused leaves a usable connection; anything else leaves doubt.
-                healthy = isinstance(error, asyncpg.PostgresError | ValueError) and not connection.is_closed()
-                ours = translated(error, writing=writing)
-                if ours is None:
-                    raise
-                raise ours from error
-        finally:
-            if connection is not None:
-                self._give_back(connection, healthy=healthy)
-            self._slots.release()
+            raise Unavailable(DEPENDENCY, f"all {self.settings.connections_max} connections are busy") from error
 
-    async def _connected(self, limit_s: float) -> asyncpg.Connection:
+    async def _connected(self, until: float) -> asyncpg.Connection:
         while self._free:
             connection = self._free.pop()
             if not connection.is_closed():
                 return connection
-        return await connect(self.settings, role=self._role, timeout_s=min(limit_s, self.settings.connect_timeout_s))
+        left_s = until - asyncio.get_running_loop().time()
+        return await connect(self.settings, role=self._role, timeout_s=min(left_s, self.settings.connect_timeout_s))
 
     def _give_back(self, connection: asyncpg.Connection, *, healthy: bool) -> None:
-        if healthy and not self._closed and not connection.is_closed() and not connection.is_in_transaction():
+        if healthy and not self._closed and not connection.is_in_transaction():
             self._free.append(connection)
         else:
             connection.terminate()
 
 
-async def connect(settings: Settings, *, role: str, timeout_s: float) -> asyncpg.Connection:
-    """A new connection with our server settings. Raises the driver's errors: only this room calls it."""
-    async with asyncio.timeout(timeout_s):
-        return await asyncpg.connect(
-            settings.dsn,
-            timeout=timeout_s,
-            server_settings={
-                "application_name": f"seawall-{role}",
-                "statement_timeout": str(int(settings.statement_timeout_s * 2000)),
-                "lock_timeout": str(int(settings.lock_timeout_s * 1000)),
-                "idle_in_transaction_session_timeout": "10000",
-                "jit": "off",
-            },
-        )
+async def _close(connection: asyncpg.Connection) -> None:
+    with contextlib.suppress(*FAILURES):
+        await connection.close(timeout=CLOSE_S)
 
 
 class Listener:
-    """LISTEN on a connection of its own. Notifications are hints: whoever listens also re-reads.
-
-    ``serve`` runs until the connection is lost; its caller (a supervised loop) calls it again, and reconciles first.
-    """
+    """LISTEN on a connection of its own. Notifications are hints: whoever listens also re-reads."""
 
     def __init__(self, settings: Settings, channels: Sequence[str], notified: Notified, *, role: str) -> None:
         self._settings = settings
@@ -244,36 +258,43 @@ class Listener:
         self._role = role
 
     @contextlib.asynccontextmanager
-    async def subscribed(self) -> AsyncIterator[Callable[[float], Any]]:
+    async def subscribed(self) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
         """While inside, notifications arrive. Yields ``check(timeout_s)``, a coroutine function that proves the
-        connection alive by a round trip.
+        connection alive by a round trip; after it raised, leave, enter again and reconcile.
 
         Raises:
-            Unavailable: Can't connect, or the check failed.
+            Unavailable: Can't connect or subscribe, or the check failed.
         """
-        try:
-            connection = await connect(self._settings, role=self._role, timeout_s=self._settings.connect_timeout_s)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            raise (translated(error, writing=False) or error) from error
+        timeout_s = self._settings.connect_timeout_s
+        connection = await connect(self._settings, role=self._role, timeout_s=timeout_s)
 
         def notified(_: object, __: int, channel: str, payload: str) -> None:
             self._notified(channel, payload)
 
         async def check(timeout_s: float) -> None:
-            try:
+            with _unavailable():
                 await connection.fetchval("select 1", timeout=timeout_s)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                raise (translated(error, writing=False) or error) from error
 
         try:
-            try:
-                for channel in self._channels:
-                    await connection.add_listener(channel, notified)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                raise (translated(error, writing=False) or error) from error
+            with _unavailable():
+                async with asyncio.timeout(timeout_s):
+                    for channel in self._channels:
+                        await connection.add_listener(channel, notified)
             yield check
         finally:
             connection.terminate()
+
+
+@contextlib.contextmanager
+def _unavailable() -> Any:
+    """Driver errors of what changes nothing, in our words."""
+    try:
+        yield
+    except FAILURES as error:
+        ours = translated(error, None, writing=False)
+        if ours is None:
+            raise
+        raise ours from error
 
 
 def text_array(values: Iterable[str]) -> list[str]:

@@ -1,0 +1,113 @@
+"""The only place that knows the PostgreSQL driver's errors: connecting, and saying in our words what went wrong.
+
+What a failed statement left behind decides the word. The server's own refusal rolled back; a broken connection rolled
+back too unless the statement could have committed by itself, for then nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import asyncpg
+
+from seawall.kernel.error import SeawallError, Unavailable, Uncertain, Unstorable
+from seawall.kernel.setting import setting
+
+DEPENDENCY = "PostgreSQL"
+
+FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+"""All that the driver raises for what the world does; some of it is also raised for our own bugs."""
+
+_VALUE = ("22", "23", "54")
+"""SQLSTATE classes of a value's own fault: data, constraint, limit of the program (an index entry that is too long)."""
+
+_ENDED = ("57P01", "57P02", "57P03", "57P04", "57P05", "40003")
+"""The server ended the session, or doesn't know itself how the statement ended."""
+
+_WRITES = re.compile(
+    r"\b(insert|update|delete|merge|create|alter|drop|truncate|commit|notify|pg_notify|nextval)\b", re.I
+)
+_COMMENT = re.compile(r"--[^\n]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How one process uses the store."""
+
+    dsn: str
+    connections_max: int = setting(4, min=1, max=50, help="Connections of one process to PostgreSQL.")
+    connect_timeout_s: float = setting(2.0, min=0.1, max=60, help="For one new connection to PostgreSQL.")
+    # The server's own limit is twice ours, so that nothing runs on unseen.
+    statement_timeout_s: float = setting(5.0, min=0.1, max=3600, help="For one statement or transaction.")
+    lock_timeout_s: float = setting(4.0, min=0.01, max=3600, help="For one lock in PostgreSQL.")
+
+
+@lru_cache(maxsize=1000)
+def writes(sql: str) -> bool:
+    """Whether a statement may change something. In doubt it may: a false alarm costs a repetition, silence an event."""
+    return _WRITES.search(_COMMENT.sub("", sql)) is not None
+
+
+def survived(error: BaseException, connection: asyncpg.Connection) -> bool:
+    """Whether the connection is certainly fit for the next statement: the server itself refused this one."""
+    if not isinstance(error, asyncpg.PostgresError) or connection.is_closed():
+        return False
+    state = error.sqlstate or ""
+    severity = getattr(error, "severity_en", None) or getattr(error, "severity", None)
+    return severity not in ("FATAL", "PANIC") and state not in _ENDED and state[:2] not in ("08", "")
+
+
+def translated(error: BaseException, connection: asyncpg.Connection | None, *, writing: bool) -> SeawallError | None:
+    """Our error for the driver's, or None for a bug of ours, which must go up as it is.
+
+    Args:
+        connection: The one that it happened on; None while connecting.
+        writing: The statement could have committed by itself.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        if state[:2] in _VALUE:
+            return Unstorable(f"{state} {error}")
+        certain = not writing or (connection is not None and survived(error, connection))
+        return Unavailable(DEPENDENCY, f"{state} {error}") if certain else Uncertain(f"{DEPENDENCY}: {state} {error}")
+    if isinstance(error, asyncpg.InterfaceError) and connection is not None and not connection.is_closed():
+        return None  # a wrong number of arguments, two statements at once
+    said = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+    return Uncertain(f"{DEPENDENCY}: {said}") if writing else Unavailable(DEPENDENCY, said)
+
+
+async def connect(settings: Settings, *, role: str, timeout_s: float) -> asyncpg.Connection:
+    """A new connection with our server settings.
+
+    Raises:
+        Unavailable: It can't be had: the server is away, starting, full, or refuses us.
+
+    Cancelled: nothing is left.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await asyncpg.connect(
+                settings.dsn,
+                timeout=timeout_s,
+                command_timeout=settings.statement_timeout_s,
+                server_settings={
+                    "application_name": f"seawall-{role}",
+                    "statement_timeout": str(int(settings.statement_timeout_s * 2000)),
+                    "lock_timeout": str(int(settings.lock_timeout_s * 1000)),
+                    "idle_in_transaction_session_timeout": "10000",
+                    "jit": "off",
+                },
+            )
+    except FAILURES as error:
+        said = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+        state = getattr(error, "sqlstate", None)
+        raise Unavailable(DEPENDENCY, f"{state} {said}" if state else said) from error
