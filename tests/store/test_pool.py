@@ -123,9 +123,9 @@ async def test_a_transactions_time_is_for_all_of_it(store: Store) -> None:
 
 
 async def test_a_long_transaction_outlives_the_servers_ordinary_limit(database: Database) -> None:
-    async with Store(Settings(dsn=database.dsn, statement_timeout_s=0.2), role="test") as store:
-        async with store.transaction(timeout_s=5.0) as session:
-            await session.value("select pg_sleep(0.6)")
+    store = Store(Settings(dsn=database.dsn, statement_timeout_s=0.2), role="test")
+    async with store, store.transaction(timeout_s=5.0) as session:
+        await session.value("select pg_sleep(0.6)")
 
 
 async def test_cancelling_in_mid_query_never_poisons_the_pool(store: Store) -> None:

@@ -222,6 +222,9 @@ class Store:
     async def _slot(self, limit_s: float) -> None:
         if self._closed:
             raise Unavailable(DEPENDENCY, "our pool of connections is closed")
+        if not self._slots.locked():
+            await self._slots.acquire()  # at once: the common path pays for no timer
+            return
         try:
             async with asyncio.timeout(limit_s):
                 await self._slots.acquire()
