@@ -21,6 +21,12 @@ class File(Protocol):
     def sync_data(self) -> None:
         """fdatasync: contents, and the size when it grew, are on stable storage."""
 
+    def truncate(self, size_bytes: int) -> None:
+        """Cut the file. Not durable."""
+
+    def drop_cached(self) -> None:
+        """Read from the disk itself from now on, as far as the system can: after a failed sync its cache may lie."""
+
     def size_bytes(self) -> int: ...
 
     def close(self) -> None:
@@ -34,6 +40,9 @@ class Filesystem(Protocol):
         """Make a new file, mode 0600; FileExistsError when there is one. The name isn't durable before sync_folder."""
 
     def open(self, path: Path, *, writable: bool) -> File: ...
+
+    def make_folder(self, path: Path) -> None:
+        """Make it and its parents, mode 0700; harmless when it is there. Durable after sync_folder of the parent."""
 
     def sync_folder(self, path: Path) -> None:
         """Names created, renamed and removed in it are on stable storage."""

@@ -1,0 +1,215 @@
+"""Reads the segments of one log by position; synchronous, and it never writes but to forget whole segments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seawall.journal.frame import HEADER_BYTES, Codec, Header
+from seawall.journal.scan import Found, Range, scan
+from seawall.journal.segment import read_header, segment_ids, segment_path
+from seawall.kernel.error import Corrupt
+from seawall.kernel.seam.filesystem import File, Filesystem
+from seawall.kernel.seam.journal import Chunk, Damage, Frame, Position
+
+_STEP_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Segment:
+    """An open segment; ``header`` and ``codec`` are None when its header is unreadable."""
+
+    id: int
+    file: File
+    header: Header | None
+    codec: Codec | None
+
+
+class Cursor:
+    """Reads one log's folder up to a limit that the caller knows to be synced."""
+
+    def __init__(self, folder: Path, log_id: bytes, filesystem: Filesystem) -> None:
+        self._folder = folder
+        self._log_id = log_id
+        self._filesystem = filesystem
+        self._segment: _Segment | None = None
+        self._expected: tuple[Position, int] | None = None  # the sequence number that comes at a position
+
+    def close(self) -> None:
+        """Harmless when called twice."""
+        if self._segment is not None:
+            self._segment.file.close()
+            self._segment = None
+
+    def ids(self) -> list[int]:
+        return segment_ids(self._filesystem, self._folder)
+
+    def start(self) -> Position:
+        """The oldest position that can be read."""
+        ids = self.ids()
+        return self._top(ids[0] if ids else 1)
+
+    def read(self, at: Position, limit: Position, *, records_max: int, bytes_max: int) -> Chunk:
+        """See ``JournalReader.read``; ``limit`` is a frame's end."""
+        ids = self.ids()
+        self._check(at, ids)
+        reading = _Reading(records_max, bytes_max)
+        while at < limit and not reading.done:
+            end = limit.offset_bytes if at.segment_id == limit.segment_id else self._certain_end(at.segment_id, ids)
+            if at.offset_bytes < end:
+                after = self._read_segment(at, end, reading)
+                if after == at:
+                    break
+                at = after
+            elif at.segment_id < limit.segment_id:
+                at = self._next_segment(at.segment_id, ids, reading)
+            else:
+                break
+        return Chunk(reading.frames, at, reading.damage)
+
+    def proven_end(self, after: Position) -> Position:
+        """The latest position, not before ``after``, that the files alone prove to be synced: a batch is begun only
+        when the one before is synced, so the newest batch's first frame proves everything before it."""
+        for id in reversed(self.ids()):
+            if id < after.segment_id:
+                break
+            segment = self._open(id)
+            if segment.codec is None:
+                continue
+            at = after.offset_bytes if id == after.segment_id else HEADER_BYTES
+            return Position(self._log_id, id, _last_batch(segment.file, segment.codec, at))
+        return after
+
+    def forget(self, before: Position) -> int:
+        """See ``JournalReader.forget``. Oldest first: interrupted, it leaves no gap."""
+        ids = self.ids()
+        gone = [id for id in ids[:-1] if id < before.segment_id]
+        for id in gone:
+            if self._segment is not None and self._segment.id == id:
+                self.close()
+            self._filesystem.remove(segment_path(self._folder, id))
+        if gone:
+            self._filesystem.sync_folder(self._folder)
+        return len(gone)
+
+    def _top(self, segment_id: int) -> Position:
+        return Position(self._log_id, segment_id, HEADER_BYTES)
+
+    def _check(self, at: Position, ids: list[int]) -> None:
+        if at.log_id != self._log_id:
+            raise Corrupt("position", f"log {at.log_id.hex()} is not this log, {self._log_id.hex()}")
+        # The top of the segment that comes next is a position, also before that segment is there.
+        upcoming = self._top(ids[-1] + 1 if ids else 1)
+        if at != upcoming and (at.segment_id not in ids or at.offset_bytes < HEADER_BYTES):
+            raise Corrupt(f"segment {at.segment_id} at {at.offset_bytes}", "there is no such place in this log")
+
+    def _open(self, segment_id: int) -> _Segment:
+        if self._segment is not None and self._segment.id == segment_id and self._segment.codec is not None:
+            return self._segment
+        self.close()
+        file = self._filesystem.open(segment_path(self._folder, segment_id), writable=False)
+        header = read_header(file, self._log_id, segment_id)
+        self._segment = _Segment(segment_id, file, header, Codec(header.salt) if header else None)
+        return self._segment
+
+    def _certain_end(self, segment_id: int, ids: list[int]) -> int:
+        """Where the frames of a segment end that isn't the newest: the next one's header says so."""
+        if segment_id + 1 in ids:
+            file = self._filesystem.open(segment_path(self._folder, segment_id + 1), writable=False)
+            try:
+                header = read_header(file, self._log_id, segment_id + 1)
+            finally:
+                file.close()
+            if header is not None:
+                return header.previous_end
+        segment = self._open(segment_id)
+        size = segment.file.size_bytes()
+        return _last_frame(segment.file, segment.codec, size) if segment.codec is not None else size
+
+    def _read_segment(self, at: Position, end: int, reading: _Reading) -> Position:
+        segment = self._open(at.segment_id)
+        if segment.codec is None or segment.header is None:
+            reading.damage.append(Damage(at.segment_id, at.offset_bytes, end, "the segment's header is unreadable"))
+            self._expected = None
+            return Position(self._log_id, at.segment_id, end)
+        found = scan(
+            segment.file, segment.codec, at.offset_bytes, end, records_max=reading.records, bytes_max=reading.bytes
+        )
+        self._check_sequence(at, segment.header, found.frames, found.damage, reading)
+        id, log_id = at.segment_id, self._log_id
+        reading.take([Frame(frame.payload, Position(log_id, id, frame.end)) for frame in found.frames])
+        reading.damage += [Damage(id, *part) for part in found.damage]
+        after = Position(log_id, id, found.next)
+        self._expected = (after, found.frames[-1].sequence + 1) if found.frames and not found.damage else None
+        return after
+
+    def _check_sequence(
+        self, at: Position, header: Header, frames: list[Found], damage: list[Range], reading: _Reading
+    ) -> None:
+        """Frames are numbered without gaps: a number that is missing while every byte is right is damage as well."""
+        if not frames or damage:
+            return
+        expected = header.first_sequence if at.offset_bytes == HEADER_BYTES else None
+        if self._expected is not None and self._expected[0] == at:
+            expected = self._expected[1]
+        first, last = frames[0], frames[-1]
+        if expected is not None and first.sequence != expected:
+            reason = f"records {expected} to {first.sequence - 1} are missing"
+            reading.damage.append(Damage(at.segment_id, first.start, first.start, reason))
+        if last.sequence - first.sequence != len(frames) - 1:
+            reason = f"records between {first.sequence} and {last.sequence} are missing"
+            reading.damage.append(Damage(at.segment_id, first.start, last.end, reason))
+
+    def _next_segment(self, segment_id: int, ids: list[int], reading: _Reading) -> Position:
+        """The top of the next segment that is there; each one that should be between is damage, never passed over."""
+        later = next(id for id in ids if id > segment_id)
+        reading.damage += [Damage(id, 0, 0, "the segment is missing") for id in range(segment_id + 1, later)]
+        after = self._top(later)
+        if later > segment_id + 1 or self._expected is None:
+            self._expected = None
+        else:
+            self._expected = (after, self._expected[1])
+        return after
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What one read gathered, and may still gather."""
+
+    records: int
+    bytes: int
+    frames: list[Frame] = field(default_factory=list)
+    damage: list[Damage] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        return self.records <= 0 or (self.bytes <= 0 and bool(self.frames))
+
+    def take(self, frames: list[Frame]) -> None:
+        self.frames += frames
+        self.records -= len(frames)
+        self.bytes -= sum(len(frame.payload) for frame in frames)
+
+
+def _last_batch(file: File, codec: Codec, at: int) -> int:
+    """Where the last batch begins at or after ``at``; ``at`` when none does."""
+    size = file.size_bytes()
+    proven = at
+    while at < size:
+        found = scan(file, codec, at, size, records_max=1_000_000, bytes_max=_STEP_BYTES)
+        for frame in found.frames:
+            if frame.batch_start:
+                proven = frame.start
+        at = found.next
+    return proven
+
+
+def _last_frame(file: File, codec: Codec, size: int) -> int:
+    """Where the last frame ends."""
+    at = end = HEADER_BYTES
+    while at < size:
+        found = scan(file, codec, at, size, records_max=1_000_000, bytes_max=_STEP_BYTES)
+        if found.frames:
+            end = found.frames[-1].end
+        at = found.next
+    return end

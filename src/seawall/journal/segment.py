@@ -1,0 +1,51 @@
+"""Segment files of one log: their names, and their headers."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+
+from seawall.journal.frame import HEADER_BYTES, Header, decode_header
+from seawall.kernel.seam.filesystem import File, Filesystem
+from seawall.kernel.seam.journal import Position
+
+_SUFFIX = ".seg"
+_DIGITS = 20
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What an OSError says when there is no room: the only failure of a write that can pass by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEnd:
+    """Where a log ends after recovery, and so where its writer begins."""
+
+    log_id: bytes
+    segment_id: int  # the newest segment; 0: there is none
+    offset_bytes: int  # just after its last frame
+    next_sequence: int
+
+    @property
+    def position(self) -> Position:
+        if self.segment_id == 0:
+            return Position(self.log_id, 1, HEADER_BYTES)
+        return Position(self.log_id, self.segment_id, self.offset_bytes)
+
+
+def segment_path(folder: Path, segment_id: int) -> Path:
+    return folder / f"{segment_id:0{_DIGITS}d}{_SUFFIX}"
+
+
+def segment_ids(filesystem: Filesystem, folder: Path) -> list[int]:
+    """Ids of the segments in a folder, ascending."""
+    stems = (name[: -len(_SUFFIX)] for name in filesystem.names(folder) if name.endswith(_SUFFIX))
+    return sorted(int(stem) for stem in stems if len(stem) == _DIGITS and stem.isdigit())
+
+
+def read_header(file: File, log_id: bytes, segment_id: int) -> Header | None:
+    """The header, or None when it is damaged or another file's: then no frame in the file can be believed."""
+    header = decode_header(file.read_at(0, HEADER_BYTES))
+    if header is None or header.log_id != log_id or header.segment_id != segment_id:
+        return None
+    return header
