@@ -1,0 +1,113 @@
+"""The room's main object: what the collector holds to let requests wait and to tell what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from types import TracebackType
+
+from seawall.guard import Heart, Supervisor
+from seawall.kernel.clock import Clock, SystemClock
+from seawall.kernel.error import Unavailable
+from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.event import EventBrief
+from seawall.kernel.seam.ticket import Answer, Reply
+from seawall.responder.answer import answer_of, is_over
+from seawall.responder.listener import Listener
+from seawall.responder.reader import IDLE_S, Reader, answer
+from seawall.responder.setting import Settings
+from seawall.responder.waiting import Board
+from seawall.store import pool, ticket
+from seawall.store.pool import Store
+
+
+class Responder:
+    """Implements the seams ``Waiting`` and ``Events`` over PostgreSQL.
+
+    Its connections are its own, and those that answer questions are apart from those that end waits: a flood of
+    questions can't delay a held request.
+
+    Args:
+        store: How to reach the store; its bounds of number and time are replaced by the room's own.
+    """
+
+    def __init__(
+        self,
+        store: pool.Settings,
+        settings: Settings | None = None,
+        *,
+        metrics: Metrics,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._settings = settings or Settings()
+        rng = rng or random.Random()
+        read_s = self._settings.read_timeout_ms / 1000
+        bounded = replace(store, connect_timeout_s=min(store.connect_timeout_s, read_s), statement_timeout_s=read_s)
+        self._reading = Store(replace(bounded, connections_max=1), role="reader")
+        self._asking = Store(replace(bounded, connections_max=self._settings.connections_max), role="responder")
+        self._board = Board(self._settings, clock=clock or SystemClock(), metrics=metrics)
+        self._reader = Reader(self._board, self._reading, self._settings, metrics=metrics, rng=rng)
+        self._listener = Listener(self._board, store, self._settings, metrics=metrics, rng=rng)
+
+    async def __aenter__(self) -> Responder:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        await self._reading.close()
+        await self._asking.close()
+
+    def register(self, supervisor: Supervisor) -> None:
+        """Add the room's loops. None is essential: intake is ready without the store."""
+        supervisor.add("responder.listener", self._listener.run, essential=False)
+        supervisor.add("responder.reader", self._reader.run, essential=False)
+        supervisor.add("responder.deadline", self._expire, essential=False)
+
+    def hold(self, ticket_id: bytes, *, wait_ms: int, answer: Answer) -> None:
+        """See ``Waiting``."""
+        self._board.hold(ticket_id, wait_ms=wait_ms, answer=answer)
+
+    def drop(self, ticket_id: bytes) -> None:
+        """See ``Waiting``."""
+        self._board.drop(ticket_id)
+
+    async def look_up(self, ticket_id: bytes, *, timeout_s: float) -> Reply | None:
+        """See ``Waiting``: any event's id is taken, also one whose sender didn't wait."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                [outcome] = await ticket.outcomes(self._asking, [ticket_id], timeout_s=timeout_s)
+                if outcome.status is None:
+                    return None
+                if not is_over(outcome):
+                    return answer_of(outcome)
+                return await answer(self._asking, outcome, timeout_s=timeout_s)
+        except TimeoutError as error:
+            raise Unavailable("PostgreSQL", f"no answer within {timeout_s:g} s") from error
+
+    async def status(self, id: bytes, *, timeout_s: float) -> EventBrief | None:
+        """See ``Events``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await ticket.event_status(self._asking, id, timeout_s=timeout_s)
+        except TimeoutError as error:
+            raise Unavailable("PostgreSQL", f"no answer within {timeout_s:g} s") from error
+
+    def stop(self) -> None:
+        """End every wait with None (its request is answered 202 with its Location). Harmless when called twice."""
+        self._board.stop()
+
+    async def _expire(self, heart: Heart) -> None:
+        """Ends waits on time, whatever the store and the other loops do."""
+        while True:
+            await heart.beat()
+            self._board.deadline_wanted.clear()
+            wait_s = min(IDLE_S, self._board.expire())
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._board.deadline_wanted.wait()
+            except TimeoutError:
+                pass
