@@ -1,0 +1,255 @@
+"""The composition root: the only file that builds rooms and joins them, one function per role.
+
+A role's function opens its rooms, hands their loops to the supervisor, and yields; when it is left, its rooms finish
+what they have in hand. ``serve`` is what all roles have in common: signals, the parent's socket, health, the order
+of starting and stopping. ``up`` builds the parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from seawall.guard import Heart, Lifecycle, Supervisor
+from seawall.kernel.clock import Clock, SystemClock
+from seawall.kernel.error import Misconfigured
+from seawall.kernel.log import configure, fields, logger
+from seawall.kernel.metric import Metrics
+from seawall.machine import check
+from seawall.machine.folder import Folder, Lock
+from seawall.machine.up import Claim, Database, Parts, Up, bound
+from seawall.settings import Settings
+from seawall.store import pool
+
+log = logger("app")
+
+READY_POLL_S = 0.02
+LEAVING_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What a role's function builds its rooms from."""
+
+    settings: Settings
+    folder: Folder
+    metrics: Metrics
+    supervisor: Supervisor
+    socket: socket.socket | None = None  # bound and listening already; only collector and console have one
+    clock: Clock = field(default_factory=SystemClock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What an open role offers to ``serve``."""
+
+    drain: Callable[[asyncio.Event], Coroutine[Any, Any, None]]  # finish what is in hand; the event says to hurry
+    reload: Callable[[Settings], None] = lambda settings: None
+    extra: Callable[[], dict[str, object]] = dict
+
+
+Role = Callable[[Site], AbstractAsyncContextManager[Opened]]
+
+
+async def _nothing(hurry: asyncio.Event) -> None:
+    """For a role that has nothing in hand between two statements."""
+
+
+# ── The roles ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ROLES: dict[str, Role] = {}
+
+
+# ── What all roles have in common ────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How a role's process was started."""
+
+    role: str
+    folder: Folder
+    settings: Settings
+    reread: Callable[[], Settings]
+    parent: socket.socket | None = None
+    socket: socket.socket | None = None
+    health: tuple[str, int] | None = None  # an address for /livez, /readyz and /metrics, beside the unix socket
+
+
+def run_role(start: Start) -> int:
+    """Be one role until told to stop; the exit status.
+
+    Raises:
+        Misconfigured: Before anything was started.
+    """
+    configure(start.role, level=start.settings.program.log_level)
+    check.refuse_platform()
+    check.raise_open_files()
+    if start.parent is None:
+        start.folder.prepare()
+    lock = Lock(start.folder.run / f"{start.role}.lock")
+    lock.acquire(timeout_s=LEAVING_S if start.parent is not None else 0.0)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(serve(start))
+    finally:
+        lock.release()
+
+
+async def serve(start: Start) -> int:
+    """Open the role, say ready, wait for the end, drain, close."""
+    from seawall.watch import HealthServer
+
+    metrics = Metrics()
+    supervisor = Supervisor(metrics, watch_blocking=True)
+    site = Site(
+        settings=start.settings, folder=start.folder, metrics=metrics, supervisor=supervisor, socket=_socket(start)
+    )
+    opened: Opened | None = None
+    life = Lifecycle(start.role, parent=start.parent, reload=lambda: _reload(start, opened))
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(life)
+        # From the first moment on: a parent that hears nothing takes us for dead, and opening may read a whole disk.
+        opening = asyncio.create_task(life.beat(), name="parent")
+        stack.callback(opening.cancel)
+        opened = await stack.enter_async_context(ROLES[start.role](site))
+        opening.cancel()
+        supervisor.add("parent", _beating(life), essential=False)
+        # Entered after the rooms, so that it is left before them: no loop runs on a closed room.
+        await stack.enter_async_context(supervisor)
+        host, port = start.health or (None, None)
+        health = HealthServer(
+            supervisor, metrics, role=start.role, unix_path=start.folder.socket(start.role), host=host, port=port,
+            extra=opened.extra,
+        )  # fmt: skip
+        await stack.enter_async_context(health)
+        await _ready(supervisor, life)
+        if not life.stopping.is_set():
+            life.tell("ready")
+            log.info("ready")
+            await life.stopping.wait()
+        await opened.drain(life.hurry)
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed: half the CPU of a request."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _socket(start: Start) -> socket.socket | None:
+    if start.socket is not None:
+        return start.socket
+    program = start.settings.program
+    address = {"collector": ("listen", program.listen), "console": ("admin", program.admin)}.get(start.role)
+    return bound(*address) if address is not None else None
+
+
+def _beating(life: Lifecycle) -> Callable[[Heart], Coroutine[Any, Any, None]]:
+    async def beating(heart: Heart) -> None:
+        """Tell the parent once a second that this event loop ticks."""
+        while True:
+            life.tell("beat")
+            await heart.beat()
+            await asyncio.sleep(1.0)
+
+    return beating
+
+
+async def _ready(supervisor: Supervisor, life: Lifecycle) -> None:
+    """Wait until every essential loop made its first round, or until told to stop."""
+    while not life.stopping.is_set():
+        if all(loop.ready for loop in supervisor.health() if loop.essential):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_POLL_S):
+                await life.stopping.wait()
+
+
+def _reload(start: Start, opened: Opened | None) -> None:
+    """SIGHUP: a bad file keeps the old settings, and says so."""
+    try:
+        fresh = start.reread()
+    except Misconfigured as error:
+        log.error("settings not reloaded; the old ones stay", extra=fields(problems=error.problems))
+        return
+    set_log_level(fresh.program.log_level)
+    if opened is not None:
+        opened.reload(fresh)
+    log.info("settings reloaded")
+
+
+def set_log_level(level: str) -> None:
+    logging.getLogger("seawall").setLevel(level.upper())
+
+
+# ── The parent ───────────────────────────────────────────────────────────────────────────────────────────────────────
+def run_up(folder: Folder, settings: Settings, reread: Callable[[], Settings], *, watch_app: bool) -> int:
+    """Be the parent until told to stop; the exit status.
+
+    Raises:
+        Misconfigured: Before anything was started, and nothing is left of the attempt.
+    """
+    configure("up", level=settings.program.log_level)
+    claim = Claim(folder, settings.program)
+    try:
+        for line in claim.take():
+            log.warning(line)
+        return asyncio.run(_up(folder, settings, reread, claim, watch_app=watch_app))
+    finally:
+        claim.release()
+
+
+async def _up(
+    folder: Folder, settings: Settings, reread: Callable[[], Settings], claim: Claim, *, watch_app: bool
+) -> int:
+    async def migrate(dsn: str) -> None:
+        from seawall.migrate import runner
+
+        await runner.apply(settings.of("store", pool.Settings, dsn=dsn))
+
+    parts = Parts(
+        folder=folder, settings=settings, reread=reread, database=_database(folder, settings), migrate=migrate,
+        set_log_level=set_log_level, watch_app=watch_app,
+    )  # fmt: skip
+    return await Up(parts, claim).run()
+
+
+def _database(folder: Folder, settings: Settings) -> Database:
+    """The PostgreSQL that the settings name, else the embedded one."""
+    program = settings.program
+    return External(program.dsn, program.worker_dsn or program.dsn)
+
+
+class External:
+    """A PostgreSQL that somebody else runs: there is nothing to start, watch or stop."""
+
+    def __init__(self, dsn: str, worker_dsn: str) -> None:
+        self._dsns = (dsn, worker_dsn)
+
+    async def prepare(self) -> tuple[str, str]:
+        return self._dsns
+
+    async def run(self, heart: Heart) -> None:
+        while True:
+            await heart.beat()
+            await asyncio.sleep(1.0)
+
+    async def stop(self, *, timeout_s: float) -> None:
+        """Nothing to stop."""
+
+
+def check_app(settings: Settings) -> None:
+    """Import the app file, as the worker would.
+
+    Raises:
+        Misconfigured: It can't be imported, or holds no App.
+    """

@@ -1,0 +1,73 @@
+"""``seawall run ROLE``: one role in one process, under ``seawall up`` or alone."""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from pathlib import Path
+
+import click
+
+from seawall.cli.place import folder_of, reader
+from seawall.cli.say import data_option
+from seawall.kernel.error import Misconfigured
+from seawall.settings import host_port, load_resolved
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  seawall run collector --data /srv/seawall --listen 0.0.0.0:8080 --health 0.0.0.0:9000
+  seawall run worker --data /srv/seawall --app app.py --health 0.0.0.0:9002
+
+\b
+A role alone needs a PostgreSQL of yours: dsn_file in seawall.toml, or SEAWALL_DSN_FILE.
+Exit codes: 0 stopped, 1 failed, 2 misconfigured, 70 a loop couldn't be stopped."""
+)
+@click.argument("role", type=click.Choice(["collector", "router", "worker", "console"]))
+@data_option
+@click.option("--config", metavar="FILE", help="Settings file. [default: DIR/seawall.toml]")
+@click.option("--listen", metavar="HOST:PORT", help="Where events come in (collector).")
+@click.option("--admin", metavar="HOST:PORT", help="Where the admin API is (console).")
+@click.option("--app", metavar="FILE.py", help="Your workflows (worker).")
+@click.option("--health", metavar="HOST:PORT", help="Serve /livez, /readyz and /metrics there too.")
+@click.option("--check", is_flag=True, help="Only say whether the app file can be imported (worker).")
+@click.option("--resolved", is_flag=True, hidden=True)  # settings as `seawall up` read them
+@click.option("--parent", type=int, hidden=True)  # descriptor of the parent's socket
+@click.option("--socket", "served", type=int, hidden=True)  # descriptor of a listening socket
+def run(
+    role: str,
+    data: str | None,
+    config: str | None,
+    health: str | None,
+    check: bool,
+    resolved: bool,
+    parent: int | None,
+    served: int | None,
+    **flags: str | None,
+) -> int:
+    """Run one role alone, with the same settings as `seawall up`, for systemd or Kubernetes."""
+    from seawall.app import Start, check_app, run_role
+
+    folder = folder_of(data)
+    if flags["app"]:
+        flags["app"] = str(Path(flags["app"]).absolute())
+    reread = partial(load_resolved, folder.resolved_file) if resolved else reader(folder, config, flags)
+    settings = reread()
+    if check:
+        check_app(settings)
+        return 0
+    address = host_port(health) if health else None
+    if health and address is None:
+        raise Misconfigured([f"--health {health}: must be HOST:PORT with a port from 0 to 65535"])
+    return run_role(
+        Start(
+            role=role,
+            folder=folder,
+            settings=settings,
+            reread=reread,
+            parent=socket.socket(fileno=parent) if parent is not None else None,
+            socket=socket.socket(fileno=served) if served is not None else None,
+            health=address,
+        )
+    )

@@ -1,0 +1,224 @@
+"""One child process, kept alive in the open.
+
+The parent holds one end of a socket pair (guard/lifecycle.py has the lines). A child that dies is started again,
+after a pause that grows while it keeps dying and is never longer than ``BACKOFF_MAX_S``; one that doesn't beat for
+``SILENT_S`` is killed and started again. Both are said in the log with the cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from seawall.guard.lifecycle import LINE_BYTES_MAX
+from seawall.guard.supervisor import Heart
+from seawall.kernel.log import fields, logger
+
+log = logger("machine")
+
+BACKOFF_MIN_S = 0.1
+BACKOFF_MAX_S = 5.0
+SILENT_S = 10.0
+"""A child's event loop that hasn't ticked for so long isn't coming back: its own guards would have ended it."""
+
+START_S = 30.0
+"""Until its first line: imports on a cold, loaded machine."""
+
+WELL_S = 10.0
+"""A child that lived so long begins again with the shortest pause."""
+
+KILL_S = 5.0
+"""How long the kernel may take to end a killed process (it may be in a disk wait)."""
+
+EXIT_MISCONFIGURED = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What to start.
+
+    ``command`` is completed with ``--parent FD``: its end of the socket pair.
+    """
+
+    role: str
+    command: Sequence[str]
+    stop_s: float  # how long it may take to stop when told to
+    descriptors: Sequence[int] = field(default=())  # inherited, under the same numbers
+
+
+class Child:
+    """One role's process. ``keep`` is its supervised loop; ``stop`` ends it for good."""
+
+    def __init__(self, spec: Spec, *, refused: Callable[[str], None]) -> None:
+        """Args:
+        refused: Called with the role when the child says, before it was ever ready, that it is misconfigured.
+        """
+        self.spec = spec
+        self.ready = asyncio.Event()  # set while the child says so
+        self.said: dict[str, object] = {}  # the values of its last `ready`
+        self.restarts = 0
+        self._refused = refused
+        self._process: subprocess.Popen[bytes] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._heard_at = 0.0
+        self._stopping = False
+        self._ended = asyncio.Event()
+        self._ended.set()
+        self._was_ready = False
+        self._replacing = False
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now."""
+        return self._process.pid if self._process is not None and not self._ended.is_set() else None
+
+    async def keep(self, heart: Heart) -> None:
+        """Start it, and start it again whenever it ends, until told to stop. Beats each second."""
+        backoff_s = BACKOFF_MIN_S
+        while not self._told_to_stop():
+            began = time.monotonic()
+            await self._live(heart)
+            if self._told_to_stop():
+                break
+            lived_s = time.monotonic() - began
+            if self._replacing or lived_s > WELL_S:
+                backoff_s = BACKOFF_MIN_S
+            if not self._replacing:
+                heart.unready(f"{self.spec.role} ended; starting it again in {backoff_s:.1f} s")
+                await _pause(heart, backoff_s)
+                backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+            self._replacing = False
+            self.restarts += 1
+        while True:  # told to stop: stay until the owner of the loops takes us down
+            heart.unready("stopping")
+            await asyncio.sleep(0.5)
+
+    def _told_to_stop(self) -> bool:
+        return self._stopping
+
+    async def replace(self, *, why: str) -> None:
+        """Stop the running process within its budget; ``keep`` starts the next one at once."""
+        log.info("replacing a role", extra=fields(role=self.spec.role, why=why))
+        self._replacing = True
+        await self._end(self.spec.stop_s)
+
+    async def stop(self, *, hurry: asyncio.Event) -> None:
+        """Tell it to stop, wait for its budget (none when ``hurry`` is set), then kill it. For good."""
+        self._stopping = True
+        await self._end(self.spec.stop_s, hurry)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Pass a signal on; nothing when it isn't running."""
+        if self.pid is not None and self._process is not None:
+            self._process.send_signal(number)
+
+    async def _live(self, heart: Heart) -> None:
+        """One life of the process: from its start to its end, whichever way."""
+        ours, theirs = socket.socketpair()
+        command = [*self.spec.command, "--parent", str(theirs.fileno())]
+        with theirs:
+            # Its own process group: Ctrl-C reaches only us, and we decide the order in which roles stop.
+            self._process = process = subprocess.Popen(  # noqa: ASYNC220 - a few ms, and nobody else waits here
+                command, stdin=subprocess.DEVNULL, process_group=0, pass_fds=(theirs.fileno(), *self.spec.descriptors)
+            )
+        self._ended.clear()
+        began, self._was_ready = time.monotonic(), False
+        self._heard_at = began + START_S - SILENT_S
+        reader, self._writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES_MAX)
+        listening = asyncio.create_task(self._listen(reader), name=f"{self.spec.role}.lines")
+        try:
+            status = await self._watch(process, heart)
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
+            self._writer.close()
+            self.ready.clear()
+            if process.poll() is None:
+                process.kill()
+            else:
+                self._ended.set()
+        if not self._stopping and not self._replacing:
+            lived_s = round(time.monotonic() - began, 1)
+            log.error("role ended", extra=fields(role=self.spec.role, cause=cause_of(status), lived_s=lived_s))
+            if status == EXIT_MISCONFIGURED and not self._was_ready and self.restarts == 0:
+                self._refused(self.spec.role)
+
+    async def _watch(self, process: subprocess.Popen[bytes], heart: Heart) -> int:
+        """Poll for its end, ten times a second; kill it when it has been silent for too long. Its exit status."""
+        looked_at = time.monotonic()
+        while (status := process.poll()) is None:
+            now = time.monotonic()
+            if now - looked_at > 1.0:
+                # We ourselves were stopped or starved: what the child said meanwhile has not been read yet.
+                self._heard_at = max(self._heard_at, now - SILENT_S / 2)
+            looked_at = now
+            if now - self._heard_at > SILENT_S:
+                log.error("role is silent; killing it", extra=fields(role=self.spec.role, pid=process.pid))
+                process.kill()
+            if self.ready.is_set():
+                await heart.beat()
+            else:
+                heart.unready(f"{self.spec.role} is starting")
+            await asyncio.sleep(0.1)
+        return status
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(ConnectionError, ValueError):
+            while line := await reader.readline():
+                self._heard_at = max(self._heard_at, time.monotonic())
+                word, _, values = line.decode("utf-8", "replace").strip().partition(" ")
+                if word == "ready":
+                    self.said = json.loads(values or "{}")
+                    self._was_ready = True
+                    self.ready.set()
+
+    async def _end(self, budget_s: float, hurry: asyncio.Event | None = None) -> None:
+        process = self._process
+        if process is None or self._ended.is_set():
+            return
+        self._tell("stop")
+        if not await self._gone(budget_s, hurry):
+            # Hurry skips waiting for work in hand, never an fsync that has begun: the child ends after it.
+            self._tell("hurry")
+            if not await self._gone(KILL_S, None):
+                log.error("role didn't stop in its budget; killing it", extra=fields(role=self.spec.role))
+                process.kill()
+                await self._gone(KILL_S, None)
+
+    def _tell(self, word: str) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            with contextlib.suppress(ConnectionError):
+                self._writer.write(f"{word}\n".encode())
+
+    async def _gone(self, timeout_s: float, hurry: asyncio.Event | None) -> bool:
+        """Whether it ended within ``timeout_s``, or before ``hurry`` was set."""
+        waits = [asyncio.create_task(self._ended.wait())]
+        if hurry is not None:
+            waits.append(asyncio.create_task(hurry.wait()))
+        _, pending = await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        return self._ended.is_set()
+
+
+async def _pause(heart: Heart, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, 0.5))
+        heart.unready("waiting before the next start")
+
+
+def cause_of(status: int) -> str:
+    """How a process ended, in words."""
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-status).name}"
+        return f"killed by signal {-status}"
+    return f"exit status {status}"

@@ -1,0 +1,409 @@
+"""Reads seawall.toml, the environment and flags once, and builds every room's own frozen ``Settings`` from them.
+
+The strongest origin wins: flag, then environment, then file, then the default that the room declares. Unknown keys and
+values out of range are refused, all of them together, each with its place and what is allowed: nobody should have to
+start five times to find five mistakes. This is the only module that reads the environment.
+
+A room's table in the file has the room's name (``[journal]``); settings of the whole program stand above all tables.
+In the environment they are ``SEAWALL_JOURNAL_…`` and ``SEAWALL_…``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import math
+import os
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from seawall.kernel.error import Misconfigured
+from seawall.kernel.setting import setting
+
+FILE_BYTES_MAX = 1024 * 1024
+TOP = ""
+"""The section of settings of the whole program."""
+
+ROOMS: dict[str, str] = {
+    "store": "seawall.store.pool",
+}
+"""Where each section's ``Settings`` is declared. By name, so that a command imports only the rooms that it needs."""
+
+GIVEN: dict[str, frozenset[str]] = {"store": frozenset({"dsn"})}
+"""Fields that Seawall itself fills in; they have no place in a file."""
+
+LEVELS = ("debug", "info", "warning", "error")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """Settings of the whole program, above all tables."""
+
+    listen: str = setting("127.0.0.1:8080", help="Where events come in, HOST:PORT; port 0 picks a free one.")
+    admin: str = setting("127.0.0.1:8081", help="Where the admin API is, HOST:PORT; port 0 picks a free one.")
+    app: str = setting("", help="The file with your workflows; empty: events are kept, and nothing runs.")
+    dsn: str = setting("", secret=True, help="A PostgreSQL (15 or newer) of your own; empty: the embedded one.")
+    dsn_file: str = setting("", help="A file that holds `dsn`, so that no secret stands in a command or environment.")
+    worker_dsn: str = setting("", secret=True, help="The same database as role seawall_worker; empty: `dsn`.")
+    worker_dsn_file: str = setting("", help="A file that holds `worker_dsn`.")
+    collector: str = setting("c1", help="Name of the collector, and of its journal under DIR/journal.")
+    log_level: str = setting("info", help="debug, info, warning or error. Read again on SIGHUP.")
+    stop_collector_s: float = setting(8.0, min=0.5, max=120, help="Answer what is held, then stop.")
+    stop_router_s: float = setting(8.0, min=0.5, max=120, help="Finish the transaction in hand, then stop.")
+    stop_worker_s: float = setting(10.0, min=0.5, max=600, help="Finish or set down the steps in hand, then stop.")
+    stop_console_s: float = setting(3.0, min=0.5, max=60, help="Answer the calls in hand, then stop.")
+    stop_postgres_s: float = setting(20.0, min=1, max=600, help="Write its checkpoint, then stop.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """One setting as it stands."""
+
+    section: str
+    name: str
+    value: Any
+    origin: str  # "default", a flag, a variable's name, or file:line
+    help: str
+    allowed: str
+    secret: bool
+
+    @property
+    def key(self) -> str:
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+    @property
+    def shown(self) -> Any:
+        """The value, unless it is a secret."""
+        return "(hidden)" if self.secret and self.value else self.value
+
+
+class Settings:
+    """Every setting, checked. ``program`` is the program's own; ``of`` builds a room's."""
+
+    def __init__(self, values: Mapping[tuple[str, str], Value]) -> None:
+        self.values = dict(values)
+        self.program = self.of(TOP, Program)
+
+    def of(self, section: str, kind: type[T], **given: object) -> T:
+        """The ``Settings`` object of a room, with the fields that Seawall fills in itself given by name."""
+        found = {name: v.value for (s, name), v in self.values.items() if s == section}
+        return kind(**found, **given)
+
+    def resolved(self, dsn: str, worker_dsn: str) -> str:
+        """All values as JSON, with the store that is really used: what ``seawall up`` hands to its children, so that a
+        file edited since can't stop one from being started again."""
+        used = {"dsn": dsn, "worker_dsn": worker_dsn, "dsn_file": "", "worker_dsn_file": ""}
+        return json.dumps(
+            [
+                [v.section, v.name, used.get(v.name, v.value) if v.section == TOP else v.value, v.origin]
+                for v in self.values.values()
+            ]
+        )
+
+
+def environ(name: str) -> str | None:
+    """One variable, for what is needed before any settings are: None when it is missing or empty."""
+    return os.environ.get(name) or None
+
+
+def read(flags: Mapping[str, object], *, config: Path | None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Every setting of every room.
+
+    Args:
+        flags: By ``section.name`` (no dot: the program's own); None means not given.
+        config: seawall.toml, or None when there is none.
+        environment: Read from the process when None.
+
+    Raises:
+        Misconfigured: All problems together.
+    """
+    problems: list[str] = []
+    fields = _declared()
+    origins: dict[tuple[str, str], tuple[str, Any]] = {}
+    if config is not None:
+        origins.update(_from_file(config, fields, problems))
+    origins.update(_from_environment(os.environ if environment is None else environment, fields))
+    for key, given in flags.items():
+        section, _, name = key.rpartition(".")
+        if given is not None:
+            origins[section, name] = (f"--{name.replace('_', '-')}", given)
+    values = _checked(fields, origins, problems)
+    if problems:
+        raise Misconfigured(problems)
+    return _built(values)
+
+
+def load_resolved(path: Path) -> Settings:
+    """What ``Settings.resolved`` wrote.
+
+    Raises:
+        Misconfigured: The file is missing, or was written by another version.
+    """
+    problems: list[str] = []
+    try:
+        rows = json.loads(path.read_text("utf-8"))
+        origins = {(str(s), str(n)): (str(origin), value) for s, n, value, origin in rows}
+    except (OSError, ValueError, TypeError) as error:
+        raise Misconfigured([f"{path}: can't be read: {error}"]) from error
+    values = _checked(_declared(), origins, problems)
+    if problems:
+        raise Misconfigured(problems)
+    return Settings(values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    kind: Any
+    default: Any
+    low: float | None
+    high: float | None
+    help: str
+    secret: bool
+
+    @property
+    def allowed(self) -> str:
+        if self.kind is bool:
+            return "true or false"
+        if self.kind in (int, float):
+            what = "a whole number" if self.kind is int else "a number"
+            low = f"from {self.low:g}" if self.low is not None else "more than 0"
+            return f"{what}, {low}" + (f" to {self.high:g}" if self.high is not None else "")
+        if typing.get_origin(self.kind) is tuple:
+            return "a list of texts"
+        return "text"
+
+
+def _rooms() -> dict[str, type[Any]]:
+    return {section: importlib.import_module(module).Settings for section, module in ROOMS.items()}
+
+
+def _declared() -> dict[tuple[str, str], _Field]:
+    """Every setting that a file may name."""
+    found: dict[tuple[str, str], _Field] = {}
+    kinds: dict[str, type[Any]] = {TOP: Program, **_rooms()}
+    for section, kind in kinds.items():
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            if field.name in GIVEN.get(section, ()):
+                continue
+            default = field.default_factory() if callable(field.default_factory) else field.default
+            found[section, field.name] = _Field(
+                _plain(hints[field.name]), default, *_range(field.metadata, default),
+                field.metadata.get("help", ""), bool(field.metadata.get("secret", False)),
+            )  # fmt: skip
+    return found
+
+
+def _range(metadata: Mapping[str, Any], default: Any) -> tuple[float | None, float | None]:
+    low: float | None = metadata.get("min")
+    if low is None and isinstance(default, int | float) and default <= 0:
+        low = float(default)  # a default of 0 ("off") is allowed to be written down
+    return low, metadata.get("max")
+
+
+def _plain(hint: Any) -> Any:
+    """The type that a value must have; ``X | None`` is X."""
+    if isinstance(hint, types.UnionType):
+        rest = [h for h in hint.__args__ if h is not type(None)]
+        return rest[0] if len(rest) == 1 else str
+    return hint
+
+
+def _from_file(
+    path: Path, fields: Mapping[tuple[str, str], _Field], problems: list[str]
+) -> dict[tuple[str, str], tuple[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(FILE_BYTES_MAX + 1)
+            mode = os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        problems.append(f"{path}: can't be read: {error.strerror or error}")
+        return {}
+    if len(raw) > FILE_BYTES_MAX:
+        problems.append(f"{path}: is larger than {FILE_BYTES_MAX} bytes; that is no settings file")
+        return {}
+    if mode & 0o002:
+        problems.append(f"{path}: anybody may write it; run: chmod o-w {path}")
+    try:
+        text = raw.decode("utf-8-sig")
+        tables = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        problems.append(f"{path}: byte {error.start} is not UTF-8")
+        return {}
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        problems.append(f"{path}: is not TOML: {error}")
+        return {}
+    found: dict[tuple[str, str], tuple[str, Any]] = {}
+    for section, name, value in _flat(tables):
+        place = f"{path}:{_line(text, section, name)}"
+        if (section, name) in fields:
+            found[section, name] = (place, value)
+        else:
+            problems.append(f"{place}: {_key(section, name)}: unknown; {_suggestion(section, fields)}")
+    return found
+
+
+def _flat(tables: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    flat: list[tuple[str, str, Any]] = []
+    for name, value in tables.items():
+        if isinstance(value, dict) and name in ROOMS:
+            flat.extend((name, key, inner) for key, inner in value.items())
+        else:
+            flat.append((TOP, name, value))
+    return flat
+
+
+def _line(text: str, section: str, name: str) -> int:
+    """The line of a key, as far as a plain file tells; 1 when it is written in some other way."""
+    here = TOP
+    for number, line in enumerate(text.splitlines(), 1):
+        if table := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
+            here = table[1]
+            if section == TOP and here == name:
+                return number
+        elif here == section and re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*[=.]", line):
+            return number
+    return 1
+
+
+def _key(section: str, name: str) -> str:
+    return f"{section}.{name}" if section else name
+
+
+def _suggestion(section: str, fields: Mapping[tuple[str, str], _Field]) -> str:
+    names = sorted(name for s, name in fields if s == section)
+    where = f"[{section}] has" if section else f"tables are {', '.join(sorted(r for r in ROOMS if r))}; above them are"
+    return f"{where} {', '.join(names)}"
+
+
+def _from_environment(
+    environment: Mapping[str, str], fields: Mapping[tuple[str, str], _Field]
+) -> dict[tuple[str, str], tuple[str, Any]]:
+    """Variables that name a setting. Others that begin alike are left alone: Kubernetes makes SEAWALL_SERVICE_HOST
+    and the like by itself for a service of that name."""
+    found: dict[tuple[str, str], tuple[str, Any]] = {}
+    for (section, name), field in fields.items():
+        variable = "_".join(part for part in ("SEAWALL", section.upper(), name.upper()) if part)
+        text = environment.get(variable)
+        if text:
+            found[section, name] = (variable, _from_text(text, field.kind))
+    return found
+
+
+def _from_text(text: str, kind: Any) -> Any:
+    """A variable's text as the type that it stands for; left as text when it isn't one, for the check to refuse."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+    if typing.get_origin(kind) is tuple:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _checked(
+    fields: Mapping[tuple[str, str], _Field], origins: Mapping[tuple[str, str], tuple[str, Any]], problems: list[str]
+) -> dict[tuple[str, str], Value]:
+    values: dict[tuple[str, str], Value] = {}
+    for (section, name), field in fields.items():
+        origin, value = origins.get((section, name), ("default", field.default))
+        if origin != "default" or value is not field.default:
+            value = _fitting(field, value)
+        if value is _WRONG:
+            given = "(hidden)" if field.secret else repr(origins[section, name][1])
+            problems.append(f"{origin}: {_key(section, name)} = {given}: must be {field.allowed}")
+            continue
+        values[section, name] = Value(
+            section=section, name=name, value=value, origin=origin, help=field.help, allowed=field.allowed,
+            secret=field.secret,
+        )  # fmt: skip
+    problems.extend(_rules(values))
+    return values
+
+
+_WRONG = object()
+
+
+def _fitting(field: _Field, value: Any) -> Any:
+    """The value in its declared type, or ``_WRONG``. A bool is no number here, and infinity no bound."""
+    if typing.get_origin(field.kind) is tuple:
+        return tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else _WRONG
+    if field.kind is Path:
+        return Path(value) if isinstance(value, str) else _WRONG
+    if field.kind not in (int, float):
+        return value if isinstance(value, field.kind) else _WRONG
+    if isinstance(value, bool) or not isinstance(value, int | float) or (field.kind is int and value != int_of(value)):
+        return _WRONG
+    number = field.kind(value)
+    low_enough = number <= field.high if field.high is not None else math.isfinite(number)
+    high_enough = number >= field.low if field.low is not None else number > 0
+    return number if low_enough and high_enough else _WRONG
+
+
+def int_of(value: float) -> int | None:
+    """The whole number that a value is, or None."""
+    return int(value) if math.isfinite(value) and value == int(value) else None
+
+
+def _rules(values: Mapping[tuple[str, str], Value]) -> list[str]:
+    """What a range can't say."""
+    found: list[str] = []
+    level = values.get((TOP, "log_level"))
+    if level is not None and level.value not in LEVELS:
+        found.append(f"{level.origin}: log_level = {level.value!r}: must be one of {', '.join(LEVELS)}")
+    for name in ("listen", "admin"):
+        address = values.get((TOP, name))
+        if address is not None and host_port(address.value) is None:
+            found.append(f"{address.origin}: {name} = {address.value!r}: must be HOST:PORT with a port from 0 to 65535")
+    collector = values.get((TOP, "collector"))
+    if collector is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", collector.value):
+        found.append(
+            f"{collector.origin}: collector = {collector.value!r}: must be 1 to 32 of a-z, 0-9 and -, not - first"
+        )
+    return found
+
+
+def host_port(text: str) -> tuple[str, int] | None:
+    """``HOST:PORT`` or ``[V6]:PORT`` in parts; None when it is neither."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        return None
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    return (host, int(port)) if host else None
+
+
+def _built(values: Mapping[tuple[str, str], Value]) -> Settings:
+    """Settings whose secrets by file are read, and whose rooms accept them: a room's own checks run here, once."""
+    filled, problems = dict(values), list[str]()
+    for name in ("dsn", "worker_dsn"):
+        file = filled[TOP, f"{name}_file"]
+        if file.value:
+            try:
+                text = Path(file.value).read_text("utf-8").removesuffix("\n")
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(f"{file.origin}: {name}_file = {file.value!r}: can't be read: {error}")
+                continue
+            filled[TOP, name] = dataclasses.replace(filled[TOP, name], value=text, origin=file.value)
+    settings = Settings(filled)
+    for section, kind in _rooms().items():
+        given = dict.fromkeys(GIVEN.get(section, ()), "")
+        try:
+            settings.of(section, kind, **given)
+        except Misconfigured as error:
+            problems.extend(error.problems)
+        except (ValueError, AssertionError) as error:
+            problems.append(f"[{section}]: {error}")
+    if problems:
+        raise Misconfigured(problems)
+    return settings
