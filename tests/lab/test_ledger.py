@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seawall.lab.ledger import Ledger, read
+
+WRITER = """
+import sys
+from pathlib import Path
+from seawall.lab.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+ledger.begin("r", {"source_id": "s"})
+n = 0
+while True:
+    ledger.sent(f"r_{n}", n=n, attempt=0, sha256="x", bytes=1, sent_us=1)
+    print(n, flush=True)
+    n += 1
+"""
+
+
+def _write(path: Path, *, run: str, acked: int) -> None:
+    with Ledger(path) as ledger:
+        ledger.begin(run, {"source_id": "s", "seed": 1})
+        for n in range(acked):
+            ledger.sent(f"{run}_{n}", n=n, attempt=0, sha256="ab", bytes=2, sent_us=5)
+            ledger.answered(f"{run}_{n}", attempt=0, status=202, event_id=f"e{n}", answered_us=9)
+        ledger.end(run, {"sent": acked})
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "L"
+    _write(path, run="r", acked=2)
+    book = read(path)
+    assert (book.torn_lines, book.unreadable) == (0, [])
+    assert [(a.key, a.status, a.event_id, a.acked) for a in book.runs[0].attempts] == [
+        ("r_0", 202, "e0", True),
+        ("r_1", 202, "e1", True),
+    ]
+    assert book.runs[0].source_id == "s"
+    assert book.runs[0].end == {"sent": 2}
+
+
+def test_an_attempt_without_an_answer_is_unsure(tmp_path: Path) -> None:
+    path = tmp_path / "L"
+    with Ledger(path) as ledger:
+        ledger.begin("r", {})
+        ledger.sent("r_0", n=0, attempt=0, sha256="x", bytes=1, sent_us=1)
+    attempt = read(path).runs[0].attempts[0]
+    assert (attempt.status, attempt.acked, attempt.refused) == (0, False, False)
+
+
+def test_a_second_run_is_appended_behind_a_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "L"
+    _write(path, run="a", acked=2)
+    with path.open("ab") as file:
+        file.write(b'["sent","a_2",2,0,"ab"')
+    _write(path, run="b", acked=1)
+    book = read(path)
+    assert book.torn_lines == 1
+    assert not book.unreadable
+    assert [len(run.attempts) for run in book.runs] == [2, 1]
+
+
+def test_a_line_that_was_changed_is_named_and_not_skipped_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "L"
+    _write(path, run="a", acked=2)
+    text = path.read_text().replace('["sent","a_1",1', '["sent","a_1","one"')
+    path.write_text(text)
+    assert read(path).unreadable == [4, 5]
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "L"
+    path.write_text("hello\n")
+    with pytest.raises(ValueError, match="holds no run"):
+        read(path)
+
+
+def test_lines_outlive_a_kill_of_their_writer(tmp_path: Path) -> None:
+    path = tmp_path / "L"
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    said = [int(writer.stdout.readline()) for _ in range(500)][-1]
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    kept = [a.n for a in read(path).runs[0].attempts]
+    assert kept[: said + 1] == list(range(said + 1))
+
+
+def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def failing(descriptor: int) -> None:
+        calls.append(descriptor)
+        raise OSError(5, "Input/output error")
+
+    ledger = Ledger(tmp_path / "L")
+    monkeypatch.setattr(os, "fsync", failing)
+    ledger.begin("r", {})
+    while not calls:
+        pass
+    ledger._syncer.join()
+    with pytest.raises(OSError, match="Input/output"):
+        ledger.sent("r_0", n=0, attempt=0, sha256="x", bytes=1, sent_us=1)
+    monkeypatch.undo()
+    ledger.close()
+    assert len(calls) == 1
