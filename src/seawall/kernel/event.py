@@ -111,8 +111,8 @@ def decode(payload: bytes) -> Record:
     """The record that ``encode`` was given.
 
     Raises:
-        Corrupt: An unknown version, or lengths that don't add up. The frame's checksum was right, so this is a
-            record of a newer Seawall or a bug; the router makes it a dead letter with its bytes.
+        Corrupt: An unknown version, lengths that don't add up, or a name that isn't UTF-8. The frame's checksum was
+            right, so this is a record of a newer Seawall or a bug; the router makes it a dead letter with its bytes.
     """
     if len(payload) < _FIXED.size or payload[0] != VERSION:
         raise Corrupt("record", f"version {payload[0] if payload else '-'} of {len(payload)} bytes is unknown here")
@@ -125,10 +125,14 @@ def decode(payload: bytes) -> Record:
         at += length
     if at != len(payload):
         raise Corrupt("record", f"fields add up to {at} bytes of {len(payload)}")
+    try:
+        kind, tenant, source, peer = (parts[i].decode() for i in (0, 1, 2, 5))
+    except UnicodeDecodeError as error:
+        raise Corrupt("record", f"a name isn't UTF-8: {error}") from error
     return Record(
-        id=id, source_id=source_id, kind=parts[0].decode(), tenant=parts[1].decode(), source=parts[2].decode(),
+        id=id, source_id=source_id, kind=kind, tenant=tenant, source=source,
         received_us=received_us, key=parts[3].decode("utf-8", "surrogateescape"), key_signed=bool(flags & _KEY_SIGNED),
-        target=parts[4].decode("latin-1"), peer=parts[5].decode(), key_id=key_id, config_version=config_version,
+        target=parts[4].decode("latin-1"), peer=peer, key_id=key_id, config_version=config_version,
         wait_ms=wait_ms, headers=parts[6], body=parts[7],
     )  # fmt: skip
 

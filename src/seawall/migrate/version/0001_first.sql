@@ -91,6 +91,7 @@ create table dedupe (
   key_hash    bytea not null,                    -- first 16 bytes of sha256
   event_id    uuid not null,
   body_hash   bytea not null,                    -- first 16 bytes of sha256
+  seen_at     timestamptz not null,              -- when event_id was received; windows compare receipts, not routing
   expires_at  timestamptz not null,
   primary key (source_id, key_hash)
 );
@@ -170,7 +171,8 @@ create table step (
   run_id       bigint not null,
   name         text not null,
   nth          integer not null,                 -- occurrence of the name in the run, from 0
-  result       bytea not null,                   -- JSON
+  result       bytea not null,                   -- JSON: the value, or for a failed step what it raised
+  failed       boolean not null default false,   -- remembered until the run's next attempt, which tries it again
   epoch        bigint not null,                  -- of the lease under which it was written
   attempt      smallint not null default 1,
   started_at   timestamptz not null,

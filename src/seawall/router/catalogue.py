@@ -1,0 +1,37 @@
+"""Workflows and revoked secrets, kept in memory and never out of date: each batch compares versions in its transaction.
+
+So a workflow that was registered before an event was routed gets its run, and a secret revoked before an event came
+holds it, without a read of either in the common case and without a window in which the memory is trusted.
+"""
+
+from __future__ import annotations
+
+from seawall.router.batch import SECOND_US, Rules
+from seawall.router.match import Matcher
+from seawall.router.settings import Settings
+from seawall.store import router as rows
+from seawall.store.pool import Store
+
+
+class Rulebook:
+    """The rules in force, read when first asked for and again after ``outdated``."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._window_us = settings.dedupe_window_s * SECOND_US
+        self._rules: Rules | None = None
+
+    async def current(self) -> Rules:
+        """The rules as last read.
+
+        Raises:
+            Unavailable: They must be read, and the store is away.
+        """
+        if self._rules is None:
+            catalogue = await rows.catalogue(self._store)
+            self._rules = Rules(catalogue, Matcher(catalogue.workflows), self._window_us)
+        return self._rules
+
+    def outdated(self) -> None:
+        """A batch found that they changed."""
+        self._rules = None

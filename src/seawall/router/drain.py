@@ -1,0 +1,311 @@
+"""Drains one log into the store, the newest range first and without pause, older ranges beside it at a fixed rate.
+
+What is still to be read of a log is a small set of ranges. There is one, which follows the log, until the oldest
+unread record is too old (the store was away, or the router): then that range gets an end at what is synced now, and a
+newer one begins there. So after an outage a fresh event waits for no backlog. A range that reached its end is
+deleted.
+
+Two supervised loops for each log, since a loop that waits for its pace must not hold back one that doesn't. All that
+they share is which ranges there are; each range is moved by compare-and-set in the store, so a wrong memory costs a
+repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from seawall.guard.supervisor import Heart
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import Corrupt, Fenced, SeawallError, Unavailable, Uncertain, Unstorable
+from seawall.kernel.event import decode
+from seawall.kernel.log import fields, logger
+from seawall.kernel.seam.journal import Chunk, Damage, Frame, JournalReader, Position
+from seawall.router.batch import Batch, alone, gather, settle
+from seawall.router.catalogue import Rulebook
+from seawall.router.lane import Lane
+from seawall.router.meter import Meter
+from seawall.router.pace import Pace
+from seawall.router.patience import patiently, rest
+from seawall.router.placement import Placement
+from seawall.router.settings import Settings
+from seawall.store import position
+from seawall.store import router as rows
+from seawall.store.pool import Store
+from seawall.store.position import Range
+from seawall.store.router import Holders, Move, Stale, Writes
+
+log = logger("router")
+
+WAIT_S = 0.5
+"""Longest wait for new records between two beats."""
+
+IDLE_S = 0.2
+"""How soon a new backlog is noticed."""
+
+BACKOFF_MAX_S = 2.0
+BLOCKED_S = 5.0
+"""How long a range that can't be read is left alone for the others."""
+
+REPORTED_MAX = 1000
+STORE = "PostgreSQL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What all logs of one router share."""
+
+    store: Store
+    settings: Settings
+    clock: Clock
+    rulebook: Rulebook
+    placement: Placement
+    meter: Meter
+
+
+class Drain:
+    """One log. ``fresh`` and ``backlog`` are its loops, for a supervisor."""
+
+    def __init__(self, name: str, reader: JournalReader, desk: Desk) -> None:
+        self.name = name
+        self.reader = reader
+        self._desk = desk
+        self._ranges: list[Range] | None = None
+        self._oldest_us: dict[int, int | None] = {}  # by part: when its next record came; None: nothing is unread
+        self._blocked: dict[int, float] = {}  # by part: until when it is left alone
+        self._reported: set[Damage] = set()
+        settings = desk.settings
+        self._pace = Pace(settings.backlog_rate, min(settings.backlog_batch, settings.backlog_rate), desk.clock)
+
+    @property
+    def behind_us(self) -> int | None:
+        """Wall-clock time at which the oldest unread record came; 0: not known yet; None: nothing is unread."""
+        known = [self._oldest_us.get(range.part, 0) for range in self._ranges or ()]
+        if not known:
+            return 0
+        return min((us for us in known if us is not None), default=None)
+
+    @property
+    def ranges_count(self) -> int:
+        return len(self._ranges or ())
+
+    async def checkpoint(self) -> Position | None:
+        """Before this everything is in the store, durably. None: the log isn't known there yet.
+
+        Raises:
+            Unavailable: The store is away.
+        """
+        ranges = await position.ranges(self._desk.store, self.reader.log_id)
+        return min((range.at for range in ranges), default=None)
+
+    async def fresh(self, heart: Heart) -> None:
+        """Follow the log with the newest range, until cancelled."""
+        await self._serve(heart, Lane(backlog=False, records_max=self._desk.settings.batch_records))
+
+    async def backlog(self, heart: Heart) -> None:
+        """Drain older ranges, the newest of them first, until cancelled."""
+        await self._serve(heart, Lane(backlog=True, records_max=self._desk.settings.backlog_batch))
+
+    async def _serve(self, heart: Heart, lane: Lane) -> None:
+        backoff_s = 0.05
+        while True:
+            try:
+                await self._round(heart, lane)
+                backoff_s = 0.05
+            except Stale:
+                self._desk.rulebook.outdated()
+            except Fenced as error:
+                self._desk.meter.fenced.value += 1
+                self._ranges = None
+                log.info("somebody else routes this log too", extra=fields(log=self.name, cause=str(error)))
+                await asyncio.sleep(random.uniform(0.0, 0.1))
+            except (Unavailable, Uncertain) as error:
+                # Whether an uncertain batch was committed is what the position says: it is read again below.
+                log.warning("can't route now", extra=fields(log=self.name, cause=str(error), retry_s=backoff_s))
+                await self._survive(heart, lane)
+                self._ranges = None
+                await rest(heart, backoff_s * random.uniform(0.5, 1.0), reason=str(error))
+                backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+
+    async def _round(self, heart: Heart, lane: Lane) -> None:
+        """Store one batch, or wait a moment for one."""
+        range = await self._pick(heart, lane)
+        if range is None or (lane.backlog and self._pace.allowed() < min(lane.width, self._pace.burst)):
+            await heart.beat()
+            await asyncio.sleep(IDLE_S if range is None else min(WAIT_S, self._pace.wait_s()))
+            return
+        try:
+            chunk = self._read(range, lane)
+        except (Corrupt, OSError) as error:
+            await self._bypass(heart, lane, range, error)
+            return
+        if chunk.frames and not lane.backlog and not lane.troubled and self._lags(chunk):
+            await self._split(heart, range)
+        elif chunk.frames:
+            await self._store(heart, lane, range, chunk)
+        elif chunk.next != range.at or (range.end is not None and chunk.next >= range.end):
+            await self._commit(heart, lane, Move(range, chunk.next), Batch())
+        else:
+            await self._wait(heart, range)
+
+    async def _pick(self, heart: Heart, lane: Lane) -> Range | None:
+        """The range to work on; None: there is none for this loop."""
+        ranges = self._ranges
+        if ranges is None:
+            ranges = await patiently(heart, self._load(), what=STORE)
+        if not lane.backlog:
+            return ranges[-1]
+        now = self._desk.clock.monotonic()
+        return next((r for r in reversed(ranges[:-1]) if self._blocked.get(r.part, 0.0) <= now), None)
+
+    async def _load(self) -> list[Range]:
+        store, log_id = self._desk.store, self.reader.log_id
+        ranges = await position.ranges(store, log_id)
+        if not ranges:
+            await position.begin(store, self.reader.start())
+            ranges = await position.ranges(store, log_id)
+        if not ranges or ranges[-1].end is not None:
+            raise Unavailable(STORE, f"log {log_id.hex()} has no range that follows it")
+        self._ranges = ranges
+        return ranges
+
+    def _read(self, range: Range, lane: Lane) -> Chunk:
+        chunk = self.reader.read(
+            range.at, end=range.end, records_max=lane.width, bytes_max=self._desk.settings.batch_bytes
+        )
+        for damage in chunk.damage:
+            self._report(damage)
+        self._oldest_us[range.part] = _received_us(chunk.frames)
+        return chunk
+
+    def _report(self, damage: Damage) -> None:
+        """Count a damaged stretch once, however often it is read."""
+        if damage in self._reported or len(self._reported) >= REPORTED_MAX:
+            return
+        self._reported.add(damage)
+        self._desk.meter.damage.value += 1
+        log.error(
+            "the journal is damaged; what is readable after it goes on",
+            extra=fields(
+                log=self.name, segment=damage.segment_id, start=damage.start_bytes, end=damage.end_bytes,
+                reason=damage.reason,
+            ),
+        )  # fmt: skip
+
+    def _lags(self, chunk: Chunk) -> bool:
+        """Whether what is unread is old, and more than one batch: less is quicker routed than split off."""
+        received_us = _received_us(chunk.frames)
+        settings = self._desk.settings
+        return (
+            received_us is not None
+            and self._desk.clock.wall_us() - received_us > settings.lag_split_s * 1_000_000
+            and self.reader.synced_end() > chunk.next
+            and self.ranges_count < settings.ranges_max
+        )
+
+    async def _split(self, heart: Heart, range: Range) -> None:
+        at = self.reader.synced_end()
+        self._ranges = None
+        await patiently(heart, position.split(self._desk.store, range, at), what=STORE)
+        self._desk.meter.splits.value += 1
+        log.warning(
+            "the log lags; fresh records go first and older ones follow at a fixed rate",
+            extra=fields(log=self.name, part=range.part, rate=self._desk.settings.backlog_rate),
+        )
+
+    async def _bypass(self, heart: Heart, lane: Lane, range: Range, error: Exception) -> None:
+        """A range can't be read on (a segment is missing, the disk fails). It stays, as an alarm; others go on."""
+        log.error("the journal can't be read here", extra=fields(log=self.name, part=range.part, cause=str(error)))
+        reason = f"log {self.name}, part {range.part}: {error}"
+        if lane.backlog:
+            self._blocked[range.part] = self._desk.clock.monotonic() + BLOCKED_S
+        elif self.reader.synced_end() > range.at and self.ranges_count < self._desk.settings.ranges_max:
+            await self._split(heart, range)
+        await rest(heart, 1.0, reason=reason)
+
+    async def _wait(self, heart: Heart, range: Range) -> None:
+        await heart.beat()
+        if self.reader.synced_end() > range.at:
+            # There is more, and it can't be read yet: asking again at once would only burn the processor.
+            await asyncio.sleep(IDLE_S)
+        else:
+            await self.reader.wait(range.at, WAIT_S)
+
+    async def _store(self, heart: Heart, lane: Lane, range: Range, chunk: Chunk) -> None:
+        if lane.begins(range.part):
+            starts = await patiently(heart, position.count_start(self._desk.store, range), what=STORE)
+            lane.began(range.part, starts)
+        verdict = lane.verdict
+        frames = chunk.frames[: lane.width]
+        if verdict is not None:
+            log.error(
+                "a record becomes a dead letter",
+                extra=fields(log=self.name, segment=frames[0].end.segment_id, reason=verdict.reason),
+            )
+            batch = alone(frames[0], tries=verdict.tries, reason=verdict.reason)
+        else:
+            batch = gather(frames, await patiently(heart, self._desk.rulebook.current(), what=STORE))
+        complete = len(batch.items) == len(chunk.frames)
+        await self._commit(heart, lane, Move(range, chunk.next if complete else batch.end), batch)
+
+    async def _commit(self, heart: Heart, lane: Lane, move: Move, batch: Batch) -> None:
+        desk = self._desk
+        rules = await patiently(heart, desk.rulebook.current(), what=STORE)
+        made = Writes()
+
+        def decide(holders: Holders, firsts: Mapping[Position, int]) -> Writes:
+            nonlocal made
+            made = settle(batch, holders, firsts, rules, desk.placement, backlog=lane.backlog)
+            return made
+
+        count = len(batch.items)
+        work = rows.commit(
+            desk.store, move, list(batch.keys.values()), batch.notes, rules.catalogue.version, decide,
+            timeout_s=desk.settings.transaction_timeout_s,
+        )  # fmt: skip
+        try:
+            kept = await patiently(heart, work, what=STORE)
+        except Unstorable as error:
+            desk.meter.refused.value += 1
+            log.warning("the store refused a batch", extra=fields(log=self.name, records=count, cause=str(error)))
+            lane.refused(count, str(error))
+            return
+        lane.stored(count)
+        desk.meter.kept(made, kept)
+        self._moved(move)
+        if lane.backlog:
+            self._pace.took(count)
+        await heart.beat()
+
+    def _moved(self, move: Move) -> None:
+        """Take over what the store now says, unless the ranges are to be read again anyhow."""
+        if self._ranges is None:
+            return
+        if move.finishes:
+            self._ranges = [r for r in self._ranges if r.part != move.range.part]
+            self._oldest_us.pop(move.range.part, None)
+        else:
+            self._ranges = [replace(r, at=move.to) if r.part == move.range.part else r for r in self._ranges]
+
+    async def _survive(self, heart: Heart, lane: Lane) -> None:
+        """After a failed attempt: nothing in it ends processes, so the next start must not count it."""
+        unproven = lane.unproven
+        lane.survived()
+        if not unproven:
+            return
+        for range in self._ranges or ():
+            with contextlib.suppress(SeawallError):
+                await patiently(heart, position.clear_starts(self._desk.store, range), what=STORE)
+
+
+def _received_us(frames: Sequence[Frame]) -> int | None:
+    """When the first of the frames was accepted; None when there is none, or it doesn't say."""
+    if not frames:
+        return None
+    try:
+        return decode(frames[0].payload).received_us
+    except Corrupt:
+        return None

@@ -1,0 +1,79 @@
+"""How many records the next batch may hold: the search for the one that can't be stored, or that ends processes.
+
+*Refused by the store*: the batch is halved until the culprit is alone, log2(n) rollbacks for n records; then it
+becomes a dead letter and the line goes on at full width. The common path writes nothing for this.
+
+*Ends the process* (a crash in a parser, out of memory): nothing is left to halve with, so the store counts the loops
+that began at this position. From the third on records are stored one by one, which brings the position right before
+the culprit; from the sixth on the record there becomes a dead letter without its body being touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CAREFUL_STARTS = 3
+DEADLY_STARTS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The next record, alone, becomes a dead letter."""
+
+    tries: int
+    reason: str
+
+
+class Lane:
+    """The width of one loop's batches, and which ranges it has begun."""
+
+    def __init__(self, *, backlog: bool, records_max: int) -> None:
+        self.backlog = backlog
+        self._records_max = records_max
+        self._suspects = 0  # of the next so many records, one at least can't be stored
+        self._alone = 0  # so many records are stored one by one
+        self._begun: set[int] = set()
+        self.unproven = False  # a range was begun and nothing of it was stored yet
+        self.verdict: Verdict | None = None
+
+    @property
+    def width(self) -> int:
+        """Most records of the next batch."""
+        if self.verdict is not None or self._alone:
+            return 1
+        return (self._suspects + 1) // 2 if self._suspects else self._records_max
+
+    @property
+    def troubled(self) -> bool:
+        return self.width < self._records_max
+
+    def begins(self, part: int) -> bool:
+        """True when this loop has not worked on the range before: its start is to be counted."""
+        return part not in self._begun
+
+    def began(self, part: int, starts: int) -> None:
+        """The store counted ``starts`` loops at the range's position, this one included."""
+        self._begun.add(part)
+        self.unproven = True
+        if starts >= DEADLY_STARTS:
+            self.verdict = Verdict(starts, f"{starts - 1} processes ended while they handled this record")
+        elif starts >= CAREFUL_STARTS:
+            self._alone = self._records_max
+
+    def refused(self, count: int, why: str) -> None:
+        """The store refused a batch of ``count`` records."""
+        if count == 1:
+            self.verdict = Verdict(1, why)
+        self._suspects = count
+
+    def stored(self, count: int) -> None:
+        self.unproven = False
+        self.verdict = None
+        self._suspects = max(0, self._suspects - count)
+        self._alone = max(0, self._alone - count)
+
+    def survived(self) -> None:
+        """An attempt failed and we are still here, so no record that ends processes was in it."""
+        self.unproven = False
+        self.verdict = None
+        self._suspects = self._alone = 0

@@ -1,0 +1,92 @@
+"""What an event is: its type and its dedupe key, read from the record alone.
+
+Types, by the source's kind: ``github.<X-GitHub-Event>``, ``stripe.<type>`` and ``slack.<type>`` (the body's top-level
+``type``). Others, and those whose own rule finds nothing: the body's top-level ``type``, else the header ``ce-type``,
+else the source's name. A body that isn't JSON has no fields; it is routed all the same.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from seawall.kernel.event import Record, headers_of
+from seawall.kernel.json import parse
+from seawall.kernel.limit import TYPE_CHARS_MAX
+from seawall.store.router import Workflow
+
+REMEMBERED_MAX = 4096
+"""Types whose workflows are remembered. Senders choose types, so a sender of ever new ones must not fill the memory."""
+
+_BODY_KEY = {"stripe": "id", "slack": "event_id"}
+_BODY_TYPE = ("stripe", "slack")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a record says about itself."""
+
+    type: str  # at most TYPE_CHARS_MAX characters that PostgreSQL can keep
+    key: str  # the sender's dedupe key; "": none
+
+
+def read(record: Record) -> Reading:
+    """Type and key of a record. Never raises, whatever its body is."""
+    value, _ = parse(record.body)
+    fields = value if isinstance(value, dict) else {}
+    key = record.key or _text(fields.get(_BODY_KEY.get(record.kind, "")))
+    return Reading(_storable(_type(record, _text(fields.get("type")))), key)
+
+
+def unread_type(record: Record) -> str:
+    """A type for a record whose body must not be touched: the source's name."""
+    return _storable(record.source)
+
+
+def _type(record: Record, body_type: str) -> str:
+    if record.kind == "github":
+        header = _header(record.headers, "x-github-event")
+        if header:
+            return f"github.{header}"
+    if body_type:
+        return f"{record.kind}.{body_type}" if record.kind in _BODY_TYPE else body_type
+    return _header(record.headers, "ce-type") or record.source
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _header(flat: bytes, name: str) -> str:
+    """The first value of a header, "" when it isn't there."""
+    # Most records don't have it, and a search in the bytes is far cheaper than to take all headers apart.
+    if name.encode() not in flat.lower():
+        return ""
+    return next((value for known, value in headers_of(flat) if known.lower() == name), "")
+
+
+def _storable(text: str) -> str:
+    cut = text[:TYPE_CHARS_MAX]
+    return cut if cut.isascii() and "\0" not in cut else cut.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+class Matcher:
+    """Finds the workflows that an event of some type starts; patterns are ``fnmatch``'s, case matters."""
+
+    def __init__(self, workflows: Sequence[Workflow]) -> None:
+        self._patterns: list[tuple[Callable[[str], object], Workflow]] = [
+            (re.compile(fnmatch.translate(w.pattern)).match, w) for w in workflows
+        ]
+        self._remembered: dict[str, tuple[Workflow, ...]] = {}
+
+    def match(self, type: str) -> tuple[Workflow, ...]:
+        """Workflows in order of their ids."""
+        found = self._remembered.get(type)
+        if found is None:
+            found = tuple(workflow for matches, workflow in self._patterns if matches(type))
+            if len(self._remembered) >= REMEMBERED_MAX:
+                self._remembered.clear()
+            self._remembered[type] = found
+        return found

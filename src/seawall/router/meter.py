@@ -1,0 +1,36 @@
+"""The router's numbers."""
+
+from __future__ import annotations
+
+from seawall.kernel.metric import Metrics
+from seawall.kernel.status import EventStatus
+from seawall.store.router import Kept, Writes
+
+
+class Meter:
+    """Counters of one router."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        counter = metrics.counter
+        self.batches = counter("seawall_router_batches_total", "Transactions that the router committed.")
+        self.runs = counter("seawall_router_runs_total", "Runs that the router created.")
+        self.duplicates = counter("seawall_router_duplicates_total", "Events that were collapsed into an earlier one.")
+        self.reread = counter("seawall_router_reread_total", "Records read again that were stored before.")
+        self.fenced = counter("seawall_router_fenced_total", "Batches dropped since another router moved the position.")
+        self.refused = counter("seawall_router_refused_total", "Batches that the store refused for a value in them.")
+        self.damage = counter("seawall_router_damage_total", "Damaged ranges of the journal that reading passed.")
+        self.splits = counter("seawall_router_splits_total", "Times that fresh records were put before a backlog.")
+        self.forgotten = counter("seawall_router_forgotten_total", "Journal segments deleted after they were routed.")
+        self._events = {
+            status: counter("seawall_router_events_total", "Events that the router stored.", status=status.name.lower())
+            for status in (EventStatus.ROUTED, EventStatus.HELD, EventStatus.CONFLICT, EventStatus.DEAD)
+        }
+
+    def kept(self, writes: Writes, kept: Kept) -> None:
+        """Count a committed batch."""
+        self.batches.value += 1
+        self.runs.value += kept.runs
+        self.duplicates.value += kept.duplicates
+        self.reread.value += len(writes.events) - kept.events + len(writes.duplicates) - kept.duplicates
+        for event in writes.events:
+            self._events[event.status].value += 1

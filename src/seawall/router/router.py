@@ -1,0 +1,165 @@
+"""The router of one machine: finds logs, drains each, and forgets what has been routed for long enough."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+
+from seawall.guard.supervisor import Heart, Supervisor
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import Unavailable, Uncertain
+from seawall.kernel.log import fields, logger
+from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.journal import JournalReader, Position
+from seawall.router.batch import SECOND_US
+from seawall.router.catalogue import Rulebook
+from seawall.router.drain import STORE, Desk, Drain
+from seawall.router.meter import Meter
+from seawall.router.patience import patiently, rest
+from seawall.router.placement import Placement
+from seawall.router.settings import Settings
+from seawall.store import router as rows
+from seawall.store.pool import Store
+
+log = logger("router")
+
+EVERY_S = 1.0
+"""How often new logs, virtual time and expired keys are looked for."""
+
+CHECKPOINTS_MAX = 256
+PRUNE_ROWS = 1000
+PRUNE_ROUNDS_MAX = 20
+PRUNE_GRACE_US = 600 * SECOND_US
+"""How long an expired key is kept still, for records that wait unread in a log of another router."""
+
+Logs = Callable[[], Awaitable[Mapping[str, JournalReader]]]
+"""Finds all logs there are, by name; for a known name the same reader again. Raises OSError when it can't look."""
+
+
+class Router:
+    """Drains all logs of one data folder into the store.
+
+    Several routers may work on the same logs: the compare-and-set of positions lets one of them win each batch.
+    """
+
+    def __init__(self, store: Store, logs: Logs, settings: Settings, *, clock: Clock, metrics: Metrics) -> None:
+        self._store = store
+        self._logs = logs
+        self._settings = settings
+        self._clock = clock
+        self._metrics = metrics
+        self._placement = Placement()
+        self._desk = Desk(
+            store=store, settings=settings, clock=clock, rulebook=Rulebook(store, settings),
+            placement=self._placement, meter=Meter(metrics),
+        )  # fmt: skip
+        self._drains: dict[str, Drain] = {}
+        self._checkpoints: dict[str, deque[tuple[float, Position]]] = {}
+        self._supervisor: Supervisor | None = None
+
+    async def __aenter__(self) -> Router:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to give back: loops belong to the supervisor, readers to whoever found them."""
+
+    def register(self, supervisor: Supervisor) -> None:
+        """Add the router's loops; each log that is found adds two more."""
+        self._supervisor = supervisor
+        supervisor.add("router.discover", self._discover)
+        supervisor.add("router.clock", self._refresh)
+        supervisor.add("router.housekeeping", self._housekeeping, essential=False)
+
+    async def _discover(self, heart: Heart) -> None:
+        while True:
+            try:
+                found = await patiently(heart, _find(self._logs), what="journal folder")
+            except OSError as error:
+                await rest(heart, EVERY_S, reason=f"journal folder: {error}")
+                continue
+            for name, reader in found.items():
+                if name not in self._drains:
+                    self._begin(name, reader)
+            await heart.beat()
+            await asyncio.sleep(EVERY_S)
+
+    def _begin(self, name: str, reader: JournalReader) -> None:
+        assert self._supervisor is not None
+        drain = self._drains[name] = Drain(name, reader, self._desk)
+        self._checkpoints[name] = deque(maxlen=CHECKPOINTS_MAX)
+        lag = self._metrics.gauge("seawall_router_lag_seconds", "Age of the oldest unread record of a log.", log=name)
+        lag.read = lambda: self._age_s(drain)
+        count = self._metrics.gauge(
+            "seawall_router_ranges_count", "Stretches of a log that are left to read.", log=name
+        )
+        count.read = lambda: drain.ranges_count
+        self._supervisor.add(f"router.fresh.{name}", drain.fresh)
+        self._supervisor.add(f"router.backlog.{name}", drain.backlog)
+        log.info("a log is routed", extra=fields(log=name, log_id=reader.log_id.hex()))
+
+    def _age_s(self, drain: Drain) -> float:
+        behind_us = drain.behind_us
+        return max(0, self._clock.wall_us() - behind_us) / SECOND_US if behind_us else 0.0
+
+    async def _refresh(self, heart: Heart) -> None:
+        """Read each queue's virtual time; without the store the last one is good enough."""
+        while True:
+            try:
+                self._placement.observe(await patiently(heart, rows.virtual_now(self._store), what=STORE))
+            except Unavailable as error:
+                await rest(heart, EVERY_S, reason=str(error))
+                continue
+            await heart.beat()
+            await asyncio.sleep(EVERY_S)
+
+    async def _housekeeping(self, heart: Heart) -> None:
+        """Delete what nobody can need any more: segments and dedupe keys."""
+        while True:
+            try:
+                for name, drain in self._drains.items():
+                    await self._forget(heart, name, drain)
+                await self._prune(heart)
+            except (Unavailable, Uncertain) as error:
+                await rest(heart, EVERY_S, reason=str(error))
+                continue
+            await heart.beat()
+            await asyncio.sleep(EVERY_S)
+
+    async def _forget(self, heart: Heart, name: str, drain: Drain) -> None:
+        """Let go of segments before a checkpoint that has been durable for ``journal_keep_s``.
+
+        Checkpoints are remembered from when we saw them, so a restart only makes us wait anew: a store that was
+        restored to an older state still finds its records in the log.
+        """
+        at = await patiently(heart, drain.checkpoint(), what=STORE)
+        if at is None:
+            return
+        seen, now, keep_s = self._checkpoints[name], self._clock.monotonic(), self._settings.journal_keep_s
+        if not seen or now - seen[-1][0] >= keep_s / CHECKPOINTS_MAX * 2:
+            seen.append((now, at))
+        old: Position | None = None
+        while seen and now - seen[0][0] >= keep_s:
+            old = seen.popleft()[1]
+        # A position that went back (a restore) makes records before the older checkpoint needed again.
+        if old is not None and at >= old:
+            self._desk.meter.forgotten.value += drain.reader.forget(old)
+
+    async def _prune(self, heart: Heart) -> None:
+        """Delete dedupe keys that had expired before the oldest unread record came."""
+        now_us = self._clock.wall_us()
+        oldest_us = [now_us if d.behind_us is None else d.behind_us for d in self._drains.values()]
+        before_us = min([now_us, *oldest_us]) - PRUNE_GRACE_US
+        if before_us <= 0:
+            return
+        for _ in range(PRUNE_ROUNDS_MAX):
+            work = rows.prune_dedupe(self._store, before_us=before_us, rows_max=PRUNE_ROWS)
+            if await patiently(heart, work, what=STORE) < PRUNE_ROWS:
+                return
+
+
+async def _find(logs: Logs) -> Mapping[str, JournalReader]:
+    return await logs()

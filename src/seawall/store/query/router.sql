@@ -1,0 +1,156 @@
+-- name: ranges
+-- router.drain, at start and after each doubt; primary key of log_position. At most ranges_max rows.
+select part, segment, "offset", end_segment, end_offset, starts from log_position where log_id = $1 order by part
+
+-- name: begin_log
+-- router.drain, when a log is seen for the first time; primary key of log_position.
+insert into log_position (log_id, part, segment, "offset") values ($1, 0, $2, $3) on conflict do nothing
+
+-- name: count_start
+-- router.drain, before the first batch of a range since its loop started; primary key of log_position.
+update log_position set starts = starts + 1
+where log_id = $1 and part = $2 and segment = $3 and "offset" = $4
+returning starts
+
+-- name: clear_starts
+-- router.drain, after a failure that it survived: then the record at the position is no killer; primary key.
+update log_position set starts = 0 where log_id = $1 and part = $2 and segment = $3 and "offset" = $4
+
+-- name: split_range
+-- router.drain, when the newest range lags; primary key of log_position. No row: somebody else moved or split it.
+with closed as (
+  update log_position set end_segment = $5, end_offset = $6
+  where log_id = $1 and part = $2 and segment = $3 and "offset" = $4 and end_segment is null
+  returning part
+)
+insert into log_position (log_id, part, segment, "offset") select $1, part + 1, $5, $6 from closed returning part
+
+-- name: finish_range
+-- router.commit, in the transaction of a range's last batch; primary key of log_position.
+delete from log_position
+where log_id = $1 and part = $2 and (end_segment, end_offset) <= (segment, "offset")
+
+-- name: claim
+-- router.commit, first in each batch; primary keys of log_position and dedupe. Moves the position by compare-and-set and
+-- claims the dedupe keys. At least one row: moved (0: somebody else owns the range), what the catalogue is now, and the
+-- holder of each key that an event outside this batch holds. "do update" in any case: that locks and returns the
+-- holder, also one committed after our snapshot was taken. Sorted, so that two routers can't wait in a circle.
+with moved as (
+  update log_position set segment = $5, "offset" = $6, starts = 0, moved_at = now()
+  where log_id = $1 and part = $2 and segment = $3 and "offset" = $4
+  returning 1
+),
+claimed as (
+  insert into dedupe as d (source_id, key_hash, event_id, body_hash, seen_at, expires_at)
+  select u.source_id, u.key_hash, u.event_id, u.body_hash,
+         to_timestamp(u.received_us::float8 / 1000000), to_timestamp((u.received_us + u.window_us)::float8 / 1000000)
+  from unnest($7::uuid[], $8::bytea[], $9::uuid[], $10::bytea[], $11::bigint[], $12::bigint[])
+    as u (source_id, key_hash, event_id, body_hash, received_us, window_us), moved
+  order by u.source_id, u.key_hash
+  on conflict (source_id, key_hash) do update set
+    event_id   = case when d.expires_at <= excluded.seen_at then excluded.event_id else d.event_id end,
+    body_hash  = case when d.expires_at <= excluded.seen_at then excluded.body_hash else d.body_hash end,
+    seen_at    = case when d.expires_at <= excluded.seen_at then excluded.seen_at else d.seen_at end,
+    expires_at = case when d.expires_at <= excluded.seen_at then excluded.expires_at else d.expires_at end
+  returning d.source_id, d.key_hash, d.event_id, d.body_hash
+),
+held_by_others as (
+  select * from claimed c where not exists (select 1 from unnest($9::uuid[]) as own (id) where own.id = c.event_id)
+)
+select m.moved, v.workflows, v.sources, o.source_id, o.key_hash, o.event_id, o.body_hash
+from (select count(*) as moved from moved) as m
+cross join (
+  select coalesce((
+    select sum(hashtextextended(concat_ws(' ', w.id, w.queue_id, q.shards, w.pattern), 0))
+    from workflow w join queue q on q.id = w.queue_id where w.active
+  ), 0)::text as workflows, (select version from source_version) as sources
+) as v
+left join held_by_others as o on true
+
+-- name: keep
+-- router.commit, second in each batch; primary keys of event, duplicate and ticket by day. All that a batch of records
+-- becomes. A record read again finds its rows there: runs are made only for events inserted now.
+with kept as (
+  insert into event (id, source_id, source, tenant, type, status, reason, received_at, dedupe_key, headers, body,
+                     target, peer, key_id, config_version, log_id, segment, "offset")
+  select u.id, u.source_id, u.source, u.tenant, u.type, u.status, u.reason,
+         to_timestamp(u.received_us::float8 / 1000000), u.dedupe_key, u.headers, u.body, u.target, u.peer, u.key_id,
+         u.config_version, $1, u.segment, u."offset"
+  from unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::text[], $9::bigint[],
+              $10::text[], $11::bytea[], $12::bytea[], $13::text[], $14::text[], $15::integer[], $16::bigint[],
+              $17::bigint[], $18::bigint[])
+    as u (id, source_id, source, tenant, type, status, reason, received_us, dedupe_key, headers, body, target, peer,
+          key_id, config_version, segment, "offset")
+  on conflict (id) do nothing
+  returning id
+),
+begun as (
+  insert into run (id, event_id, workflow_id, tenant, queue_id, shard, ticket, vt)
+  select u.day_base + nextval('run_number'), u.event_id, u.workflow_id, u.tenant, u.queue_id, u.shard, u.ticket, u.vt
+  from unnest($19::bigint[], $20::uuid[], $21::integer[], $22::text[], $23::smallint[], $24::smallint[],
+              $25::boolean[], $26::bigint[])
+    as u (day_base, event_id, workflow_id, tenant, queue_id, shard, ticket, vt)
+  join kept on kept.id = u.event_id
+  returning 1
+),
+collapsed as (
+  insert into duplicate (id, first_id)
+  select u.id, u.first_id from unnest($27::uuid[], $28::uuid[]) as u (id, first_id)
+  where not exists (select 1 from event e where e.id = u.id)
+  on conflict (id) do nothing
+  returning 1
+),
+waiting as (
+  insert into ticket (id, event_id)
+  select u.id, u.event_id from unnest($29::uuid[], $30::uuid[]) as u (id, event_id)
+  on conflict (id) do nothing
+)
+select (select count(*) from kept) as events, (select count(*) from begun) as runs,
+       (select count(*) from collapsed) as duplicates
+
+-- name: notify
+-- router.commit, last in each batch that woke somebody; no table. Sent by the commit.
+select pg_notify(u.channel, u.payload) from unnest($1::text[], $2::text[]) as u (channel, payload)
+
+-- name: note
+-- router.commit, for records that could not be stored as they are; primary key of router_note. Its first time names the
+-- dead letter of a record that has no id of its own, so that a second reading gives the same one.
+insert into router_note as n (log_id, segment, "offset", tries, error)
+select $1, u.segment, u."offset", u.tries, u.error
+from unnest($2::bigint[], $3::bigint[], $4::integer[], $5::text[]) as u (segment, "offset", tries, error)
+on conflict (log_id, segment, "offset") do update set tries = n.tries + excluded.tries, error = excluded.error
+returning segment, "offset", (extract(epoch from at) * 1000)::bigint as at_ms
+
+-- name: catalogue_version
+-- router.catalogue, before it reads the rest; the small tables workflow and queue. The same text as in claim.
+select coalesce((
+  select sum(hashtextextended(concat_ws(' ', w.id, w.queue_id, q.shards, w.pattern), 0))
+  from workflow w join queue q on q.id = w.queue_id where w.active
+), 0)::text as workflows, (select version from source_version) as sources
+
+-- name: active_workflows
+-- router.catalogue, when its version changed; the small tables workflow and queue.
+select w.id, w.name, w.pattern, w.queue_id, q.shards
+from workflow w join queue q on q.id = w.queue_id where w.active order by w.id limit $1
+
+-- name: revoked_secrets
+-- router.catalogue, when its version changed; reads source_secret, a row per secret ever made.
+select source_id, key_id, (extract(epoch from revoked_at) * 1000000)::bigint as revoked_us
+from source_secret where revoked_at is not null order by revoked_at desc limit $1
+
+-- name: virtual_now
+-- router.placement, each second; run_ready, one probe for each shard.
+select q.id as queue_id, min(r.vt) as vt
+from queue q
+cross join lateral generate_series(-1, q.shards - 1) as s (shard)
+left join lateral (
+  select vt from run where queue_id = q.id and shard = s.shard::smallint and state = 0 order by vt limit 1
+) as r on true
+group by q.id
+
+-- name: prune_dedupe
+-- router.housekeeping, each second while there is anything; dedupe_expiry. Leaves rows that a batch works with.
+delete from dedupe where ctid = any (array(
+  select ctid from dedupe where expires_at < to_timestamp($1::bigint::float8 / 1000000)
+  order by expires_at limit $2 for update skip locked
+))

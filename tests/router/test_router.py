@@ -1,0 +1,144 @@
+"""The way from a log to rows, over a real store."""
+
+from __future__ import annotations
+
+from router.rig import Rig, append, id_uuid, record, until
+from seawall.kernel.event import id_day
+
+
+async def test_a_record_becomes_an_event_with_its_exact_bytes_and_a_run(rig: Rig) -> None:
+    workflow_id = await rig.workflow("order.*")
+    body = b'{"type":"order.paid","x":"\xff"}'
+    one = record(headers=b"X-A\0b\0X-A\0c", body=b'{"type": "order.paid"}')
+    two = record(body=body, target="/a?b=1", key_id=0, config_version=7)
+    journal = rig.log()
+    positions = await append(journal, one, two)
+    async with rig.router():
+        await rig.arrived(2)
+    row = await rig.event(one.id)
+    assert (row["type"], row["status"], row["tenant"], row["source"]) == ("order.paid", 1, "acme", "shop")
+    assert (row["headers"], row["body"]) == (one.headers, one.body)
+    assert (row["log_id"].bytes, row["segment"], row["offset"]) == (
+        journal.log_id, positions[0].segment_id, positions[0].offset_bytes,
+    )  # fmt: skip
+    assert (await rig.event(two.id))["body"] == body
+    assert (await rig.event(two.id))["type"] == "shop"
+    [run] = await rig.database.fetch("select * from run")
+    assert (run["event_id"].bytes, run["workflow_id"], run["state"], run["ticket"]) == (one.id, workflow_id, 0, False)
+    assert run["id"] >> 44 == id_day(one.id)
+    assert 0 <= run["shard"] < 4
+    position = await rig.database.fetchrow("select * from log_position")
+    assert position is not None
+    assert (position["segment"], position["offset"]) == (positions[1].segment_id, positions[1].offset_bytes)
+
+
+async def test_records_that_come_while_it_runs_are_routed_at_once(rig: Rig) -> None:
+    await rig.workflow("order.paid")
+    journal = rig.log(segment_bytes_max=1000)
+    async with rig.router() as supervisor:
+        await until(lambda: len(supervisor.health()) == 5 and all(loop.ready for loop in supervisor.health()))
+        for number in range(1, 21):
+            await append(journal, record())
+            await rig.arrived(number, table="run", timeout_s=2.0)
+    assert len(journal.segments) > 1
+    assert await rig.count("event") == 20
+
+
+async def test_each_active_workflow_that_matches_gets_one_run_in_its_queue(rig: Rig) -> None:
+    first = await rig.workflow("order.*", name="a", queue="fast")
+    second = await rig.workflow("*", name="b", queue="slow")
+    await rig.workflow("invoice.*", name="c")
+    await rig.workflow("order.paid", name="d", version="1")
+    third = await rig.workflow("order.paid", name="d", version="2")
+    await append(rig.log(), record())
+    async with rig.router():
+        await rig.arrived(3, table="run")
+    rows = await rig.database.fetch(
+        "select workflow_id, q.name from run join queue q on q.id = run.queue_id order by workflow_id"
+    )
+    assert [tuple(row) for row in rows] == [(first, "fast"), (second, "slow"), (third, "default")]
+
+
+async def test_a_workflow_registered_before_the_event_always_gets_its_run(rig: Rig) -> None:
+    journal = rig.log()
+    async with rig.router():
+        for number in range(1, 11):
+            await rig.workflow(f"type-{number}", name=f"flow-{number}")
+            await append(journal, record(body=b'{"type":"type-%d"}' % number))
+            await rig.arrived(number)
+            assert await rig.count("run") == number
+
+
+async def test_two_routers_on_one_log_store_every_event_exactly_once(rig: Rig) -> None:
+    await rig.workflow("*")
+    journal = rig.log()
+    records = [record(key=f"k{n % 400}") for n in range(600)]
+    async with rig.router(batch_records=7), rig.router(batch_records=11):
+        for start in range(0, 600, 50):
+            await append(journal, *records[start : start + 50])
+        await rig.arrived(400)
+        await rig.arrived(200, table="duplicate")
+    assert await rig.count("event") == 400
+    assert await rig.count("run") == 400
+    assert await rig.count("duplicate") == 200
+    firsts = {row["id"].bytes for row in await rig.database.fetch("select id from event")}
+    assert firsts == {r.id for r in records[:400]}
+
+
+async def test_records_read_again_change_nothing_and_are_counted(rig: Rig) -> None:
+    await rig.workflow("*")
+    journal = rig.log()
+    records = [record(key=f"k{n % 5}", wait_ms=n) for n in range(10)]
+    await append(journal, *records)
+    async with rig.router():
+        await rig.arrived(5)
+        await rig.arrived(5, table="duplicate")
+    await rig.database.execute('update log_position set segment = 1, "offset" = 64')
+    async with rig.router():
+        await until(lambda: rig.number("seawall_router_reread_total") == 10)
+    assert await rig.count("event") == 5
+    assert await rig.count("run") == 5
+    assert await rig.count("duplicate") == 5
+    assert await rig.count("ticket") == 9
+
+
+async def test_tickets_lead_to_the_event_that_runs_and_those_without_a_run_are_told_at_once(rig: Rig) -> None:
+    await rig.workflow("order.*")
+    heard: list[tuple[str, str]] = []
+    for channel in ("seawall_run", "seawall_reply"):
+        await rig.database.add_listener(channel, lambda _c, _p, name, payload: heard.append((name, payload)))
+    first = record(key="k", wait_ms=1000)
+    again = record(key="k", wait_ms=1000)
+    other = record(body=b'{"type":"unknown"}', wait_ms=1000)
+    await append(rig.log(), first, again, other)
+    async with rig.router():
+        await rig.arrived(3, table="ticket")
+    tickets = {row["id"].bytes: row["event_id"].bytes for row in await rig.database.fetch("select * from ticket")}
+    assert tickets == {first.id: first.id, again.id: first.id, other.id: other.id}
+    assert await rig.database.fetchval("select ticket from run")
+    queue_id = await rig.database.fetchval("select id from queue")
+    await until(lambda: len(heard) == 2)
+    assert sorted(heard) == [("seawall_reply", f"{again.id.hex()},{other.id.hex()}"), ("seawall_run", str(queue_id))]
+
+
+async def test_an_event_under_a_secret_already_revoked_is_held(rig: Rig) -> None:
+    await rig.workflow("*")
+    one = record(key_id=1, key="k")
+    await rig.database.execute(
+        "insert into source (id, name, kind, token_hash, version) values ($1, 'shop', 'none', '\\x00', 1)",
+        id_uuid(one.source_id),
+    )
+    await rig.database.execute(
+        "insert into source_secret (source_id, key_id, sealed, revoked_at) values ($1, 1, '', now())",
+        id_uuid(one.source_id),
+    )
+    late = record(key_id=1, key="k", received_us=one.received_us + 60_000_000)
+    genuine = record(key_id=2, key="k")
+    await append(rig.log(), one, late, genuine)
+    async with rig.router():
+        await rig.arrived(2)
+        await rig.arrived(1, table="duplicate")
+    assert (await rig.event(one.id))["status"] == 1
+    row = await rig.event(late.id)
+    assert (row["status"], row["reason"]) == (2, "signed with key 1, which had been revoked")
+    assert await rig.count("run") == 1
