@@ -1,0 +1,13 @@
+"""Takes events in over HTTP and answers only for what is durable. It needs no network dependency: sources come from a
+snapshot of its own, and the journal is on its own disk.
+
+In the order in which a request passes them: ``parser`` (socket, llhttp, guards) → ``route`` (paths) → ``admission``
+(size, source, readiness; ``snapshot`` knows the sources) → ``intake`` (signature, journal) → ``receipt`` (our answer).
+``collector`` holds the socket and every deadline; ``look_up`` answers reads; ``duplicate`` remembers recent keys.
+"""
+
+from seawall.collector.collector import Collector
+from seawall.collector.setting import Choice, Settings, choice, source_problems
+from seawall.collector.snapshot import Snapshot
+
+__all__ = ["Choice", "Collector", "Settings", "Snapshot", "choice", "source_problems"]

@@ -1,0 +1,101 @@
+"""Whether a request may come in, decided at its head: before its body is read, and without touching a disk or a store.
+
+Whatever depends on a source's configuration is a 4xx only while the snapshot is fresh; after that the same refusal is a
+503, since the store may know better by now. Our own trouble is never a 4xx.
+"""
+
+from __future__ import annotations
+
+import re
+
+from seawall.collector.parser import PARKED, RECEIVING, Exchange
+from seawall.collector.receipt import Receipts
+from seawall.collector.snapshot import Snapshot, Source
+from seawall.kernel.error import Overloaded, SeawallError
+from seawall.kernel.seam.journal import Journal
+
+_WAIT = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
+
+
+class Admission:
+    """Judges heads."""
+
+    def __init__(self, *, snapshot: Snapshot, journal: Journal, receipts: Receipts, body_bytes_max: int) -> None:
+        self._snapshot = snapshot
+        self._journal = journal
+        self._receipts = receipts
+        self._body_bytes_max = body_bytes_max
+        self.stopping = False
+
+    def judge(self, x: Exchange, token: str) -> None:
+        """Set the exchange's source and limits, or refuse it, or park it until the store was asked for its token."""
+        refusal = self._journal.refusal
+        if refusal is not None or self.stopping:
+            x.refuse(self.refused_by_journal(refusal))
+            return
+        x.token = token
+        source = self._snapshot.find(token)
+        if source is not None:
+            self._fit(x, source)
+            return
+        x.body_bytes_max = self._body_bytes_max
+        if self._snapshot.ask(lambda: self._again(x)):
+            x.stage = PARKED
+        else:
+            self._unknown(x)
+
+    def refused_by_journal(self, refusal: SeawallError | None) -> bytes:
+        """503 for what the journal said, or for stopping. Certainly nothing was stored."""
+        if refusal is None:
+            return self._receipts.unavailable("stopping", "this collector is stopping; another try will find the next")
+        after_s = refusal.retry_after_s if isinstance(refusal, Overloaded) else 5.0
+        return self._receipts.unavailable("events can't be stored now", str(refusal), retry_after_s=after_s)
+
+    def by_configuration(self, status: int, title: str, detail: str = "", *, headers: bytes = b"") -> bytes:
+        """A refusal that a newer configuration might take back: 503 while ours may be old."""
+        if self._snapshot.stale:
+            said = f"it would be {status} {title}, but the store hasn't confirmed the configuration for a while"
+            return self._receipts.unavailable("configuration is stale", said, retry_after_s=5.0)
+        return self._receipts.problem(status, title, detail, headers=headers)
+
+    def _again(self, x: Exchange) -> None:
+        """The store was asked about an unknown token. The client may be gone, and the body may be here already."""
+        if x.stage != PARKED:
+            return
+        x.stage = RECEIVING
+        source = self._snapshot.find(x.token)
+        if source is None:
+            self._unknown(x)
+        else:
+            self._fit(x, source)
+        x.connection.judged(x)
+
+    def _unknown(self, x: Exchange) -> None:
+        x.refuse(self.by_configuration(404, "unknown source", "no source has this token"))
+
+    def _fit(self, x: Exchange, source: Source) -> None:
+        if source.removed:
+            x.refuse(self.by_configuration(410, "source removed", "this source was removed; stop sending to it"))
+            return
+        if source.trouble:
+            x.refuse(self._receipts.unavailable("source can't be served", source.trouble, retry_after_s=30.0))
+            return
+        x.source = source
+        x.body_bytes_max = source.body_bytes_max
+        choice = source.choice
+        if x.length > source.body_bytes_max or x.body_bytes > source.body_bytes_max:
+            x.refuse(self.too_large(source.body_bytes_max))
+        elif choice.content_types and _media_type(x) not in choice.content_types:
+            allowed = ", ".join(choice.content_types)
+            x.refuse(self.by_configuration(415, "unsupported media type", f"this source takes {allowed}"))
+        elif choice.wait_ms_max and (prefer := x.headers.get(b"prefer")) is not None:
+            wait = _WAIT.search(prefer)
+            x.wait_ms = min(int(wait[1]) * 1000, choice.wait_ms_max) if wait else 0
+
+    def too_large(self, limit_bytes: int) -> bytes:
+        """413, where a newer configuration might allow more: 503."""
+        return self.by_configuration(413, "body too large", f"at most {limit_bytes} bytes are taken here")
+
+
+def _media_type(x: Exchange) -> str:
+    return x.headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")

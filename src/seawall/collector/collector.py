@@ -1,0 +1,258 @@
+"""The collector itself: the listening socket, its connections, their deadlines, and stopping in order."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from random import Random
+from types import TracebackType
+
+from seawall.collector.admission import Admission
+from seawall.collector.duplicate import Duplicates
+from seawall.collector.intake import Ids, Intake
+from seawall.collector.look_up import LookUps
+from seawall.collector.parser import ANSWERED, SUBMITTED, Connection, Exchange
+from seawall.collector.receipt import Receipts
+from seawall.collector.route import Routes
+from seawall.collector.setting import Settings
+from seawall.collector.snapshot import Snapshot
+from seawall.guard import Heart, Supervisor
+from seawall.guard.supervisor import LoopHealth
+from seawall.kernel.clock import Clock, Deadline
+from seawall.kernel.error import Misconfigured
+from seawall.kernel.log import fields, logger
+from seawall.kernel.metric import Counter, Metrics
+from seawall.kernel.seam.event import Events
+from seawall.kernel.seam.journal import Journal
+from seawall.kernel.seam.ticket import Waiting
+
+log = logger("collector")
+
+BACKLOG = 1024
+STOP_POLL_S = 0.01
+LAST_WORDS_S = 0.5
+"""Part of the stopping budget that is kept for sending the last answers."""
+
+_Done = Callable[[Connection], bool]
+
+
+class Collector:
+    """Takes events in over HTTP. ``async with`` listens; leaving stops with a budget of one second.
+
+    Args:
+        listen: HOST:PORT (port 0 picks a free one), or a socket that listens already: then clients wait in its queue
+            while this process is started again.
+        journal, waiting, events: Seams of other rooms. None of them is ever waited for, except the journal.
+        random: For jitter only.
+    """
+
+    def __init__(
+        self, settings: Settings, *, listen: str | socket.socket, journal: Journal, snapshot: Snapshot,
+        waiting: Waiting, events: Events, clock: Clock, metrics: Metrics, ids: Ids, random: Random | None = None,
+    ) -> None:  # fmt: skip
+        self.settings = settings
+        self.now = clock.monotonic()
+        self.stopping = False
+        self.receipts = Receipts(clock, random or Random())
+        self._listen = listen
+        self._clock = clock
+        self._snapshot = snapshot
+        self._server: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
+        self._per_ip: dict[str, int] = {}
+        self._bodies_bytes = 0
+        self._supervisor: Supervisor | None = None
+        self._admission = Admission(
+            snapshot=snapshot, journal=journal, receipts=self.receipts, body_bytes_max=settings.body_bytes_max
+        )
+        self._intake = Intake(
+            admission=self._admission, journal=journal, waiting=waiting, snapshot=snapshot, receipts=self.receipts,
+            duplicates=Duplicates(settings.duplicates_max), ids=ids, clock=clock, metrics=metrics,
+        )  # fmt: skip
+        self._look_ups = LookUps(settings, events=events, waiting=waiting, receipts=self.receipts, clock=clock)
+        routes = Routes(
+            admission=self._admission, intake=self._intake, look_ups=self._look_ups, receipts=self.receipts,
+            journal=journal, health=self._health,
+        )  # fmt: skip
+        self.begin, self.complete = routes.begin, routes.complete
+        self.settled, self.gone = self._intake.settled, self._intake.gone
+        self._metrics = metrics
+        self._answers: dict[int, Counter] = {}
+        self._measure(metrics)
+
+    def _measure(self, metrics: Metrics) -> None:
+        self._truncated = metrics.counter("seawall_truncated_total", "Requests whose client left before their end.")
+        self._closed_early = metrics.counter("seawall_connections_refused_total", "Connections over a cap.")
+        self._cut = metrics.counter("seawall_connections_cut_total", "Connections that passed a deadline.")
+        metrics.gauge("seawall_connections_count", "Open connections.").read = lambda: len(self._connections)
+        metrics.gauge("seawall_held_count", "Requests that wait for a reply.").read = lambda: self._intake.held
+        metrics.gauge("seawall_bodies_bytes", "Bodies being received.").read = lambda: self._bodies_bytes
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def register(self, supervisor: Supervisor) -> None:
+        """Add the sweep over connections, and the snapshot's loops."""
+        self._supervisor = supervisor
+        supervisor.add("collector.sweep", self._sweep)
+        self._snapshot.register(supervisor)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        assert self._server is not None and self._server.sockets, "the collector isn't open"
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def __aenter__(self) -> Collector:
+        await self._snapshot.open()
+        self.now = self._clock.monotonic()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), sock=self._bound(), backlog=BACKLOG)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop(1.0)
+
+    def _bound(self) -> socket.socket:
+        if isinstance(self._listen, socket.socket):
+            return self._listen
+        host, _, port = self._listen.rpartition(":")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
+        except (OSError, ValueError, OverflowError) as error:
+            raise Misconfigured([f"listen = {self._listen!r}: {error}"]) from error
+
+    async def stop(self, budget_s: float) -> None:
+        """Stop in order: no new connections, holds end with 202 and Location, requests in flight are finished, and what
+        isn't done in time is told so. Nobody is reset without an answer. Harmless when called twice.
+
+        Cancelled: connections that are left are closed by the loop's end; nothing that was acknowledged is touched.
+        """
+        if self._server is None or self.stopping:
+            return
+        deadline = Deadline.after(budget_s, self._clock)
+        self.stopping = self._admission.stopping = True
+        self._server.close()
+        for x in self._exchanges():
+            self._intake.let_go(x)
+        for connection in list(self._connections):
+            connection.leave()
+        await self._until(lambda c: not c.queue and c.exchange is None, deadline.left_s(self._clock) - LAST_WORDS_S)
+        await self._look_ups.close()
+        self._last_words()
+        await self._until(lambda c: c.quiet, min(LAST_WORDS_S, deadline.left_s(self._clock)))
+        for connection in list(self._connections):
+            connection.abort()
+        await self._snapshot.close()
+
+    async def _until(self, done: _Done, budget_s: float) -> None:
+        deadline = Deadline.after(budget_s, self._clock)
+        # Polled, since part of what is waited for (sent bytes) gives no event of its own.
+        while deadline.left_s(self._clock) and not all(done(c) for c in self._connections):  # noqa: ASYNC110
+            await asyncio.sleep(STOP_POLL_S)
+
+    def _last_words(self) -> None:
+        for x in self._exchanges():
+            if x.stage == SUBMITTED:
+                x.answer(self._intake.uncertain("this collector stops before the journal has answered"))
+            elif x.stage != ANSWERED:
+                x.answer(self.receipts.unavailable("stopping"))
+        for connection in list(self._connections):
+            connection.cut(self.receipts.unavailable("stopping", "this collector is stopping"))
+
+    def _exchanges(self) -> list[Exchange]:
+        return [x for connection in self._connections for x in connection.queue]
+
+    def _health(self) -> list[LoopHealth]:
+        return self._supervisor.health() if self._supervisor is not None else []
+
+    # ── connections tell ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def opened(self, connection: Connection) -> bool:
+        mine = self._per_ip.get(connection.peer, 0)
+        full = len(self._connections) >= self.settings.connections_max or mine >= self.settings.connections_per_ip_max
+        if full or self.stopping:
+            self._closed_early.value += 1
+            return False
+        self._connections.add(connection)
+        self._per_ip[connection.peer] = mine + 1
+        return True
+
+    def closed(self, connection: Connection) -> None:
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        left = self._per_ip[connection.peer] - 1
+        if left:
+            self._per_ip[connection.peer] = left
+        else:
+            del self._per_ip[connection.peer]
+
+    def keep(self, count_bytes: int) -> bool:
+        total = self._bodies_bytes + count_bytes
+        if count_bytes > 0 and total > self.settings.bodies_bytes_max:
+            return False
+        self._bodies_bytes = total
+        return True
+
+    def count(self, status: int) -> None:
+        counter = self._answers.get(status)
+        if counter is None:
+            counter = self._metrics.counter("seawall_answers_total", "Answers by status.", status=str(status))
+            self._answers[status] = counter
+        counter.value += 1
+
+    def truncated(self) -> None:
+        self._truncated.value += 1
+
+    def too_large(self, x: Exchange) -> bytes:
+        return self._admission.too_large(x.body_bytes_max)
+
+    # ── deadlines ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _sweep(self, heart: Heart) -> None:
+        while True:
+            self.now = self._intake.now = self._clock.monotonic()
+            self.receipts.tick()
+            for connection in list(self._connections):
+                self._look_at(connection)
+            await heart.beat()
+            await asyncio.sleep(self.settings.sweep_s)
+
+    def _look_at(self, c: Connection) -> None:
+        """Hold one connection to whichever deadline it stands under."""
+        s, now = self.settings, self.now
+        if c.blocked_at is not None and now - c.blocked_at > s.write_s:
+            self._cut_off(c)
+        elif c.lingering:
+            if now - c.begun_at > s.linger_s:
+                c.abort()
+        elif c.exchange is not None and not c.paused and not c.ending:
+            late = self._late(c, c.exchange)
+            if late:
+                self._cut.value += 1
+                c.fail(408, "request timeout", late)
+        elif not c.queue and not c.paused and now - c.begun_at > (s.idle_s if c.served else s.head_s):
+            self._cut_off(c)
+        for x in list(c.queue):
+            if x.stage == SUBMITTED and now - x.submitted_at > s.ack_s:
+                log.error("the journal didn't answer in time", extra=fields(waited_s=round(now - x.submitted_at, 1)))
+                x.answer(self._intake.uncertain("the journal didn't answer in time"))
+
+    def _late(self, c: Connection, x: Exchange) -> str:
+        s, age_s = self.settings, self.now - c.begun_at
+        if not x.in_body:
+            return f"the headers took longer than {s.head_s:g} s" if age_s > s.head_s else ""
+        if age_s > s.request_s:
+            return f"the request took longer than {s.request_s:g} s"
+        body_s = self.now - c.body_at
+        if body_s > s.body_grace_s and c.body_seen_bytes < (body_s - s.body_grace_s) * s.body_rate_min_bytes:
+            return f"the body came slower than {s.body_rate_min_bytes} bytes a second"
+        return ""
+
+    def _cut_off(self, c: Connection) -> None:
+        self._cut.value += 1
+        c.abort()

@@ -1,0 +1,184 @@
+"""The way of an event from a complete request to the journal, and of the journal's word back to the sender.
+
+Verify over the raw bytes, submit, answer from the journal's callback. Nothing on that way waits for anything but the
+journal, and no 2xx leaves before the event is durable.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from seawall.collector.admission import Admission
+from seawall.collector.duplicate import Duplicates, digest_of
+from seawall.collector.parser import ANSWERED, HELD, SUBMITTED, Exchange
+from seawall.collector.receipt import Receipts
+from seawall.kernel import json
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import SeawallError, Uncertain
+from seawall.kernel.event import Record, encode, id_text
+from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.journal import Journal, Outcome, Position
+from seawall.kernel.seam.ticket import Reply, Waiting
+from seawall.kernel.signature import Refused
+
+CREDENTIALS = (b"authorization", b"cookie", b"proxy-authorization")
+"""Headers that never reach the disk."""
+
+
+class Ids(Protocol):
+    """Makes event ids (kernel.event.EventIds)."""
+
+    def next(self) -> bytes: ...
+
+
+class Version(Protocol):
+    """The snapshot's version (collector.snapshot.Snapshot)."""
+
+    @property
+    def version(self) -> int: ...
+
+
+class Intake:
+    """Takes events in."""
+
+    def __init__(
+        self, *, admission: Admission, journal: Journal, waiting: Waiting, snapshot: Version, duplicates: Duplicates,
+        receipts: Receipts, ids: Ids, clock: Clock, metrics: Metrics,
+    ) -> None:  # fmt: skip
+        self._admission = admission
+        self._journal = journal
+        self._waiting = waiting
+        self._snapshot = snapshot
+        self._duplicates = duplicates
+        self._receipts = receipts
+        self._ids = ids
+        self._clock = clock
+        self.now = 0.0
+        self.held = 0
+        self._accepted = metrics.counter("seawall_accepted_total", "Events that became durable.")
+        self._late = metrics.counter(
+            "seawall_accepted_late_total", "Events that became durable after their sender was gone or told uncertain."
+        )
+        self._repeats = metrics.counter("seawall_duplicate_hints_total", "Repeats that were answered from memory.")
+
+    def take(self, x: Exchange) -> None:
+        """Verify a complete request and submit it."""
+        source = x.source
+        assert source is not None, "admission has found the source"
+        wall_us = self._clock.wall_us()
+        body = x.body()
+        verdict = source.kind.verify(source.secrets, x.headers, body, wall_us / 1_000_000, source.options)
+        if isinstance(verdict, Refused):
+            title = "signature refused" if verdict.status == 401 else "malformed dedupe key"
+            x.answer(self._admission.by_configuration(verdict.status, title, verdict.reason))
+            return
+        if source.kind.handshake is not None and (reply := source.kind.handshake(body)) is not None:
+            x.answer(self._receipts.plain(200, reply))
+            return
+        if source.choice.require_json and (problem := json.parse(body)[1]) is not None:
+            x.answer(self._admission.by_configuration(422, "not JSON", f"this source takes JSON only: {problem}"))
+            return
+        if verdict.key:
+            x.key, x.digest = verdict.key, digest_of(body)
+            first = self._duplicates.find(source.id, x.key, x.digest)
+            if first is not None:
+                self._repeats.value += 1
+                x.answer(self._receipts.duplicate(first))
+                return
+        x.id = self._ids.next()
+        record = Record(
+            id=x.id, source_id=source.id, kind=source.kind.name, tenant=source.tenant, source=source.name,
+            received_us=wall_us, key=x.key, key_signed=verdict.key_signed, target=x.rest.decode("latin-1"),
+            peer=x.connection.peer, key_id=verdict.key_id, config_version=self._snapshot.version, wait_ms=x.wait_ms,
+            headers=_kept(x), body=body,
+        )  # fmt: skip
+        self._submit(x, encode(record))
+
+    def _submit(self, x: Exchange, payload: bytes) -> None:
+        x.stage, x.submitted_at = SUBMITTED, self.now
+        try:
+            self._journal.submit(payload, x.done)
+        except SeawallError as error:
+            x.answer(self._admission.refused_by_journal(error))
+        else:
+            x.release()
+
+    def settled(self, x: Exchange, outcome: Outcome) -> None:
+        """The journal's word: answer what waits for it."""
+        if not isinstance(outcome, Position):
+            self._not_durable(x, outcome)
+            return
+        id = id_text(x.id).encode()
+        self._accepted.value += 1
+        source = x.source
+        assert source is not None, "only an admitted exchange was submitted"
+        if x.key:
+            self._duplicates.add(source.id, x.key, x.digest, id)
+        if x.stage != SUBMITTED:
+            self._late.value += 1
+        elif x.wait_ms:
+            self._hold(x, id)
+        else:
+            x.answer(self._receipts.accepted(id, source))
+
+    def _not_durable(self, x: Exchange, error: SeawallError) -> None:
+        if isinstance(error, Uncertain):
+            x.answer(self.uncertain(str(error)))
+        else:
+            x.answer(self._admission.refused_by_journal(error))
+
+    def uncertain(self, why: str) -> bytes:
+        """503 that says: it may have been stored. With a dedupe key a repeat is safe."""
+        return self._receipts.unavailable("outcome is uncertain", why, retry_after_s=2.0, uncertain=True)
+
+    def _hold(self, x: Exchange, id: bytes) -> None:
+        """The event is safe; now the sender wants to wait for its reply, which costs a connection and no thread."""
+        x.stage = HELD
+        x.release()
+        self.held += 1
+
+        def answer(reply: Reply | None) -> None:
+            self._replied(x, id, reply)
+
+        self._waiting.hold(x.id, wait_ms=x.wait_ms, answer=answer)
+
+    def _replied(self, x: Exchange, id: bytes, reply: Reply | None) -> None:
+        if x.stage != HELD:
+            return
+        self.held -= 1
+        source = x.source
+        assert source is not None, "only an admitted exchange is held"
+        if reply is not None:
+            x.answer(self._receipts.reply(id, reply))
+        elif source.choice.wait_over_status == 504:
+            detail = "the event is safe and its workflow goes on; its reply will be under Location"
+            x.answer(self._receipts.problem(504, "no reply in time", detail, headers=_ticket(id)))
+        else:
+            x.answer(self._receipts.waiting(id))
+
+    def let_go(self, x: Exchange) -> None:
+        """End a hold with 202 and where to ask: this collector stops."""
+        if x.stage == HELD:
+            self._waiting.drop(x.id)
+            self.held -= 1
+            x.answer(self._receipts.waiting(id_text(x.id).encode()))
+
+    def gone(self, x: Exchange) -> None:
+        """Nobody reads this answer any more. What was submitted stays submitted."""
+        if x.stage == HELD:
+            self.held -= 1
+            self._waiting.drop(x.id)
+        x.stage = ANSWERED
+
+
+def _ticket(id: bytes) -> bytes:
+    return b"Location: /in/tickets/%b\r\n" % id
+
+
+def _kept(x: Exchange) -> bytes:
+    """Headers as the record keeps them: all, in order, without credentials."""
+    flat, headers = x.flat, x.headers
+    if any(name in headers for name in CREDENTIALS):
+        pairs = zip(flat[0::2], flat[1::2], strict=True)
+        flat = [part for name, value in pairs if name.lower() not in CREDENTIALS for part in (name, value)]
+    return b"\0".join(flat)

@@ -1,0 +1,123 @@
+"""``GET /in/events/ID`` and ``GET /in/tickets/ID``: what became of an event, for whoever was given its id.
+
+They read the store for a quarter of a second at most; a store that is away or doesn't know the event yet makes them say
+``202``: an event whose id we gave out is accepted, whatever the store knows. The id is the right to read; that is why
+it has 74 random bits. An id that we can't have given out is 404.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+from seawall.collector.parser import PARKED, Exchange
+from seawall.collector.receipt import Receipts
+from seawall.collector.setting import Settings
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import SeawallError
+from seawall.kernel.event import id_text
+from seawall.kernel.seam.event import EventBrief, Events
+from seawall.kernel.seam.ticket import Waiting
+
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+AHEAD_MS_MAX = 60_000
+"""How far in the future an id may lie: another collector's clock may be ahead of ours."""
+
+TICKET_MS_MAX = 24 * 3600 * 1000
+"""Replies are kept for a day; an older ticket that nobody knows has been forgotten."""
+
+
+_Read = Callable[[bytes], Awaitable[bytes | None]]
+"""The whole answer for an id, None when nobody knows it."""
+
+
+class LookUps:
+    """Answers reads of events and tickets, a bounded number at once."""
+
+    def __init__(
+        self, settings: Settings, *, events: Events, waiting: Waiting, receipts: Receipts, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._events = events
+        self._waiting = waiting
+        self._receipts = receipts
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def event(self, x: Exchange, text: str) -> None:
+        """Answer with the event's status and runs."""
+        self._start(x, text, self._event, age_ms_max=None)
+
+    def ticket(self, x: Exchange, text: str) -> None:
+        """Answer with the reply, as the held request would have been."""
+        self._start(x, text, self._ticket, age_ms_max=TICKET_MS_MAX)
+
+    async def close(self) -> None:
+        """Cancel what is under way: their clients ask again."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+
+    def _start(self, x: Exchange, text: str, read: _Read, *, age_ms_max: int | None) -> None:
+        id = self._given_out(text)
+        if id is None:
+            x.answer(self._receipts.problem(404, "unknown id", "this is no id that was given out here"))
+        elif len(self._tasks) >= self._settings.look_ups_max:
+            x.answer(self._receipts.unavailable("too busy", "too many reads at once"))
+        else:
+            x.stage = PARKED
+            task = asyncio.create_task(self._run(x, id, read, age_ms_max), name="collector.look_up")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _given_out(self, text: str) -> bytes | None:
+        if _ID.fullmatch(text) is None:
+            return None
+        id = bytes.fromhex(text.replace("-", ""))
+        return id if _ms(id) <= self._clock.wall_us() // 1000 + AHEAD_MS_MAX else None
+
+    async def _run(self, x: Exchange, id: bytes, read: _Read, age_ms_max: int | None) -> None:
+        known: bytes | None = None
+        away = False
+        try:
+            async with asyncio.timeout(self._settings.look_up_s):
+                known = await read(id)
+        except (SeawallError, TimeoutError):
+            away = True
+        except asyncio.CancelledError:
+            x.answer(self._receipts.unavailable("stopping"))
+            raise
+        if known is not None:
+            x.answer(known)
+        elif not away and age_ms_max is not None and self._clock.wall_us() // 1000 - _ms(id) > age_ms_max:
+            x.answer(self._receipts.problem(404, "unknown id", "replies are kept for 24 hours"))
+        elif age_ms_max is not None:
+            x.answer(self._receipts.waiting(id_text(id).encode(), durable=False))
+        else:
+            retry = b"Retry-After: 1\r\n"
+            x.answer(self._receipts.json(202, {"id": id_text(id), "status": "accepted"}, headers=retry))
+
+    async def _event(self, id: bytes) -> bytes | None:
+        brief = await self._events.status(id, timeout_s=self._settings.look_up_s)
+        return None if brief is None else self._receipts.json(200, _shown(id, brief))
+
+    async def _ticket(self, id: bytes) -> bytes | None:
+        reply = await self._waiting.look_up(id, timeout_s=self._settings.look_up_s)
+        if reply is None:
+            return None
+        text = id_text(id).encode()
+        return self._receipts.reply(text, reply) if reply.final else self._receipts.waiting(text)
+
+
+def _shown(id: bytes, brief: EventBrief) -> dict[str, object]:
+    shown: dict[str, object] = {"id": id_text(id), "status": brief.status}
+    if brief.id != id:
+        shown["duplicate_of"] = id_text(brief.id)
+    shown["runs"] = [{"id": str(r.id), "workflow": r.workflow, "status": r.status} for r in brief.runs]
+    return shown
+
+
+def _ms(id: bytes) -> int:
+    return int.from_bytes(id[:6], "big")

@@ -1,0 +1,545 @@
+"""The HTTP front: llhttp parses, and every guard sits in its callbacks, where it costs least.
+
+One ``Connection`` per socket, one ``Exchange`` per request. An exchange is received (head, body), handed to the
+``Front``, and answered exactly once; answers leave in the order of their requests, whatever order they come in.
+
+No stock server passes the table of malformed requests (tests/collector/test_malformed.py), hence this one (decision
+0002). What llhttp leaves to us: one Host, sizes and counts, HTTP/0.9, chunked bodies in HTTP/1.0, chunk overhead,
+trailers, and ``Connection: Upgrade``, at which it stops with the body unread: there we go on with a fresh parser that
+is told only how the body is framed. Deadlines are looked at by one sweep over all connections (collector.py): a timer
+for each request would cost more than parsing it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol, cast
+
+import httptools
+
+from seawall.collector.receipt import CONTINUE, Receipts, closing
+from seawall.collector.setting import Settings
+from seawall.collector.snapshot import Source
+from seawall.kernel import limit
+from seawall.kernel.seam.journal import Outcome
+
+PIECE_BYTES = 16 * 1024
+"""What the parser is fed at once, so that sizes are checked and reading can stop inside a large read."""
+
+DISCARD_BYTES_MAX = 64 * 1024
+"""Body of a refused request that is read to its end, to keep the connection; with more to come it is closed."""
+
+CHUNK_OVERHEAD_BYTES = 48
+"""Framing that one chunk may cost: 16 digits, an extension of a few bytes, line ends. (16 KiB are free for all.)"""
+
+LINGER_BYTES_MAX = 4 * 1024 * 1024
+_PLAIN_TARGET = frozenset(range(0x21, 0x7F))
+
+RECEIVING, PARKED, SUBMITTED, HELD, ANSWERED = range(5)
+
+
+class Front(Protocol):
+    """What a connection tells."""
+
+    settings: Settings
+    receipts: Receipts
+    stopping: bool
+    now: float  # monotonic, as of the last sweep: near enough for every deadline, and free
+
+    def begin(self, x: Exchange) -> None:
+        """The head is complete and sound. Sets ``body_bytes_max``, or refuses."""
+
+    def too_large(self, x: Exchange) -> bytes:
+        """The answer to more than ``body_bytes_max``."""
+
+    def complete(self, x: Exchange) -> None:
+        """The whole body is there; answer now or later."""
+
+    def settled(self, x: Exchange, outcome: Outcome) -> None:
+        """The journal's word on a submitted exchange, also when its client is gone or was answered meanwhile."""
+
+    def gone(self, x: Exchange) -> None:
+        """The client left before the answer."""
+
+    def count(self, status: int) -> None: ...
+
+    def truncated(self) -> None: ...
+
+    def opened(self, connection: Connection) -> bool:
+        """False: too many; it is closed."""
+
+    def closed(self, connection: Connection) -> None: ...
+
+    def keep(self, count_bytes: int) -> bool:
+        """Room for that much more body; False: there is none. Negative gives room back."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = (
+        "body_bytes", "body_bytes_max", "chunked", "connection", "continue_due", "data", "digest", "flat", "headers",
+        "id", "in_body", "keep_alive", "key", "length", "method", "parts", "refusal", "rest", "source", "stage",
+        "submitted_at", "target", "token", "wait_ms",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.method = b""
+        self.target = b""
+        self.flat: list[bytes] = []  # name, value, name, value as they came
+        self.headers: dict[bytes, bytes] = {}  # by name in lower case; repeated ones joined by b", "
+        self.in_body = False
+        self.keep_alive = True
+        self.chunked = False
+        self.length = 0  # Content-Length; 0 when chunked
+        self.parts: list[bytes] = []
+        self.body_bytes = 0
+        self.body_bytes_max = 0
+        self.refusal: bytes | None = None  # known before the body's end, given at it
+        self.continue_due = False
+        self.stage = RECEIVING
+        self.submitted_at = 0.0
+        self.data: bytes | None = None  # an answer that waits for those before it
+        self.source: Source | None = None
+        self.token = ""
+        self.rest = b""  # of the target, after the token
+        self.wait_ms = 0
+        self.id = b""  # 16 bytes, once submitted
+        self.key = ""
+        self.digest = b""
+
+    def body(self) -> bytes:
+        parts = self.parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def refuse(self, answer: bytes) -> None:
+        """Answer at the body's end, and drop the body until then. The first refusal counts."""
+        if self.refusal is None:
+            self.refusal = answer
+            self.release()
+
+    def release(self) -> None:
+        """Let go of the body."""
+        self.parts = []
+        if self.body_bytes:
+            self.connection.front.keep(-self.body_bytes)
+            self.body_bytes = 0
+
+    def answer(self, data: bytes) -> None:
+        """Give the answer; a second one is dropped."""
+        if self.stage == ANSWERED:
+            return
+        self.stage = ANSWERED
+        self.release()
+        self.data = data
+        self.connection.flush()
+
+    def done(self, outcome: Outcome) -> None:
+        """The journal's callback."""
+        self.connection.front.settled(self, outcome)
+
+
+class _Stop(Exception):
+    """Raised in a callback to stop the parser; its connection has said why."""
+
+
+class Connection(asyncio.Protocol):
+    """One client. Everything runs on the event loop's thread."""
+
+    # Size: the parser's callbacks, the order of answers and the ways of ending share one state, which is this object.
+
+    def __init__(self, front: Front) -> None:
+        self.front = front
+        self.peer = ""
+        self.transport: asyncio.Transport | None = None
+        self.queue: deque[Exchange] = deque()  # complete, in order, not yet written
+        self.exchange: Exchange | None = None  # being received
+        self.begun_at = front.now  # of the message being received; else of the last answer, or of the connection
+        self.body_at = 0.0
+        self.body_seen_bytes = 0
+        self.served = 0
+        self.ending = False  # reads nothing any more: the last answer is queued, or written
+        self.last = False  # the exchange that ends the connection has been received
+        self.lingering = False
+        self.deaf = False  # the client has closed its side
+        self.blocked_at: float | None = None  # since when the client doesn't read
+        self.paused = False
+        self._pending = b""  # read, not yet parsed: too many unanswered requests
+        self._parser = httptools.HttpRequestParser(self)
+        self._resuming = False
+        self._upgrading = False
+        self._fed_bytes = 0  # of the message being received, in whole pieces
+        self._chunks = 0
+        self._head_bytes = 0
+        self._lingered_bytes = 0
+
+    # ── asyncio ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = str(peer[0]) if isinstance(peer, tuple) else "local"
+        if not self.front.opened(self):
+            self.ending = True
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        if self.exchange is not None:
+            self._truncated(self.exchange)
+        for x in self.queue:
+            if x.stage != ANSWERED:
+                self.front.gone(x)
+                x.release()
+        self.queue.clear()
+        self.front.closed(self)
+
+    def eof_received(self) -> bool:
+        if self.exchange is not None:
+            self._truncated(self.exchange)
+            self.exchange = None
+        for x in list(self.queue):
+            # A held request whose client has closed its side: nobody reads the reply. The run goes on.
+            if x.stage == HELD:
+                self.front.gone(x)
+                self.queue.remove(x)
+        self.last = self.ending = self.deaf = True
+        return bool(self.queue)
+
+    def pause_writing(self) -> None:
+        self.blocked_at = self.front.now
+        self._pause()
+
+    def resume_writing(self) -> None:
+        self.blocked_at = None
+        self._resume()
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) <= PIECE_BYTES:
+            if not self._set_aside(data):
+                self._feed(data)
+            return
+        for start in range(0, len(data), PIECE_BYTES):
+            if self._set_aside(data[start:]):
+                return
+            self._feed(data[start : start + PIECE_BYTES])
+
+    def _set_aside(self, data: bytes) -> bool:
+        """True: not to be parsed now, or ever."""
+        if self.ending:
+            self._linger(len(data))
+            return True
+        if self.paused:
+            self._pending += data
+            return True
+        return False
+
+    # ── parsing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _feed(self, piece: bytes) -> None:
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as error:
+            self._go_on(piece[error.args[0] :])
+            return
+        except httptools.HttpParserError as error:
+            # A _Stop arrives here too, as a callback's error: its connection is ending, so this changes nothing.
+            self.fail(400, "malformed request", str(error))
+            return
+        x = self.exchange
+        if x is not None:
+            self._bound(x, len(piece))
+
+    def _bound(self, x: Exchange, count_bytes: int) -> None:
+        """Bounds of what callbacks don't see: one header that doesn't end, and chunk extensions."""
+        self._fed_bytes += count_bytes
+        if not x.in_body:
+            if self._fed_bytes > limit.HEAD_BYTES_MAX + PIECE_BYTES:
+                self.fail(431, "headers too large", f"at most {limit.HEAD_BYTES_MAX} bytes")
+        elif x.chunked and not self._upgrading:
+            overhead = self._fed_bytes - self.body_seen_bytes - self._head_bytes
+            if overhead > PIECE_BYTES + CHUNK_OVERHEAD_BYTES * self._chunks:
+                self.fail(400, "malformed request", "chunk extensions or trailers are too long")
+
+    def _go_on(self, rest: bytes) -> None:
+        """After the head of a request that asks for an upgrade: ignore the wish, and read the body as announced."""
+        x = self.exchange
+        if x is None or not x.in_body or x.method == b"CONNECT":
+            self.fail(405, "method not allowed", "this server is no proxy")
+            return
+        framing = b"Transfer-Encoding: chunked\r\n" if x.chunked else b"Content-Length: %d\r\n" % x.length
+        self._parser = httptools.HttpRequestParser(self)
+        self._upgrading, self._resuming = False, True
+        self._feed(b"POST / HTTP/1.1\r\nHost: -\r\n%b\r\n" % framing)
+        self._resuming = False
+        if rest and not self.ending:
+            self._feed(rest)
+
+    def on_message_begin(self) -> None:
+        if self._resuming:
+            return
+        if self.last or self.ending:
+            # Behind a request that ends the connection; after it nothing is answered, so nothing may be taken.
+            self.ending = True
+            raise _Stop
+        self.exchange = Exchange(self)
+        self.begun_at = self.front.now
+        self._fed_bytes = self._head_bytes = self._chunks = 0
+
+    def on_url(self, part: bytes) -> None:
+        x = self.exchange
+        if x is None or self._resuming:
+            return
+        x.target = x.target + part if x.target else part
+        if len(x.target) > limit.TARGET_BYTES_MAX:
+            self._stop(414, "target too long", f"at most {limit.TARGET_BYTES_MAX} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        x = self.exchange
+        if x is None or x.in_body:  # trailers, and a resumed head: never merged
+            return
+        size = len(name) + len(value) + 4
+        self._head_bytes += size
+        flat = x.flat
+        if size > limit.HEADER_BYTES_MAX or self._head_bytes > limit.HEAD_BYTES_MAX:
+            self._stop(431, "headers too large", f"at most {limit.HEAD_BYTES_MAX} bytes in all")
+        if len(flat) >= 2 * limit.HEADERS_MAX:
+            self._stop(431, "too many headers", f"at most {limit.HEADERS_MAX}")
+        flat.append(name)
+        flat.append(value)
+        headers = x.headers
+        name = name.lower()
+        if name in headers:
+            headers[name] = headers[name] + b", " + value
+        else:
+            headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        x = self.exchange
+        if x is None or self._resuming:
+            return
+        parser = self._parser
+        x.method = parser.get_method()
+        x.in_body = True
+        x.keep_alive = parser.should_keep_alive()
+        version = parser.get_http_version()
+        if version != "1.1":
+            self._old(x, version)
+        headers = x.headers
+        host = headers.get(b"host")
+        if (host is None and version == "1.1") or (host is not None and b"," in host):
+            self._stop(400, "malformed request", "exactly one Host header is needed")
+        if b"transfer-encoding" in headers:
+            if headers[b"transfer-encoding"].lower() != b"chunked":
+                self._stop(400, "malformed request", "the only transfer encoding taken is chunked")
+            x.chunked = True
+        elif (length := headers.get(b"content-length")) is not None:
+            # llhttp has checked that these are digits, once, and below 2^64.
+            x.length = int(length)
+        self.body_at, self.body_seen_bytes = self.front.now, 0
+        self._upgrading = parser.should_upgrade()
+        self._begin(x)
+
+    def _old(self, x: Exchange, version: str) -> None:
+        if version != "1.0":
+            self._stop(400, "malformed request", f"HTTP/{version} is not spoken here")
+        if b"transfer-encoding" in x.headers:
+            self._stop(400, "malformed request", "HTTP/1.0 has no transfer encodings")
+        x.keep_alive = False
+
+    def _begin(self, x: Exchange) -> None:
+        expect = x.headers.get(b"expect")
+        if expect is not None and expect.lower() != b"100-continue":
+            x.refuse(self.front.receipts.problem(417, "expectation failed", "only 100-continue is understood"))
+        self.front.begin(x)
+        if x.refusal is not None:
+            if expect is not None or x.length > DISCARD_BYTES_MAX:
+                self._refuse_now(x)
+        elif x.length > x.body_bytes_max:
+            self._too_large(x)
+        elif expect is not None and x.stage == RECEIVING:
+            self.go_ahead(x)
+
+    def judged(self, x: Exchange) -> None:
+        """A parked exchange has its source, or its refusal."""
+        if x is not self.exchange:
+            self._completed(x)
+        elif x.refusal is None and b"expect" in x.headers:
+            self.go_ahead(x)
+        elif x.refusal is not None and (b"expect" in x.headers or x.length > DISCARD_BYTES_MAX):
+            self._close_with(x, x.refusal)
+
+    def go_ahead(self, x: Exchange) -> None:
+        """Send 100 Continue, unless answers before it are due."""
+        if not x.length and not x.chunked:
+            return
+        if self.queue:
+            x.continue_due = True
+        elif self.transport is not None and x is self.exchange:
+            x.continue_due = False
+            self.transport.write(CONTINUE)
+
+    def _too_large(self, x: Exchange) -> None:
+        x.refuse(self.front.too_large(x))
+        self._refuse_now(x)
+
+    def _refuse_now(self, x: Exchange) -> None:
+        """Answer a refused request without reading its body; the connection ends with that."""
+        assert x.refusal is not None, "only a refused exchange ends early"
+        self._close_with(x, x.refusal)
+        raise _Stop
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+
+    def on_body(self, part: bytes) -> None:
+        x = self.exchange
+        if x is None:
+            return
+        count_bytes = len(part)
+        self.body_seen_bytes += count_bytes
+        if x.refusal is not None:
+            if self.body_seen_bytes > DISCARD_BYTES_MAX:
+                self._refuse_now(x)
+            return
+        if self.body_seen_bytes > x.body_bytes_max:
+            self._too_large(x)
+        if not self.front.keep(count_bytes):
+            x.refuse(self.front.receipts.unavailable("too busy", "too many bodies are being received"))
+            return
+        x.body_bytes += count_bytes
+        x.parts.append(part)
+
+    def on_message_complete(self) -> None:
+        x = self.exchange
+        if x is None or self._upgrading:
+            return
+        self.exchange = None
+        self.queue.append(x)
+        if not x.keep_alive:
+            self.last = True
+        if len(self.queue) >= self.front.settings.pipeline_max:
+            self._pause()
+        self._completed(x)
+
+    def _completed(self, x: Exchange) -> None:
+        if x.refusal is not None:
+            x.answer(x.refusal)
+        elif x.stage != PARKED:
+            self.front.complete(x)
+
+    # ── answers, in order ────────────────────────────────────────────────────────────────────────────────────────
+
+    def flush(self) -> None:
+        """Write every answer whose turn it is."""
+        queue, transport = self.queue, self.transport
+        while queue and (data := queue[0].data) is not None:
+            x = queue.popleft()
+            if transport is None:
+                continue
+            self.served += 1
+            self.begun_at = self.front.now if self.exchange is None else self.begun_at
+            self.front.count(int(data[9:12]))
+            if x.keep_alive and not self.front.stopping:
+                transport.write(data)
+            else:
+                transport.write(closing(data))
+                self._end()
+                return
+        if queue or transport is None:
+            return
+        if self.ending and not self.lingering:
+            self._end()
+            return
+        if self.exchange is not None and self.exchange.continue_due:
+            self.go_ahead(self.exchange)
+        if self.paused and self.blocked_at is None:
+            self._resume()
+
+    def leave(self) -> None:
+        """The collector stops: close when nothing is due, else after the last answer that is."""
+        self.last = True
+        if not self.queue and self.exchange is None and not self.lingering:
+            self._end()
+
+    def cut(self, answer: bytes) -> None:
+        """Out of time: give ``answer`` to what is being received, and end."""
+        if self.exchange is not None and not self.ending:
+            self._close_with(self.exchange, answer)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is due, and all that was written has left."""
+        return not self.queue and (self.transport is None or self.transport.get_write_buffer_size() == 0)
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def fail(self, status: int, title: str, detail: str) -> None:
+        """Answer what is being received with an error, behind the answers due before it, and end the connection."""
+        if self.ending or self.last:
+            self.ending = True
+            return
+        x = self.exchange or Exchange(self)
+        self._close_with(x, self.front.receipts.problem(status, title, detail))
+
+    def _stop(self, status: int, title: str, detail: str) -> None:
+        self.fail(status, title, detail)
+        raise _Stop
+
+    def _close_with(self, x: Exchange, answer: bytes) -> None:
+        self.exchange = None
+        self.ending = self.last = True
+        x.keep_alive = False
+        self.queue.append(x)
+        x.answer(answer)
+
+    def _end(self) -> None:
+        """Half-close, then read on for a moment: closing with unread bytes would reset the connection, and the client
+        might never see our answer."""
+        transport = self.transport
+        self.ending = self.lingering = True
+        self.begun_at = self.front.now
+        if transport is None or transport.is_closing():
+            return
+        if self.paused:
+            self.paused = False
+            transport.resume_reading()
+        if transport.can_write_eof() and not self.deaf:
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def _linger(self, count_bytes: int) -> None:
+        self._lingered_bytes += count_bytes
+        if self._lingered_bytes > LINGER_BYTES_MAX and self.transport is not None and self.lingering:
+            self.transport.abort()
+
+    def _truncated(self, x: Exchange) -> None:
+        """The client left inside its request: nothing of it is kept."""
+        x.stage = ANSWERED
+        x.release()
+        self.front.truncated()
+
+    # ── flow ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _pause(self) -> None:
+        if not self.paused and self.transport is not None and not self.transport.is_closing():
+            self.paused = True
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if not self.paused or self.transport is None or self.transport.is_closing():
+            return
+        if self.queue and len(self.queue) >= self.front.settings.pipeline_max:
+            return
+        self.paused = False
+        self.begun_at = self.front.now
+        self.transport.resume_reading()
+        pending, self._pending = self._pending, b""
+        if pending:
+            self.data_received(pending)

@@ -1,0 +1,126 @@
+"""What may be chosen: for a collector (``Settings``), and for each of its sources (``Choice``)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import msgspec
+
+from seawall.kernel import limit, signature
+from seawall.kernel.setting import setting
+from seawall.kernel.signature.generic_hmac import ALGORITHMS, ENCODINGS
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Limits and deadlines of one collector."""
+
+    body_bytes_max: int = setting(MIB, min=1, max=limit.BODY_BYTES_MAX, help="Largest body, unless its source says.")
+    bodies_bytes_max: int = setting(256 * MIB, min=MIB, help="Bodies being received and made durable, all together.")
+    connections_max: int = setting(4000, min=1, max=100_000, help="Open connections; more are closed at once.")
+    connections_per_ip_max: int = setting(1000, min=1, max=100_000, help="Open connections of one address.")
+    pipeline_max: int = setting(16, min=1, max=1000, help="Unanswered requests of one connection before reading stops.")
+    head_s: float = setting(10.0, min=0.05, max=60, help="From a request's first byte to its last header.")
+    request_s: float = setting(30.0, min=0.05, max=600, help="From a request's first byte to its last.")
+    body_rate_min_bytes: int = setting(1024, min=1, max=MIB, help="Bytes a second of a body, after the grace time.")
+    body_grace_s: float = setting(5.0, min=0.05, max=60, help="How long a body may be slower than that at its start.")
+    idle_s: float = setting(75.0, min=0.05, max=3600, help="How long a connection is kept between requests.")
+    write_s: float = setting(10.0, min=0.05, max=120, help="How long a client may leave our answer unread.")
+    ack_s: float = setting(10.0, min=0.05, max=120, help="How long the journal may take; then 503, uncertain.")
+    linger_s: float = setting(2.0, min=0.05, max=30, help="Reading on after a refusal, lest a reset swallow it.")
+    sweep_s: float = setting(0.25, min=0.01, max=1, help="How often all those deadlines are looked at.")
+    refresh_s: float = setting(1.0, min=0.01, max=10, help="How often the snapshot is compared with the store.")
+    stale_s: float = setting(30.0, min=0.1, max=3600, help="Age of the snapshot from which its refusals become 503.")
+    store_timeout_s: float = setting(2.0, min=0.05, max=30, help="How long the store may take to say what changed.")
+    duplicates_max: int = setting(50_000, min=0, max=10_000_000, help="Dedupe keys remembered for the 200 answer.")
+    look_ups_max: int = setting(64, min=1, max=1000, help="Reads of events and tickets at once.")
+    look_up_s: float = setting(0.25, min=0.01, max=5, help="How long such a read may ask the store.")
+
+
+class SignatureChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A source's ``signature`` settings; their meaning is in kernel/signature/scheme.py."""
+
+    tolerance_s: int = signature.DEFAULT.tolerance_s
+    header: str = signature.DEFAULT.header
+    algorithm: str = signature.DEFAULT.algorithm
+    encoding: str = signature.DEFAULT.encoding
+    prefix: str = signature.DEFAULT.prefix
+    timestamp_header: str = signature.DEFAULT.timestamp_header
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a source may choose; kept as JSON in its row."""
+
+    body_bytes_max: int | None = None  # 1 to limit.BODY_BYTES_MAX; None: the collector's
+    accepted_status: int = 202  # 200, 202 or 204
+    accepted_body: str | None = None  # static text instead of our JSON; at most 4096 bytes
+    accepted_content_type: str = "text/plain; charset=utf-8"  # of that text
+    content_types: tuple[str, ...] = ()  # allowed media types, in lower case; (): any
+    require_json: bool = False  # 422 for a body that isn't JSON
+    wait_ms_max: int = 0  # 0: Prefer: wait is ignored; at most limit.WAIT_MS_MAX
+    wait_over_status: int = 202  # what a wait without reply ends with: 202 and Location, or 504
+    signature: SignatureChoice = SignatureChoice()
+
+
+STATIC_BODY_BYTES_MAX = 4096
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_VALUE = re.compile(r"[\x20-\x7e]{1,100}")
+
+
+def choice(text: str) -> Choice:
+    """A source's settings out of their JSON.
+
+    Raises:
+        ValueError: Unknown names, wrong types or values out of range; the message names all of the latter.
+    """
+    found = msgspec.json.decode(text, type=Choice)
+    if problems := _problems(found):
+        raise ValueError("; ".join(problems))
+    return found
+
+
+def _problems(c: Choice) -> list[str]:
+    checks = (
+        (c.body_bytes_max is None or 1 <= c.body_bytes_max <= limit.BODY_BYTES_MAX,
+         f"body_bytes_max must be 1 to {limit.BODY_BYTES_MAX}"),
+        (c.accepted_status in (200, 202, 204), "accepted_status must be 200, 202 or 204"),
+        (c.accepted_body is None or len(c.accepted_body.encode()) <= STATIC_BODY_BYTES_MAX,
+         f"accepted_body has at most {STATIC_BODY_BYTES_MAX} bytes"),
+        (c.accepted_body is None or c.accepted_status != 204, "accepted_status 204 has no body"),
+        (_VALUE.fullmatch(c.accepted_content_type), "accepted_content_type must be printable ASCII"),
+        (len(c.content_types) <= 20, "content_types has at most 20 entries"),
+        (0 <= c.wait_ms_max <= limit.WAIT_MS_MAX, f"wait_ms_max must be 0 to {limit.WAIT_MS_MAX}"),
+        (c.wait_over_status in (202, 504), "wait_over_status must be 202 or 504"),
+        (1 <= c.signature.tolerance_s <= 3600, "signature.tolerance_s must be 1 to 3600"),
+        (c.signature.algorithm in ALGORITHMS, f"signature.algorithm must be one of {', '.join(ALGORITHMS)}"),
+        (c.signature.encoding in ENCODINGS, f"signature.encoding must be one of {', '.join(ENCODINGS)}"),
+        (_HEADER.fullmatch(c.signature.header), "signature.header must be a header's name"),
+        (not c.signature.timestamp_header or _HEADER.fullmatch(c.signature.timestamp_header),
+         "signature.timestamp_header must be a header's name"),
+        (not c.signature.prefix or _VALUE.fullmatch(c.signature.prefix), "signature.prefix must be printable ASCII"),
+    )  # fmt: skip
+    return [problem for good, problem in checks if not good]
+
+
+def source_problems(*, name: str, kind: str, tenant: str, settings: str, secret: bytes | None) -> list[str]:
+    """Everything that is wrong with a source that somebody wants to add, in words; empty when it is fine."""
+    problems = [
+        f"{what} must be 1 to {limit.NAME_CHARS_MAX} of the characters A-Z a-z 0-9 _ . -"
+        for what, value in (("name", name), ("tenant", tenant))
+        if re.fullmatch(rf"[A-Za-z0-9_.-]{{1,{limit.NAME_CHARS_MAX}}}", value) is None
+    ]
+    found = signature.KINDS.get(kind)
+    if found is None:
+        problems.append(f"kind {kind!r} is unknown; there are {', '.join(signature.KINDS)}")
+    elif found.has_secret and secret is None:
+        problems.append(f"a source of kind {kind} needs a secret")
+    elif problem := found.secret_problem(secret or b""):
+        problems.append(problem)
+    try:
+        choice(settings)
+    except ValueError as error:
+        problems.append(f"settings: {error}")
+    return problems

@@ -1,0 +1,274 @@
+"""What the collector knows of sources, on its own: intake needs no store.
+
+The snapshot is compared with the store each second, and at once when a hint (NOTIFY) or an unknown token asks for it.
+A sealed copy on disk makes a restart during a store outage know every source. While the store hasn't confirmed the
+snapshot for ``stale_s``, what it refuses is not certain: the caller then answers 503 instead of 4xx.
+
+The copy is ``DIR/snapshot``: JSON sealed under DIR/key (store/vault.py), replaced by rename.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from seawall.collector.setting import Choice, Settings, choice
+from seawall.guard import Heart, Supervisor
+from seawall.kernel import signature
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import SeawallError
+from seawall.kernel.log import fields, logger
+from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.filesystem import Filesystem
+from seawall.kernel.status import CHANNEL_SOURCE
+from seawall.store import pool
+from seawall.store.source import Loaded, token_hash
+from seawall.store.vault import Vault
+
+log = logger("collector")
+
+COPY_BYTES_MAX = 256 * 1024 * 1024
+TOKENS_CACHED_MAX = 10_000
+FORGET_S = 1.0
+HINT_CHECK_S = 1.0
+_OWNER = b"snapshot|1"
+
+Asked = Callable[[], None]
+
+
+class SourceReader(Protocol):
+    """The part of ``store.source.Sources`` that a snapshot needs."""
+
+    async def version(self, *, timeout_s: float) -> int: ...
+
+    async def load(self, *, timeout_s: float) -> tuple[int, list[Loaded]]: ...
+
+    async def seen(self, collector: str, version: int, *, timeout_s: float) -> None: ...
+
+    async def forget(self, collector: str, *, timeout_s: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """A source, ready to judge requests."""
+
+    id: bytes
+    name: str
+    kind: signature.Kind
+    tenant: str
+    secrets: signature.Secrets
+    choice: Choice
+    options: signature.Options
+    body_bytes_max: int
+    removed: bool
+    trouble: str  # not "": its row can't be used here; answer 503, since that is our fault
+
+
+class Snapshot:
+    """All sources as of one version. Lookups are plain dictionary reads; ``register`` adds the loop that refreshes.
+
+    Args:
+        name: The collector's name in table ``collector``.
+        file: Where the sealed copy is kept.
+        hints: The store in which to LISTEN for changes; None: polling alone.
+    """
+
+    def __init__(
+        self, settings: Settings, *, name: str, sources: SourceReader, vault: Vault, filesystem: Filesystem,
+        file: Path, clock: Clock, metrics: Metrics, hints: pool.Settings | None = None,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._name = name
+        self._sources = sources
+        self._vault = vault
+        self._filesystem = filesystem
+        self._file = file
+        self._clock = clock
+        self._hints = hints
+        self._by_hash: dict[bytes, Source] = {}
+        self._by_token: dict[str, Source] = {}
+        self._checked_at: float | None = None  # when the store last confirmed what we have
+        self._tried_at = float("-inf")
+        self._asked: list[Asked] = []
+        self._wake = asyncio.Event()
+        self.version = 0  # 0: nothing was ever loaded
+        metrics.gauge("seawall_snapshot_age_seconds", "Since the store last confirmed the snapshot.").read = self.age_s
+        self._count = metrics.gauge("seawall_snapshot_sources_count", "Sources in the snapshot.")
+        self._failures = metrics.counter("seawall_snapshot_refresh_failures_total", "Refreshes that the store failed.")
+
+    @property
+    def stale(self) -> bool:
+        """True: a refusal that depends on configuration would not be certain."""
+        return self.age_s() > self._settings.stale_s
+
+    def age_s(self) -> float:
+        """Seconds since the store confirmed it; infinite before the first time in this process."""
+        return float("inf") if self._checked_at is None else self._clock.monotonic() - self._checked_at
+
+    def find(self, token: str) -> Source | None:
+        """The source of a token, None when it is unknown."""
+        source = self._by_token.get(token)
+        if source is None:
+            source = self._by_hash.get(token_hash(token))
+            if source is not None and len(self._by_token) < TOKENS_CACHED_MAX:
+                self._by_token[token] = source
+        return source
+
+    def ask(self, asked: Asked) -> bool:
+        """Have the store looked at now, since a token is unknown, and call ``asked`` after, whatever came of it.
+
+        Returns:
+            False: ``asked`` won't be called. The store was asked less than ``refresh_s`` ago: unknown tokens in
+            numbers must not become queries in numbers.
+        """
+        if not self._asked and self._clock.monotonic() - self._tried_at < self._settings.refresh_s:
+            return False
+        self._asked.append(asked)
+        self._wake.set()
+        return True
+
+    def hint(self) -> None:
+        """Something changed, says NOTIFY: look now."""
+        self._wake.set()
+
+    def register(self, supervisor: Supervisor) -> None:
+        """Add the loops that refresh and listen. Not essential: readiness of intake doesn't depend on the store."""
+        # The four statements of a refresh may each take their time; the loop beats after them.
+        supervisor.add("collector.snapshot", self._run, essential=False, stall_s=self._settings.store_timeout_s * 4 + 3)
+        if self._hints is not None:
+            listener = pool.Listener(self._hints, [CHANNEL_SOURCE], lambda _, __: self.hint(), role="collector")
+            supervisor.add("collector.source_hint", lambda heart: _listen(listener, heart), essential=False)
+
+    async def open(self) -> None:
+        """Read the sealed copy, when there is one. A copy that can't be read is left out, with an error in the log:
+        the store has it all."""
+        try:
+            version, sources = await asyncio.to_thread(self._read_copy)
+        except FileNotFoundError:
+            return
+        except (OSError, SeawallError, msgspec.DecodeError) as error:
+            log.error("the snapshot's copy can't be read", extra=fields(file=str(self._file), cause=str(error)))
+            return
+        self._take(version, sources)
+
+    async def close(self) -> None:
+        """Tell the store that nobody need wait for this collector. The store may be away; nothing depends on it."""
+        self._release()
+        if self._checked_at is not None:
+            try:
+                await self._sources.forget(self._name, timeout_s=FORGET_S)
+            except SeawallError as error:
+                log.info("the store wasn't told that this collector stops", extra=fields(cause=str(error)))
+
+    async def refresh(self) -> None:
+        """Compare with the store and load what changed; say that we live.
+
+        Raises:
+            Unavailable, Overloaded, Uncertain: The store failed; the snapshot stays as it was.
+
+        Cancelled: the snapshot is the old or the new one, never a mixture.
+        """
+        self._tried_at = self._clock.monotonic()
+        limit_s = self._settings.store_timeout_s
+        version = await self._sources.version(timeout_s=limit_s)
+        if version != self.version or self._checked_at is None:
+            version, sources = await self._sources.load(timeout_s=limit_s)
+            self._take(version, sources)
+            await self._keep_copy(version, sources)
+        self._checked_at = self._clock.monotonic()
+        await self._sources.seen(self._name, version, timeout_s=limit_s)
+
+    async def _run(self, heart: Heart) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                await self.refresh()
+                await heart.beat()
+            except SeawallError as error:
+                self._failures.value += 1
+                heart.unready(str(error))
+            finally:
+                self._release()
+            try:
+                async with asyncio.timeout(self._settings.refresh_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _release(self) -> None:
+        asked, self._asked = self._asked, []
+        for call in asked:
+            call()
+
+    def _take(self, version: int, sources: list[Loaded]) -> None:
+        self._by_hash = {s.token_hash: self._made(s) for s in sources}
+        self._by_token = {}
+        self._count.value = len(self._by_hash)
+        self.version = version
+
+    def _made(self, s: Loaded) -> Source:
+        trouble = s.trouble
+        chosen, kind = Choice(), signature.KINDS["none"]
+        try:
+            chosen, kind = choice(s.settings), signature.KINDS[s.kind]
+        except KeyError:
+            trouble = f"kind {s.kind!r} is unknown to this version"
+        except ValueError as error:
+            trouble = f"its settings can't be used: {error}"
+        if trouble and not s.removed:
+            log.error("a source can't be served", extra=fields(source=s.name, cause=trouble))
+        return Source(
+            id=s.id, name=s.name, kind=kind, tenant=s.tenant, secrets=s.secrets, choice=chosen,
+            options=signature.Options(**msgspec.structs.asdict(chosen.signature)),
+            body_bytes_max=chosen.body_bytes_max or self._settings.body_bytes_max,
+            removed=s.removed, trouble=trouble,
+        )  # fmt: skip
+
+    async def _keep_copy(self, version: int, sources: list[Loaded]) -> None:
+        """Replace the copy. Failing is no reason not to serve: the next change tries again, and the log says it."""
+        try:
+            await asyncio.to_thread(self._write_copy, version, sources)
+        except OSError as error:
+            log.error("the snapshot's copy can't be written", extra=fields(file=str(self._file), cause=str(error)))
+
+    def _write_copy(self, version: int, sources: list[Loaded]) -> None:
+        sealed = self._vault.seal(msgspec.msgpack.encode((version, sources)), belongs_to=_OWNER)
+        new = self._file.with_name(self._file.name + ".new")
+        if new.name in self._filesystem.names(new.parent):
+            self._filesystem.remove(new)
+        file = self._filesystem.create(new)
+        try:
+            file.write_at(0, sealed)
+            file.sync_data()
+        finally:
+            file.close()
+        self._filesystem.rename(new, self._file)
+        self._filesystem.sync_folder(self._file.parent)
+
+    def _read_copy(self) -> tuple[int, list[Loaded]]:
+        file = self._filesystem.open(self._file, writable=False)
+        try:
+            sealed = file.read_at(0, min(file.size_bytes(), COPY_BYTES_MAX))
+        finally:
+            file.close()
+        plain = self._vault.unseal(sealed, belongs_to=_OWNER)
+        return msgspec.msgpack.decode(plain, type=tuple[int, list[Loaded]])
+
+
+async def _listen(listener: pool.Listener, heart: Heart) -> None:
+    """Hold the subscription and prove it alive each second; what was missed meanwhile, polling finds."""
+    while True:
+        try:
+            async with listener.subscribed() as check:
+                while True:
+                    await check(HINT_CHECK_S)
+                    await heart.beat()
+                    await asyncio.sleep(HINT_CHECK_S)
+        except SeawallError as error:
+            heart.unready(str(error))
+            await asyncio.sleep(HINT_CHECK_S)
