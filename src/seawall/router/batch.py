@@ -33,6 +33,9 @@ REPLY_IDS_MAX = 200
 SAME_BATCH_US = 60 * SECOND_US
 """Uses of one key in one batch are judged as if received together; so far apart may they be, well within any window."""
 
+YEAR_9999_US = 253_402_214_400 * SECOND_US
+"""PostgreSQL keeps later times than that, but neither a worker nor the console could read them back."""
+
 _HASH_BYTES = 16
 _NO_SOURCE = bytes(16)
 _INT_MAX = 2**31 - 1
@@ -110,6 +113,8 @@ def _judge(frame: Frame, rules: Rules) -> Item:
         record = decode(frame.payload)
     except Corrupt as error:
         return _unreadable(frame, str(error))
+    if record.received_us > YEAR_9999_US:
+        return Item(frame.end, _harmless(record), unread_type(record), EventStatus.DEAD, "received at no possible time")
     reading = read(record)
     revoked_us = rules.catalogue.revoked_us.get((record.source_id, record.key_id)) if record.key_id else None
     if revoked_us is not None and revoked_us <= record.received_us:
@@ -150,7 +155,7 @@ def _harmless(record: Record) -> Record:
     sane = abs(record.received_us - id_us) < _DAY_US
     return replace(
         record,
-        received_us=record.received_us if sane else min(id_us, 2**55),
+        received_us=record.received_us if sane else min(id_us, YEAR_9999_US),
         key_id=min(record.key_id, _INT_MAX),
         config_version=min(record.config_version, _BIGINT_MAX),
     )

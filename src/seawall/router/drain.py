@@ -232,7 +232,7 @@ class Drain:
             # There is more, and it can't be read yet: asking again at once would only burn the processor.
             await asyncio.sleep(IDLE_S)
         else:
-            await self.reader.wait(range.at, WAIT_S)
+            await patiently(heart, self.reader.wait(range.at, WAIT_S), what=f"journal {self.name}")
 
     async def _store(self, heart: Heart, lane: Lane, range: Range, chunk: Chunk) -> None:
         if lane.begins(range.part):

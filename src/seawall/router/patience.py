@@ -11,12 +11,15 @@ from seawall.guard.supervisor import Heart
 T = TypeVar("T")
 
 SAY_EVERY_S = 0.5
+QUIET_S = 1.0
+"""Waiting for so long is nothing to speak of."""
+
 CANCEL_S = 0.8
 """How long cancelled work may take to roll back; less than the supervisor allows its loops."""
 
 
 async def patiently(heart: Heart, work: Coroutine[Any, Any, T], *, what: str) -> T:
-    """The work's result; while it takes longer than half a second the loop says that it waits, and for what.
+    """The work's result; while it takes longer than ``QUIET_S`` the loop says that it waits, and for what.
 
     The work has a deadline of its own.
 
@@ -30,7 +33,8 @@ async def patiently(heart: Heart, work: Coroutine[Any, Any, T], *, what: str) ->
             if done:
                 return task.result()
             waited_s += SAY_EVERY_S
-            heart.unready(f"{what}: no answer for {waited_s:.1f} s")
+            if waited_s >= QUIET_S:
+                heart.unready(f"{what}: no answer for {waited_s:.1f} s")
     finally:
         if not task.done():
             task.cancel()

@@ -35,7 +35,7 @@ PRUNE_GRACE_US = 600 * SECOND_US
 """How long an expired key is kept still, for records that wait unread in a log of another router."""
 
 Logs = Callable[[], Awaitable[Mapping[str, JournalReader]]]
-"""Finds all logs there are, by name; for a known name the same reader again. Raises OSError when it can't look."""
+"""Finds all logs there are, by name; for a known name the same reader again. OSError or Unavailable: it can't look."""
 
 
 class Router:
@@ -78,7 +78,7 @@ class Router:
         while True:
             try:
                 found = await patiently(heart, _find(self._logs), what="journal folder")
-            except OSError as error:
+            except (OSError, Unavailable) as error:
                 await rest(heart, EVERY_S, reason=f"journal folder: {error}")
                 continue
             for name, reader in found.items():

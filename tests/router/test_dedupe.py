@@ -1,0 +1,114 @@
+"""Which events count as the same one."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.rig import SOURCE, Rig, append, id_uuid, record, until
+
+HOUR_US = 3_600_000_000
+
+
+async def statuses(rig: Rig) -> dict[bytes, int]:
+    return {row["id"].bytes: row["status"] for row in await rig.database.fetch("select id, status from event")}
+
+
+async def test_the_same_key_and_body_collapses_into_the_first_event(rig: Rig) -> None:
+    await rig.workflow("*")
+    first, again = record(key="k"), record(key="k")
+    journal = rig.log()
+    await append(journal, first)
+    async with rig.router():
+        await rig.arrived(1)
+        await append(journal, again)
+        await rig.arrived(1, table="duplicate")
+    [row] = await rig.database.fetch("select * from duplicate")
+    assert (row["id"].bytes, row["first_id"].bytes) == (again.id, first.id)
+    assert await statuses(rig) == {first.id: 1}
+    assert await rig.count("run") == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_another_body_under_the_same_key_is_kept_as_a_conflict_and_not_run(rig: Rig, together: bool) -> None:
+    await rig.workflow("*")
+    first, other = record(key="k"), record(key="k", body=b'{"type":"order.paid","x":1}')
+    journal = rig.log()
+    await append(journal, first, *([other] if together else []))
+    async with rig.router():
+        await rig.arrived(1)
+        if not together:
+            await append(journal, other)
+        await rig.arrived(2)
+    assert await statuses(rig) == {first.id: 1, other.id: 3}
+    row = await rig.event(other.id)
+    assert row["body"] == other.body
+    assert first.id.hex() in row["reason"]
+    assert await rig.count("run") == 1
+
+
+async def test_a_key_counts_only_within_its_source(rig: Rig) -> None:
+    one, two = record(key="k"), record(key="k", source_id=b"\x02" * 16)
+    await append(rig.log(), one, two)
+    async with rig.router():
+        await rig.arrived(2)
+    assert await statuses(rig) == {one.id: 1, two.id: 1}
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_key_may_come_again_when_its_window_has_passed_since_the_first_was_received(
+    rig: Rig, together: bool
+) -> None:
+    first = record(key="k")
+    inside = record(key="k", received_us=first.received_us + 23 * HOUR_US)
+    outside = record(key="k", received_us=first.received_us + 24 * HOUR_US)
+    later = record(key="k", received_us=outside.received_us + 23 * HOUR_US)
+    journal = rig.log()
+    records = [first, inside, outside, later]
+    if together:
+        await append(journal, *records)
+    async with rig.router():
+        for number, each in enumerate([] if together else records):
+            await append(journal, each)
+            await rig.arrived(number + 1, table="(select id from event union all select id from duplicate) as every")
+        await rig.arrived(2)
+        await rig.arrived(2, table="duplicate")
+    assert await statuses(rig) == {first.id: 1, outside.id: 1}
+    firsts = {row["id"].bytes: row["first_id"].bytes for row in await rig.database.fetch("select * from duplicate")}
+    assert firsts == {inside.id: first.id, later.id: outside.id}
+
+
+@pytest.mark.parametrize(("kind", "field"), [("stripe", "id"), ("slack", "event_id")])
+async def test_stripe_and_slack_keys_come_from_the_body(rig: Rig, kind: str, field: str) -> None:
+    body = b'{"type":"x","%b":"evt_1"}' % field.encode()
+    first, again = record(kind=kind, body=body), record(kind=kind, body=body)
+    await append(rig.log(), first, again)
+    async with rig.router():
+        await rig.arrived(1)
+        await rig.arrived(1, table="duplicate")
+    assert (await rig.event(first.id))["dedupe_key"] == "evt_1"
+
+
+async def test_keys_of_any_bytes_are_kept_apart(rig: Rig) -> None:
+    records = [record(key=key) for key in ("\udcff", "\udcfe", "a\0b", "é", "x" * 512)]
+    await append(rig.log(), *records)
+    async with rig.router():
+        await rig.arrived(len(records))
+    assert await rig.count("dedupe") == len(records)
+
+
+async def test_expired_keys_are_pruned_and_live_ones_stay(rig: Rig) -> None:
+    live = record(key="k")
+    await rig.database.execute(
+        "insert into dedupe select $1, decode(lpad(to_hex(n), 32, '0'), 'hex'), $2, '', now() - interval '3 days', "
+        "now() - interval '2 days' from generate_series(1, 2500) n",
+        id_uuid(SOURCE), id_uuid(live.id),
+    )  # fmt: skip
+    await append(rig.log(), live)
+    async with rig.router():
+        await rig.arrived(1)
+
+        async def pruned() -> bool:
+            return await rig.count("dedupe") == 1
+
+        await until(pruned)
+    assert await rig.count("dedupe", "expires_at > now()") == 1

@@ -1,0 +1,65 @@
+"""Virtual time is fair between tenants and to fresh work, and its memory is bounded."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from seawall.kernel.clock import SystemClock
+from seawall.kernel.event import EventIds
+from seawall.router import placement
+from seawall.router.placement import COST, Placement, shard_of
+
+
+def test_a_tenant_with_a_long_line_does_not_delay_another() -> None:
+    place = Placement()
+    noisy = [place.next(1, "noisy", backlog=False) for _ in range(1000)]
+    assert noisy == sorted(set(noisy))
+    place.observe({1: noisy[99]})
+    quiet = place.next(1, "quiet", backlog=False)
+    assert noisy[99] < quiet <= noisy[100] + COST
+
+
+def test_two_busy_tenants_take_turns() -> None:
+    place = Placement()
+    runs = [(place.next(1, "a", backlog=False), "a") for _ in range(100)]
+    runs += [(place.next(1, "b", backlog=False), "b") for _ in range(100)]
+    served = [tenant for _, tenant in sorted(runs)]
+    assert all(set(served[n : n + 2]) == {"a", "b"} for n in range(0, 200, 2))
+
+
+def test_fresh_runs_do_not_queue_behind_the_backlog_of_their_own_tenant() -> None:
+    place = Placement()
+    old = [place.next(1, "a", backlog=True) for _ in range(1000)]
+    place.observe({1: old[0]})
+    assert place.next(1, "a", backlog=False) <= old[1]
+
+
+def test_an_empty_queue_starts_everybody_even_and_time_never_goes_back() -> None:
+    place = Placement()
+    last = [place.next(1, "a", backlog=False) for _ in range(50)][-1]
+    place.observe({1: None})
+    assert place.next(1, "b", backlog=False) == last + COST
+    place.observe({1: 7})
+    assert place.next(1, "c", backlog=False) == last + COST
+
+
+def test_queues_have_clocks_of_their_own() -> None:
+    place = Placement()
+    place.observe({1: 10**9, 2: 5})
+    assert place.next(2, "a", backlog=False) == 5 + COST
+
+
+def test_streams_in_memory_are_bounded(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(placement, "STREAMS_MAX", 100)
+    place = Placement()
+    for number in range(1000):
+        place.next(1, f"t{number}", backlog=False)
+    assert len(place._last) <= 100
+
+
+def test_shards_are_evenly_used_also_by_a_single_tenant() -> None:
+    ids = EventIds(SystemClock())
+    used = Counter(shard_of(ids.next(), b"acme", 4) for _ in range(4000))
+    assert set(used) == {0, 1, 2, 3}
+    assert min(used.values()) > 800
+    assert shard_of(ids.next(), b"acme", 0) == 0
