@@ -106,9 +106,10 @@ class _Newest:
         torn_end = _last_byte(file, walked.end, size)
         if torn_end > walked.end:
             self.torn_bytes = torn_end - walked.end
-            if not self._keep(walked.end, torn_end, "torn"):
-                # No room to keep the tail: it stays where it is. The next segment's header says that frames end
-                # before it.
+            if not self._keep(walked.end, torn_end, "torn") or walked.end == HEADER_BYTES:
+                # No room to keep the tail; or nothing else is in the segment, and cut it would look like one that was
+                # never used, whose id may be given again. So the tail stays: the next segment's header says that
+                # frames end before it.
                 return
         if size > walked.end:
             file.truncate(walked.end)

@@ -14,14 +14,14 @@ class Settings:
     """How one log is written."""
 
     segment_bytes: int = 64 * MIB
-    """Size after which a new segment is begun; 64 KiB to 1 GiB. A whole segment is forgotten at once."""
+    """Size after which a new segment is begun; 16 KiB to 1 GiB. A whole segment is forgotten at once."""
 
     fill_bytes: int = MIB
     """How far ahead zeros are written; 4 KiB to 16 MiB. Measured: below 256 KiB syncs get dearer, above 4 MiB a slow
     disk feels each fill (0001)."""
 
     batch_bytes_max: int = 8 * MIB
-    """Largest batch of one write and one sync (a single larger record is a batch by itself); 64 KiB to 64 MiB."""
+    """Largest batch of one write and one sync (a single larger record is a batch by itself); 4 KiB to 64 MiB."""
 
     pending_records_max: int = 20_000
     """Records submitted and not yet answered, beyond which more are refused; 1 to 1,000,000."""
@@ -50,9 +50,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[float, float]] = {
-            "segment_bytes": (64 * 1024, 1024 * MIB),
+            "segment_bytes": (16 * 1024, 1024 * MIB),
             "fill_bytes": (4096, 16 * MIB),
-            "batch_bytes_max": (64 * 1024, 64 * MIB),
+            "batch_bytes_max": (4096, 64 * MIB),
             "pending_records_max": (1, 1_000_000),
             "pending_bytes_max": (MIB, 1024 * MIB),
             "reserve_bytes": (0, 1024 * 1024 * MIB),

@@ -3,6 +3,8 @@ suites as the real ones. There is no fake store: embedded PostgreSQL is fast eno
 """
 
 from seawall.testing.clock import ManualClock
+from seawall.testing.disk import CrashDisk, Crashed
+from seawall.testing.filesystem import FaultyFilesystem
 from seawall.testing.journal import MemoryJournal, MemoryReader
 
-__all__ = ["ManualClock", "MemoryJournal", "MemoryReader"]
+__all__ = ["CrashDisk", "Crashed", "FaultyFilesystem", "ManualClock", "MemoryJournal", "MemoryReader"]
