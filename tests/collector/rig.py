@@ -230,7 +230,7 @@ async def running(
     rig = Rig(collector, journal, snapshot, table, held, events, metrics, supervisor)
     async with collector, supervisor:
         if ready:
-            await until(lambda: all(h.ready for h in supervisor.health() if h.essential) and snapshot.version > 0)
+            await until(lambda: all(h.ready for h in supervisor.health() if h.essential) and not snapshot.stale)
         yield rig
 
 

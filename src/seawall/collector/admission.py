@@ -11,6 +11,7 @@ import re
 from seawall.collector.parser import PARKED, RECEIVING, Exchange
 from seawall.collector.receipt import Receipts
 from seawall.collector.snapshot import Snapshot, Source
+from seawall.kernel import limit
 from seawall.kernel.error import Overloaded, SeawallError
 from seawall.kernel.seam.journal import Journal
 
@@ -84,7 +85,7 @@ class Admission:
         x.body_bytes_max = source.body_bytes_max
         choice = source.choice
         if x.length > source.body_bytes_max or x.body_bytes > source.body_bytes_max:
-            x.refuse(self.too_large(source.body_bytes_max))
+            x.refuse(self.too_large(x, source.body_bytes_max))
         elif choice.content_types and _media_type(x) not in choice.content_types:
             allowed = ", ".join(choice.content_types)
             x.refuse(self.by_configuration(415, "unsupported media type", f"this source takes {allowed}"))
@@ -92,9 +93,12 @@ class Admission:
             wait = _WAIT.search(prefer)
             x.wait_ms = min(int(wait[1]) * 1000, choice.wait_ms_max) if wait else 0
 
-    def too_large(self, limit_bytes: int) -> bytes:
-        """413, where a newer configuration might allow more: 503."""
-        return self.by_configuration(413, "body too large", f"at most {limit_bytes} bytes are taken here")
+    def too_large(self, x: Exchange, limit_bytes: int) -> bytes:
+        """413; where a newer configuration might allow more, 503 while ours is old."""
+        detail = f"at most {limit_bytes} bytes are taken here"
+        if x.length > limit.BODY_BYTES_MAX:
+            return self._receipts.problem(413, "body too large", detail)
+        return self.by_configuration(413, "body too large", detail)
 
 
 def _media_type(x: Exchange) -> str:

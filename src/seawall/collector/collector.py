@@ -209,7 +209,7 @@ class Collector:
         self._truncated.value += 1
 
     def too_large(self, x: Exchange) -> bytes:
-        return self._admission.too_large(x.body_bytes_max)
+        return self._admission.too_large(x, x.body_bytes_max)
 
     # ── deadlines ────────────────────────────────────────────────────────────────────────────────────────────────
 

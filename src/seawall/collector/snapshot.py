@@ -173,14 +173,17 @@ class Snapshot:
 
         Cancelled: the snapshot is the old or the new one, never a mixture.
         """
-        self._tried_at = self._clock.monotonic()
+        # What the store says was true when it was asked, or later; its age counts from then.
+        asked_at = self._tried_at = self._clock.monotonic()
         limit_s = self._settings.store_timeout_s
         version = await self._sources.version(timeout_s=limit_s)
         if version != self.version or self._checked_at is None:
             version, sources = await self._sources.load(timeout_s=limit_s)
             self._take(version, sources)
+            self._checked_at = asked_at
+            # Kept before it is called live: a restart with the store away must not forget what was promised.
             await self._keep_copy(version, sources)
-        self._checked_at = self._clock.monotonic()
+        self._checked_at = asked_at
         await self._sources.seen(self._name, version, timeout_s=limit_s)
 
     async def _run(self, heart: Heart) -> None:
