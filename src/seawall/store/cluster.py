@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from seawall.kernel.error import Misconfigured, Unavailable
+from seawall.store import serverlog
 from seawall.store.binary import Binaries, ServerUser
 
 OWNER = "seawall"
@@ -52,10 +53,14 @@ SETTINGS: Mapping[str, str] = {
     "lc_messages": "C",
     # A backend whose client vanished in mid-query must not hold its locks for long.
     "client_connection_check_interval": "2s",
-    "log_line_prefix": "",
+    # Standard error is read by `serverlog`, and must not carry senders' data: no statements, no details.
+    "logging_collector": "off",
+    "log_destination": "stderr",
+    "log_line_prefix": serverlog.PREFIX,
     "log_checkpoints": "off",
     "log_min_messages": "warning",
-    "log_min_error_statement": "panic",  # statements carry senders' data: they don't belong into a log
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 
 
@@ -95,7 +100,7 @@ def create(binaries: Binaries, user: ServerUser, data: Path, *, sync: bool = Tru
     try:
         done = subprocess.run(
             [binaries.program("initdb"), *arguments], capture_output=True, text=True, timeout=INITDB_TIMEOUT_S,
-            cwd="/", stdin=subprocess.DEVNULL, check=False, **user.popen(),
+            cwd="/", stdin=subprocess.DEVNULL, check=False, start_new_session=True, **user.popen(),
         )  # fmt: skip
     except (subprocess.TimeoutExpired, OSError) as error:
         raise Unavailable("PostgreSQL", f"initdb: {error}") from error

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from seawall.store import binary, cluster
+from seawall.store import binary, cluster, process
 from seawall.store.binary import Binaries
 from seawall.store.cluster import Cluster
 
@@ -63,8 +63,9 @@ class PostgresServer:
         settings: Mapping[str, str] | None = None,
         bin: str = "",
     ) -> None:
-        self.binaries: Binaries = prepared.binaries if prepared is not None else binary.find(bin)
         self._user = binary.server_user()
+        found = prepared.binaries if prepared is not None else binary.find(bin)
+        self.binaries: Binaries = binary.runnable(found, self._user)
         self._prepared = prepared
         self._settings = {**({} if durable else FAST), **(settings or {})}
         self._folder = Path()
@@ -145,7 +146,7 @@ class PostgresServer:
         pids = self._pids()
         self._end(signal.SIGKILL)
         until = time.monotonic() + STOP_TIMEOUT_S
-        while any(_alive(pid) for pid in pids):
+        while any(process.identity(pid) for pid in pids):
             assert time.monotonic() < until, "backends outlive their postmaster"
             time.sleep(POLL_S)
 
@@ -174,14 +175,4 @@ class PostgresServer:
 
     def _pids(self) -> list[int]:
         """The postmaster, then its children."""
-        said = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-        pairs = [tuple(map(int, line.split())) for line in said.splitlines()]
-        return [self.pid, *(pid for pid, parent in pairs if parent == self.pid)]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        return [self.pid, *process.children_of(self.pid)]
