@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, cast
 
 from seawall.guard.supervisor import Heart, Supervisor
 from seawall.kernel.error import Unavailable
@@ -150,7 +150,7 @@ class _Subscriber(asyncio.Protocol):
         self._missed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one, but doesn't inherit from it
         self._transport = transport
         transport.set_write_buffer_limits(high=0)
         if not self._publisher.joined(self):
