@@ -11,25 +11,32 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from seawall.guard import Heart, Lifecycle, Supervisor
+from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.clock import Clock, SystemClock
-from seawall.kernel.error import Misconfigured
+from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
+from seawall.kernel.event import EventIds
 from seawall.kernel.log import configure, fields, logger
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.journal import JournalReader
 from seawall.machine import check
 from seawall.machine.folder import Folder, Lock
 from seawall.machine.up import Claim, Database, Parts, Up, bound
 from seawall.settings import Settings
-from seawall.store import pool
+from seawall.store import embedded, pool
+from seawall.store.embedded import EmbeddedPostgres
 
 log = logger("app")
 
 READY_POLL_S = 0.02
+DRAIN_SHARE = 0.6
+"""Of a role's stopping budget: what is in hand may take so long, the rest is for closing rooms in order."""
+
 LEAVING_S = 20.0
 
 
@@ -43,13 +50,18 @@ class Site:
     supervisor: Supervisor
     socket: socket.socket | None = None  # bound and listening already; only collector and console have one
     clock: Clock = field(default_factory=SystemClock)
+    fail: Callable[[str], None] = lambda why: None  # this process must be started anew: it can't go on safely
+
+
+async def _nothing(hurry: asyncio.Event) -> None:
+    """For a role that has nothing in hand between two statements."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
     """What an open role offers to ``serve``."""
 
-    drain: Callable[[asyncio.Event], Coroutine[Any, Any, None]]  # finish what is in hand; the event says to hurry
+    drain: Callable[[asyncio.Event], Coroutine[Any, Any, None]] = _nothing  # finish what is in hand; may be hurried
     reload: Callable[[Settings], None] = lambda settings: None
     extra: Callable[[], dict[str, object]] = dict
 
@@ -57,13 +69,117 @@ class Opened:
 Role = Callable[[Site], AbstractAsyncContextManager[Opened]]
 
 
-async def _nothing(hurry: asyncio.Event) -> None:
-    """For a role that has nothing in hand between two statements."""
-
-
 # ── The roles ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-ROLES: dict[str, Role] = {}
+# Each imports its rooms when it is called: a process pays for its own role only.
+
+
+@asynccontextmanager
+async def collector(site: Site) -> AsyncIterator[Opened]:
+    """Journal, responder and the HTTP front, joined: from the socket to the disk and back, with nothing in between."""
+    from seawall import collector as room
+    from seawall import journal, responder
+    from seawall.store.source import Sources
+    from seawall.store.vault import Vault
+
+    settings, folder, metrics, clock = site.settings, site.folder, site.metrics, site.clock
+    name, vault = settings.program.collector, Vault(folder.key())
+    filesystem = journal.LocalFilesystem()
+    limits = settings.of("collector", room.Settings)
+    store_settings = _store_settings(site)
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        store = await enter(_store(site, "collector"))
+        log_ = await enter(
+            journal.Log(
+                folder.journal(name), settings.of("journal", journal.Settings), metrics=metrics, on_failure=site.fail,
+                filesystem=filesystem, clock=clock,
+            )
+        )  # fmt: skip
+        published = await enter(journal.SyncedPublisher(log_, folder.synced_socket(name)))
+        answers = await enter(
+            responder.Responder(
+                store_settings, settings.of("responder", responder.Settings), metrics=metrics, clock=clock
+            )
+        )
+        snapshot = room.Snapshot(
+            limits, name=name, sources=Sources(store, vault, clock=clock), vault=vault, filesystem=filesystem,
+            file=folder.snapshot, clock=clock, metrics=metrics, hints=store_settings,
+        )  # fmt: skip
+        front = await enter(
+            room.Collector(
+                limits, listen=site.socket or settings.program.listen, journal=log_, snapshot=snapshot,
+                waiting=answers, events=answers, clock=clock, metrics=metrics, ids=EventIds(clock),
+            )
+        )  # fmt: skip
+        for one in (log_, published, answers, front):
+            one.register(site.supervisor)
+
+        async def drain(hurry: asyncio.Event) -> None:
+            await front.stop(1.0 if hurry.is_set() else DRAIN_SHARE * settings.program.stop_collector_s)
+
+        yield Opened(drain=drain)
+
+
+@asynccontextmanager
+async def router(site: Site) -> AsyncIterator[Opened]:
+    """Reads every log of the folder, and stores what it says."""
+    from seawall import router as room
+
+    async with _store(site, "router") as store, Logs(site.folder) as logs:
+        settings = site.settings.of("router", room.Settings)
+        async with room.Router(store, logs.find, settings, clock=site.clock, metrics=site.metrics) as routing:
+            routing.register(site.supervisor)
+            yield Opened()
+
+
+class Logs:
+    """Readers of all logs under DIR/journal, each opened once and kept."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._readers: dict[str, JournalReader] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Logs:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def find(self) -> Mapping[str, JournalReader]:
+        """Every log there is, by name. One that can't be opened is said and tried again when asked next."""
+        from seawall.journal import LogReader, discover
+
+        for path in await asyncio.to_thread(discover, self._folder.journals):
+            if path.name in self._readers:
+                continue
+            reader = LogReader(path, self._folder.synced_socket(path.name))
+            try:
+                self._readers[path.name] = await self._stack.enter_async_context(reader)
+            except (Unavailable, Corrupt) as error:
+                log.error("a journal can't be read", extra=fields(journal=str(path), cause=str(error)))
+        return self._readers
+
+
+def _store(site: Site, role: str, *, user_code: bool = False) -> pool.Store:
+    """A pool of connections; for processes that run user code, under the role that can't read secrets.
+
+    Raises:
+        Misconfigured: No store was named, and this process isn't under an `up` that has one.
+    """
+    return pool.Store(_store_settings(site, user_code=user_code), role=role)
+
+
+def _store_settings(site: Site, *, user_code: bool = False) -> pool.Settings:
+    program = site.settings.program
+    dsn = program.worker_dsn or program.dsn if user_code else program.dsn
+    if not dsn:
+        raise Misconfigured(["dsn: a role alone needs a PostgreSQL; set dsn_file in seawall.toml, or SEAWALL_DSN_FILE"])
+    return site.settings.of("store", pool.Settings, dsn=dsn)
+
+
+ROLES: dict[str, Role] = {"collector": collector, "router": router}
 
 
 # ── What all roles have in common ────────────────────────────────────────────────────────────────────────────────────
@@ -106,11 +222,19 @@ async def serve(start: Start) -> int:
 
     metrics = Metrics()
     supervisor = Supervisor(metrics, watch_blocking=True)
-    site = Site(
-        settings=start.settings, folder=start.folder, metrics=metrics, supervisor=supervisor, socket=_socket(start)
-    )
     opened: Opened | None = None
     life = Lifecycle(start.role, parent=start.parent, reload=lambda: _reload(start, opened))
+    failures: list[str] = []
+
+    def fail(why: str) -> None:
+        log.critical("this process must be started anew", extra=fields(why=why))
+        failures.append(why)
+        life.stop(why)
+
+    site = Site(
+        settings=start.settings, folder=start.folder, metrics=metrics, supervisor=supervisor, socket=_socket(start),
+        fail=fail,
+    )  # fmt: skip
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(life)
         # From the first moment on: a parent that hears nothing takes us for dead, and opening may read a whole disk.
@@ -133,7 +257,7 @@ async def serve(start: Start) -> int:
             log.info("ready")
             await life.stopping.wait()
         await opened.drain(life.hurry)
-    return 0
+    return 1 if failures else 0
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -226,7 +350,9 @@ async def _up(
 def _database(folder: Folder, settings: Settings) -> Database:
     """The PostgreSQL that the settings name, else the embedded one."""
     program = settings.program
-    return External(program.dsn, program.worker_dsn or program.dsn)
+    if program.dsn:
+        return External(program.dsn, program.worker_dsn or program.dsn)
+    return EmbeddedPostgres(settings.of("pg", embedded.Settings), folder.path, LocalFilesystem())
 
 
 class External:

@@ -33,6 +33,13 @@ TOP = ""
 
 ROOMS: dict[str, str] = {
     "store": "seawall.store.pool",
+    "pg": "seawall.store.embedded",
+    "migrate": "seawall.migrate.runner",
+    "journal": "seawall.journal.settings",
+    "collector": "seawall.collector.setting",
+    "responder": "seawall.responder.setting",
+    "router": "seawall.router.settings",
+    "worker": "seawall.worker.settings",
 }
 """Where each section's ``Settings`` is declared. By name, so that a command imports only the rooms that it needs."""
 

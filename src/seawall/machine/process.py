@@ -105,7 +105,7 @@ class Child:
 
     async def replace(self, *, why: str) -> None:
         """Stop the running process within its budget; ``keep`` starts the next one at once."""
-        log.info("replacing a role", extra=fields(role=self.spec.role, why=why))
+        log.info("replacing a role", extra=fields(child=self.spec.role, why=why))
         self._replacing = True
         await self._end(self.spec.stop_s)
 
@@ -146,7 +146,7 @@ class Child:
                 self._ended.set()
         if not self._stopping and not self._replacing:
             lived_s = round(time.monotonic() - began, 1)
-            log.error("role ended", extra=fields(role=self.spec.role, cause=cause_of(status), lived_s=lived_s))
+            log.error("role ended", extra=fields(child=self.spec.role, cause=cause_of(status), lived_s=lived_s))
             if status == EXIT_MISCONFIGURED and not self._was_ready and self.restarts == 0:
                 self._refused(self.spec.role)
 
@@ -160,7 +160,7 @@ class Child:
                 self._heard_at = max(self._heard_at, now - SILENT_S / 2)
             looked_at = now
             if now - self._heard_at > SILENT_S:
-                log.error("role is silent; killing it", extra=fields(role=self.spec.role, pid=process.pid))
+                log.error("role is silent; killing it", extra=fields(child=self.spec.role, pid=process.pid))
                 process.kill()
             if self.ready.is_set():
                 await heart.beat()
@@ -188,7 +188,7 @@ class Child:
             # Hurry skips waiting for work in hand, never an fsync that has begun: the child ends after it.
             self._tell("hurry")
             if not await self._gone(KILL_S, None):
-                log.error("role didn't stop in its budget; killing it", extra=fields(role=self.spec.role))
+                log.error("role didn't stop in its budget; killing it", extra=fields(child=self.spec.role))
                 process.kill()
                 await self._gone(KILL_S, None)
 

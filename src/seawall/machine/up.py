@@ -129,7 +129,7 @@ def await_leaving(folder: Folder, roles: Sequence[str], *, timeout_s: float = LE
             pid = lock.holder_pid()
             if pid is None:
                 raise
-            log.warning("a role of an earlier start doesn't leave; ending it", extra=fields(role=role, pid=pid))
+            log.warning("a role of an earlier start doesn't leave; ending it", extra=fields(child=role, pid=pid))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             try:
@@ -207,9 +207,9 @@ class Up:
         return self._status
 
     def _register(self) -> None:
-        intake_first = ("collector", "console")
-        for role in intake_first:
-            self.supervisor.add(f"role.{role}", self._children[role].keep)
+        for role in ("collector", "console"):
+            if role in self._children:
+                self.supervisor.add(f"role.{role}", self._children[role].keep)
         self.supervisor.add("postgres", self._database)
         self.supervisor.add("schema", self._migrate)
         if "worker" in self._children:
@@ -253,7 +253,7 @@ class Up:
         return keep
 
     def _refused(self, role: str) -> None:
-        log.error("a role can't start as it is configured; stopping", extra=fields(role=role))
+        log.error("a role can't start as it is configured; stopping", extra=fields(child=role))
         self._fail()
 
     def _fail(self) -> None:
@@ -380,7 +380,7 @@ class Up:
         for role in ROLES:
             if role in self._children:
                 await self._children[role].stop(hurry=self._life.hurry)
-                log.info("role stopped", extra=fields(role=role))
+                log.info("role stopped", extra=fields(child=role))
         await self._parts.database.stop(timeout_s=self._program.stop_postgres_s)
         with contextlib.suppress(FileNotFoundError):
             self._folder.admin_file.unlink()
