@@ -4,4 +4,21 @@ The rooms, in the order in which an event passes them: ``collector`` (socket) �
 ``store`` (PostgreSQL) → ``worker`` → ``responder``. ``workflow`` is what users import, from here.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seawall.workflow import App, Context, Event, NonRetryable, NotJSON, Retry, StepFailed
+
 __version__ = "0.1.0"
+__all__ = ["App", "Context", "Event", "NonRetryable", "NotJSON", "Retry", "StepFailed"]
+
+
+def __getattr__(name: str) -> object:
+    """Found when first asked for: ``seawall --help`` must not pay for what only workflows need."""
+    if name in __all__:
+        from seawall import workflow
+
+        return getattr(workflow, name)
+    raise AttributeError(f"module 'seawall' has no attribute {name!r}")

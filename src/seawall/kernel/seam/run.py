@@ -1,0 +1,69 @@
+"""The run seam: what a workflow's ``Context`` needs of whoever executes it, and what is kept of each step.
+
+A workflow is an ordinary coroutine that is called again from its beginning after a crash or a failure. It gets past
+what it has already done because each step's outcome is kept under (name, occurrence of that name in the run). So the
+outcome that a workflow sees must be exactly what was kept, the first time as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from seawall.kernel.seam.ticket import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Memo:
+    """How a step ended in an earlier execution of the same run."""
+
+    result: bytes  # JSON: the value, or for a failed step {"type", "message", "retryable", "attempts"}
+    failed: bool
+
+
+class Run(Protocol):
+    """One execution of one run, on the event loop's thread."""
+
+    id: int  # the store's number; a restored store may use one again
+    attempt: int  # counts from 1: how often the workflow has been called, crashes not counted
+
+    def recall(self, name: str, nth: int) -> Memo | None:
+        """What is kept of the ``nth`` (from 0) step called ``name``; None: it has not ended yet."""
+
+    async def call(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float
+    ) -> object:
+        """Call a step's function once: a coroutine function here, any other one in a thread.
+
+        Raises:
+            TimeoutError: It took longer than ``timeout_s``. A thread can't be stopped: it may still have its effect.
+            Exception: Whatever the function raised; SystemExit and the like come as RuntimeError.
+
+        Cancelled: the run is being put away; the effect may have happened, nothing is kept.
+        """
+
+    def keep(
+        self, name: str, nth: int, result: bytes, *, failed: bool, attempt: int, started_us: int, wait: bool
+    ) -> Awaitable[None] | None:
+        """Hand a step's outcome to the next flush.
+
+        Args:
+            result: As in Memo, at most `limit.RESULT_BYTES_MAX`.
+            attempt: Tries that it took, from 1.
+            started_us: Wall clock, microseconds since 1970.
+            wait: False: don't tell when it is durable (a pure step: doing it again gives the same).
+
+        Returns:
+            Something to await (None without ``wait``): when it returns, the outcome would survive a power cut. It
+            raises Unstorable when the store refuses the value itself.
+        """
+
+    async def pause(self, seconds: float) -> None:
+        """Wait in memory before the next try of a step. Cancelled: the run is being put away."""
+
+    def reply(self, reply: Reply) -> None:
+        """Hand the answer for whoever waits on the event to the next flush. The event's first reply wins."""
+
+    def now_us(self) -> int:
+        """Wall clock, microseconds since 1970."""

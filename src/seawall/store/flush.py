@@ -1,0 +1,135 @@
+"""A flush: outcomes of many runs in one statement, refused as a whole when one of their leases is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from uuid import UUID
+
+from seawall.kernel.error import SeawallError
+from seawall.store.lease import Lease
+from seawall.store.pool import Session
+from seawall.store.statement import statements
+
+
+class Step(NamedTuple):
+    """A row of ``step``. The order of the fields is the order of the statement's arrays, here and below."""
+
+    run_id: int
+    name: str
+    nth: int
+    result: bytes
+    failed: bool
+    epoch: int
+    attempt: int
+    started_us: int
+
+
+class End(NamedTuple):
+    """The last of a run: its row moves to ``run_done``."""
+
+    run_id: int
+    status: int  # RunStatus, 5 to 8
+    attempt: int
+    result: bytes | None
+    error: str | None
+    started_us: int
+
+
+class Again(NamedTuple):
+    """A run that failed and is to be tried again. ``attempt`` is absolute, so that a repeated flush counts once."""
+
+    run_id: int
+    attempt: int
+    delay_ms: int
+
+
+class Answer(NamedTuple):
+    """A row of ``reply``; the first one of an event stays."""
+
+    event_id: UUID
+    run_id: int
+    status: int
+    content_type: str
+    body: bytes
+
+
+class Spent(NamedTuple):
+    """A refill whose runs are all done."""
+
+    queue_id: int
+    shard: int
+    epoch: int
+    number: int
+
+
+@dataclass(slots=True)
+class Rows:
+    """What one flush writes."""
+
+    leases: Iterable[Lease] = ()
+    steps: list[Step] = field(default_factory=list)
+    ends: list[End] = field(default_factory=list)
+    agains: list[Again] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    spent: list[Spent] = field(default_factory=list)
+
+
+class BrokenFence(SeawallError):
+    """A step row of another epoch stands where ours should: two processes ran one run. A bug; the process must end."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(f"a step was written under another epoch: {detail}")
+
+
+async def flush(session: Session, rows: Rows) -> set[Lease] | None:
+    """Write it all, or nothing. Safe to repeat under the same epochs.
+
+    Returns:
+        None when it is durable; otherwise the leases among those named that still stand: nothing was written, the
+        other shards belong to somebody else.
+
+    Raises:
+        Unavailable: Nothing was written.
+        Uncertain: It may have been: repeat it.
+        Unstorable: One of the values can't be stored; nothing was written.
+        BrokenFence: See there.
+
+    Durability: committed before return.
+    """
+    leases = list(rows.leases)
+    row = await session.row(
+        statements("worker")["flush"],
+        *_columns(leases, 3),
+        *_columns(rows.steps, 8),
+        *_columns(rows.ends, 6),
+        *_columns(rows.agains, 3),
+        *_columns(rows.answers, 5),
+        *_columns(rows.spent, 4),
+    )
+    assert row is not None
+    held = set(map(Lease, row["queue_ids"] or (), row["shards"] or (), row["epochs"] or ()))
+    if len(held) < len(leases):
+        return held
+    if row["steps"] < len(rows.steps):
+        await _check_epochs(session, rows.steps)
+    return None
+
+
+async def _check_epochs(session: Session, steps: Sequence[Step]) -> None:
+    """Fewer rows were kept than given: fine when an earlier sending of this very flush did it, else a broken fence."""
+    found = await session.fetch(
+        statements("worker")["foreign_steps"],
+        [s.run_id for s in steps],
+        [s.name for s in steps],
+        [s.nth for s in steps],
+        [s.epoch for s in steps],
+    )
+    if found:
+        raise BrokenFence("; ".join(f"run {r[0]} step {r[1]}/{r[2]}: epoch {r[3]}, ours {r[4]}" for r in found))
+
+
+def _columns(rows: Sequence[tuple[object, ...]], count: int) -> Sequence[Sequence[object]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * count

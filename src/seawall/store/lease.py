@@ -1,0 +1,118 @@
+"""Leases of shards: who may write the outcome of which runs.
+
+A lease is a row with an epoch. Whoever takes it locks the row ``for update``, raises the epoch and commits; whoever
+writes an outcome holds the row of its own epoch ``for key share`` in that very statement. So a takeover waits for a
+write in flight, and a write begun later finds no row. Time decides when a takeover may be tried, never who is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from seawall.kernel.error import Fenced
+from seawall.kernel.status import SUSPECT_SHARD
+from seawall.store.pool import Row, Store
+from seawall.store.statement import statements
+
+
+class Shard(NamedTuple):
+    """A part of a queue's runs; number -1 holds the queue's suspects."""
+
+    queue_id: int
+    number: int
+
+
+class Lease(NamedTuple):
+    """The right to run a shard, until somebody raises its epoch."""
+
+    queue_id: int
+    shard: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What a takeover found."""
+
+    lease: Lease
+    memo_below: int  # runs with a number (id without its day) up to this may have been run before
+    suspects: int  # runs that were in the hands of the former owner, moved aside
+    deaths: int  # suspects that were alone in a process that died
+    dead: tuple[tuple[int, UUID, bool], ...]  # runs ended for good: (run id, event id, somebody waits)
+
+
+async def free(store: Store, queue_ids: Sequence[int], *, owner: UUID, suspects: bool, grace_s: float) -> list[Shard]:
+    """Shards that may be taken now: given back, expired, or still in the name of ``owner`` from an earlier life.
+
+    Args:
+        suspects: True: the queues' suspects, else everything but those.
+        grace_s: After a start of the server, how long leases that expired meanwhile still belong to their owners.
+
+    Raises:
+        Unavailable: The store is away.
+    """
+    rows = await store.fetch(statements("worker")["free_leases"], list(queue_ids), owner, grace_s, suspects)
+    return [Shard(r["queue_id"], r["shard"]) for r in rows]
+
+
+async def take(store: Store, shard: Shard, *, owner: UUID, ttl_s: float, deaths_max: int) -> Taken:
+    """Take one shard's lease and put its former owner's runs aside, in one transaction.
+
+    Each statement has a snapshot of its own (read committed): those behind the lock see everything that the former
+    owner's last flush wrote.
+
+    Raises:
+        Fenced: Somebody else took or renewed it meanwhile.
+        Unavailable: Nothing was taken.
+        Uncertain: It may have been; ``free`` then offers it again to the same owner.
+    """
+    sql = statements("worker")
+    async with store.transaction() as session:
+        row = await session.row(sql["lock_lease"], shard.queue_id, shard.number, owner)
+        if row is None or not row["free"]:
+            raise Fenced(f"shard {shard.number} of queue {shard.queue_id}")
+        row = await session.row(sql["take_lease"], shard.queue_id, shard.number, owner, ttl_s)
+        assert row is not None
+        epoch: int = row["epoch"]
+        suspects = deaths = 0
+        dead: list[Row] = []
+        if shard.number == SUSPECT_SHARD:
+            deaths = await session.execute(sql["count_deaths"], shard.queue_id, epoch)
+            dead = await session.fetch(sql["end_dead"], shard.queue_id, deaths_max)
+        else:
+            suspects = await session.value(sql["move_suspects"], shard.queue_id, shard.number, epoch)
+    return Taken(
+        lease=Lease(shard.queue_id, shard.number, epoch),
+        memo_below=row["memo_below"],
+        suspects=suspects,
+        deaths=deaths,
+        dead=tuple((r["id"], r["event_id"], r["ticket"]) for r in dead),
+    )
+
+
+async def renew(store: Store, leases: Sequence[Lease], *, owner: UUID, ttl_s: float) -> set[Shard]:
+    """Prolong leases; returns the shards that are still ours. The others belong to somebody else: let go of them.
+
+    Raises:
+        Unavailable, Uncertain: Nothing is known; try again. What is ours stays ours until somebody takes it.
+    """
+    queues, shards, epochs = _columns(leases)
+    sql = statements("worker")["renew_leases"]
+    rows = await store.fetch(sql, queues, shards, epochs, owner, ttl_s)
+    return {Shard(r["queue_id"], r["shard"]) for r in rows}
+
+
+async def release(store: Store, leases: Sequence[Lease], *, owner: UUID) -> None:
+    """Give leases back at once, with their refill rows: whoever takes them suspects nothing. The last flush is done.
+
+    Raises:
+        Unavailable, Uncertain: They expire by themselves, and what was in their refills becomes suspect.
+    """
+    await store.value(statements("worker")["release_leases"], *_columns(leases), owner)
+
+
+def _columns(leases: Sequence[Lease]) -> tuple[list[int], list[int], list[int]]:
+    return [x.queue_id for x in leases], [x.shard for x in leases], [x.epoch for x in leases]

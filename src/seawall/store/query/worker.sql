@@ -1,0 +1,254 @@
+-- name: generic_plans
+-- worker, once for each connection that refills or flushes. Planning one flush costs as much as running it, and a plan
+-- made for the arrays at hand would scan the whole of a small table.
+set plan_cache_mode = force_generic_plan
+
+-- name: lock_registration
+-- worker, at start: two apps that register at once would both think theirs is the newest version.
+select pg_advisory_xact_lock(7203001)
+
+-- name: register_queues
+-- worker, at start; unique (name).
+insert into queue (name) select unnest($1::text[]) on conflict (name) do nothing
+
+-- name: register_leases
+-- worker, at start; primary key. One lease for each shard, and -1 for the queue's suspects.
+insert into shard_lease (queue_id, shard)
+select q.id, s.shard from queue q cross join lateral generate_series(-1, q.shards - 1) s(shard)
+where q.name = any($1::text[])
+on conflict do nothing
+
+-- name: register_workflows
+-- worker, at start; unique (name, version). Rows are made in the order of declaration, so that the id says which of two
+-- that came together is the newer.
+insert into workflow (name, version, pattern, queue_id, active)
+select w.name, w.version, w.pattern, q.id, false
+from unnest($1::text[], $2::text[], $3::text[], $4::text[]) with ordinality w(name, version, pattern, queue, n)
+join queue q on q.name = w.queue
+order by w.n
+on conflict (name, version) do update set pattern = excluded.pattern, queue_id = excluded.queue_id
+where (workflow.pattern, workflow.queue_id) is distinct from (excluded.pattern, excluded.queue_id)
+
+-- name: deactivate_older
+-- worker, at start, before activate_newest: the unique index allows one active version of a name at each moment.
+update workflow w set active = false
+where w.name = any($1::text[]) and w.active
+  and exists (select 1 from workflow o where o.name = w.name and (o.registered_at, o.id) > (w.registered_at, w.id))
+
+-- name: activate_newest
+-- worker, at start; unique (name, version).
+update workflow w set active = true
+where w.name = any($1::text[]) and not w.active
+  and not exists (select 1 from workflow o where o.name = w.name and (o.registered_at, o.id) > (w.registered_at, w.id))
+
+-- name: known_workflows
+-- worker, at start; unique (name, version).
+select w.id, w.name, w.version, w.queue_id, q.name as queue
+from workflow w join queue q on q.id = w.queue_id
+where (w.name, w.version) in (select * from unnest($1::text[], $2::text[]))
+
+-- name: free_leases
+-- worker, each second; primary key. Whoever lost it too. After a restart of the server every lease has expired: their
+-- owners, who are alive, get one term to renew them before anybody else may take one.
+select queue_id, shard from shard_lease
+where queue_id = any($1::smallint[]) and (shard = -1) = $4
+  and (owner is null or owner = $2
+       or (expires_at < now() and pg_postmaster_start_time() < now() - $3 * interval '1 second'))
+order by queue_id, shard
+
+-- name: lock_lease
+-- worker, first statement of a takeover; primary key. `for update` is what fences: it waits for each flush in flight (they
+-- hold the row `for key share`), and whatever flushes later finds no row of its epoch.
+select epoch, owner is not distinct from $3 or owner is null or expires_at < now() as free
+from shard_lease where queue_id = $1 and shard = $2
+for update
+
+-- name: take_lease
+-- worker, second statement of a takeover; primary key. Numbers up to memo_below may have been run before.
+update shard_lease set owner = $3, epoch = epoch + 1, expires_at = now() + $4 * interval '1 second'
+where queue_id = $1 and shard = $2
+returning epoch, coalesce(pg_sequence_last_value('run_number'::regclass), 0) as memo_below
+
+-- name: move_suspects
+-- worker, third statement of a takeover of a shard; primary keys of refill and run. Its snapshot is younger than the lock,
+-- so it sees what the last flush of the former owner did.
+with gone as (
+  delete from refill where queue_id = $1 and shard = $2 and epoch < $3 returning run_ids
+), moved as (
+  update run set shard = -1
+  where id in (select unnest(run_ids) from gone) and queue_id = $1 and shard = $2 and state = 0
+  returning 1
+)
+select count(*) from moved
+
+-- name: count_deaths
+-- worker, third statement of a takeover of suspects; primary keys of refill and run. Each row was one run, alone.
+with gone as (
+  delete from refill where queue_id = $1 and shard = -1 and epoch < $2 returning run_ids
+)
+update run set deaths = deaths + 1
+where id in (select unnest(run_ids) from gone) and queue_id = $1 and shard = -1 and state = 0
+
+-- name: end_dead
+-- worker, last statement of a takeover of suspects; run_ready. At most 100: what is left ends with the next takeover.
+with dead as (
+  delete from run where id in (
+    select id from run where queue_id = $1 and shard = -1 and state = 0 and deaths >= $2 limit 100
+  )
+  returning id, event_id, workflow_id, tenant, attempt, deaths, ticket, created_at
+), done as (
+  insert into run_done (id, event_id, workflow_id, tenant, status, attempt, error, created_at)
+  select id, event_id, workflow_id, tenant, 8, attempt + 1,
+         'the process that ran it died ' || deaths || ' times while it was alone in it', created_at
+  from dead
+  on conflict do nothing
+)
+select id, event_id, ticket from dead
+
+-- name: renew_leases
+-- worker, each second; primary key. Also when it has expired: what counts is that nobody took it.
+update shard_lease s set expires_at = now() + $5 * interval '1 second'
+from unnest($1::smallint[], $2::smallint[], $3::bigint[]) l(queue_id, shard, epoch)
+where s.queue_id = l.queue_id and s.shard = l.shard and s.epoch = l.epoch and s.owner = $4
+returning s.queue_id, s.shard
+
+-- name: release_leases
+-- worker, at its stop, after its last flush; primary keys. Its refill rows go, so that nobody is suspected.
+with mine as materialized (
+  select s.queue_id, s.shard, s.epoch
+  from shard_lease s
+  join unnest($1::smallint[], $2::smallint[], $3::bigint[]) l(queue_id, shard, epoch) using (queue_id, shard, epoch)
+  where s.owner = $4
+  for update of s
+), freed as (
+  update shard_lease s set owner = null, expires_at = '-infinity'
+  from mine m where s.queue_id = m.queue_id and s.shard = m.shard
+  returning 1
+), cleared as (
+  delete from refill r using mine m where r.queue_id = m.queue_id and r.shard = m.shard and r.epoch = m.epoch
+)
+select count(*) from freed
+
+-- name: refill
+-- worker; run_ready for each shard, event by primary key. One statement reads what is ready behind each shard's cursor and
+-- commits the refill row that makes these runs suspects if this process dies. The lease row is held only when there is
+-- something to commit, so that an idle poll writes nothing.
+with lease as (
+  select * from unnest($1::smallint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    l(queue_id, shard, epoch, number, vt, id)
+), scanned as materialized (
+  select l.queue_id, l.shard, r.id, r.event_id, r.workflow_id, r.attempt, r.ticket, r.vt,
+         r.workflow_id = any($8::integer[]) as known
+  from lease l cross join lateral (
+    select o.id, o.event_id, o.workflow_id, o.attempt, o.ticket, o.vt
+    from run o
+    where o.queue_id = l.queue_id and o.shard = l.shard and o.state = 0 and (o.vt, o.id) > (l.vt, l.id)
+      and o.id not in (select unnest($7::bigint[]))
+    order by o.vt, o.id
+    limit $9
+  ) r
+), read as materialized (
+  select s.*, e.id is not null as found, e.type, e.source, e.tenant, e.received_at, e.headers, e.body,
+         sum(coalesce(octet_length(e.body), 0)) over (order by s.vt, s.id) - coalesce(octet_length(e.body), 0) as before
+  from scanned s left join event e on e.id = s.event_id and s.known
+), picked as materialized (
+  select queue_id, shard, id from read where known and before < $10
+), held as materialized (
+  select s.queue_id, s.shard, s.epoch, l.number
+  from shard_lease s join lease l on l.queue_id = s.queue_id and l.shard = s.shard and l.epoch = s.epoch
+  where exists (select 1 from picked)
+  for key share of s
+), noted as (
+  insert into refill (queue_id, shard, epoch, number, run_ids)
+  select h.queue_id, h.shard, h.epoch, h.number, array_agg(p.id)
+  from picked p join held h on h.queue_id = p.queue_id and h.shard = p.shard
+  group by h.queue_id, h.shard, h.epoch, h.number
+)
+select r.queue_id, r.shard, r.id, r.event_id, r.workflow_id, r.attempt, r.ticket, r.vt, r.known, r.found,
+       r.type, r.source, r.tenant, r.received_at, r.headers, r.body
+from read r
+where r.before < $10
+  and (not r.known or exists (select 1 from held h where h.queue_id = r.queue_id and h.shard = r.shard))
+order by r.vt, r.id
+
+-- name: memos
+-- worker, for runs that may have been run before; primary key of each day.
+select run_id, name, nth, result, failed from step where run_id = any($1::bigint[])
+
+-- name: flush
+-- worker; primary keys of shard_lease, step, run, run_done, reply, refill. All of it or nothing: when one of the leases is
+-- of another epoch by now, `guard` has no row and nothing is written. Everything may be repeated under the same epoch: a
+-- flush whose answer was lost is simply sent again.
+with named as (
+  select * from unnest($1::smallint[], $2::smallint[], $3::bigint[]) n(queue_id, shard, epoch)
+), held as materialized (
+  select s.queue_id, s.shard, s.epoch
+  from shard_lease s join named n on n.queue_id = s.queue_id and n.shard = s.shard and n.epoch = s.epoch
+  for key share of s
+), guard as materialized (
+  select 1 as held where (select count(*) from held) = cardinality($1::smallint[])
+), kept as (
+  insert into step (run_id, name, nth, result, failed, epoch, attempt, started_at)
+  select u.run_id, u.name, u.nth, u.result, u.failed, u.epoch, u.attempt, to_timestamp(u.started_us / 1e6)
+  from guard cross join unnest($4::bigint[], $5::text[], $6::integer[], $7::bytea[], $8::boolean[], $9::bigint[],
+                               $10::smallint[], $11::bigint[])
+    u(run_id, name, nth, result, failed, epoch, attempt, started_us)
+  on conflict do nothing
+  returning 1
+), ended as (
+  delete from run r
+  using guard, unnest($12::bigint[], $13::smallint[], $14::smallint[], $15::bytea[], $16::text[], $17::bigint[])
+    u(id, status, attempt, result, error, started_us)
+  where r.id = u.id
+  returning r.id, r.event_id, r.workflow_id, r.tenant, r.created_at, u.status, u.attempt, u.result, u.error, u.started_us
+), done as (
+  insert into run_done (id, event_id, workflow_id, tenant, status, attempt, result, error, created_at, started_at)
+  select id, event_id, workflow_id, tenant, status, attempt, result, error, created_at, to_timestamp(started_us / 1e6)
+  from ended
+  on conflict do nothing
+), retried as (
+  update run r set state = 1, attempt = u.attempt, run_after = now() + u.delay_ms * interval '1 millisecond'
+  from guard, unnest($18::bigint[], $19::smallint[], $20::bigint[]) u(id, attempt, delay_ms)
+  where r.id = u.id and r.attempt < u.attempt
+), forgotten as (
+  delete from step s using guard, unnest($18::bigint[]) u(id) where s.run_id = u.id and s.failed
+), replied as (
+  insert into reply (event_id, run_id, status, content_type, body)
+  select u.event_id, u.run_id, u.status, u.content_type, u.body
+  from guard cross join unnest($21::uuid[], $22::bigint[], $23::smallint[], $24::text[], $25::bytea[])
+    u(event_id, run_id, status, content_type, body)
+  on conflict do nothing
+), cleared as (
+  delete from refill f
+  using guard, unnest($26::smallint[], $27::smallint[], $28::bigint[], $29::bigint[]) u(queue_id, shard, epoch, number)
+  where f.queue_id = u.queue_id and f.shard = u.shard and f.epoch = u.epoch and f.number = u.number
+)
+select (select array_agg(queue_id) from held) as queue_ids, (select array_agg(shard) from held) as shards,
+       (select array_agg(epoch) from held) as epochs, (select count(*) from kept) as steps
+
+-- name: foreign_steps
+-- worker, only when a flush kept fewer steps than it was given; primary key of each day. A row here is a broken fence.
+select s.run_id, s.name, s.nth, s.epoch, u.epoch as mine
+from unnest($1::bigint[], $2::text[], $3::integer[], $4::bigint[]) u(run_id, name, nth, epoch)
+join step s on s.run_id = u.run_id and s.name = u.name and s.nth = u.nth and s.epoch <> u.epoch
+limit 10
+
+-- name: wake
+-- worker, twice a second; run_timer. Waking can't put a run before those that waited meanwhile.
+update run r set state = 0, run_after = null, vt = greatest(r.vt, (extract(epoch from now()) * 1e6)::bigint)
+where r.id in (
+  select id from run where state = 1 and run_after <= now() and queue_id = any($1::smallint[])
+  order by run_after limit $2
+  for update skip locked
+)
+
+-- name: suspects
+-- worker, each second; run_ready. Queues with suspects that nobody runs.
+select q.id, q.name from queue q
+where q.id = any($1::smallint[])
+  and exists (select 1 from run r where r.queue_id = q.id and r.shard = -1 and r.state = 0)
+  and not exists (select 1 from shard_lease s where s.queue_id = q.id and s.shard = -1 and s.expires_at > now())
+
+-- name: hint
+-- worker, after a flush that ended or answered something; no table.
+select pg_notify($1, payload) from unnest($2::text[]) as payload

@@ -1,0 +1,133 @@
+"""Runs as a worker meets them: what it can do is registered, what is ready is read, what waits is woken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from seawall.kernel.status import CHANNEL_REPLY
+from seawall.store.lease import Lease
+from seawall.store.pool import Row, Session, Store
+from seawall.store.statement import statements
+
+BEGIN = (-(1 << 63), -(1 << 63))
+"""Before the smallest (virtual time, id)."""
+
+
+class Declared(NamedTuple):
+    """A workflow as an app declares it."""
+
+    name: str
+    version: str
+    pattern: str
+    queue: str
+
+
+class Known(NamedTuple):
+    """A workflow as the store numbers it."""
+
+    id: int
+    name: str
+    version: str
+    queue_id: int
+    queue: str
+
+
+async def register(store: Store, workflows: Sequence[Declared]) -> list[Known]:
+    """Make queues, leases and workflow versions known; the newest registered version of each name becomes active.
+
+    A version that is registered already keeps its age: a worker that starts again with older code doesn't take new
+    runs away from the newer version.
+
+    Raises:
+        Unavailable, Uncertain: Safe to repeat.
+    """
+    names, versions, patterns, queues = ([w[n] for w in workflows] for n in range(4))
+    sql = statements("worker")
+    async with store.transaction() as session:
+        await session.execute(sql["lock_registration"])
+        await session.execute(sql["register_queues"], sorted(set(queues)))
+        await session.execute(sql["register_leases"], queues)
+        await session.execute(sql["register_workflows"], names, versions, patterns, queues)
+        await session.execute(sql["deactivate_older"], names)
+        await session.execute(sql["activate_newest"], names)
+        rows = await session.fetch(sql["known_workflows"], names, versions)
+    return [Known(r["id"], r["name"], r["version"], r["queue_id"], r["queue"]) for r in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What one refill may take of one shard."""
+
+    lease: Lease
+    number: int  # of the refill row, never used before under this lease
+    after: tuple[int, int]  # (virtual time, id) of the last run that was read
+
+
+async def prepare(session: Session) -> None:
+    """Make a connection's plans independent of the arrays it is given; once for each connection."""
+    await session.execute(statements("worker")["generic_plans"])
+
+
+async def refill(
+    session: Session,
+    wishes: Sequence[Wish],
+    *,
+    known: Sequence[int],
+    without: Sequence[int],
+    runs_each: int,
+    bytes_max: int,
+) -> list[Row]:
+    """Read what is ready, with its events, and commit one refill row for each shard that gave a run.
+
+    Args:
+        known: Ids of workflows that this worker has. Other rows come with ``known`` false and no event.
+        without: Ids of runs that are in hand already; needed when a wish reads before its shard's last run.
+        runs_each: Rows of each shard at most.
+        bytes_max: Bodies altogether; exceeded by one body at most.
+
+    Returns:
+        Rows in order of (vt, id); columns as in the statement. None of a shard whose lease is gone.
+
+    Raises:
+        Unavailable: Nothing was committed.
+        Uncertain: The refill rows may have been; their numbers must not be used again, and have to be cleared.
+
+    Durability: the refill rows are committed before return.
+    """
+    leases = [w.lease for w in wishes]
+    return await session.fetch(
+        statements("worker")["refill"],
+        [x.queue_id for x in leases],
+        [x.shard for x in leases],
+        [x.epoch for x in leases],
+        [w.number for w in wishes],
+        [w.after[0] for w in wishes],
+        [w.after[1] for w in wishes],
+        without,
+        known,
+        runs_each,
+        bytes_max,
+    )
+
+
+async def memos(session: Session, run_ids: Sequence[int]) -> list[Row]:
+    """Steps that are kept of these runs: run_id, name, nth, result, failed."""
+    return await session.fetch(statements("worker")["memos"], run_ids)
+
+
+async def wake(store: Store, queue_ids: Sequence[int], *, runs_max: int) -> int:
+    """Make runs ready whose time has come, at most ``runs_max``; returns how many."""
+    return await store.execute(statements("worker")["wake"], queue_ids, runs_max)
+
+
+async def lonely(store: Store, queue_ids: Sequence[int]) -> list[tuple[int, str]]:
+    """(id, name) of queues with suspects that no process runs."""
+    rows = await store.fetch(statements("worker")["suspects"], queue_ids)
+    return [(r["id"], r["name"]) for r in rows]
+
+
+async def hint(store: Store, payloads: Sequence[str], *, timeout_s: float) -> None:
+    """Tell responders to look. Raises Unavailable or Uncertain; losing a hint costs latency only."""
+    await store.execute(statements("worker")["hint"], CHANNEL_REPLY, payloads, timeout_s=timeout_s)

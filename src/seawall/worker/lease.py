@@ -1,0 +1,158 @@
+"""Keeps this process's shards: registers what it can do, takes what is free, renews what it has, lets go of the lost.
+
+It is one loop on the event loop, so a process whose event loop doesn't tick renews nothing, and loses its shards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+from seawall.guard import Heart
+from seawall.kernel.error import Fenced, Unavailable, Uncertain
+from seawall.kernel.log import fields, logger
+from seawall.kernel.metric import Metrics
+from seawall.kernel.status import SUSPECT_SHARD
+from seawall.store.lease import Shard, Taken, free, release, renew, take
+from seawall.store.pool import Store
+from seawall.store.run import Declared, register
+from seawall.worker.settings import Settings
+from seawall.worker.shard import Held
+from seawall.workflow import App, Workflow
+
+log = logger("worker")
+
+
+class Leases:
+    """The shards of one process.
+
+    Args:
+        owner: Names this process; may be the name of a former one that is known to be dead, whose shards are then taken
+            at once.
+        solo_queue: Only the suspects of this queue; None: all shards of the app's queues, without suspects.
+        lost: Called with a shard that belongs to somebody else now; drops its runs.
+        taken: Called with what each takeover found.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        app: App,
+        metrics: Metrics,
+        *,
+        owner: UUID,
+        solo_queue: str | None,
+        lost: Callable[[Held], None],
+        taken: Callable[[Taken], None],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._app = app
+        self._owner = owner
+        self._solo_queue = solo_queue
+        self._lost = lost
+        self._taken = taken
+        self._held: dict[Shard, Held] = {}
+        self._parked = False
+        self.workflows: Mapping[int, Workflow] = {}
+        self.queue_ids: list[int] = []
+        metrics.gauge("seawall_leases_held_count", "Shards in this process's hands.").read = lambda: len(self._held)
+        self._takeovers = metrics.counter("seawall_takeovers_total", "Shards taken by this process.")
+        self._suspects = metrics.counter(
+            "seawall_suspects_total", "Runs put aside since the process they were in died."
+        )
+
+    def held(self) -> list[Held]:
+        return list(self._held.values())
+
+    def forget(self, held: Held) -> None:
+        """Its lease is gone: a flush or a renewal said so."""
+        if not held.lost:
+            held.lost = True
+            self._held.pop(Shard(held.lease.queue_id, held.lease.shard), None)
+            log.warning("a shard was lost", extra=fields(queue=held.lease.queue_id, shard=held.lease.shard))
+            self._lost(held)
+
+    async def run(self, heart: Heart) -> None:
+        """The supervised loop."""
+        while True:
+            try:
+                if not self.workflows:
+                    await self._register()
+                await self._renew()
+                await heart.beat()
+                if not self._parked:
+                    await self._take(heart)
+                await heart.beat()
+            except (Unavailable, Uncertain) as error:
+                heart.unready(str(error))
+            await asyncio.sleep(min(self._settings.renew_s, self._settings.lease_ttl_s / 3))
+
+    async def release(self) -> None:
+        """Give everything back, for good. Raises Unavailable or Uncertain: it expires by itself then."""
+        self._parked = True
+        held = self.held()
+        self._held.clear()
+        for shard in held:
+            shard.lost = True
+        if held:
+            await release(self._store, [shard.lease for shard in held], owner=self._owner)
+
+    def park(self) -> None:
+        """Take nothing more, but keep what is in hand."""
+        self._parked = True
+
+    async def _register(self) -> None:
+        declared = [Declared(w.name, w.version, w.on, w.queue) for w in self._app.workflows]
+        known = await register(self._store, declared)
+        by_name = {(w.name, w.version): w for w in self._app.workflows}
+        queues = {k.queue_id for k in known if self._solo_queue is None or k.queue == self._solo_queue}
+        self.queue_ids = sorted(queues)
+        self.workflows = {k.id: by_name[k.name, k.version] for k in known}
+        log.info("workflows are registered", extra=fields(workflows=[f"{k.name}@{k.version}" for k in known]))
+
+    async def _renew(self) -> None:
+        held = self.held()
+        if not held:
+            return
+        ttl_s = self._settings.lease_ttl_s
+        ours = await renew(self._store, [shard.lease for shard in held], owner=self._owner, ttl_s=ttl_s)
+        for shard in held:
+            if Shard(shard.lease.queue_id, shard.lease.shard) not in ours:
+                self.forget(shard)
+
+    async def _take(self, heart: Heart) -> None:
+        settings = self._settings
+        offered = await free(
+            self._store,
+            self.queue_ids,
+            owner=self._owner,
+            suspects=self._solo_queue is not None,
+            grace_s=settings.lease_ttl_s,
+        )
+        for shard in offered:
+            if shard in self._held or self._parked:
+                continue
+            try:
+                taken = await take(
+                    self._store, shard, owner=self._owner, ttl_s=settings.lease_ttl_s, deaths_max=settings.deaths_max
+                )
+            except Fenced:
+                continue  # another worker was faster
+            self._won(shard, taken)
+            await heart.beat()
+
+    def _won(self, shard: Shard, taken: Taken) -> None:
+        self._held[shard] = Held(taken.lease, taken.memo_below)
+        self._takeovers.value += 1
+        self._suspects.value += taken.suspects
+        said = fields(queue=shard.queue_id, shard=shard.number, epoch=taken.lease.epoch, suspects=taken.suspects)
+        if taken.suspects and shard.number != SUSPECT_SHARD:
+            log.error("a process died: the runs it had are suspects and run alone", extra=said)
+        else:
+            log.info("a shard was taken", extra=said)
+        for run_id, event_id, _ in taken.dead:
+            log.error("run is dead", extra=fields(run=run_id, event=str(event_id), reason="its process kept dying"))
+        self._taken(taken)

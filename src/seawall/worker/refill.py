@@ -1,0 +1,213 @@
+"""Reads what is ready and starts it: one statement for all shards in hand, and nothing is written for a single run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from seawall.guard import Heart
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import Unavailable, Uncertain
+from seawall.kernel.log import fields, logger
+from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.run import Memo
+from seawall.store.flush import Spent
+from seawall.store.pool import Row, Session, Store
+from seawall.store.run import BEGIN, Wish, memos, prepare, refill
+from seawall.worker.execution import Bench, Execution
+from seawall.worker.flush import Flusher
+from seawall.worker.settings import Settings
+from seawall.worker.shard import Held, Refill
+from seawall.workflow import Workflow
+
+log = logger("worker")
+
+BACKOFF_S = 0.25
+WAIT_MAX_S = 1.0
+UNKNOWN_LOG_S = 60.0
+
+Memos = dict[tuple[str, int], Memo]
+
+
+class Refiller:
+    """Keeps this process busy, within its bounds.
+
+    Args:
+        shards: The shards in hand now, read anew for each refill.
+        workflows: By the store's id; empty until they are registered.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        bench: Bench,
+        metrics: Metrics,
+        *,
+        clock: Clock,
+        shards: Callable[[], Iterable[Held]],
+        workflows: Callable[[], Mapping[int, Workflow]],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._bench = bench
+        self._flusher: Flusher = bench.flusher
+        self._clock = clock
+        self._shards = shards
+        self._workflows = workflows
+        self._wake = asyncio.Event()
+        self._doubtful: list[tuple[Held, Spent]] = []  # refill rows that may be committed, without a run that started
+        self._unknown_at: dict[int, float] = {}
+        self._starved = False  # there was no room at the last look
+        self._read = metrics.counter("seawall_runs_started_total", "Executions of runs begun by this worker.")
+        self._room_min = max(1, min(settings.refill_runs, settings.inflight_max // 2))
+
+    def hint(self) -> None:
+        """Something may be ready."""
+        self._wake.set()
+
+    def freed(self) -> None:
+        """A run left: look again when that makes the room that was missing."""
+        if self._starved and self._settings.inflight_max - self._bench.count >= self._room_min:
+            self._starved = False
+            self._wake.set()
+
+    async def run(self, heart: Heart) -> None:
+        """The supervised loop."""
+        while True:
+            self._clear_doubtful()
+            try:
+                async with self._store.own_connection() as session:
+                    await heart.beat()
+                    await prepare(session)
+                    while session.usable:
+                        more = await self._round(session)
+                        await heart.beat()
+                        if not more:
+                            await self._wait()
+            except (Unavailable, Uncertain) as error:
+                heart.unready(str(error))
+                await asyncio.sleep(BACKOFF_S)
+
+    async def _wait(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(self._settings.poll_s, WAIT_MAX_S)):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _round(self, session: Session) -> bool:
+        """One refill, when there is room for it; True when there is more to read at once."""
+        settings, bench = self._settings, self._bench
+        shards = [held for held in self._shards() if not held.lost]
+        room = settings.inflight_max - bench.count
+        bytes_max = settings.inflight_body_bytes_max - bench.body_bytes
+        full = room < self._room_min or bytes_max <= 0 or self._flusher.bytes > settings.unflushed_bytes_max
+        self._starved = full
+        if not shards or full or bench.parked or not self._workflows():
+            return False
+        each = max(1, min(room, settings.refill_runs) // len(shards))
+        now = self._clock.monotonic()
+        sweeping = [held for held in shards if now >= held.sweep_at]
+        rows = await self._fetch(session, shards, sweeping, each, bytes_max)
+        cut = sum(len(row["body"] or b"") for row in rows) >= bytes_max
+        by_shard: dict[tuple[int, int], list[Row]] = {}
+        for row in rows:
+            by_shard.setdefault((row["queue_id"], row["shard"]), []).append(row)
+        more = False
+        for held in shards:
+            mine = by_shard.get(held.lease[:2], [])
+            more |= self._advance(held, mine, swept=held in sweeping, whole=len(mine) < each and not cut, now=now)
+        await self._start_all(session, shards, by_shard)
+        return more
+
+    async def _fetch(
+        self, session: Session, shards: Sequence[Held], sweeping: Sequence[Held], each: int, bytes_max: int
+    ) -> list[Row]:
+        wishes = []
+        for held in shards:
+            held.refills += 1
+            lease = held.lease
+            # Noted before it is sent: if we never learn the outcome, the row must not stay behind.
+            self._doubtful.append((held, Spent(lease.queue_id, lease.shard, lease.epoch, held.refills)))
+            wishes.append(Wish(lease=lease, number=held.refills, after=held.sweep if held in sweeping else held.after))
+        return await refill(
+            session,
+            wishes,
+            known=list(self._workflows()),
+            without=[id for held in sweeping for id in held.inflight],
+            runs_each=each,
+            bytes_max=bytes_max,
+        )
+
+    def _advance(self, held: Held, rows: Sequence[Row], *, swept: bool, whole: bool, now: float) -> bool:
+        """Move the shard's cursors behind what was read; True when it has more."""
+        last = (rows[-1]["vt"], rows[-1]["id"]) if rows else None
+        if not swept:
+            if last is not None:
+                held.after = max(held.after, last)
+            return not whole
+        ended = whole or last is None or last >= held.after
+        if last is not None:
+            held.after = max(held.after, last)
+        held.sweep = BEGIN if ended or last is None else last
+        held.sweep_at = now + self._settings.sweep_s if ended else now
+        return not whole
+
+    async def _start_all(
+        self, session: Session, shards: Sequence[Held], by_shard: Mapping[tuple[int, int], Sequence[Row]]
+    ) -> None:
+        workflows = self._workflows()
+        starting: list[tuple[Held, list[Row]]] = []
+        for held in shards:
+            mine = by_shard.get(held.lease[:2], ())
+            known = [row for row in mine if row["known"] and row["id"] not in held.inflight]
+            if len(known) < len(mine):
+                self._unknown(row for row in mine if not row["known"])
+            if known:
+                starting.append((held, known))
+        kept = await self._memos(session, starting)
+        self._doubtful.clear()
+        for held, rows in starting:
+            refill = Refill(held, held.refills, len(rows))
+            for row in rows:
+                self._start(refill, row, workflows[row["workflow_id"]], kept.get(row["id"]))
+
+    async def _memos(self, session: Session, starting: Sequence[tuple[Held, Sequence[Row]]]) -> dict[int, Memos]:
+        ids = [row["id"] for held, rows in starting for row in rows if held.may_have_memos(row["id"], row["attempt"])]
+        kept: dict[int, Memos] = {}
+        if ids:
+            for row in await memos(session, ids):
+                memo = Memo(row["result"], row["failed"])
+                kept.setdefault(row["run_id"], {})[(row["name"], row["nth"])] = memo
+        return kept
+
+    def _start(self, refill: Refill, row: Row, workflow: Workflow, kept: Memos | None) -> None:
+        execution = Execution(self._bench, refill, row, workflow, kept)
+        refill.held.inflight[execution.id] = execution
+        self._bench.began(execution)
+        self._read.value += 1
+        if refill.held.lost:
+            execution.drop()
+            self._bench.left(execution)
+        elif row["found"]:
+            execution.task = asyncio.create_task(execution.drive(), name="run")
+        else:
+            execution.bury("its event is gone")
+
+    def _clear_doubtful(self) -> None:
+        """After a refill that may have been committed without our knowing: its runs are read again, its row goes."""
+        for held, spent in self._doubtful:
+            if not held.lost:
+                self._flusher.clear(held, spent)
+        self._doubtful.clear()
+
+    def _unknown(self, rows: Iterable[Row]) -> None:
+        now = self._clock.monotonic()
+        for workflow_id in {row["workflow_id"] for row in rows}:
+            if now >= self._unknown_at.get(workflow_id, 0.0):
+                self._unknown_at[workflow_id] = now + UNKNOWN_LOG_S
+                log.error(
+                    "runs wait for a workflow version that this worker doesn't have",
+                    extra=fields(workflow_id=workflow_id),
+                )

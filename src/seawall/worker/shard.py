@@ -1,0 +1,51 @@
+"""A shard in this process's hands: its lease, how far it has been read, and the runs that are under way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from seawall.kernel.status import DAY_SHIFT
+from seawall.store.flush import Spent
+from seawall.store.lease import Lease
+from seawall.store.run import BEGIN
+
+if TYPE_CHECKING:
+    from seawall.worker.execution import Execution
+
+NUMBER_MASK = (1 << DAY_SHIFT) - 1
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One leased shard. There is no authoritative cursor: ``after`` only spares reading what is in hand already, and
+    ``sweep`` goes over everything again and again, since virtual times are not handed out in order of commit."""
+
+    lease: Lease
+    memo_below: int
+    after: tuple[int, int] = BEGIN
+    sweep: tuple[int, int] = BEGIN
+    sweep_at: float = 0.0  # monotonic
+    refills: int = 0  # numbers used
+    inflight: dict[int, Execution] = field(default_factory=dict)
+    lost: bool = False
+
+    def may_have_memos(self, run_id: int, failures: int) -> bool:
+        """Whether steps of this run may be kept from before: it failed once, or it existed when we took the lease.
+
+        Numbers of runs only grow, unlike any clock; a run that was made later can't have been run by anybody else.
+        """
+        return failures > 0 or self.lease.shard < 0 or run_id & NUMBER_MASK <= self.memo_below
+
+
+@dataclass(slots=True, eq=False)
+class Refill:
+    """Runs that were read together, and whose refill row goes with the last of them."""
+
+    held: Held
+    number: int
+    left: int
+
+    def spent(self) -> Spent:
+        lease = self.held.lease
+        return Spent(lease.queue_id, lease.shard, lease.epoch, self.number)

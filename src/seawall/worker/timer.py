@@ -1,0 +1,42 @@
+"""Wakes runs that wait for a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from seawall.guard import Heart
+from seawall.kernel.error import Unavailable, Uncertain
+from seawall.store.pool import Store
+from seawall.store.run import wake
+from seawall.worker.settings import Settings
+
+
+class Timers:
+    """A bounded sweep over due runs of our queues, suspects included; several workers may sweep at once.
+
+    Args:
+        queue_ids: The queues served now.
+        woken: Called when runs became ready.
+    """
+
+    def __init__(
+        self, store: Store, settings: Settings, *, queue_ids: Callable[[], Sequence[int]], woken: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._queue_ids = queue_ids
+        self._woken = woken
+
+    async def run(self, heart: Heart) -> None:
+        """The supervised loop."""
+        while True:
+            try:
+                count = await wake(self._store, self._queue_ids(), runs_max=self._settings.timer_runs)
+                await heart.beat()
+            except (Unavailable, Uncertain) as error:
+                heart.unready(str(error))
+                count = 0
+            if count:
+                self._woken()
+            await asyncio.sleep(0 if count == self._settings.timer_runs else min(1.0, self._settings.timer_s))

@@ -1,0 +1,212 @@
+"""The worker's main object: joins leases, refill, executions and flush, and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from uuid import UUID
+
+from seawall.guard import Supervisor
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import Unavailable, Uncertain
+from seawall.kernel.log import fields, logger
+from seawall.kernel.metric import Metrics
+from seawall.store import pool
+from seawall.store.lease import Taken
+from seawall.store.pool import Store
+from seawall.worker.execution import Bench, Execution
+from seawall.worker.flush import Flusher
+from seawall.worker.hint import Hints, Listening
+from seawall.worker.lease import Leases
+from seawall.worker.refill import Refiller
+from seawall.worker.settings import Settings
+from seawall.worker.shard import Held
+from seawall.worker.solo import Solos
+from seawall.worker.timer import Timers
+from seawall.workflow import App
+
+log = logger("worker")
+
+CONNECTIONS = 7
+"""One for each loop that uses the store, so that no loop waits for another's connection."""
+
+STATEMENT_S = 2.0
+"""A statement's longest time. Below the supervisor's stall limit: a store that hangs is a reason to be unready, not for
+killing the loop that waits for it."""
+
+LAST_FLUSH_S = 2.0
+EXIT_THREADS_HANG = 72
+
+
+class Worker:
+    """Runs an app's workflows. ``async with`` it around the supervisor that its loops were registered with.
+
+    Args:
+        store: How to reach PostgreSQL.
+        owner: Names this process in its leases. Random, or the name of a former process that is certainly dead (its
+            lock was free): what that one had is taken at once instead of after ``lease_ttl_s``.
+        solo_queue: Run only this queue's suspects, one at a time; see ``until_idle``.
+        solo_command: Starts such a process (``worker/solo.py``); empty: somebody else runs suspects.
+        die: Ends the process when it must not go on; only a test passes another.
+        flusher: Makes the flusher; the benchmark passes one that commits each outcome by itself.
+    """
+
+    def __init__(
+        self,
+        store: pool.Settings,
+        app: App,
+        settings: Settings,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        owner: UUID,
+        chance: random.Random | None = None,
+        solo_queue: str | None = None,
+        solo_command: Sequence[str] = (),
+        die: Callable[[int], object] = os._exit,
+        flusher: type[Flusher] = Flusher,
+    ) -> None:
+        if solo_queue is not None:
+            settings = replace(settings, inflight_max=1, refill_runs=1)
+        limits = replace(
+            store,
+            connections_max=max(CONNECTIONS, store.connections_max),
+            statement_timeout_s=min(STATEMENT_S, store.statement_timeout_s),
+            connect_timeout_s=min(STATEMENT_S, store.connect_timeout_s),
+            lock_timeout_s=min(STATEMENT_S * 0.75, store.lock_timeout_s),
+        )
+        self._settings = settings
+        self._clock = clock
+        self._die = die
+        self._solo = solo_queue is not None
+        self._store = Store(limits, role="worker")
+        self._stopped = False
+        self._busy_at = clock.monotonic()
+        self._flusher = flusher(
+            self._store, settings, metrics, settled=self._settled, lost=self._lost, hint=self._hint, die=die
+        )
+        self._bench = Bench(
+            settings,
+            self._flusher,
+            clock=clock,
+            metrics=metrics,
+            chance=chance or random.Random(),
+            leave=self._leave,
+        )
+        self._leases = Leases(
+            self._store, settings, app, metrics,
+            owner=owner, solo_queue=solo_queue, lost=self._drop_all, taken=self._taken,
+        )  # fmt: skip
+        self._refiller = Refiller(
+            self._store, settings, self._bench, metrics,
+            clock=clock, shards=self._leases.held, workflows=lambda: self._leases.workflows,
+        )  # fmt: skip
+        self._timers = Timers(
+            self._store, settings, queue_ids=lambda: self._leases.queue_ids, woken=self._refiller.hint
+        )
+        self._hints = Hints(self._store, metrics)
+        self._listening = Listening(limits, self._refiller.hint)
+        self._solos: Solos | None = None
+        if solo_command and not self._solo:
+            self._solos = Solos(
+                self._store, settings, metrics,
+                command=solo_command, owner=owner, queue_ids=lambda: self._leases.queue_ids,
+            )  # fmt: skip
+
+    def register(self, supervisor: Supervisor) -> None:
+        """Add its loops, those that others lean on first."""
+        supervisor.add("worker.flush", self._flusher.run)
+        supervisor.add("worker.deadline", self._bench.deadlines.run)
+        supervisor.add("worker.lease", self._leases.run)
+        supervisor.add("worker.refill", self._refiller.run)
+        supervisor.add("worker.timer", self._timers.run)
+        supervisor.add("worker.hint", self._hints.run, essential=False)
+        supervisor.add("worker.listen", self._listening.run, essential=False)
+        if self._solos is not None:
+            supervisor.add("worker.solo", self._solos.run)
+
+    async def __aenter__(self) -> Worker:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def stop(self) -> None:
+        """The polite part of stopping, while the loops still run: begin nothing, let steps that have begun end and be
+        kept, for at most ``drain_s``. What is cut off is done again by whoever runs it next."""
+        self._bench.parked = True
+        self._leases.park()
+        until = self._clock.monotonic() + self._settings.drain_s
+        while self._bench.deadlines.steps and self._clock.monotonic() < until:  # noqa: ASYNC110 - once in a process's life
+            await asyncio.sleep(0.02)
+        await self._flusher.drain(max(0.1, until - self._clock.monotonic()))
+
+    async def close(self) -> None:
+        """After the loops have ended: drop what is under way, write what is pending, give the leases back. Bounded;
+        harmless when called twice."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._bench.parked = True
+        held = self._leases.held()
+        tasks = [run.task for shard in held for run in shard.inflight.values() if run.task is not None]
+        for shard in held:
+            self._drop_all(shard)
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        if self._solos is not None:
+            await self._solos.close()
+        await self._flusher.finish(LAST_FLUSH_S)
+        try:
+            await self._leases.release()
+        except (Unavailable, Uncertain) as error:
+            log.warning("the leases were not given back; they expire", extra=fields(cause=str(error)))
+        self._bench.close()
+        await self._store.close()
+
+    async def until_idle(self) -> None:
+        """Return when there has been nothing to run for ``solo_idle_s``: the end of a process for suspects."""
+        while True:
+            now = self._clock.monotonic()
+            if self._bench.count:
+                self._busy_at = now
+            elif now - self._busy_at > self._settings.solo_idle_s:
+                return
+            await asyncio.sleep(0.05)
+
+    # ── what the parts tell each other ──
+
+    def _settled(self, execution: Execution) -> None:
+        self._bench.left(execution)
+        self._refiller.freed()
+
+    def _hint(self, execution: Execution) -> None:
+        self._hints.add(execution.event_id.hex)
+
+    def _lost(self, held: Held) -> None:
+        self._leases.forget(held)
+
+    def _drop_all(self, held: Held) -> None:
+        """Its runs are somebody else's now, or nobody's: they stop, and nothing more is written of them."""
+        for execution in list(held.inflight.values()):
+            execution.drop()
+            self._bench.left(execution)
+
+    def _taken(self, taken: Taken) -> None:
+        self._busy_at = self._clock.monotonic()
+        for _, event_id, ticket in taken.dead:
+            if ticket:
+                self._hints.add(event_id.hex)
+        if taken.suspects and self._solos is not None:
+            self._solos.hint()
+        self._refiller.hint()
+
+    def _leave(self, reason: str) -> None:
+        log.critical("the process ends", extra=fields(reason=reason))
+        self._die(EXIT_THREADS_HANG)

@@ -1,0 +1,15 @@
+"""What users import: ``App`` declares workflows, ``Event`` is what came, ``Context`` does steps and replies.
+
+The room decides nothing about storage or threads: a ``Context`` speaks to whoever executes the run through
+``kernel/seam/run.py``, and the worker is on the other side.
+"""
+
+from seawall.workflow.app import App, Workflow
+from seawall.workflow.context import Context, Unkeepable, encoded
+from seawall.workflow.event import Event, Headers, NotJSON
+from seawall.workflow.retry import NonRetryable, Retry, StepFailed, may_retry
+
+__all__ = [
+    "App", "Context", "Event", "Headers", "NonRetryable", "NotJSON", "Retry", "StepFailed", "Unkeepable", "Workflow",
+    "encoded", "may_retry",
+]  # fmt: skip

@@ -1,0 +1,128 @@
+"""What a user's file declares: an ``App`` and its workflows. A wrong declaration fails when the file is imported."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from seawall.kernel import limit
+from seawall.workflow.context import Context
+from seawall.workflow.event import Event
+from seawall.workflow.retry import Retry
+
+WorkflowFunction = Callable[[Event, Context], Awaitable[Any]]
+F = TypeVar("F", bound=WorkflowFunction)
+
+RUN_TIMEOUT_MAX_S = 86_400.0
+VERSION_CHARS_MAX = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """One declared workflow. A run keeps the version that was active when it was made."""
+
+    name: str
+    version: str
+    on: str  # an event type, or a pattern with * (fnmatch)
+    queue: str
+    retry: Retry
+    timeout_s: float  # one attempt's longest time
+    function: WorkflowFunction
+
+
+class App:
+    """A user's workflows, in the order in which they were declared.
+
+    ::
+
+        app = App()
+
+        @app.workflow(on="github.push", retry=Retry(attempts=5))
+        async def deploy(event: Event, ctx: Context) -> dict[str, str]:
+            build = await ctx.step(start_build, event.json["after"])
+            return {"build": build}
+    """
+
+    def __init__(self) -> None:
+        self._workflows: dict[tuple[str, str], Workflow] = {}
+
+    @property
+    def workflows(self) -> tuple[Workflow, ...]:
+        return tuple(self._workflows.values())
+
+    def workflow(
+        self,
+        *,
+        on: str,
+        version: str = "1",
+        queue: str = "default",
+        retry: Retry | None = None,
+        name: str | None = None,
+        timeout_s: float = 3600.0,
+    ) -> Callable[[F], F]:
+        """Declare a workflow: each event of the type ``on`` starts one run of it.
+
+        Args:
+            on: An event type, or a pattern: ``github.*``, ``*``.
+            version: Raise it when a change of the code must not be met by runs that are under way: they finish with
+                the version they began with, as long as some worker still has it.
+            queue: Workflows of one queue share its workers.
+            retry: How often a run that raised is tried again; steps that ended are not repeated. None: ``Retry()``.
+            name: Default: the function's name.
+            timeout_s: One attempt's longest time, at most a day. Waiting for the store doesn't count.
+
+        Raises:
+            TypeError, ValueError: Says which declaration is wrong, and how.
+        """
+
+        def declare(function: F) -> F:
+            self._add(_checked(function, on, version, queue, retry, name, timeout_s))
+            return function
+
+        return declare
+
+    def _add(self, workflow: Workflow) -> None:
+        key = (workflow.name, workflow.version)
+        if key in self._workflows:
+            raise ValueError(
+                f"workflow {workflow.name} version {workflow.version} is declared twice: change a name= or version="
+            )
+        self._workflows[key] = workflow
+
+
+def _checked(
+    function: Any, on: str, version: str, queue: str, retry: Retry | None, name: str | None, timeout_s: float
+) -> Workflow:
+    shown = str(name or getattr(function, "__name__", repr(function)))
+    if not inspect.iscoroutinefunction(function):
+        raise TypeError(f"workflow {shown}: write it as `async def {shown}(event, ctx)`; steps may be plain functions")
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        raise TypeError(f"workflow {shown}: it is called as {shown}(event, ctx), but {error}") from None
+    if retry is not None and not isinstance(retry, Retry):
+        raise TypeError(f"workflow {shown}: retry={retry!r} is no Retry; write retry=Retry(attempts=5)")
+    if not isinstance(timeout_s, int | float) or not (math.isfinite(timeout_s) and 0 < timeout_s <= RUN_TIMEOUT_MAX_S):
+        raise ValueError(f"workflow {shown}: timeout_s={timeout_s!r}; more than 0 and at most {RUN_TIMEOUT_MAX_S:g}")
+    return Workflow(
+        name=_word(shown, "name", shown, limit.NAME_CHARS_MAX),
+        version=_word(shown, "version", version, VERSION_CHARS_MAX),
+        on=_word(shown, "on", on, limit.TYPE_CHARS_MAX),
+        queue=_word(shown, "queue", queue, limit.NAME_CHARS_MAX),
+        retry=retry or Retry(),
+        timeout_s=float(timeout_s),
+        function=function,
+    )
+
+
+def _word(workflow: str, what: str, value: object, chars_max: int) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"workflow {workflow}: {what}={value!r}; text is needed")
+    if not value or len(value) > chars_max or not value.isprintable() or value != value.strip():
+        raise ValueError(
+            f"workflow {workflow}: {what}={value!r}; 1 to {chars_max} printable characters without spaces around"
+        )
+    return value

@@ -1,0 +1,263 @@
+"""What a workflow does with the world: steps that are kept, and a reply."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+from seawall.kernel import limit
+from seawall.kernel.error import Unstorable
+from seawall.kernel.seam.run import Memo, Run
+from seawall.kernel.seam.ticket import Reply
+from seawall.workflow.retry import NEVER, NonRetryable, Retry, StepFailed, may_retry, retry_after_s
+
+T = TypeVar("T")
+
+PAUSE_MAX_S = 60.0
+"""A step's longest wait in memory, where its run holds a slot. A longer one ends the attempt: the run waits in the
+store."""
+
+MESSAGE_CHARS_MAX = 2000
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class Unkeepable(NonRetryable):
+    """A value that can't be kept: no JSON, or larger than `limit.RESULT_BYTES_MAX`."""
+
+
+def encoded(value: object, what: str) -> bytes:
+    """A value as JSON.
+
+    Raises:
+        Unkeepable: It is no JSON, or too large; ``what`` names it.
+    """
+    try:
+        data = _encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise Unkeepable(f"{what} can't be kept as JSON: {error}") from error
+    if len(data) > limit.RESULT_BYTES_MAX:
+        raise Unkeepable(
+            f"{what} is {len(data)} bytes as JSON, at most {limit.RESULT_BYTES_MAX} are kept: return where it is"
+        )
+    return data
+
+
+class Context:
+    """One execution of one run, in its workflow's hands."""
+
+    __slots__ = ("_chance", "_counts", "_event_id", "_replied", "_run", "_workflow")
+
+    def __init__(self, run: Run, *, event_id: str, workflow: str, chance: random.Random) -> None:
+        self._run = run
+        self._event_id = event_id
+        self._workflow = workflow
+        self._chance = chance
+        self._counts: dict[str, int] = {}
+        self._replied = False
+
+    @property
+    def run_id(self) -> int:
+        """The run's number in the store, for links and logs. To make an effect idempotent use ``idempotency_key``."""
+        return self._run.id
+
+    @property
+    def attempt(self) -> int:
+        """Counts from 1: how often the workflow has been called for this run."""
+        return self._run.attempt
+
+    def idempotency_key(self, step: str) -> str:
+        """32 hex digits that are the same in every attempt of this event's workflow, and in no other: give it to a
+        service, and a step that is repeated after a crash has its effect once.
+
+        Made from the event's id, not the run's number: a store that was restored may use a number again.
+        """
+        text = "\0".join((self._event_id, self._workflow, step))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    @overload
+    async def step(
+        self,
+        function: Callable[..., Awaitable[T]],
+        /,
+        *args: Any,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout_s: float = 60.0,
+        pure: bool = False,
+        **kwargs: Any,
+    ) -> T: ...
+
+    @overload
+    async def step(
+        self,
+        function: Callable[..., T],
+        /,
+        *args: Any,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout_s: float = 60.0,
+        pure: bool = False,
+        **kwargs: Any,
+    ) -> T: ...
+
+    async def step(
+        self,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout_s: float = 60.0,
+        pure: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Call ``function`` once in this run's life, however often the workflow is called again.
+
+        Args:
+            function: ``async def``, or a plain function, which runs in a thread.
+            args, kwargs: For the function.
+            name: Under which its value is kept, with the count of this name in the run. Default: the function's name.
+            retry: How often it is tried within this attempt of the run. None: once; the run's own retry repeats it.
+            timeout_s: One try's longest time. A thread can't be stopped: its effect may come later.
+            pure: Doing it again gives the same value and no effect, so the workflow needn't wait until it is kept.
+
+        Returns:
+            What the function returned, as it looks after JSON (a tuple comes as a list, a dataclass as a dict): a
+            replay gets the very same.
+
+        Raises:
+            StepFailed: It raised to the end of its tries, took too long, or returned what can't be kept.
+
+        Durability: its value is on stable storage before return (not with ``pure``).
+        Cancelled: the run is being put away; what the function did stands, and it may be called again.
+        """
+        run = self._run
+        if name is None:
+            name = _name_of(function)
+        elif not 0 < len(name) <= limit.NAME_CHARS_MAX or not name.isprintable():
+            raise ValueError(f"step name={name!r}: 1 to {limit.NAME_CHARS_MAX} printable characters are needed")
+        nth = self._counts.get(name, 0)
+        self._counts[name] = nth + 1
+        memo = run.recall(name, nth)
+        if memo is not None:
+            return _recalled(name, memo)
+        started_us = run.now_us()
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                value = await run.call(function, args, kwargs, timeout_s=timeout_s)
+                data = encoded(value, f"the result of step {name}")
+                break
+            except Exception as error:
+                # The user's function is foreign: whatever it raises is this step's failure, not ours.
+                delay_s = self._next_try_s(error, attempt, retry or NEVER)
+                if delay_s is None:
+                    raise await self._failed(name, nth, error, attempt=attempt, started_us=started_us) from error
+            await run.pause(delay_s)
+        kept = run.keep(name, nth, data, failed=False, attempt=attempt, started_us=started_us, wait=not pure)
+        if kept is not None:
+            try:
+                await kept
+            except Unstorable as error:
+                raise _step_failed(name, error, attempt, retryable=False) from error
+        return _decode(data)
+
+    def respond(self, value: object, status: int = 200, content_type: str | None = None) -> None:
+        """Answer whoever waits on this event. The event's first reply wins; a later one changes nothing.
+
+        Args:
+            value: Bytes and text are sent as they are, anything else as JSON.
+            status: HTTP status of 200 to 599.
+            content_type: Default: by the value (``application/octet-stream``, ``text/plain; charset=utf-8``,
+                ``application/json``).
+
+        Raises:
+            ValueError, Unkeepable: It can't be a reply; nothing was sent.
+
+        Durability: it joins the next flush at once; a crash before that flush loses it together with the run's end,
+            so that the workflow is called again and replies again.
+        """
+        if not isinstance(status, int) or not 200 <= status <= 599:
+            raise ValueError(f"respond(status={status!r}): a whole number of 200 to 599 is needed")
+        body, usual = _reply_body(value)
+        kind = content_type if content_type is not None else usual
+        if not kind.isascii() or not kind.isprintable() or not 0 < len(kind) <= 200:
+            raise ValueError(f"respond(content_type={kind!r}): 1 to 200 printable ASCII characters are needed")
+        if self._replied:
+            return
+        self._replied = True
+        self._run.reply(Reply(status=status, content_type=kind, body=body))
+
+    def _next_try_s(self, error: Exception, attempt: int, retry: Retry) -> float | None:
+        """Seconds to wait in memory before the next try, or None when there is none in this attempt of the run."""
+        if attempt >= retry.attempts or not may_retry(error):
+            return None
+        delay_s = retry.delay_s(attempt, error, self._chance)
+        return delay_s if delay_s <= PAUSE_MAX_S else None
+
+    async def _failed(self, name: str, nth: int, error: Exception, *, attempt: int, started_us: int) -> StepFailed:
+        """Keep the failure, so that a workflow which goes on after it takes the same way in a replay."""
+        failure = _step_failed(name, error, attempt, retryable=may_retry(error))
+        data = _encode(
+            {
+                "type": failure.type,
+                "message": failure.message,
+                "retryable": failure.retryable,
+                "attempts": attempt,
+            }
+        )
+        kept = self._run.keep(name, nth, data, failed=True, attempt=attempt, started_us=started_us, wait=True)
+        assert kept is not None
+        await kept
+        return failure
+
+
+def _step_failed(name: str, error: Exception, attempt: int, *, retryable: bool) -> StepFailed:
+    message = str(error).encode("utf-8", "replace").decode()[:MESSAGE_CHARS_MAX]
+    return StepFailed(
+        step=name,
+        type=type(error).__name__,
+        message=message,
+        attempts=attempt,
+        retryable=retryable,
+        retry_after_s=retry_after_s(error),
+    )
+
+
+def _recalled(name: str, memo: Memo) -> object:
+    value = _decode(memo.result)
+    if not memo.failed:
+        return value
+    raise StepFailed(
+        step=name,
+        type=value["type"],
+        message=value["message"],
+        attempts=value["attempts"],
+        retryable=value["retryable"],
+    )
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str) or name == "<lambda>":
+        raise TypeError(f"step {function!r} has no name to keep its value under: give it one with name=")
+    return name if len(name) <= limit.NAME_CHARS_MAX else name[: limit.NAME_CHARS_MAX]
+
+
+def _reply_body(value: object) -> tuple[bytes, str]:
+    if isinstance(value, bytes | bytearray | memoryview):
+        body, kind = bytes(value), "application/octet-stream"
+    elif isinstance(value, str):
+        body, kind = value.encode("utf-8", "replace"), "text/plain; charset=utf-8"
+    else:
+        return encoded(value, "the reply"), "application/json"
+    if len(body) > limit.RESULT_BYTES_MAX:
+        raise Unkeepable(f"the reply is {len(body)} bytes; at most {limit.RESULT_BYTES_MAX} are kept")
+    return body, kind
