@@ -30,7 +30,7 @@ class Settings:
         2000, min=1, max=100_000, help="Records a second, of each log, that an older range is drained at."
     )
     backlog_batch: int = setting(
-        100, min=1, max=BATCH_RECORDS_MAX, help="Records of an older range in one transaction: fresh ones wait for it."
+        50, min=1, max=BATCH_RECORDS_MAX, help="Records of an older range in one transaction: fresh ones wait for it."
     )
     journal_keep_s: float = setting(
         3600.0,
