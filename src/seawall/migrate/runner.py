@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
 from seawall.kernel.clock import Clock, Deadline, SystemClock
 from seawall.kernel.error import Misconfigured, Unavailable
 from seawall.kernel.log import fields, logger
+from seawall.kernel.setting import setting
 from seawall.store import pool
 from seawall.store.binary import MAJOR_MIN
 from seawall.store.pool import Session, Store
@@ -34,8 +35,8 @@ Waiting = Callable[[str], None]
 class Settings:
     """How long the runner may take."""
 
-    wait_s: float = 600.0  # for another process that migrates
-    version_timeout_s: float = 600.0  # one file
+    wait_s: float = setting(600.0, min=1, max=86400, help="How long to wait for another process that migrates.")
+    version_timeout_s: float = setting(600.0, min=1, max=86400, help="How long one version of the schema may take.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ async def apply(
     """
     settings = settings or Settings()
     chosen = versions() if known is None else list(known)
-    async with Store(store_settings, role="migrate") as store:
+    async with Store(replace(store_settings, connections_max=2), role="migrate") as store:
         major: int = await store.value(_SQL["server_version"])
         if major < MAJOR_MIN:
             raise Misconfigured([f"the store is PostgreSQL {major}; {MAJOR_MIN} or newer is needed"])

@@ -13,8 +13,8 @@ select pg_advisory_unlock(hashtext('seawall.migrate'))
 -- name: schema_lock_holder
 -- migrate, while it waits; pg_locks.
 select a.pid, a.application_name, extract(epoch from now() - a.backend_start)::float8 as age_s
-from pg_locks l join pg_stat_activity a using (pid)
-where l.locktype = 'advisory' and l.granted and l.objid = hashtext('seawall.migrate')::bigint & 4294967295
+from pg_locks l join pg_stat_activity a using (pid) join pg_database d on d.oid = l.database
+where d.datname = current_database() and l.locktype = 'advisory' and l.granted and l.objid = hashtext('seawall.migrate')::bigint & 4294967295
 limit 1
 
 -- name: create_version_table
