@@ -1,4 +1,4 @@
-"""What `seawall demo` runs: one workflow for each of three providers, one that answers, and one for the lab's traffic."""
+"""What `seawall demo` runs: a workflow for each of three providers, one that answers, one for the lab's traffic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def announce_push(event: Event, ctx: Context) -> dict[str, Any]:
 
 @app.workflow(on="stripe.invoice.*", retry=Retry(attempts=5, first_s=0.2))
 async def book_invoice(event: Event, ctx: Context) -> dict[str, Any]:
-    """Stripe: book an invoice once. The key is the same whenever this step is repeated, so a ledger can refuse a copy."""
+    """Stripe: book an invoice once. A step repeated after a crash has the same key, so a copy can be refused."""
     invoice = event.json["data"]["object"]
     total = await ctx.step(total_of, invoice["lines"]["data"])
     return await ctx.step(booking, invoice["id"], total, invoice["currency"], ctx.idempotency_key("booking"))

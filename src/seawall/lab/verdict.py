@@ -126,6 +126,9 @@ def _judge_key(verdict: Verdict, run: Run, tries: list[Attempt], events: list[Se
         return
     # Of several copies the one that is furthest from well decides.
     words = [_word(run, tries, event, wanted) for event in events]
+    # A repeat may be answered with an id of its own that leads to the first event; a single try may not.
+    if len(tries) == 1 and acked and tries[0].event_id not in {e.id for e in events}:
+        words.append(("corrupted", f"event {events[0].id} was answered as {tries[0].event_id or 'nothing'}"))
     for word in ("lost", "corrupted", "unknown"):
         for found, why in words:
             if found == word:
@@ -151,9 +154,6 @@ def _word(run: Run, tries: list[Attempt], event: SeenEvent, wanted: set[str]) ->
         return "corrupted", f"{at} holds other bytes than were sent"
     if _expected(run, tries[0]) != tries[0].sha256:
         return "unknown", f"the ledger disagrees with its own seed about n={tries[0].n}"
-    named = {t.event_id for t in tries if t.acked}
-    if len(tries) == 1 and named and event.id not in named:
-        return "corrupted", f"{at} was answered as {', '.join(sorted(named)) or 'nothing'}"
     if event.status != "routed":
         return "unknown", f"{at} is {event.status}"
     missing = wanted - {r.workflow for r in event.runs}

@@ -1,0 +1,167 @@
+"""A running platform as the lab sees it from outside: where it is now, its sources, its events and runs.
+
+Everything may be killed at any moment, so each call finds the platform anew after a failure (it may have moved to other
+ports) and is repeated within its deadline. Only what changes nothing, or may be done twice, is repeated.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from seawall.kernel.error import Rejected, Unavailable
+
+CALL_TIMEOUT_S = 10.0
+RETRY_S = 0.2
+PAGE = 500
+"""Rows asked for at once; the API caps it at what it allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a platform is, this time."""
+
+    admin: str  # http://HOST:PORT
+    token: str
+    listen: str = ""  # http://HOST:PORT; "": not known, the source's URL says it
+
+
+Find = Callable[[], Place]
+"""Raises Unavailable while there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A source that the lab made."""
+
+    id: str
+    name: str
+    token: str
+    url: str
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.url).path
+
+
+class Platform:
+    """Calls to one platform's admin API.
+
+    Args:
+        find: Says where it is; asked at first use and after each failure.
+        patience_s: How long a call is repeated while the platform is away.
+    """
+
+    def __init__(self, find: Find, *, patience_s: float = 30.0) -> None:
+        self._find = find
+        self._patience_s = patience_s
+        self._place: Place | None = None
+        self._connection: http.client.HTTPConnection | None = None
+
+    def __enter__(self) -> Platform:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def listen(self, source: Source) -> tuple[str, int]:
+        """Address at which events are taken, read anew: a platform that was started again may have moved.
+
+        Raises:
+            Unavailable: There is none at the moment.
+        """
+        parts = urlsplit(self._find().listen or source.url)
+        return parts.hostname or "", parts.port or 80
+
+    def add_source(self, name: str, *, kind: str, secret: str) -> Source:
+        """Make a source; on return it is live.
+
+        Raises:
+            Rejected: The name is taken, or the kind unknown.
+            Unavailable: The platform can't be reached.
+        """
+        made = self.call("POST", "/v1/sources", {"name": name, "kind": kind, "secret": secret})
+        return Source(id=str(made["id"]), name=name, token=str(made["token"]), url=str(made["url"]))
+
+    def remove_source(self, name: str) -> None:
+        """End a source; fine when it is gone already."""
+        try:
+            self.call("DELETE", f"/v1/sources/{quote(name, safe='')}")
+        except Rejected as error:
+            if error.status != 404:
+                raise
+
+    def items(self, path: str, **query: str | int) -> Iterator[Mapping[str, Any]]:
+        """All rows of a list, page by page."""
+        cursor: str | None = None
+        while True:
+            asked = {**query, "limit": PAGE} | ({"cursor": cursor} if cursor else {})
+            page = self.call("GET", path + "?" + "&".join(f"{k}={quote(str(v), safe='')}" for k, v in asked.items()))
+            yield from page["items"]
+            cursor = page.get("next")
+            if not cursor:
+                return
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """One call's JSON answer, None when it has no body.
+
+        Raises:
+            Rejected: 4xx.
+            Unavailable: It can't be reached, or answers 5xx, for longer than ``patience_s``.
+        """
+        data = self.raw(method, path, body)
+        return json.loads(data) if data else None
+
+    def raw(self, method: str, path: str, body: object = None) -> bytes:
+        """One call's answer, byte for byte. Raises as ``call``."""
+        latest = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return self._once(method, path, body)
+            except Unavailable:
+                self.close()
+                if time.monotonic() > latest:
+                    raise
+                time.sleep(RETRY_S)
+
+    def close(self) -> None:
+        """Harmless when nothing is open."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._place = None
+
+    def _once(self, method: str, path: str, body: object) -> bytes:
+        place, connection = self._open()
+        headers = {"authorization": f"Bearer {place.token}"}
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["content-type"] = "application/json"
+        try:
+            connection.request(method, path, data, headers)
+            answer = connection.getresponse()
+            said = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable("the admin API", f"{type(error).__name__}: {error}") from error
+        if answer.status >= 500 or answer.status == 429:
+            raise Unavailable("the admin API", f"{method} {path.partition('?')[0]} answered {answer.status}")
+        if answer.status >= 400:
+            raise Rejected(answer.status, f"{method} {path.partition('?')[0]}", said[:500].decode("utf-8", "replace"))
+        return said
+
+    def _open(self) -> tuple[Place, http.client.HTTPConnection]:
+        if self._place is None or self._connection is None:
+            self._place = self._find()
+            parts = urlsplit(self._place.admin)
+            self._connection = http.client.HTTPConnection(
+                parts.hostname or "", parts.port or 80, timeout=CALL_TIMEOUT_S
+            )
+        return self._place, self._connection

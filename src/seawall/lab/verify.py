@@ -1,0 +1,104 @@
+"""Reads the platform until everything that a ledger says was accepted has come to its end, or the time is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from seawall.kernel.error import Rejected, Unavailable
+from seawall.lab.ledger import Book
+from seawall.lab.payload import sha256
+from seawall.lab.platform import Platform
+from seawall.lab.verdict import SeenEvent, SeenRun, Verdict, judge
+
+ROUND_S = 1.0
+SAMPLE = 500
+"""Events whose bytes are fetched, of those whose checksum the platform tells."""
+
+Progress = Callable[[Verdict], None]
+"""Told the verdict of each round, the last one too."""
+
+
+def verify(
+    platform: Platform, book: Book, *, timeout_s: float, workflows: Iterable[str] = (), progress: Progress | None = None
+) -> Verdict:
+    """The verdict on a ledger: as soon as nothing is missing or unfinished, else what stands after ``timeout_s``.
+
+    Args:
+        workflows: Those of which every event must have a run.
+
+    Raises:
+        Rejected: The platform refuses our token, or doesn't know what we ask for.
+    """
+    reader = Reader(platform)
+    latest = time.monotonic() + timeout_s
+    while True:
+        began = time.monotonic()
+        try:
+            seen = {run.source_id: reader.events(run.source_id) for run in book.runs}
+            verdict = judge(book.runs, seen, workflows=workflows)
+        except Unavailable as error:
+            verdict = _nobody_looked(book, error)
+        for number in book.unreadable:
+            verdict.add("unknown", f"line {number}", "the ledger can't be read there")
+        if progress is not None:
+            progress(verdict)
+        if not (verdict.lost or verdict.unknown) or time.monotonic() > latest:
+            return verdict
+        # A round of a large ledger takes a while; never spend more than half of the platform's time on our reading.
+        time.sleep(max(ROUND_S, time.monotonic() - began))
+
+
+def _nobody_looked(book: Book, error: Unavailable) -> Verdict:
+    """What can be said without the platform: nothing, which is red."""
+    verdict = Verdict(sent=len({a.key for run in book.runs for a in run.attempts}))
+    for key in {a.key for run in book.runs for a in run.attempts if a.acked}:
+        verdict.accepted += 1
+        verdict.add("unknown", key, str(error))
+    if not verdict.accepted:
+        verdict.add("unknown", "the platform", str(error))
+    return verdict
+
+
+class Reader:
+    """What the platform holds of some sources. Bytes are read once: an event never changes."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._checksums: dict[str, str] = {}
+        self._sampled = 0
+
+    def events(self, source_id: str) -> list[SeenEvent]:
+        """Every event of one source with its runs, as they stand."""
+        # Events before runs: an event and its runs become visible together, so none that is seen lacks its runs.
+        rows = list(self._platform.items("/v1/events", source=source_id))
+        runs: dict[str, list[SeenRun]] = {}
+        for row in self._platform.items("/v1/runs", source=source_id):
+            run = SeenRun(id=str(row["id"]), workflow=str(row["workflow"]), status=str(row["status"]))
+            runs.setdefault(str(row["event"]), []).append(run)
+        return [self._seen(row, runs.get(str(row["id"]), [])) for row in rows]
+
+    def _seen(self, row: Mapping[str, Any], runs: list[SeenRun]) -> SeenEvent:
+        id = str(row["id"])
+        if id not in self._checksums:
+            self._checksums[id] = self._checksum(id, str(row.get("body_sha256") or ""))
+        return SeenEvent(
+            id=id,
+            key=str(row.get("dedupe_key") or ""),
+            sha256=self._checksums[id],
+            status=str(row["status"]),
+            runs=tuple(runs),
+        )
+
+    def _checksum(self, id: str, told: str) -> str:
+        """The database's own checksum of the stored bytes; for the first ones, and where it told none, the bytes
+        themselves are fetched and counted here, since a platform could tell a right checksum and hand out wrong bytes.
+        """
+        if told and self._sampled >= SAMPLE:
+            return told
+        self._sampled += 1
+        try:
+            return sha256(self._platform.raw("GET", f"/v1/events/{id}/raw"))
+        except Rejected:
+            return ""

@@ -1,0 +1,111 @@
+"""A small real HTTP server that answers as the admin API and intake do, with whatever a test wants done wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from seawall.lab.platform import Place
+
+
+class FakePlatform:
+    """Keeps what it is sent, and tells it back; tests change ``events``, ``runs`` and ``answer`` as they like."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.runs: list[dict[str, Any]] = []
+        self.bodies: dict[str, bytes] = {}
+        self.sources: dict[str, dict[str, Any]] = {}
+        self.removed: list[str] = []
+        self.page = 3  # small, so that every list has several pages
+        self.answer: Callable[[str], int] = lambda key: 202
+        self.asked: list[str] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def __enter__(self) -> FakePlatform:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def find(self) -> Place:
+        return Place(admin=self.url, token="secret", listen=self.url)
+
+    def keep(self, key: str, body: bytes, *, source_id: str = "s1") -> str:
+        """Take an event in and run it, as a platform that works would."""
+        id = f"event-{len(self.events)}"
+        self.bodies[id] = body
+        sha = hashlib.sha256(body).hexdigest()
+        self.events.append(
+            {"id": id, "source_id": source_id, "dedupe_key": key, "status": "routed", "body_sha256": sha}
+        )
+        self.runs.append({"id": f"run-{id}", "event": id, "workflow": "w", "status": "succeeded"})
+        return id
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        platform = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_GET(self) -> None:
+                parts = urlsplit(self.path)
+                platform.asked.append(parts.path)
+                if self.headers["authorization"] != "Bearer secret":
+                    self._say(401, b"{}")
+                    return
+                if parts.path.endswith("/raw"):
+                    self._say(200, platform.bodies[parts.path.split("/")[3]])
+                    return
+                query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+                rows = {"/v1/events": platform.events, "/v1/runs": platform.runs}[parts.path]
+                at = int(query.get("cursor", 0))
+                size = min(int(query["limit"]), platform.page)
+                following = str(at + size) if at + size < len(rows) else None
+                self._say(200, json.dumps({"items": rows[at : at + size], "next": following}).encode())
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if self.path == "/v1/sources":
+                    made = {"id": "s1", "name": json.loads(body)["name"], "token": "t", "url": f"{platform.url}/in/t"}
+                    platform.sources[made["name"]] = json.loads(body)
+                    self._say(201, json.dumps(made).encode())
+                    return
+                key = self.headers["webhook-id"]
+                status = platform.answer(key)
+                if status == 0:
+                    self.close_connection = True
+                    return
+                id = platform.keep(key, body) if status == 202 else ""
+                self._say(status, json.dumps({"id": id, "status": "accepted"}).encode())
+
+            def do_DELETE(self) -> None:
+                platform.removed.append(self.path.rpartition("/")[2])
+                self._say(204, b"")
+
+            def _say(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                if status != 204:
+                    self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Tests print what they want to say themselves."""
+
+        return Handler

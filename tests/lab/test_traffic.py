@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seawall.kernel.signature import DEFAULT, KINDS, Verified
+from seawall.lab.ledger import Ledger, Run, read
+from seawall.lab.platform import Platform
+from seawall.lab.traffic import Plan, Target, Traffic
+from seawall.lab.verify import verify
+
+from .platform_server import FakePlatform
+
+SECRET = b"whsec_c2Vhd2FsbC1zZWF3YWxsLXNlYXdhbGw="
+
+
+@pytest.fixture
+def fake() -> Iterator[FakePlatform]:
+    with FakePlatform() as made:
+        yield made
+
+
+def _plan(**changed: float) -> Plan:
+    return Plan(**{"rate": 400, "seconds": 0.5, "seed": 11, "connections": 8, "bytes_max": 2000, **changed})
+
+
+async def _send(fake: FakePlatform, ledger: Path, plan: Plan, port: int | None = None) -> Run:
+    address = ("127.0.0.1", port or fake._server.server_port)
+    target = Target(address=lambda: address, path="/in/t", secret=SECRET)
+    with Ledger(ledger) as book:
+        book.begin("r", {"source_id": "s1", "seed": plan.seed, "type": plan.type, "bytes_max": plan.bytes_max})
+        await Traffic(plan, target, book, run="r").send()
+    return read(ledger).runs[0]
+
+
+def test_arrivals_are_a_function_of_the_seed_at_the_rate_asked_for() -> None:
+    plan = Plan(rate=1000, seconds=20, seed=4)
+    times = list(plan.arrivals())
+    assert times == list(plan.arrivals())
+    assert times == sorted(times)
+    assert 19_000 < len(times) < 21_000
+    assert list(Plan(rate=1000, seconds=20, seed=5).arrivals()) != times
+
+
+async def test_every_event_and_its_answer_stand_in_the_ledger(fake: FakePlatform, tmp_path: Path) -> None:
+    plan = _plan()
+    run = await _send(fake, tmp_path / "L", plan)
+    assert len(run.attempts) == len(list(plan.arrivals()))
+    assert {a.status for a in run.attempts} == {202}
+    assert run.end is not None
+    assert run.end["acked"] == len(run.attempts)
+    with Platform(fake.find) as platform:
+        verdict = await asyncio.to_thread(verify, platform, read(tmp_path / "L"), timeout_s=5.0)
+    assert verdict.holds
+    assert verdict.finished == len(run.attempts)
+
+
+async def test_requests_are_signed_as_a_real_sender_signs(tmp_path: Path) -> None:
+    seen: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        headers = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
+        data = await reader.readexactly(int(headers[b"content-length"]))
+        verified = KINDS["standard"].verify([(1, SECRET)], headers, data, time.time(), DEFAULT)
+        assert isinstance(verified, Verified)
+        seen.append(verified.key.encode())
+        writer.write(b'HTTP/1.1 202 Accepted\r\ncontent-length: 10\r\nconnection: close\r\n\r\n{"id":"e"}')
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        plan = _plan(seconds=0.1, connections=2)
+        address = server.sockets[0].getsockname()
+        target = Target(address=lambda: address, path="/in/t", secret=SECRET)
+        with Ledger(tmp_path / "L") as ledger:
+            ledger.begin("r", {})
+            tally = await Traffic(plan, target, ledger, run="r").send()
+    assert tally.acked() == len(seen) == len(list(plan.arrivals()))
+
+
+async def test_a_closed_connection_is_an_unsure_answer_and_sending_goes_on(fake: FakePlatform, tmp_path: Path) -> None:
+    numbers = itertools.count()
+    fake.answer = lambda key: 0 if next(numbers) % 5 == 0 else 202
+    run = await _send(fake, tmp_path / "L", _plan())
+    by_status = {s: sum(a.status == s for a in run.attempts) for s in (0, 202)}
+    assert by_status[0] >= 20
+    assert by_status[202] >= 80
+    assert {a.note for a in run.attempts if a.status == 0} <= {"closed", "reset"}
+
+
+async def test_nobody_listening_is_recorded_and_does_not_end_the_run(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with FakePlatform() as fake:
+        run = await _send(fake, tmp_path / "L", _plan(seconds=0.2), port)
+    assert run.attempts
+    assert {(a.status, a.note) for a in run.attempts} == {(0, "refused")}
+
+
+async def test_a_repeat_keeps_its_id_and_only_when_asked_for(fake: FakePlatform, tmp_path: Path) -> None:
+    failed: set[str] = set()
+
+    def once(key: str) -> int:
+        if key in failed:
+            return 202
+        failed.add(key)
+        return 503
+
+    fake.answer = once
+    run = await _send(fake, tmp_path / "L", _plan(seconds=0.1, retries=2))
+    tries = {key: [a.status for a in run.attempts if a.key == key] for key in failed}
+    assert set(map(tuple, tries.values())) == {(503, 202)}
+    fake.answer = lambda key: 503
+    run = await _send(fake, tmp_path / "M", _plan(seconds=0.1))
+    assert {a.attempt for a in run.attempts} == {0}
+
+
+async def test_a_slow_platform_does_not_slow_the_arrivals(tmp_path: Path) -> None:
+    """No coordinated omission: what waits for a connection is late, and its lateness counts."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = next(int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.startswith(b"content-length"))
+            await reader.readexactly(length)
+            await asyncio.sleep(0.02)
+            writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}")
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    plan = _plan(rate=200, seconds=0.5, connections=1)
+    address = server.sockets[0].getsockname()
+    with Ledger(tmp_path / "L") as ledger:
+        ledger.begin("r", {})
+        traffic = Traffic(plan, Target(address=lambda: address, path="/", secret=SECRET), ledger, run="r")
+        tally = await traffic.send()
+    server.close()
+    # One connection serves 50 a second; 100 come in half a second, so the last one waits for more than a second.
+    assert tally.sent == len(list(plan.arrivals()))
+    assert tally.quantile_ms(0.99) > 800  # type: ignore[operator]
+
+
+async def test_a_full_line_is_counted_as_unsent(tmp_path: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    plan = Plan(rate=500, seconds=0.2, seed=1, connections=1, line_max=5, answer_timeout_s=0.3)
+    address = server.sockets[0].getsockname()
+    with Ledger(tmp_path / "L") as ledger:
+        ledger.begin("r", {})
+        traffic = Traffic(plan, Target(address=lambda: address, path="/", secret=SECRET), ledger, run="r")
+        tally = await traffic.send()
+    server.close()
+    assert tally.unsent > 50
+    assert tally.sent + tally.unsent == len(list(plan.arrivals()))
