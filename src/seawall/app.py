@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import socket
+import sys
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 from seawall.guard import Heart, Lifecycle, Supervisor
 from seawall.journal.filesystem import LocalFilesystem
@@ -25,11 +30,12 @@ from seawall.kernel.log import configure, fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import JournalReader
 from seawall.machine import check
-from seawall.machine.folder import Folder, Lock
+from seawall.machine.folder import Folder, Lock, replace_private
 from seawall.machine.up import Claim, Database, Parts, Up, bound
 from seawall.settings import Settings
 from seawall.store import embedded, pool
 from seawall.store.embedded import EmbeddedPostgres
+from seawall.workflow import App
 
 log = logger("app")
 
@@ -38,6 +44,14 @@ DRAIN_SHARE = 0.6
 """Of a role's stopping budget: what is in hand may take so long, the rest is for closing rooms in order."""
 
 LEAVING_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Solo:
+    """A worker process for one queue's suspects, one at a time, that ends when there are none."""
+
+    queue: str
+    owner: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +64,7 @@ class Site:
     supervisor: Supervisor
     socket: socket.socket | None = None  # bound and listening already; only collector and console have one
     clock: Clock = field(default_factory=SystemClock)
+    solo: Solo | None = None
     fail: Callable[[str], None] = lambda why: None  # this process must be started anew: it can't go on safely
 
 
@@ -63,6 +78,7 @@ class Opened:
 
     drain: Callable[[asyncio.Event], Coroutine[Any, Any, None]] = _nothing  # finish what is in hand; may be hurried
     reload: Callable[[Settings], None] = lambda settings: None
+    until: Callable[[], Coroutine[Any, Any, None]] | None = None  # the process ends by itself when this returns
     extra: Callable[[], dict[str, object]] = dict
 
 
@@ -133,6 +149,29 @@ async def router(site: Site) -> AsyncIterator[Opened]:
             yield Opened()
 
 
+@asynccontextmanager
+async def worker(site: Site) -> AsyncIterator[Opened]:
+    """Runs the user's workflows, under the store's role that can't read secrets."""
+    from seawall import worker as room
+
+    program, solo = site.settings.program, site.solo
+    # Suspects run in processes of their own, which get exactly our settings, whoever has started us.
+    resolved = site.folder.run / "worker.json"
+    if solo is None:
+        replace_private(resolved, site.settings.resolved(program.dsn, program.worker_dsn))
+    start = [sys.executable, "-m", "seawall", "run", "worker", "--data", str(site.folder.path)]
+    running = room.Worker(
+        _store_settings(site, user_code=True), load_app(program.app), site.settings.of("worker", room.Settings),
+        clock=site.clock, metrics=site.metrics, owner=solo.owner if solo else owner_of(site.folder),
+        solo_queue=solo.queue if solo else None, solo_command=[*start, "--resolved", str(resolved)],
+    )  # fmt: skip
+    async with running:
+        running.register(site.supervisor)
+        yield Opened(
+            drain=lambda hurry: unless(hurry, running.stop()), until=running.until_idle if solo is not None else None
+        )
+
+
 class Logs:
     """Readers of all logs under DIR/journal, each opened once and kept."""
 
@@ -179,7 +218,70 @@ def _store_settings(site: Site, *, user_code: bool = False) -> pool.Settings:
     return site.settings.of("store", pool.Settings, dsn=dsn)
 
 
-ROLES: dict[str, Role] = {"collector": collector, "router": router}
+ROLES: dict[str, Role] = {"collector": collector, "router": router, "worker": worker}
+
+
+def owner_of(folder: Folder) -> UUID:
+    """The worker's name in its leases: that of its predecessor in this folder, which is certainly dead, since we hold
+    its lock; so what it had can be taken at once."""
+    file = folder.run / "worker.owner"
+    try:
+        return UUID(file.read_text("ascii").strip())
+    except (OSError, ValueError):
+        fresh = uuid4()
+        replace_private(file, f"{fresh.hex}\n")
+        return fresh
+
+
+async def unless(hurry: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work`` to its end, or until somebody is in a hurry."""
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(hurry.wait())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+# ── The user's file ────────────────────────────────────────────────────────────────────────────────────────────────
+def load_app(file: str) -> App:
+    """The ``App`` of a user's file: the one named ``app``, else the only one there is.
+
+    Raises:
+        Misconfigured: The file can't be imported, and why; or it holds no App, or several.
+    """
+    path = Path(file)
+    if not file or not path.is_file():
+        raise Misconfigured([f"--app {file or '(none)'}: is not a file; name the file with your workflows"])
+    # What lies beside the file can be imported from it, as when Python runs it.
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location("seawall_user_app", path)
+    if spec is None or spec.loader is None:
+        raise Misconfigured([f"--app {file}: is no Python file; its name must end in .py"])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever the user's file does at import is said as one problem
+        raise Misconfigured([f"--app {file}: can't be imported: {_where(error, path)}"]) from error
+    found = {id(value): value for value in vars(module).values() if isinstance(value, App)}
+    named = vars(module).get("app")
+    if isinstance(named, App):
+        return named
+    if len(found) != 1:
+        raise Misconfigured([f"--app {file}: holds {len(found)} App objects; name the one to run `app`"])
+    return next(iter(found.values()))
+
+
+def _where(error: BaseException, path: Path) -> str:
+    """An exception in one line, with the last line of the user's file that it passed."""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    place = f"line {lines[-1]}: " if lines else ""
+    return f"{place}{type(error).__name__}: {error}"
 
 
 # ── What all roles have in common ────────────────────────────────────────────────────────────────────────────────────
@@ -194,6 +296,12 @@ class Start:
     parent: socket.socket | None = None
     socket: socket.socket | None = None
     health: tuple[str, int] | None = None  # an address for /livez, /readyz and /metrics, beside the unix socket
+    solo: Solo | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the process: its lock and its socket carry it."""
+        return f"{self.role}-{self.solo.owner.hex}" if self.solo is not None else self.role
 
 
 def run_role(start: Start) -> int:
@@ -207,7 +315,7 @@ def run_role(start: Start) -> int:
     check.raise_open_files()
     if start.parent is None:
         start.folder.prepare()
-    lock = Lock(start.folder.run / f"{start.role}.lock")
+    lock = Lock(start.folder.run / f"{start.name}.lock")
     lock.acquire(timeout_s=LEAVING_S if start.parent is not None else 0.0)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -233,7 +341,7 @@ async def serve(start: Start) -> int:
 
     site = Site(
         settings=start.settings, folder=start.folder, metrics=metrics, supervisor=supervisor, socket=_socket(start),
-        fail=fail,
+        solo=start.solo, fail=fail,
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(life)
@@ -247,7 +355,7 @@ async def serve(start: Start) -> int:
         await stack.enter_async_context(supervisor)
         host, port = start.health or (None, None)
         health = HealthServer(
-            supervisor, metrics, role=start.role, unix_path=start.folder.socket(start.role), host=host, port=port,
+            supervisor, metrics, role=start.role, unix_path=start.folder.socket(start.name), host=host, port=port,
             extra=opened.extra,
         )  # fmt: skip
         await stack.enter_async_context(health)
@@ -255,7 +363,7 @@ async def serve(start: Start) -> int:
         if not life.stopping.is_set():
             life.tell("ready")
             log.info("ready")
-            await life.stopping.wait()
+            await (life.stopping.wait() if opened.until is None else unless(life.stopping, opened.until()))
         await opened.drain(life.hurry)
     return 1 if failures else 0
 
@@ -371,11 +479,3 @@ class External:
 
     async def stop(self, *, timeout_s: float) -> None:
         """Nothing to stop."""
-
-
-def check_app(settings: Settings) -> None:
-    """Import the app file, as the worker would.
-
-    Raises:
-        Misconfigured: It can't be imported, or holds no App.
-    """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import click
 
@@ -32,8 +33,10 @@ Exit codes: 0 stopped, 1 failed, 2 misconfigured, 70 a loop couldn't be stopped.
 @click.option("--app", metavar="FILE.py", help="Your workflows (worker).")
 @click.option("--health", metavar="HOST:PORT", help="Serve /livez, /readyz and /metrics there too.")
 @click.option("--check", is_flag=True, help="Only say whether the app file can be imported (worker).")
-@click.option("--resolved", is_flag=True, hidden=True)  # settings as `seawall up` read them
+@click.option("--resolved", hidden=True)  # a file of settings, as `seawall up` read them
 @click.option("--parent", type=int, hidden=True)  # descriptor of the parent's socket
+@click.option("--solo", hidden=True)  # only this queue's suspects (worker)
+@click.option("--owner", hidden=True)  # its name in leases
 @click.option("--socket", "served", type=int, hidden=True)  # descriptor of a listening socket
 def run(
     role: str,
@@ -41,21 +44,23 @@ def run(
     config: str | None,
     health: str | None,
     check: bool,
-    resolved: bool,
+    resolved: str | None,
     parent: int | None,
     served: int | None,
+    solo: str | None,
+    owner: str | None,
     **flags: str | None,
 ) -> int:
     """Run one role alone, with the same settings as `seawall up`, for systemd or Kubernetes."""
-    from seawall.app import Start, check_app, run_role
+    from seawall.app import Solo, Start, load_app, run_role
 
     folder = folder_of(data)
     if flags["app"]:
         flags["app"] = str(Path(flags["app"]).absolute())
-    reread = partial(load_resolved, folder.resolved_file) if resolved else reader(folder, config, flags)
+    reread = partial(load_resolved, Path(resolved)) if resolved else reader(folder, config, flags)
     settings = reread()
     if check:
-        check_app(settings)
+        load_app(settings.program.app)
         return 0
     address = host_port(health) if health else None
     if health and address is None:
@@ -69,5 +74,6 @@ def run(
             parent=socket.socket(fileno=parent) if parent is not None else None,
             socket=socket.socket(fileno=served) if served is not None else None,
             health=address,
+            solo=Solo(solo, UUID(owner)) if solo is not None else None,
         )
     )

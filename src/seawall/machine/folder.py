@@ -84,7 +84,9 @@ class Folder:
         lost with it.
         """
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Root's PostgreSQL runs as another user, who must get through to its own folder inside. All else in here is
+            # closed to him by its own mode.
+            self.path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
             self._check_format()
             for part in (self.run, self.journals):
                 part.mkdir(mode=0o700, exist_ok=True)

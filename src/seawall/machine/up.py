@@ -227,7 +227,8 @@ class Up:
             "worker": self._program.stop_worker_s,
             "console": self._program.stop_console_s,
         }
-        command = [sys.executable, "-m", "seawall", "run", role, "--data", str(self._folder.path), "--resolved"]
+        command = [sys.executable, "-m", "seawall", "run", role, "--data", str(self._folder.path)]
+        command += ["--resolved", str(self._folder.resolved_file)]
         served = {"collector": self._claim.listen, "console": self._claim.admin}.get(role)
         if served is not None:
             command += ["--socket", str(served.fileno())]

@@ -1,0 +1,34 @@
+"""What commands that list things have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from seawall.cli.say import data_option, say_json, say_table
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def place_options(command: F) -> F:
+    """``--data`` and ``--url``: which platform."""
+    named = click.option("--url", metavar="URL", help="Admin address of a platform elsewhere (SEAWALL_TOKEN_FILE).")
+    return data_option(named(command))
+
+
+def page_options(command: F) -> F:
+    """``--limit`` and ``--cursor``: which page of a list."""
+    limited = click.option("--limit", type=click.IntRange(1), metavar="N", help="Rows of this page. [default: 50]")
+    return limited(click.option("--cursor", metavar="CURSOR", help="Go on where a page ended: its `next`.")(command))
+
+
+def say_page(found: dict[str, Any], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
+    """One page, and how to get the next one."""
+    if as_json:
+        say_json(found)
+        return
+    say_table(found["items"], columns, empty=empty)
+    if found.get("next"):
+        click.echo(f"more: --cursor {found['next']}", err=True)

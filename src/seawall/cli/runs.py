@@ -1,0 +1,57 @@
+"""``seawall runs``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from seawall.cli.client import Client, find, part
+from seawall.cli.listing import page_options, place_options, say_page
+from seawall.cli.say import json_option, say_json, say_table
+
+COLUMNS = ("id", "workflow", "version", "status", "attempt", "created_at", "finished_at", "event")
+STEP_COLUMNS = ("name", "nth", "attempt", "started_at", "finished_at", "result")
+
+
+@click.group(epilog="Exit codes: 0 done, 1 failed, 2 misused, 3 no such run, 4 unreachable.")
+def runs() -> None:
+    """Look at runs of workflows."""
+
+
+@runs.command(
+    "list",
+    epilog="""\b
+Examples:
+  seawall runs list
+  seawall runs list --status failed --workflow deploy
+  seawall runs list --event 0193f6a0-7c1e-7d3a-9b42-5f0e8c6d1a2b --json""",
+)
+@click.option("--event", metavar="ID", help="Only of this event.")
+@click.option("--source", metavar="NAME", help="Only of events of this source.")
+@click.option("--workflow", metavar="NAME", help="Only of this workflow.")
+@click.option("--status", metavar="STATUS", help="queued, waiting, running, succeeded, failed, cancelled, dead …")
+@click.option("--tenant", metavar="NAME", help="Only of this tenant.")
+@page_options
+@place_options
+@json_option
+def list_(data: str | None, url: str | None, as_json: bool, **query: Any) -> None:
+    """List runs, newest first."""
+    found = Client(find(data, url)).get("/v1/runs", **query)
+    say_page(found, COLUMNS, as_json=as_json, empty="no runs")
+
+
+@runs.command(epilog="Example: seawall runs show 357402498015232")
+@click.argument("id")
+@place_options
+@json_option
+def show(id: str, data: str | None, url: str | None, as_json: bool) -> None:
+    """Show one run: its state, its result or error, and its steps."""
+    found = Client(find(data, url)).get(f"/v1/runs/{part(id)}")
+    if as_json:
+        say_json(found)
+        return
+    steps = found.pop("steps", [])
+    for name, value in found.items():
+        click.echo(f"{name:14} {value}")
+    say_table(steps, STEP_COLUMNS, empty="no steps")
