@@ -82,7 +82,7 @@ async def clear_starts(store: Store, range: Range) -> None:
 
 
 async def split(store: Store, range: Range, at: Position) -> None:
-    """End the newest range at ``at`` and begin a newer one there.
+    """End the newest range at ``at``, beyond its position, and begin a newer one there.
 
     Raises:
         Fenced: The range moved, or has an end already. Nothing was changed.
@@ -90,6 +90,7 @@ async def split(store: Store, range: Range, at: Position) -> None:
 
     Durability: both are committed on return, or neither.
     """
+    assert range.at < at, "there is nothing to split off"
     async with store.transaction() as session:
         part = await session.value(_SQL["split_range"], *range.place(), at.segment_id, at.offset_bytes)
     if part is None:
