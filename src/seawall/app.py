@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import json
 import logging
 import socket
 import sys
@@ -32,7 +33,7 @@ from seawall.kernel.seam.journal import JournalReader
 from seawall.machine import check
 from seawall.machine.folder import Folder, Lock, replace_private
 from seawall.machine.up import Claim, Database, Parts, Up, bound
-from seawall.settings import Settings
+from seawall.settings import Program, Settings
 from seawall.store import embedded, pool
 from seawall.store.embedded import EmbeddedPostgres
 from seawall.workflow import App
@@ -44,6 +45,8 @@ DRAIN_SHARE = 0.6
 """Of a role's stopping budget: what is in hand may take so long, the rest is for closing rooms in order."""
 
 LEAVING_S = 20.0
+FLOW = ("collector", "router", "worker")
+"""What it takes to accept and to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,39 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
         )
 
 
+@asynccontextmanager
+async def console(site: Site) -> AsyncIterator[Opened]:
+    """The admin API, and the health of the whole."""
+    from seawall import console as room
+    from seawall.store.vault import Vault
+    from seawall.watch.fleet import Fleet
+    from seawall.watch.health import Vitals
+
+    folder, program = site.folder, site.settings.program
+    sockets = {role: folder.socket(role) for role in FLOW}
+    # Without workflows there is nothing to run, and no worker to miss.
+    required = FLOW if program.app else FLOW[:-1]
+    own = Vitals(site.supervisor, site.metrics, role="console")
+    async with _store(site, "health") as store:
+        serving = room.Console(
+            site.settings.of("console", room.Settings), listening=site.socket or bound("admin", program.admin),
+            store=_store_settings(site), vault=Vault(folder.key()), token=folder.token(),
+            listen=lambda: listen_url(folder, program), health=Fleet(own, sockets, store, required=required),
+            metrics=site.metrics, clock=site.clock,
+        )  # fmt: skip
+        async with serving:
+            serving.register(site.supervisor)
+            yield Opened(drain=serving.drain)
+
+
+def listen_url(folder: Folder, program: Program) -> str:
+    """Where senders reach the collector: as `up` says, else as the settings do."""
+    try:
+        return str(json.loads(folder.admin_file.read_text("utf-8"))["listen"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"http://{program.listen}"
+
+
 class Logs:
     """Readers of all logs under DIR/journal, each opened once and kept."""
 
@@ -218,7 +254,7 @@ def _store_settings(site: Site, *, user_code: bool = False) -> pool.Settings:
     return site.settings.of("store", pool.Settings, dsn=dsn)
 
 
-ROLES: dict[str, Role] = {"collector": collector, "router": router, "worker": worker}
+ROLES: dict[str, Role] = {"collector": collector, "router": router, "worker": worker, "console": console}
 
 
 def owner_of(folder: Folder) -> UUID:

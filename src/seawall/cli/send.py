@@ -92,7 +92,7 @@ def send(
     if status >= 300:
         raise Failed(FAILED, f"not accepted: HTTP {status}")
     if explain:
-        _explain(result, find(data, url).url and Client(find(data, url)), as_json=as_json)
+        _explain(result, Client(find(data, url)), as_json=as_json)
 
 
 def _body(text: str) -> bytes:
