@@ -83,10 +83,7 @@ class _Newest:
         id = self._ids[-1]
         file = self._filesystem.open(segment_path(self._folder, id), writable=True)
         try:
-            # What a killed process wrote and didn't sync is made durable before anybody acts on it. Then it is read
-            # from the disk itself, since after a failed sync the cache shows bytes that aren't there.
-            file.sync_data()
-            file.drop_cached()
+            _flush(file)
             size = file.size_bytes()
             walked = _walk(file, self._log_id, id, size)
             if walked is None:
@@ -139,7 +136,10 @@ class _Newest:
             next_sequence = before.next_sequence if before is not None else 1
         # As many as could have been in it, so that a sequence number is never given twice.
         return LogEnd(
-            log_id=self._log_id, segment_id=id, offset_bytes=size, next_sequence=next_sequence + size // FRAME_BYTES
+            log_id=self._log_id,
+            segment_id=id,
+            offset_bytes=max(size, HEADER_BYTES),
+            next_sequence=next_sequence + size // FRAME_BYTES,
         )
 
 
@@ -171,10 +171,18 @@ def _walk(file: File, log_id: bytes, segment_id: int, size: int) -> _Walked | No
     return walked
 
 
+def _flush(file: File) -> None:
+    """What a killed process wrote and didn't sync is made durable before anybody acts on it. From then on the file is
+    read from the disk itself, since after a failed sync the cache shows bytes that aren't there."""
+    file.sync_data()
+    file.drop_cached()
+
+
 def _is_blank(filesystem: Filesystem, folder: Path, segment_id: int) -> bool:
     """Whether a segment holds nothing but zeros after its header."""
-    file = filesystem.open(segment_path(folder, segment_id), writable=False)
+    file = filesystem.open(segment_path(folder, segment_id), writable=True)
     try:
+        _flush(file)
         return _last_byte(file, HEADER_BYTES, file.size_bytes()) == HEADER_BYTES
     finally:
         file.close()
