@@ -1,0 +1,146 @@
+"""What the router does to and about logs: finding them, reading past damage, and letting go of what is routed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from router.rig import Rig, append, record, until
+from seawall.kernel.clock import SystemClock
+from seawall.kernel.error import Corrupt, Unavailable
+from seawall.kernel.seam.journal import Chunk, Damage, JournalReader, Position
+from seawall.testing import MemoryReader
+
+
+async def test_a_log_that_appears_later_is_found_and_routed(rig: Rig) -> None:
+    async with rig.router() as supervisor:
+        await until(lambda: len(supervisor.health()) == 3)
+        first = rig.log("c1")
+        await append(first, record())
+        await rig.arrived(1)
+        await append(rig.log("c2"), record(), record())
+        await rig.arrived(3)
+    assert await rig.count("log_position") == 2
+
+
+async def test_a_folder_that_can_not_be_listed_is_said_and_tried_again(rig: Rig) -> None:
+    journal = rig.log()
+    await append(journal, record())
+    real, tries = rig.find, 0
+
+    async def find() -> Mapping[str, JournalReader]:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise OSError(5, "Input/output error") if tries == 1 else Unavailable("journal", "away")
+        return await real()
+
+    rig.find = find  # type: ignore[method-assign]
+    async with rig.router() as supervisor:
+        await until(lambda: "Input/output" in supervisor.health()[0].reason)
+        await rig.arrived(1)
+        assert supervisor.health()[0].restarts == 0
+
+
+class SlowTime(SystemClock):
+    """The real clock, which a test moves forward."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
+async def test_segments_go_only_when_their_checkpoint_has_been_durable_for_long_enough(rig: Rig) -> None:
+    journal = rig.log(segment_bytes_max=600)
+    clock = SlowTime()
+    await append(journal, *[record() for _ in range(20)])
+    segments = len(journal.segments)
+    assert segments > 3
+    async with rig.router(clock=clock, journal_keep_s=3600.0) as supervisor:
+        await rig.arrived(20)
+        # A new checkpoint is seen only after a while, which is what makes the first one old.
+        clock.ahead_s = 3590.0
+        await asyncio.sleep(1.5)
+        assert len(journal.segments) == segments
+        clock.ahead_s = 3600.0 * 3
+        await until(lambda: len(journal.segments) == 1)
+        assert all(loop.restarts == 0 for loop in supervisor.health())
+    assert rig.number("seawall_router_forgotten_total") == segments - 1
+    assert len(journal.payloads) >= 1
+
+
+async def test_segments_that_an_older_range_still_needs_stay(rig: Rig) -> None:
+    journal = rig.log(segment_bytes_max=600)
+    clock = SlowTime()
+    old_us = clock.wall_us() - 60_000_000
+    await append(journal, *[record(received_us=old_us) for _ in range(40)])
+    async with rig.router(clock=clock, batch_records=5, backlog_rate=1, backlog_batch=1, journal_keep_s=1.0):
+        await until(lambda: rig.number("seawall_router_splits_total") == 1)
+        await append(journal, record())
+        await rig.arrived(1)
+        await asyncio.sleep(2.5)
+        assert 1 in journal.segments or min(journal.segments) < 4
+        left = 41 - await rig.count("event")
+        assert len(journal.payloads) >= left
+
+
+class Damaged(MemoryReader):
+    """Says, with the first record, that there was damage before it; and may be unable to read before some place."""
+
+    broken_before: Position | None = None
+    error: Exception = Corrupt("segment 1", "it is missing")
+
+    def read(self, at: Position, *, end: Position | None = None, records_max: int, bytes_max: int) -> Chunk:
+        if self.broken_before is not None and at < self.broken_before:
+            raise self.error
+        chunk = super().read(at, end=end, records_max=records_max, bytes_max=bytes_max)
+        damage = (Damage(1, 64, 100, "checksum"),) if at.offset_bytes == 64 and at.segment_id == 1 else ()
+        return replace(chunk, damage=damage)
+
+
+async def test_damage_is_counted_once_and_what_is_readable_goes_on(rig: Rig) -> None:
+    journal = rig.log()
+    rig.logs["c1"] = Damaged(journal)
+    await append(journal, record(), record(key_id=2**32 - 1), record())
+    async with rig.router():
+        await rig.arrived(3)
+    assert rig.number("seawall_router_damage_total") == 1
+
+
+@pytest.mark.parametrize("error", [Corrupt("segment 1", "it is missing"), OSError(5, "Input/output error")])
+async def test_a_stretch_that_can_not_be_read_is_an_alarm_and_fresh_records_go_on(rig: Rig, error: Exception) -> None:
+    journal = rig.log()
+    reader = rig.logs["c1"] = Damaged(journal)
+    done = await append(journal, *[record() for _ in range(5)])
+    reader.broken_before, reader.error = done[-1], error
+    async with rig.router() as supervisor:
+        await until(lambda: rig.number("seawall_router_splits_total") == 1)
+        fresh = record()
+        await append(journal, fresh)
+        await rig.arrived(1)
+        assert (await rig.event(fresh.id))["status"] == 1
+
+        def alarm() -> bool:
+            return any(loop.name == "router.backlog.c1" and not loop.ready for loop in supervisor.health())
+
+        await until(alarm)
+        assert all(loop.restarts == 0 for loop in supervisor.health())
+        # Whoever repairs it (a restored segment, a disk that is back) gets the rest routed.
+        reader.broken_before = None
+        await rig.arrived(6)
+
+
+async def test_a_log_that_knows_nothing_of_our_position_is_an_alarm_and_never_skipped(rig: Rig) -> None:
+    journal = rig.log()
+    await append(journal, record())
+    async with rig.router():
+        await rig.arrived(1)
+    await rig.database.execute("update log_position set segment = 7")
+    async with rig.router() as supervisor:
+        await until(lambda: any("segment 7" in loop.reason for loop in supervisor.health()))
+        assert await rig.database.fetchval("select segment from log_position") == 7
