@@ -11,7 +11,7 @@ setup: ## .venv from the hashed lock files (needs one Python of 3.11 or later)
 	@PYTHON="$(PYTHON)" sh tool/setup.sh
 
 demo: setup ## a running platform, signed webhooks, kill -9 of every process, and the verdict (STAY=1 keeps it up)
-	@exec .venv/bin/seawall demo $(if $(filter-out 0,$(STAY)),--stay)
+	@exec .venv/bin/seawall demo
 
 test: setup ## all tests that need no root: real PostgreSQL, about 5 minutes; ends with "N passed, N failed"
 	@sh tool/test.sh -n 2 --dist worksteal -q -m "not soak" $(ARGS)

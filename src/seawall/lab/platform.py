@@ -81,14 +81,17 @@ class Platform:
         parts = urlsplit(self._find().listen or source.url)
         return parts.hostname or "", parts.port or 80
 
-    def add_source(self, name: str, *, kind: str, secret: str) -> Source:
-        """Make a source; on return it is live.
+    def add_source(self, name: str, *, kind: str, secret: str, settings: Mapping[str, object] = {}) -> Source:
+        """Make a source; on return every live collector knows it.
 
         Raises:
-            Rejected: The name is taken, or the kind unknown.
-            Unavailable: The platform can't be reached.
+            Rejected: The name is taken (also by a first try that was cut off: choose another), or a wrong value.
+            Unavailable: The platform can't be reached, or a collector doesn't know the source in time.
         """
-        made = self.call("POST", "/v1/sources", {"name": name, "kind": kind, "secret": secret})
+        asked = {"name": name, "kind": kind, "secret": secret, "settings": dict(settings)}
+        made = self.call("POST", "/v1/sources", asked)
+        if made.get("missing"):
+            raise Unavailable("collector " + ", ".join(made["missing"]), f"source {name} isn't live yet")
         return Source(id=str(made["id"]), name=name, token=str(made["token"]), url=str(made["url"]))
 
     def remove_source(self, name: str) -> None:

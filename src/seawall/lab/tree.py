@@ -142,7 +142,8 @@ class Tree:
         if self._up is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._up.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            # A second Ctrl-C means: now. What it would leave behind is killed below.
+            with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
                 self._up.wait(STOP_S)
             if self._up.poll() is None:
                 self._up.kill()
