@@ -6,7 +6,8 @@ needs the store, a queue or any other part that it watches. Alerts, escalation a
 """
 
 from seawall.watch.exposition import merged, rendered
+from seawall.watch.fleet import Fleet
 from seawall.watch.health import Page, RoleHealth, Vitals, read_health, read_metrics
 from seawall.watch.route import HealthServer
 
-__all__ = ["HealthServer", "Page", "RoleHealth", "Vitals", "merged", "read_health", "read_metrics", "rendered"]
+__all__ = ["Fleet", "HealthServer", "Page", "RoleHealth", "Vitals", "merged", "read_health", "read_metrics", "rendered"]

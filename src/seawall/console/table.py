@@ -1,0 +1,162 @@
+"""The one table of endpoints: the server, the OpenAPI document, docs/api.md and the tests are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from seawall.console.answer import BYTES, JSON, Answer
+from seawall.console.ask import CURSOR, EVENT_STATUSES, LIMIT, RUN_STATUSES, Ask, Param
+from seawall.console.report import Reports
+from seawall.console.shape import (
+    Change,
+    Events,
+    MadeSource,
+    NewSecret,
+    NewSource,
+    OldSecret,
+    Runs,
+    Sources,
+    Way,
+    Workflows,
+)
+from seawall.console.source import SourceDesk
+from seawall.store.report import EventDetail, RunDetail
+
+Handler = Callable[[Ask], Awaitable[Answer]]
+
+_EVENT_STATUS = Param(name="status", help="Only events of this status.", words=tuple(EVENT_STATUSES))
+_RUN_STATUS = Param(name="status", help="Only runs of this status.", words=tuple(RUN_STATUSES))
+_SOURCE = Param(name="source", help="Only those of this source: its name or id.")
+_TENANT = Param(name="tenant", help="Only those of this tenant.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One method of one path. All of them need the admin token."""
+
+    method: str
+    path: str
+    summary: str
+    handler: Handler
+    returns: type[msgspec.Struct] | None  # None: bytes
+    query: tuple[Param, ...] = ()
+    takes: type[msgspec.Struct] | None = None  # the body
+    status: int = 200
+
+    @property
+    def content_type(self) -> str:
+        return BYTES if self.returns is None else JSON
+
+
+def endpoints(reports: Reports, sources: SourceDesk) -> tuple[Endpoint, ...]:
+    """Every endpoint below /v1."""
+    return (
+        Endpoint(
+            method="GET",
+            path="/v1/events",
+            summary="Events, newest first. A page narrowed by a filter may be short and still have a next one.",
+            handler=reports.events,
+            returns=Events,
+            query=(LIMIT, CURSOR, _SOURCE, Param(name="type", help="Only this type."), _EVENT_STATUS, _TENANT),
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/events/{id}",
+            summary="One event with its runs. A duplicate's id gives the first event, named by duplicate_of.",
+            handler=reports.event,
+            returns=EventDetail,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/events/{id}/raw",
+            summary="The exact bytes of the body.",
+            handler=reports.raw,
+            returns=None,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/events/{id}/way",
+            summary="The event's way, stage by stage, with times.",
+            handler=reports.way,
+            returns=Way,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/runs",
+            summary="Runs, finished or not, newest first.",
+            handler=reports.runs,
+            returns=Runs,
+            query=(
+                LIMIT,
+                CURSOR,
+                Param(name="event", help="Only runs of this event: its id."),
+                _SOURCE,
+                Param(name="workflow", help="Only runs of this workflow: its name."),
+                _RUN_STATUS,
+                _TENANT,
+            ),
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/runs/{id}",
+            summary="One run with its result and steps.",
+            handler=reports.run,
+            returns=RunDetail,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/workflows",
+            summary="Registered workflows and their versions.",
+            handler=reports.workflows,
+            returns=Workflows,
+        ),
+        *_of_sources(sources),
+    )
+
+
+def _of_sources(sources: SourceDesk) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            method="GET",
+            path="/v1/sources",
+            summary="Live sources, by name.",
+            handler=sources.page,
+            returns=Sources,
+            query=(LIMIT, CURSOR),
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/sources",
+            summary="Make a source. Answers when it is live, or after 5 s with the collectors that are missing.",
+            handler=sources.add,
+            takes=NewSource,
+            returns=MadeSource,
+            status=201,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/sources/{name}/rotate",
+            summary="Give a source one more secret; older ones stay valid until they are revoked.",
+            handler=sources.rotate,
+            takes=NewSecret,
+            returns=Change,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/sources/{name}/revoke",
+            summary="End one secret of a source.",
+            handler=sources.revoke,
+            takes=OldSecret,
+            returns=Change,
+        ),
+        Endpoint(
+            method="DELETE",
+            path="/v1/sources/{name}",
+            summary="End a source: its URL answers 410. Its events stay.",
+            handler=sources.remove,
+            returns=Change,
+        ),
+    )

@@ -1,0 +1,379 @@
+"""What people ask the store: events, runs and workflows, newest first, bounded in rows and in what a query looks at.
+
+Values here are shapes of the admin API: ids are text, since a JSON reader may round a number beyond 2^53.
+
+A page with a filter looks at no more than ``SCAN_ROWS`` rows. It may so be shorter than its limit and still have a
+cursor: what is rare among millions is found in several quick calls, and no call is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from seawall.kernel.event import headers_of, id_day
+from seawall.kernel.status import DAY_SHIFT, EventStatus, RunStatus
+from seawall.store.pool import Row, Store
+from seawall.store.statement import statements
+
+_SQL = statements("report")
+
+SCAN_ROWS: Final = 10_000
+PAGE_MAX: Final = 500
+CHECKSUM_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Bodies that one page reads for their checksums; beyond it they are null, and the event itself has it."""
+
+RUNS_MAX: Final = 100
+STEPS_MAX: Final = 1_000
+STEP_RESULT_BYTES_MAX: Final = 4 * 1024
+WORKFLOWS_MAX: Final = 1_000
+
+RUN_ID_MAX: Final = 2**63 - 1
+EVENT_ID_MAX: Final = b"\xff" * 16
+EVENT_ID_MIN: Final = bytes(16)
+
+
+class EventLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One event in a list."""
+
+    id: str
+    source: str
+    source_id: str
+    type: str
+    tenant: str
+    received_at: datetime
+    status: str
+    reason: str | None
+    dedupe_key: str | None
+    bytes: int
+    body_sha256: str | None
+
+
+class RunLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One run in a list."""
+
+    id: str
+    event: str
+    workflow: str
+    version: str
+    queue: str
+    tenant: str
+    status: str
+    attempt: int
+    deaths: int
+    created_at: datetime
+    run_after: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: str | None
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One finished step of a run."""
+
+    run: str
+    name: str
+    nth: int
+    attempt: int
+    started_at: datetime
+    finished_at: datetime
+    bytes: int
+    result: msgspec.Raw | None  # left out when larger than STEP_RESULT_BYTES_MAX
+
+
+class RunDetail(RunLine, frozen=True, kw_only=True):
+    """One run with its result and steps."""
+
+    result: msgspec.Raw | None
+    steps: tuple[Step, ...]
+    steps_truncated: bool
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the journal keeps an event."""
+
+    log: str
+    segment: int
+    offset: int
+
+
+class ReplyLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What a workflow answered, without the body."""
+
+    run: str
+    status: int
+    bytes: int
+    at: datetime
+
+
+class EventDetail(EventLine, frozen=True, kw_only=True):
+    """One event. For a duplicate's id it is the first event's, with ``duplicate_of`` naming that one."""
+
+    duplicate_of: str | None
+    routed_at: datetime
+    headers: tuple[tuple[str, str], ...]
+    target: str
+    peer: str
+    key_id: int
+    config_version: int
+    journal: Place
+    runs: tuple[RunLine, ...]
+    reply: ReplyLine | None
+
+
+class Workflow(msgspec.Struct, frozen=True, kw_only=True):
+    """One registered version of a workflow."""
+
+    name: str
+    version: str
+    on: str
+    queue: str
+    active: bool
+    registered_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """What a list of events is narrowed to; None: not by this."""
+
+    source: str | None = None  # name or id
+    type: str | None = None
+    status: EventStatus | None = None
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """What a list of runs is narrowed to; None: not by this."""
+
+    event: bytes | None = None
+    source: str | None = None  # name or id
+    workflow: str | None = None
+    status: RunStatus | None = None
+    tenant: str | None = None
+
+
+async def ping(store: Store, *, timeout_s: float) -> None:
+    """Prove that the store answers. Raises Unavailable."""
+    await store.value(_SQL["ping"], timeout_s=timeout_s)
+
+
+async def events(
+    store: Store, narrow: EventFilter, *, before: bytes, limit: int, timeout_s: float
+) -> tuple[list[EventLine], bytes | None]:
+    """A page of events, newest first, and where the next one begins (None: there is none).
+
+    Args:
+        before: Only ids less than this.
+        limit: 1 to PAGE_MAX.
+    """
+    sources = await _source_ids(store, narrow.source, timeout_s=timeout_s)
+    if sources == []:
+        return [], None
+    one = sources is not None and len(sources) == 1
+    narrowed = narrow.type is not None or narrow.status is not None or narrow.tenant is not None
+    low: UUID | None = None
+    cursor = UUID(bytes=before)
+    if one and narrowed:
+        assert sources is not None
+        low = await store.value(_SQL["source_events_floor"], sources[0], cursor, SCAN_ROWS - 1, timeout_s=timeout_s)
+    elif not one and (narrowed or sources is not None):
+        low = await store.value(_SQL["events_floor"], cursor, SCAN_ROWS - 1, timeout_s=timeout_s)
+    rows = await store.fetch(
+        _SQL["source_events_page" if one else "events_page"],
+        cursor,
+        low or UUID(bytes=EVENT_ID_MIN),
+        sources[0] if one and sources is not None else sources,
+        narrow.type,
+        narrow.status,
+        narrow.tenant,
+        limit,
+        CHECKSUM_BYTES_MAX,
+        timeout_s=timeout_s,
+    )
+    end = rows[-1]["id"].bytes if len(rows) == limit else (low.bytes if low is not None else None)
+    return [EventLine(**_event_fields(row)) for row in rows], end
+
+
+async def event(store: Store, id: bytes, *, timeout_s: float) -> EventDetail | None:
+    """One event with its runs; None: not (yet) in the store."""
+    row = await store.row(_SQL["event"], UUID(bytes=id), timeout_s=timeout_s)
+    if row is None:
+        return None
+    found = await runs(store, RunFilter(event=row["id"].bytes), before=RUN_ID_MAX, limit=RUNS_MAX, timeout_s=timeout_s)
+    reply = None
+    if row["reply_run"] is not None:
+        reply = ReplyLine(
+            run=str(row["reply_run"]), status=row["reply_status"], bytes=row["reply_bytes"], at=row["replied_at"]
+        )
+    return EventDetail(
+        **{**_event_fields(row), "id": str(UUID(bytes=id))},
+        duplicate_of=str(row["first_id"]) if row["first_id"] is not None else None,
+        routed_at=row["routed_at"],
+        headers=tuple(headers_of(row["headers"])),
+        target=row["target"],
+        peer=row["peer"],
+        key_id=row["key_id"],
+        config_version=row["config_version"],
+        journal=Place(log=row["log_id"].hex, segment=row["segment"], offset=row["offset"]),
+        runs=tuple(found[0]),
+        reply=reply,
+    )
+
+
+async def event_body(store: Store, id: bytes, *, timeout_s: float) -> bytes | None:
+    """Exactly the bytes that came; None: not (yet) in the store."""
+    body: bytes | None = await store.value(_SQL["event_body"], UUID(bytes=id), timeout_s=timeout_s)
+    return body
+
+
+async def runs(
+    store: Store, narrow: RunFilter, *, before: int, limit: int, timeout_s: float
+) -> tuple[list[RunLine], int | None]:
+    """A page of runs, finished or not, newest first, and where the next one begins (None: there is none)."""
+    if narrow.event is not None:
+        return await _runs_of_event(store, narrow, narrow.event, before=before, limit=limit, timeout_s=timeout_s)
+    sources = await _source_ids(store, narrow.source, timeout_s=timeout_s)
+    if sources == []:
+        return [], None
+    low: int | None = None
+    if narrow != RunFilter():
+        low = await store.value(_SQL["runs_floor"], before, SCAN_ROWS - 1, timeout_s=timeout_s)
+    rows = await store.fetch(
+        _SQL["runs_page"],
+        before,
+        low if low is not None else -RUN_ID_MAX,
+        narrow.status,
+        narrow.workflow,
+        sources,
+        narrow.tenant,
+        limit,
+        timeout_s=timeout_s,
+    )
+    end = rows[-1]["id"] if len(rows) == limit else low
+    return [RunLine(**_run_fields(row)) for row in rows], end
+
+
+async def run(store: Store, id: int, *, timeout_s: float) -> RunDetail | None:
+    """One run with its result and steps; None: there is none."""
+    row = await store.row(_SQL["run"], id, timeout_s=timeout_s)
+    if row is None:
+        return None
+    found = await steps(store, [id], timeout_s=timeout_s)
+    return RunDetail(
+        **_run_fields(row),
+        result=msgspec.Raw(row["result"]) if row["result"] is not None else None,
+        steps=tuple(found[:STEPS_MAX]),
+        steps_truncated=len(found) > STEPS_MAX,
+    )
+
+
+async def steps(store: Store, run_ids: Sequence[int], *, timeout_s: float) -> list[Step]:
+    """Finished steps of at most RUNS_MAX runs, by run and time; one more than STEPS_MAX when there are more."""
+    rows = await store.fetch(_SQL["steps"], run_ids, STEP_RESULT_BYTES_MAX, STEPS_MAX + 1, timeout_s=timeout_s)
+    return [
+        Step(
+            run=str(row["run_id"]),
+            name=row["name"],
+            nth=row["nth"],
+            attempt=row["attempt"],
+            started_at=row["started_at"],
+            finished_at=row["finished_at"],
+            bytes=row["bytes"],
+            result=msgspec.Raw(row["result"]) if row["result"] is not None else None,
+        )
+        for row in rows
+    ]
+
+
+async def workflows(store: Store, *, timeout_s: float) -> list[Workflow]:
+    """Registered workflows by name, newest version first; at most WORKFLOWS_MAX."""
+    rows = await store.fetch(_SQL["workflows"], WORKFLOWS_MAX, timeout_s=timeout_s)
+    return [
+        Workflow(
+            name=row["name"],
+            version=row["version"],
+            on=row["pattern"],
+            queue=row["queue"],
+            active=row["active"],
+            registered_at=row["registered_at"],
+        )
+        for row in rows
+    ]
+
+
+async def source_kind(store: Store, name: str, *, timeout_s: float | None = None) -> str | None:
+    """Kind of a live source; None: there is none of this name."""
+    kind: str | None = await store.value(_SQL["source_kind"], name, timeout_s=timeout_s)
+    return kind
+
+
+async def _runs_of_event(
+    store: Store, narrow: RunFilter, event: bytes, *, before: int, limit: int, timeout_s: float
+) -> tuple[list[RunLine], int | None]:
+    # Ids of a hostile query may carry any day; beyond what a bigint holds there are no runs.
+    first = min(id_day(event) << DAY_SHIFT, RUN_ID_MAX)
+    last = min(first | ((1 << DAY_SHIFT) - 1), RUN_ID_MAX)
+    rows = await store.fetch(
+        _SQL["runs_of_event"],
+        UUID(bytes=event),
+        first,
+        last,
+        before,
+        narrow.status,
+        narrow.workflow,
+        limit,
+        timeout_s=timeout_s,
+    )
+    return [RunLine(**_run_fields(row)) for row in rows], rows[-1]["id"] if len(rows) == limit else None
+
+
+async def _source_ids(store: Store, source: str | None, *, timeout_s: float) -> list[UUID] | None:
+    """Ids of a source given by name or id; empty: there is none. None: no source was given."""
+    if source is None:
+        return None
+    try:
+        # Taken as it is: events outlive their source's row when the store was restored to an older state.
+        return [UUID(source)]
+    except ValueError:
+        return [row["id"] for row in await store.fetch(_SQL["source_ids"], source, timeout_s=timeout_s)]
+
+
+def _event_fields(row: Row) -> dict[str, Any]:
+    return {
+        "id": str(row["id"]),
+        "source": row["source"],
+        "source_id": str(row["source_id"]),
+        "type": row["type"],
+        "tenant": row["tenant"],
+        "received_at": row["received_at"],
+        "status": EventStatus(row["status"]).name.lower(),
+        "reason": row["reason"],
+        "dedupe_key": row["dedupe_key"],
+        "bytes": row["bytes"],
+        "body_sha256": row["sha256"].hex() if row["sha256"] is not None else None,
+    }
+
+
+def _run_fields(row: Row) -> dict[str, Any]:
+    return {
+        "id": str(row["id"]),
+        "event": str(row["event_id"]),
+        "workflow": row["workflow"] or "",
+        "version": row["version"] or "",
+        "queue": row["queue"] or "",
+        "tenant": row["tenant"],
+        "status": RunStatus(row["status"]).word,
+        "attempt": row["attempt"],
+        "deaths": row["deaths"],
+        "created_at": row["created_at"],
+        "run_after": row["run_after"],
+        "started_at": row["started_at"],
+        "finished_at": row["finished_at"],
+        "error": row["error"],
+    }
