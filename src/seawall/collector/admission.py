@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from seawall.collector.parser import PARKED, RECEIVING, Exchange
+from seawall.collector.exchange import PARKED, RECEIVING, Exchange
 from seawall.collector.receipt import Receipts
 from seawall.collector.snapshot import Snapshot, Source
 from seawall.kernel import limit
@@ -28,7 +28,7 @@ class Admission:
         self._body_bytes_max = body_bytes_max
         self.stopping = False
 
-    def judge(self, x: Exchange, token: str) -> None:
+    def judge(self, x: Exchange, token: bytes) -> None:
         """Set the exchange's source and limits, or refuse it, or park it until the store was asked for its token."""
         refusal = self._journal.refusal
         if refusal is not None or self.stopping:

@@ -10,9 +10,10 @@ from types import TracebackType
 
 from seawall.collector.admission import Admission
 from seawall.collector.duplicate import Duplicates
+from seawall.collector.exchange import ANSWERED, SUBMITTED, Exchange
 from seawall.collector.intake import Ids, Intake
 from seawall.collector.look_up import LookUps
-from seawall.collector.parser import ANSWERED, SUBMITTED, Connection, Exchange
+from seawall.collector.parser import Connection
 from seawall.collector.receipt import Receipts
 from seawall.collector.route import Routes
 from seawall.collector.setting import Settings
@@ -60,7 +61,7 @@ class Collector:
         self._snapshot = snapshot
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
-        self._per_ip: dict[str, int] = {}
+        self._per_ip: dict[bytes, int] = {}
         self._bodies_bytes = 0
         self._supervisor: Supervisor | None = None
         self._admission = Admission(
@@ -78,7 +79,7 @@ class Collector:
         self.begin, self.complete = routes.begin, routes.complete
         self.settled, self.gone = self._intake.settled, self._intake.gone
         self._metrics = metrics
-        self._answers: dict[int, Counter] = {}
+        self._answers: dict[bytes, Counter] = {}
         self._measure(metrics)
 
     def _measure(self, metrics: Metrics) -> None:
@@ -198,10 +199,10 @@ class Collector:
         self._bodies_bytes = total
         return True
 
-    def count(self, status: int) -> None:
+    def count(self, status: bytes) -> None:
         counter = self._answers.get(status)
         if counter is None:
-            counter = self._metrics.counter("seawall_answers_total", "Answers by status.", status=str(status))
+            counter = self._metrics.counter("seawall_answers_total", "Answers by status.", status=status.decode())
             self._answers[status] = counter
         counter.value += 1
 

@@ -10,18 +10,18 @@ from typing import Protocol
 
 from seawall.collector.admission import Admission
 from seawall.collector.duplicate import Duplicates, digest_of
-from seawall.collector.parser import ANSWERED, HELD, SUBMITTED, Exchange
+from seawall.collector.exchange import ANSWERED, HELD, SUBMITTED, Exchange
 from seawall.collector.receipt import Receipts
 from seawall.kernel import json
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError, Uncertain
-from seawall.kernel.event import Record, encode, id_text
+from seawall.kernel.event import id_text
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Journal, Outcome, Position
 from seawall.kernel.seam.ticket import Reply, Waiting
 from seawall.kernel.signature import Refused
 
-CREDENTIALS = (b"authorization", b"cookie", b"proxy-authorization")
+CREDENTIALS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 """Headers that never reach the disk."""
 
 
@@ -86,13 +86,12 @@ class Intake:
                 x.answer(self._receipts.duplicate(first))
                 return
         x.id = self._ids.next()
-        record = Record(
-            id=x.id, source_id=source.id, kind=source.kind.name, tenant=source.tenant, source=source.name,
-            received_us=wall_us, key=x.key, key_signed=verdict.key_signed, target=x.rest.decode("latin-1"),
+        payload = source.encoder.encode(
+            x.id, wall_us, key=verdict.key.encode(), key_signed=verdict.key_signed, target=x.rest,
             peer=x.connection.peer, key_id=verdict.key_id, config_version=self._snapshot.version, wait_ms=x.wait_ms,
             headers=_kept(x), body=body,
         )  # fmt: skip
-        self._submit(x, encode(record))
+        self._submit(x, payload)
 
     def _submit(self, x: Exchange, payload: bytes) -> None:
         x.stage, x.submitted_at = SUBMITTED, self.now
@@ -177,8 +176,8 @@ def _ticket(id: bytes) -> bytes:
 
 def _kept(x: Exchange) -> bytes:
     """Headers as the record keeps them: all, in order, without credentials."""
-    flat, headers = x.flat, x.headers
-    if any(name in headers for name in CREDENTIALS):
+    flat = x.flat
+    if not CREDENTIALS.isdisjoint(x.headers):
         pairs = zip(flat[0::2], flat[1::2], strict=True)
         flat = [part for name, value in pairs if name.lower() not in CREDENTIALS for part in (name, value)]
     return b"\0".join(flat)

@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
-from seawall.collector.parser import PARKED, Exchange
+from seawall.collector.exchange import PARKED, Exchange
 from seawall.collector.receipt import Receipts
 from seawall.collector.setting import Settings
 from seawall.kernel.clock import Clock

@@ -1,7 +1,7 @@
 """The HTTP front: llhttp parses, and every guard sits in its callbacks, where it costs least.
 
-One ``Connection`` per socket, one ``Exchange`` per request. An exchange is received (head, body), handed to the
-``Front``, and answered exactly once; answers leave in the order of their requests, whatever order they come in.
+One ``Connection`` per socket, one ``Exchange`` per request (exchange.py). Answers leave in the order of their requests,
+whatever order they come in.
 
 No stock server passes the table of malformed requests (tests/collector/test_malformed.py), hence this one (decision
 0002). What llhttp leaves to us: one Host, sizes and counts, HTTP/0.9, chunked bodies in HTTP/1.0, chunk overhead,
@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Protocol, cast
+from typing import cast
 
 import httptools
 
-from seawall.collector.receipt import CONTINUE, Receipts, closing
-from seawall.collector.setting import Settings
-from seawall.collector.snapshot import Source
+from seawall.collector.exchange import ANSWERED, HELD, PARKED, RECEIVING, Exchange, Front
+from seawall.collector.receipt import CONTINUE, closing
 from seawall.kernel import limit
-from seawall.kernel.seam.journal import Outcome
 
 PIECE_BYTES = 16 * 1024
 """What the parser is fed at once, so that sizes are checked and reading can stop inside a large read."""
@@ -36,110 +34,6 @@ CHUNK_OVERHEAD_BYTES = 48
 LINGER_BYTES_MAX = 4 * 1024 * 1024
 _PLAIN_TARGET = frozenset(range(0x21, 0x7F))
 
-RECEIVING, PARKED, SUBMITTED, HELD, ANSWERED = range(5)
-
-
-class Front(Protocol):
-    """What a connection tells."""
-
-    settings: Settings
-    receipts: Receipts
-    stopping: bool
-    now: float  # monotonic, as of the last sweep: near enough for every deadline, and free
-
-    def begin(self, x: Exchange) -> None:
-        """The head is complete and sound. Sets ``body_bytes_max``, or refuses."""
-
-    def too_large(self, x: Exchange) -> bytes:
-        """The answer to more than ``body_bytes_max``."""
-
-    def complete(self, x: Exchange) -> None:
-        """The whole body is there; answer now or later."""
-
-    def settled(self, x: Exchange, outcome: Outcome) -> None:
-        """The journal's word on a submitted exchange, also when its client is gone or was answered meanwhile."""
-
-    def gone(self, x: Exchange) -> None:
-        """The client left before the answer."""
-
-    def count(self, status: int) -> None: ...
-
-    def truncated(self) -> None: ...
-
-    def opened(self, connection: Connection) -> bool:
-        """False: too many; it is closed."""
-
-    def closed(self, connection: Connection) -> None: ...
-
-    def keep(self, count_bytes: int) -> bool:
-        """Room for that much more body; False: there is none. Negative gives room back."""
-
-
-class Exchange:
-    """One request and its answer."""
-
-    __slots__ = (
-        "body_bytes", "body_bytes_max", "chunked", "connection", "continue_due", "data", "digest", "flat", "headers",
-        "id", "in_body", "keep_alive", "key", "length", "method", "parts", "refusal", "rest", "source", "stage",
-        "submitted_at", "target", "token", "wait_ms",
-    )  # fmt: skip
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.method = b""
-        self.target = b""
-        self.flat: list[bytes] = []  # name, value, name, value as they came
-        self.headers: dict[bytes, bytes] = {}  # by name in lower case; repeated ones joined by b", "
-        self.in_body = False
-        self.keep_alive = True
-        self.chunked = False
-        self.length = 0  # Content-Length; 0 when chunked
-        self.parts: list[bytes] = []
-        self.body_bytes = 0
-        self.body_bytes_max = 0
-        self.refusal: bytes | None = None  # known before the body's end, given at it
-        self.continue_due = False
-        self.stage = RECEIVING
-        self.submitted_at = 0.0
-        self.data: bytes | None = None  # an answer that waits for those before it
-        self.source: Source | None = None
-        self.token = ""
-        self.rest = b""  # of the target, after the token
-        self.wait_ms = 0
-        self.id = b""  # 16 bytes, once submitted
-        self.key = ""
-        self.digest = b""
-
-    def body(self) -> bytes:
-        parts = self.parts
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def refuse(self, answer: bytes) -> None:
-        """Answer at the body's end, and drop the body until then. The first refusal counts."""
-        if self.refusal is None:
-            self.refusal = answer
-            self.release()
-
-    def release(self) -> None:
-        """Let go of the body."""
-        self.parts = []
-        if self.body_bytes:
-            self.connection.front.keep(-self.body_bytes)
-            self.body_bytes = 0
-
-    def answer(self, data: bytes) -> None:
-        """Give the answer; a second one is dropped."""
-        if self.stage == ANSWERED:
-            return
-        self.stage = ANSWERED
-        self.release()
-        self.data = data
-        self.connection.flush()
-
-    def done(self, outcome: Outcome) -> None:
-        """The journal's callback."""
-        self.connection.front.settled(self, outcome)
-
 
 class _Stop(Exception):
     """Raised in a callback to stop the parser; its connection has said why."""
@@ -152,7 +46,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, front: Front) -> None:
         self.front = front
-        self.peer = ""
+        self.peer = b""  # its address, as text
         self.transport: asyncio.Transport | None = None
         self.queue: deque[Exchange] = deque()  # complete, in order, not yet written
         self.exchange: Exchange | None = None  # being received
@@ -172,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._upgrading = False
         self._fed_bytes = 0  # of the message being received, in whole pieces
         self._chunks = 0
+        self._flat: list[bytes] = []  # headers of the message being received
         self._head_bytes = 0
         self._lingered_bytes = 0
 
@@ -180,7 +75,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        self.peer = str(peer[0]) if isinstance(peer, tuple) else "local"
+        self.peer = str(peer[0]).encode() if isinstance(peer, tuple) else b"local"
         if not self.front.opened(self):
             self.ending = True
             self.transport.abort()
@@ -286,7 +181,8 @@ class Connection(asyncio.Protocol):
             raise _Stop
         self.exchange = Exchange(self)
         self.begun_at = self.front.now
-        self._fed_bytes = self._head_bytes = self._chunks = 0
+        self._flat = []
+        self._fed_bytes = self._chunks = 0
 
     def on_url(self, part: bytes) -> None:
         x = self.exchange
@@ -297,50 +193,50 @@ class Connection(asyncio.Protocol):
             self._stop(414, "target too long", f"at most {limit.TARGET_BYTES_MAX} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        x = self.exchange
-        if x is None or x.in_body:  # trailers, and a resumed head: never merged
-            return
-        size = len(name) + len(value) + 4
-        self._head_bytes += size
-        flat = x.flat
-        if size > limit.HEADER_BYTES_MAX or self._head_bytes > limit.HEAD_BYTES_MAX:
-            self._stop(431, "headers too large", f"at most {limit.HEAD_BYTES_MAX} bytes in all")
-        if len(flat) >= 2 * limit.HEADERS_MAX:
-            self._stop(431, "too many headers", f"at most {limit.HEADERS_MAX}")
+        # Called a dozen times for each request, so all checks are made once, at the head's end; until then ``_bound``
+        # keeps this list small. Trailers, and a resumed head, end up in a list that nobody reads.
+        flat = self._flat
         flat.append(name)
         flat.append(value)
-        headers = x.headers
-        name = name.lower()
-        if name in headers:
-            headers[name] = headers[name] + b", " + value
-        else:
-            headers[name] = value
 
     def on_headers_complete(self) -> None:
         x = self.exchange
         if x is None or self._resuming:
             return
-        parser = self._parser
+        flat, self._flat = self._flat, []
+        self._take_headers(x, flat)
+        parser, headers = self._parser, x.headers
         x.method = parser.get_method()
         x.in_body = True
         x.keep_alive = parser.should_keep_alive()
         version = parser.get_http_version()
         if version != "1.1":
             self._old(x, version)
-        headers = x.headers
         host = headers.get(b"host")
         if (host is None and version == "1.1") or (host is not None and b"," in host):
             self._stop(400, "malformed request", "exactly one Host header is needed")
-        if b"transfer-encoding" in headers:
+        if (length := headers.get(b"content-length")) is not None:
+            # llhttp has checked that these are digits, once, below 2^64, and not beside a transfer encoding.
+            x.length = int(length)
+        elif b"transfer-encoding" in headers:
             if headers[b"transfer-encoding"].lower() != b"chunked":
                 self._stop(400, "malformed request", "the only transfer encoding taken is chunked")
             x.chunked = True
-        elif (length := headers.get(b"content-length")) is not None:
-            # llhttp has checked that these are digits, once, and below 2^64.
-            x.length = int(length)
         self.body_at, self.body_seen_bytes = self.front.now, 0
         self._upgrading = parser.should_upgrade()
         self._begin(x)
+
+    def _take_headers(self, x: Exchange, flat: list[bytes]) -> None:
+        count = len(flat)
+        size = self._head_bytes = sum(map(len, flat)) + 2 * count  # ": " and the line's end
+        if count > 2 * limit.HEADERS_MAX:
+            self._stop(431, "too many headers", f"at most {limit.HEADERS_MAX}")
+        if size > limit.HEADER_BYTES_MAX and (size > limit.HEAD_BYTES_MAX or _longest(flat) > limit.HEADER_BYTES_MAX):
+            self._stop(431, "headers too large", f"at most {limit.HEAD_BYTES_MAX} bytes in all")
+        x.flat = flat
+        x.headers = dict(zip([name.lower() for name in flat[::2]], flat[1::2], strict=True))
+        if 2 * len(x.headers) != count:
+            x.headers = _joined(flat)
 
     def _old(self, x: Exchange, version: str) -> None:
         if version != "1.0":
@@ -406,11 +302,13 @@ class Connection(asyncio.Protocol):
             return
         if self.body_seen_bytes > x.body_bytes_max:
             self._too_large(x)
+        x.parts.append(part)
+        if count_bytes == x.length:
+            return  # whole, and at most one piece: it goes on at once, so it needs no room of its own
         if not self.front.keep(count_bytes):
             x.refuse(self.front.receipts.unavailable("too busy", "too many bodies are being received"))
             return
         x.body_bytes += count_bytes
-        x.parts.append(part)
 
     def on_message_complete(self) -> None:
         x = self.exchange
@@ -439,10 +337,12 @@ class Connection(asyncio.Protocol):
             x = queue.popleft()
             if transport is None:
                 continue
+            front = self.front
             self.served += 1
-            self.begun_at = self.front.now if self.exchange is None else self.begun_at
-            self.front.count(int(data[9:12]))
-            if x.keep_alive and not self.front.stopping:
+            if self.exchange is None:
+                self.begun_at = front.now
+            front.count(data[9:12])
+            if x.keep_alive and not front.stopping:
                 transport.write(data)
             else:
                 transport.write(closing(data))
@@ -543,3 +443,17 @@ class Connection(asyncio.Protocol):
         pending, self._pending = self._pending, b""
         if pending:
             self.data_received(pending)
+
+
+def _longest(flat: list[bytes]) -> int:
+    """Bytes of the longest header line."""
+    return max(len(name) + len(value) + 4 for name, value in zip(flat[::2], flat[1::2], strict=True))
+
+
+def _joined(flat: list[bytes]) -> dict[bytes, bytes]:
+    """Headers by name in lower case, the values of repeated ones joined (RFC 9110 §5.3)."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in zip(flat[::2], flat[1::2], strict=True):
+        name = name.lower()
+        headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from seawall.collector.admission import Admission
+from seawall.collector.exchange import Exchange
 from seawall.collector.intake import Intake
 from seawall.collector.look_up import LookUps
-from seawall.collector.parser import Exchange
 from seawall.collector.receipt import Receipts
 from seawall.guard.supervisor import LoopHealth
 from seawall.kernel.seam.journal import Journal
@@ -37,7 +37,7 @@ class Routes:
             path, mark, query = target.partition(b"?")
             token, slash, tail = path[4:].partition(b"/")
             x.rest = slash + tail + mark + query
-            self._admission.judge(x, token.decode("latin-1"))
+            self._admission.judge(x, token)
             return
         path, mark, query = target.partition(b"?")
         if path[:1] != b"/":
@@ -75,7 +75,7 @@ class Routes:
             detail = "send Authorization: Bearer SOURCE_TOKEN"
             x.refuse(self._receipts.problem(401, "no source token", detail, headers=headers))
             return
-        self._admission.judge(x, token.strip().decode("latin-1"))
+        self._admission.judge(x, token.strip())
 
     def _not_allowed(self, x: Exchange, path: bytes) -> None:
         if path[:4] == b"/in/" and not path.startswith((EVENT, TICKET)):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
@@ -22,12 +23,13 @@ from seawall.guard import Heart, Supervisor
 from seawall.kernel import signature
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError
+from seawall.kernel.event import Encoder
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.filesystem import Filesystem
 from seawall.kernel.status import CHANNEL_SOURCE
 from seawall.store import pool
-from seawall.store.source import Loaded, token_hash
+from seawall.store.source import Loaded
 from seawall.store.vault import Vault
 
 log = logger("collector")
@@ -60,7 +62,7 @@ class Source:
     id: bytes
     name: str
     kind: signature.Kind
-    tenant: str
+    encoder: Encoder  # of its records
     secrets: signature.Secrets
     choice: Choice
     options: signature.Options
@@ -91,7 +93,7 @@ class Snapshot:
         self._clock = clock
         self._hints = hints
         self._by_hash: dict[bytes, Source] = {}
-        self._by_token: dict[str, Source] = {}
+        self._by_token: dict[bytes, Source] = {}
         self._checked_at: float | None = None  # when the store last confirmed what we have
         self._tried_at = float("-inf")
         self._asked: list[Asked] = []
@@ -110,11 +112,11 @@ class Snapshot:
         """Seconds since the store confirmed it; infinite before the first time in this process."""
         return float("inf") if self._checked_at is None else self._clock.monotonic() - self._checked_at
 
-    def find(self, token: str) -> Source | None:
+    def find(self, token: bytes) -> Source | None:
         """The source of a token, None when it is unknown."""
         source = self._by_token.get(token)
         if source is None:
-            source = self._by_hash.get(token_hash(token))
+            source = self._by_hash.get(sha256(token).digest())
             if source is not None and len(self._by_token) < TOKENS_CACHED_MAX:
                 self._by_token[token] = source
         return source
@@ -226,7 +228,8 @@ class Snapshot:
         if trouble and not s.removed:
             log.error("a source can't be served", extra=fields(source=s.name, cause=trouble))
         return Source(
-            id=s.id, name=s.name, kind=kind, tenant=s.tenant, secrets=s.secrets, choice=chosen,
+            id=s.id, name=s.name, kind=kind, secrets=s.secrets, choice=chosen,
+            encoder=Encoder(source_id=s.id, kind=kind.name, tenant=s.tenant, source=s.name),
             options=signature.Options(**msgspec.structs.asdict(chosen.signature)),
             body_bytes_max=chosen.body_bytes_max or self._settings.body_bytes_max,
             removed=s.removed, trouble=trouble,

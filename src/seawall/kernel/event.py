@@ -107,6 +107,31 @@ def encode(r: Record) -> bytes:
     return b"".join((fixed, kind, tenant, source, key, target, peer, r.headers, r.body))
 
 
+class Encoder:
+    """``encode`` for one source, without a Record in between: what never changes is prepared once.
+
+    It gives the very bytes that ``encode`` gives; a test holds that.
+    """
+
+    def __init__(self, *, source_id: bytes, kind: str, tenant: str, source: str) -> None:
+        self._source_id = source_id
+        names = (kind.encode(), tenant.encode(), source.encode())
+        self._lengths = [len(name) for name in names]
+        self._names = b"".join(names)
+
+    def encode(
+        self, id: bytes, received_us: int, *, key: bytes, key_signed: bool, target: bytes, peer: bytes, key_id: int,
+        config_version: int, wait_ms: int, headers: bytes, body: bytes,
+    ) -> bytes:  # fmt: skip
+        """A record's bytes; text fields are given encoded."""
+        n_kind, n_tenant, n_source = self._lengths
+        fixed = _FIXED.pack(
+            VERSION, _KEY_SIGNED if key_signed else 0, n_kind, n_tenant, n_source, len(key), len(target), len(peer),
+            len(headers), len(body), wait_ms, key_id, config_version, received_us, id, self._source_id,
+        )  # fmt: skip
+        return b"".join((fixed, self._names, key, target, peer, headers, body))
+
+
 def decode(payload: bytes) -> Record:
     """The record that ``encode`` was given.
 

@@ -57,8 +57,11 @@ def _matches(secret: bytes, signed: bytes, signatures: list[bytes]) -> bool:
         return any(_matches_public(key, signed, s[4:]) for s in signatures if s[:4] == b"v1a,")
     if key is None:
         return False
-    expected = b"v1," + b64encode(digest(key, signed, "sha256"))
-    return any(compare_digest(s, expected) for s in signatures)
+    expected = b"v1," + binascii.b2a_base64(digest(key, signed, "sha256"), newline=False)
+    matches = False
+    for signature in signatures:
+        matches |= compare_digest(signature, expected)
+    return matches
 
 
 def _matches_public(key: Ed25519PublicKey, signed: bytes, given: bytes) -> bool:
