@@ -57,6 +57,7 @@ class World:
         self.bookmarks: list[tuple[Position, bytes]] = []
         self.rotten: set[bytes] = set()  # a bit of it was flipped
         self.flipped = False
+        self.torn = False  # recovery said so; the bytes are in a file of their own, or on a full disk in their place
         self.trouble = False  # a power loss or a failed write: torn bytes may lie about
         self.writer: Writer | None = None
         self.start()
@@ -75,6 +76,7 @@ class World:
         found = self.kit.recover(FOLDER, filesystem=self.disk, entropy=self.entropy)
         self.asking_log_id = False
         self.damage = list(found.damage)
+        self.torn = self.torn or found.torn_bytes > 0
         self.writer = self.kit.writer(
             FOLDER, found.end, SETTINGS, filesystem=self.disk, clock=ManualClock(), entropy=self.entropy
         )
@@ -228,7 +230,7 @@ class World:
 
     def _kept_aside(self, damage: Sequence[Damage]) -> bool:
         names = self.disk.names(FOLDER)
-        return bool(damage) or any(name.endswith((".torn", ".bad")) for name in names)
+        return bool(damage) or self.torn or any(name.endswith((".torn", ".bad")) for name in names)
 
     def _check_bookmarks(self) -> None:
         for at, payload in self.bookmarks:

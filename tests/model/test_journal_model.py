@@ -160,7 +160,7 @@ def stops_at_first_bad() -> Iterator[None]:
     """A reader for which damage is the end, as Kafka's and others' recovery has it."""
     true_scan = recovery.scan
 
-    def scan(file: Any, codec: Any, start: int, limit: int, **bounds: int) -> Any:
+    def scan(file: Any, codec: Any, start: int, limit: int, **bounds: Any) -> Any:
         found = true_scan(file, codec, start, limit, **bounds)
         if found.damage:
             found.frames = [frame for frame in found.frames if frame.end <= found.damage[0].start]

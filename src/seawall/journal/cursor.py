@@ -59,7 +59,7 @@ class Cursor:
             if at.offset_bytes < end:
                 after = self._read_segment(at, end, reading)
                 if after == at:
-                    break
+                    break  # the next record is more than may still be read
                 at = after
             elif at.segment_id < limit.segment_id:
                 at = self._next_segment(at.segment_id, ids, reading)
@@ -133,8 +133,9 @@ class Cursor:
             self._expected = None
             return Position(self._log_id, at.segment_id, end)
         found = scan(
-            segment.file, segment.codec, at.offset_bytes, end, records_max=reading.records, bytes_max=reading.bytes
-        )
+            segment.file, segment.codec, at.offset_bytes, end,
+            records_max=reading.records, bytes_max=reading.bytes, one_at_least=not reading.frames,
+        )  # fmt: skip
         self._check_sequence(at, segment.header, found.frames, found.damage, reading)
         id, log_id = at.segment_id, self._log_id
         reading.take([Frame(frame.payload, Position(log_id, id, frame.end)) for frame in found.frames])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -13,12 +14,13 @@ from seawall.journal.filesystem import LocalFilesystem
 from seawall.journal.identity import ID_NAME, read_log_id
 from seawall.journal.lock import try_lock
 from seawall.journal.publisher import MESSAGE, address, decode
+from seawall.journal.quarantine import quarantine
 from seawall.journal.recovery import recover
 from seawall.kernel.clock import Clock, Deadline, SystemClock
 from seawall.kernel.error import Corrupt, Unavailable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.filesystem import Filesystem
-from seawall.kernel.seam.journal import Chunk, Position
+from seawall.kernel.seam.journal import Chunk, Damage, Position
 
 log = logger("journal")
 
@@ -27,6 +29,8 @@ POLL_S = 0.25
 """How often the files are asked, while the writer says nothing or there is none."""
 
 REFRESH_TIMEOUT_S = 30.0
+KEPT_MAX = 1000
+"""Damaged ranges that one reader copies aside: a bound, not a number that is ever met."""
 
 
 def discover(folder: Path) -> list[Path]:
@@ -64,19 +68,18 @@ class LogReader:
         self._clock = clock or SystemClock()
         self._feed = _Feed()
         self._recovered_ids: list[int] | None = None
+        self._kept: set[Damage] = set()
         self._end: Position | None = None
         self._cursor: Cursor | None = None
 
     async def __aenter__(self) -> LogReader:
-        try:
+        with self._translated():
             self._log_id = read_log_id(self.folder, self._filesystem) or b""
-        except OSError as error:
-            raise Unavailable("journal", f"{self.folder}: {error}") from error
         if not self._log_id:
             raise Corrupt(str(self.folder), "there is no log in this folder")
         self._cursor = Cursor(self.folder, self._log_id, self._filesystem)
         self._prover = Cursor(self.folder, self._log_id, self._filesystem)
-        self._end = self._cursor.start()
+        self._end = self.start()
         await self._refresh()
         return self
 
@@ -97,7 +100,8 @@ class LogReader:
         return self._log_id
 
     def start(self) -> Position:
-        return self._opened.start()
+        with self._translated():
+            return self._opened.start()
 
     def synced_end(self) -> Position:
         assert self._end is not None
@@ -125,10 +129,34 @@ class LogReader:
 
     def read(self, at: Position, *, end: Position | None = None, records_max: int, bytes_max: int) -> Chunk:
         limit = self.synced_end() if end is None else min(end, self.synced_end())
-        return self._opened.read(at, limit, records_max=records_max, bytes_max=bytes_max)
+        with self._translated():
+            chunk = self._opened.read(at, limit, records_max=records_max, bytes_max=bytes_max)
+        for damage in chunk.damage:
+            self._keep(damage)
+        return chunk
 
     def forget(self, before: Position) -> int:
-        return self._opened.forget(before)
+        with self._translated():
+            return self._opened.forget(before)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Unavailable("journal", f"{self.folder}: {error}") from error
+
+    def _keep(self, damage: Damage) -> None:
+        """Copy damaged bytes aside, once, as their segment will be forgotten. Without success they are still in it."""
+        if damage in self._kept or damage.end_bytes == damage.start_bytes or len(self._kept) >= KEPT_MAX:
+            return
+        self._kept.add(damage)
+        try:
+            quarantine(
+                self._filesystem, self.folder, damage.segment_id, damage.start_bytes, damage.end_bytes, "bad"
+            )  # fmt: skip
+        except OSError as error:
+            log.warning("damaged bytes can't be copied", extra=fields(journal=self.name, cause=str(error)))
 
     @property
     def _opened(self) -> Cursor:
@@ -155,8 +183,7 @@ class LogReader:
         self._feed = feed
         return True
 
-    async def _in_thread(self, call: object) -> None:
-        assert callable(call)
+    async def _in_thread(self, call: Callable[[], None]) -> None:
         try:
             async with asyncio.timeout(REFRESH_TIMEOUT_S):
                 await asyncio.to_thread(call)

@@ -47,11 +47,13 @@ class Scan:
         self.next = end
 
 
-def scan(file: File, codec: Codec, start: int, limit: int, *, records_max: int, bytes_max: int) -> Scan:
+def scan(
+    file: File, codec: Codec, start: int, limit: int, *, records_max: int, bytes_max: int, one_at_least: bool = True
+) -> Scan:
     """Frames between ``start``, where one begins, and ``limit``, where one ends: all between them must be frames.
 
-    At most ``records_max``, and ``bytes_max`` of payloads, but one at least when there is any. What isn't a frame up
-    to the next one (or to ``limit``) is damage.
+    At most ``records_max``, and ``bytes_max`` of payloads, but one at least when there is any and ``one_at_least``.
+    What isn't a frame up to the next one (or to ``limit``) is damage.
 
     Raises:
         OSError: The file can't be read at all. (A block that can't is damage.)
@@ -66,7 +68,7 @@ def scan(file: File, codec: Codec, start: int, limit: int, *, records_max: int, 
         if head is None or end > limit:
             found._damaged(at, _next_frame(window, codec, at + 1), "no frame")
             continue
-        if found.frames and head.payload_bytes > left_bytes:
+        if head.payload_bytes > left_bytes and (found.frames or not one_at_least):
             break
         payload = window.slice(at + FRAME_BYTES, head.payload_bytes)
         if not codec.holds(head, payload):

@@ -1,0 +1,204 @@
+"""What every journal and every reader of one promises, the real one and the one for tests alike."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from seawall.journal import Log, LogReader, Settings, SyncedPublisher
+from seawall.kernel.error import Corrupt, Overloaded
+from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.journal import Journal, JournalReader, Outcome, Position
+from seawall.testing import MemoryJournal
+
+SEGMENT_BYTES = 16 * 1024
+PENDING_MAX = 50
+
+
+@dataclass
+class Pair:
+    """A journal, and a reader of the same log as another process would have it."""
+
+    journal: Journal
+    reader: JournalReader
+
+    async def keep(self, *payloads: bytes) -> list[Position]:
+        """Submit one after another, each as a batch of its own; their positions."""
+        return [(await self.keep_together(payload))[0] for payload in payloads]
+
+    async def keep_together(self, *payloads: bytes) -> list[Position]:
+        answers: list[Outcome] = []
+        for payload in payloads:
+            self.journal.submit(payload, answers.append)
+        async with asyncio.timeout(5):
+            while len(answers) < len(payloads):
+                await asyncio.sleep(0)
+        positions = [answer for answer in answers if isinstance(answer, Position)]
+        assert len(positions) == len(payloads), answers
+        assert await self.reader.wait(Position(positions[0].log_id, positions[-1].segment_id, 0), 5)
+        while self.reader.synced_end() < positions[-1]:
+            assert await self.reader.wait(self.reader.synced_end(), 5)
+        return positions
+
+    def all(self, at: Position | None = None) -> list[bytes]:
+        chunk = self.reader.read(at or self.reader.start(), records_max=100_000, bytes_max=1 << 30)
+        assert not chunk.damage
+        return [frame.payload for frame in chunk.frames]
+
+
+Make = Callable[[AsyncExitStack, Path], Awaitable[Pair]]
+
+
+async def real(stack: AsyncExitStack, folder: Path) -> Pair:
+    settings = Settings(
+        segment_bytes=SEGMENT_BYTES, fill_bytes=4096, reserve_bytes=0, pending_records_max=PENDING_MAX
+    )  # fmt: skip
+    log = await stack.enter_async_context(
+        Log(folder / "journal" / "c1", settings, metrics=Metrics(), on_failure=pytest.fail)
+    )
+    await stack.enter_async_context(SyncedPublisher(log, folder / "run" / "c1.sock"))
+    reader = await stack.enter_async_context(LogReader(log.folder, folder / "run" / "c1.sock"))
+    return Pair(log, reader)
+
+
+async def memory(stack: AsyncExitStack, folder: Path) -> Pair:
+    journal = MemoryJournal(records_max=PENDING_MAX, segment_bytes_max=SEGMENT_BYTES)
+    return Pair(journal, journal.reader())
+
+
+@pytest.fixture(params=[real, memory], ids=["Log", "MemoryJournal"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
+    make: Make = request.param
+    async with AsyncExitStack() as stack:
+        yield await make(stack, tmp_path)
+
+
+async def test_done_is_called_once_later_and_on_the_loops_thread(pair: Pair) -> None:
+    calls: list[tuple[Outcome, int]] = []
+    pair.journal.submit(b"one", lambda outcome: calls.append((outcome, threading.get_ident())))
+    assert calls == []
+    await pair.keep(b"two")
+    assert [type(outcome) for outcome, _ in calls] == [Position]
+    assert calls[0][1] == threading.get_ident()
+
+
+async def test_records_are_read_in_order_of_submission_byte_for_byte(pair: Pair) -> None:
+    payloads = [bytes([n % 256]) * (n * 7 % 301) for n in range(40)] + [b"", bytes(range(256)), b"x" * 300_000]
+    await pair.keep_together(*payloads)
+    assert pair.all() == payloads
+
+
+async def test_a_position_lies_just_after_its_record(pair: Pair) -> None:
+    payloads = [b"%d" % n for n in range(10)]
+    positions = await pair.keep_together(*payloads)
+    assert positions == sorted(set(positions))
+    for index, position in enumerate(positions):
+        assert pair.all(position) == payloads[index + 1 :]
+    chunk = pair.reader.read(pair.reader.start(), records_max=100, bytes_max=1 << 20)
+    assert [frame.end for frame in chunk.frames] == positions
+    assert pair.reader.synced_end() == positions[-1]
+
+
+async def test_reading_goes_over_segments_without_a_gap(pair: Pair) -> None:
+    payloads = [b"%d" % n * 900 for n in range(60)]
+    positions = await pair.keep(*payloads)
+    assert positions[-1].segment_id > 2
+    at, seen = pair.reader.start(), []
+    while True:
+        chunk = pair.reader.read(at, records_max=7, bytes_max=1 << 20)
+        assert len(chunk.frames) <= 7
+        if not chunk.frames:
+            break
+        seen += [frame.payload for frame in chunk.frames]
+        at = chunk.next
+    assert seen == payloads
+    assert at == pair.reader.synced_end()
+
+
+async def test_read_keeps_its_bounds_but_gives_one_record_at_least(pair: Pair) -> None:
+    await pair.keep_together(b"a" * 1000, b"b" * 1000, b"c" * 1000)
+    start = pair.reader.start()
+    assert len(pair.reader.read(start, records_max=10, bytes_max=1).frames) == 1
+    assert len(pair.reader.read(start, records_max=10, bytes_max=2500).frames) == 2
+    assert len(pair.reader.read(start, records_max=1, bytes_max=1 << 20).frames) == 1
+
+
+async def test_read_ends_at_the_given_end(pair: Pair) -> None:
+    positions = await pair.keep(*(b"%d" % n * 900 for n in range(30)))
+    chunk = pair.reader.read(pair.reader.start(), end=positions[19], records_max=1000, bytes_max=1 << 20)
+    assert [frame.end for frame in chunk.frames] == positions[:20]
+
+
+async def test_nothing_is_read_twice_or_beyond_the_synced_end(pair: Pair) -> None:
+    await pair.keep(b"one")
+    end = pair.reader.synced_end()
+    chunk = pair.reader.read(end, records_max=10, bytes_max=1 << 20)
+    assert not chunk.frames
+    assert chunk.next == end
+
+
+async def test_an_empty_log_has_a_start_that_can_be_read(pair: Pair) -> None:
+    chunk = pair.reader.read(pair.reader.start(), records_max=10, bytes_max=1 << 20)
+    assert not chunk.frames and chunk.next == pair.reader.start() == pair.reader.synced_end()
+
+
+async def test_wait_returns_when_a_record_is_synced_and_not_before(pair: Pair) -> None:
+    start = pair.reader.synced_end()
+    assert not await pair.reader.wait(start, 0.05)
+    waiting = asyncio.create_task(pair.reader.wait(start, 5))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    pair.journal.submit(b"x", lambda outcome: None)
+    assert await waiting
+    assert await pair.reader.wait(start, 0)
+
+
+async def test_a_cancelled_wait_leaves_the_reader_whole(pair: Pair) -> None:
+    waiting = asyncio.create_task(pair.reader.wait(pair.reader.synced_end(), 5))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await pair.keep(b"x")
+    assert pair.all() == [b"x"]
+
+
+async def test_a_position_of_another_log_is_refused(pair: Pair) -> None:
+    (position,) = await pair.keep(b"x")
+    foreign = Position(bytes(16), position.segment_id, position.offset_bytes)
+    with pytest.raises(Corrupt):
+        pair.reader.read(foreign, records_max=1, bytes_max=1)
+
+
+async def test_forgetting_takes_whole_segments_before_a_position_and_never_the_newest(pair: Pair) -> None:
+    positions = await pair.keep(*(b"%d" % n * 900 for n in range(60)))
+    middle = next(position for position in positions if position.segment_id == 2)
+    assert pair.reader.forget(middle) == 1
+    assert pair.reader.start() <= middle
+    with pytest.raises(Corrupt):
+        pair.reader.read(positions[0], records_max=1, bytes_max=1)
+    assert pair.reader.forget(positions[-1]) == positions[-1].segment_id - 2
+    assert pair.reader.start().segment_id == positions[-1].segment_id
+    assert pair.reader.forget(positions[-1]) == 0
+    await pair.keep(b"after")
+    assert pair.all()[-1] == b"after"
+
+
+async def test_more_than_the_queue_holds_is_refused_and_not_kept(pair: Pair) -> None:
+    answers: list[Outcome] = []
+    for n in range(PENDING_MAX):
+        pair.journal.submit(b"%d" % n, answers.append)
+    with pytest.raises(Overloaded):
+        pair.journal.submit(b"too much", answers.append)
+    await pair.keep(b"later") if len(answers) else await asyncio.sleep(0.05)
+    assert b"too much" not in pair.all()
+    assert len(answers) == PENDING_MAX
+
+
+async def test_an_open_journal_refuses_nothing(pair: Pair) -> None:
+    assert pair.journal.refusal is None
