@@ -96,17 +96,18 @@ TABLE = [
         "18 5,000 headers", H + b"".join(b"X-%d: a\r\n" % i for i in range(5000)) + b"Content-Length: 3\r\n\r\nabc",
         (431,),
     ),
-    Row("19 a path of 64 KiB", b"POST /" + b"a" * 65536 + b" HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc", (414,)),
+    Row("19 a path of 64 KiB", b"POST /" + b"a" * 65536 + b" HTTP/1.1\r\nHost: h\r\n\r\n", (414,)),
     Row("19 a query of 9 KiB", b"POST /in/tok?" + b"a" * 9216 + b" HTTP/1.1\r\nHost: h\r\n\r\n", (414,)),
     *(
         Row(
-            f"20 upgrade to {to}", H + b"Connection: Upgrade\r\nUpgrade: %b\r\nContent-Length: 3\r\n\r\nabc" % to.encode(),
+            f"20 upgrade to {to.decode()}", H + b"Connection: Upgrade\r\nUpgrade: %b\r\nContent-Length: 3\r\n\r\nabc" % to,
             (202,), (b"abc",), ends=False,
         )
-        for to in ("h2c", "websocket")
+        for to in (b"h2c", b"websocket")
     ),
     Row(
-        "20 upgrade, chunked", H + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+        "20 upgrade, chunked", H
+        + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", (202,), (b"abcde",), ends=False,
     ),
     Row(
@@ -114,15 +115,14 @@ TABLE = [
         + H + b"Content-Length: 2\r\n\r\nde", (202, 202), (b"abc", b"de"), ends=False,
     ),
     Row("20 CONNECT", b"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", (405,)),
-    Row("21 expect, answered with the body here", H + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc", (100, 202),
-        (b"abc",), ends=False),
+    Row("21 expect", H + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc", (100, 202), (b"abc",), ends=False),
     Row("21 expect, too large", H + b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n", (413,)),
-    Row("21 expect, unknown source", b"POST /in/no HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
-        (404,)),
+    Row("21 expect, unknown source",
+        b"POST /in/no HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n", (404,)),
     Row("21 expect something else", H + b"Expect: 200-maybe\r\nContent-Length: 3\r\n\r\nabc", (417,)),
     Row("23 gzip", request(body=gzip.compress(b"abc", mtime=0), headers={"Content-Encoding": "gzip"}), (202,),
         (gzip.compress(b"abc", mtime=0),), ends=False),
-    Row("24 gzip that isn't", request(body=b"abc", headers={"Content-Encoding": "gzip"}), (202,), (b"abc",), ends=False),
+    Row("24 no gzip", request(body=b"abc", headers={"Content-Encoding": "gzip"}), (202,), (b"abc",), ends=False),
     Row("25 gzip bomb", request(body=BOMB, headers={"Content-Encoding": "gzip"}), (202,), (BOMB,), ends=False),
     Row("26 %00 in the path", request("/in/tok%00y"), (404,), ends=False),
     Row("26 dots in the path", request("/in/../../etc"), (404,), ends=False),
@@ -221,15 +221,17 @@ async def test_a_truncated_request_is_counted_and_not_kept(raw: bytes, tmp_path:
 
 
 async def test_limits_are_met_exactly(tmp_path: Path) -> None:
-    fits = b"a" * (limit.HEADER_BYTES_MAX - len("X-A") - 4)
+    def headed(count: int) -> bytes:
+        return H + b"".join(b"X-%d: a\r\n" % i for i in range(count - 2)) + b"Content-Length: 0\r\n\r\n"
+
+    longest = b"a" * (limit.HEADER_BYTES_MAX - len("X-A") - 4)
     async with running(tmp_path) as rig, client(rig) as c:
-        await c.send(H + b"X-A: " + fits + b"\r\nContent-Length: 0\r\n\r\n")
-        await c.send(H + b"".join(b"X-%d: a\r\n" % i for i in range(limit.HEADERS_MAX - 2)) + b"Content-Length: 0\r\n\r\n")
+        await c.send(H + b"X-A: " + longest + b"\r\nContent-Length: 0\r\n\r\n" + headed(limit.HEADERS_MAX))
         for _ in range(2):
             answer = await c.answer()
             assert answer is not None
             assert answer.status == 202
-        await c.send(H + b"".join(b"X-%d: a\r\n" % i for i in range(limit.HEADERS_MAX - 1)) + b"Content-Length: 0\r\n\r\n")
+        await c.send(headed(limit.HEADERS_MAX + 1))
         answer = await c.answer()
         assert answer is not None
         assert answer.status == 431

@@ -37,6 +37,8 @@ def verify(secrets: Secrets, headers: Headers, body: bytes, now_s: float, option
     given = headers.get(b"webhook-signature")
     if id is None or stamp is None or given is None:
         return Refused("webhook-id, webhook-timestamp and webhook-signature are needed")
+    if b", " in given:
+        return Refused("webhook-signature must come once")
     if _ID.fullmatch(id) is None:
         return Refused("webhook-id must be 1 to 128 of the characters A-Z a-z 0-9 _ : -")
     if late := stale(stamp, now_s, options.tolerance_s):

@@ -25,7 +25,7 @@ def verify(secrets: Secrets, headers: Headers, body: bytes, now_s: float, option
     items = given.split(b",", SIGNATURES_MAX)
     stamps = [item[2:] for item in items if item[:2] == b"t="]
     signatures = [item[3:] for item in items if item[:3] == b"v1="]
-    if len(items) > SIGNATURES_MAX or len(stamps) != 1 or not signatures:
+    if len(items) > SIGNATURES_MAX or len(stamps) != 1 or not signatures or b" " in given:
         return Refused("Stripe-Signature must carry one t= and one or more v1=")
     # Stripe's own library refuses only the past; a timestamp from the future could be replayed until it has passed.
     if late := stale(stamps[0], now_s, options.tolerance_s):
