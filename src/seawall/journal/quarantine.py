@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seawall.journal.segment import segment_path
+from seawall.journal.segment import read_around, segment_path
 from seawall.kernel.seam.filesystem import Filesystem
 
 _COPY_BYTES = 1024 * 1024
@@ -27,7 +27,7 @@ def quarantine(filesystem: Filesystem, folder: Path, segment_id: int, start: int
         copy = filesystem.create(folder / f"{name}.tmp")
         try:
             for at in range(start, end, _COPY_BYTES):
-                copy.write_at(at - start, source.read_at(at, min(_COPY_BYTES, end - at)))
+                copy.write_at(at - start, read_around(source, at, min(_COPY_BYTES, end - at)))
             copy.sync_data()
         finally:
             copy.close()

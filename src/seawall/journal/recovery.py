@@ -15,7 +15,7 @@ from seawall.journal.frame import FRAME_BYTES, HEADER_BYTES, Codec
 from seawall.journal.identity import claim_log_id
 from seawall.journal.quarantine import quarantine
 from seawall.journal.scan import WINDOW_BYTES, Range, scan
-from seawall.journal.segment import DISK_FULL, LogEnd, read_header, segment_ids, segment_path
+from seawall.journal.segment import DISK_FULL, LogEnd, read_around, read_header, segment_ids, segment_path
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.filesystem import File, Filesystem
 from seawall.kernel.seam.journal import Damage
@@ -192,7 +192,7 @@ def _last_byte(file: File, start: int, end: int) -> int:
     """Just after the last byte between ``start`` and ``end`` that isn't zero; ``start`` when there is none."""
     while end > start:
         at = max(start, end - WINDOW_BYTES)
-        data = file.read_at(at, end - at).rstrip(b"\0")
+        data = read_around(file, at, end - at).rstrip(b"\0")
         if data:
             return at + len(data)
         end = at

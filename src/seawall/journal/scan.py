@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from seawall.journal.frame import FRAME_BYTES, Codec
+from seawall.journal.segment import read_around
 from seawall.kernel.seam.filesystem import File
 
 WINDOW_BYTES = 1024 * 1024
-_BLOCK_BYTES = 4096
 
 
 class Found(NamedTuple):
@@ -93,7 +92,7 @@ class _Window:
         """Bytes that hold ``count_bytes`` from ``at`` (fewer at the limit), and where in them ``at`` is."""
         end = min(at + count_bytes, self.limit)
         if not (self._base <= at and end <= self._base + len(self._data)):
-            self._data = _read(self._file, at, min(max(count_bytes, WINDOW_BYTES), self.limit - at))
+            self._data = read_around(self._file, at, min(max(count_bytes, WINDOW_BYTES), self.limit - at))
             self._base = at
         return self._data, at - self._base
 
@@ -116,31 +115,3 @@ def _next_frame(window: _Window, codec: Codec, at: int) -> int:
             return at
         at += 1
     return window.limit
-
-
-def _read(file: File, at: int, count_bytes: int) -> bytes:
-    """Bytes of the file; blocks that the disk can't give are zeros, so that only they are lost."""
-    try:
-        return file.read_at(at, count_bytes)
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-    parts: list[bytes] = []
-    end = at + count_bytes
-    failed = 0
-    blocks = 0
-    while at < end:
-        size = min(_BLOCK_BYTES - at % _BLOCK_BYTES, end - at)
-        blocks += 1
-        try:
-            parts.append(file.read_at(at, size))
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            failed += 1
-            parts.append(bytes(size))
-        at += size
-    if failed == blocks:
-        # Nothing at all can be read: that is a disk that is away, not a bad block.
-        raise OSError(errno.EIO, "no block of the range can be read")
-    return b"".join(parts)

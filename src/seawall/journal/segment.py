@@ -12,6 +12,7 @@ from seawall.kernel.seam.journal import Position
 
 _SUFFIX = ".seg"
 _DIGITS = 20
+_BLOCK_BYTES = 4096
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What an OSError says when there is no room: the only failure of a write that can pass by itself."""
@@ -45,7 +46,38 @@ def segment_ids(filesystem: Filesystem, folder: Path) -> list[int]:
 
 def read_header(file: File, log_id: bytes, segment_id: int) -> Header | None:
     """The header, or None when it is damaged or another file's: then no frame in the file can be believed."""
-    header = decode_header(file.read_at(0, HEADER_BYTES))
+    header = decode_header(read_around(file, 0, HEADER_BYTES))
     if header is None or header.log_id != log_id or header.segment_id != segment_id:
         return None
     return header
+
+
+def read_around(file: File, at: int, count_bytes: int) -> bytes:
+    """Bytes of the file. A block that the disk can't give is all ones, which is neither a frame nor unused space: so
+    only what lies in it is lost, and it is told.
+
+    Raises:
+        OSError: Not one block can be read: that is a disk that is away, not a bad block.
+    """
+    try:
+        return file.read_at(at, count_bytes)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        failure = error
+    parts: list[bytes] = []
+    good = 0
+    end = at + count_bytes
+    while at < end:
+        size = min(_BLOCK_BYTES - at % _BLOCK_BYTES, end - at)
+        try:
+            parts.append(file.read_at(at, size))
+            good += 1
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            parts.append(b"\xff" * size)
+        at += size
+    if good == 0 and len(parts) > 1:
+        raise failure
+    return b"".join(parts)
