@@ -33,6 +33,9 @@ async def test_a_tail_torn_anywhere_is_cut_and_its_bytes_are_kept(tmp_path: Path
     (segment,) = segments(tmp_path / "c1")
     content = segment.read_bytes()
     for cut in range(ends[1] + 1, ends[2]):
+        left = content[ends[1] : cut].rstrip(b"\0")
+        if not left:
+            continue  # one salt in 256 begins with a zero: nothing to tell from unused space
         folder = tmp_path / f"cut{cut}"
         folder.mkdir()
         (folder / "log.id").write_bytes((tmp_path / "c1" / "log.id").read_bytes())
@@ -42,7 +45,7 @@ async def test_a_tail_torn_anywhere_is_cut_and_its_bytes_are_kept(tmp_path: Path
         assert await payloads_in(folder) == [b"one", b"two"]
         (copy,) = folder.glob("*.torn")
         assert copy.name == f"{segment.stem}.{ends[1]}.torn"
-        assert copy.read_bytes() == content[ends[1] : cut].rstrip(b"\0")
+        assert copy.read_bytes() == left
         assert torn.stat().st_size == ends[1]
 
 
@@ -131,8 +134,8 @@ async def test_a_full_disk_does_not_stop_a_start(tmp_path: Path) -> None:
 
 async def test_an_unreadable_block_costs_its_record_only(tmp_path: Path) -> None:
     async with opened(tmp_path / "c1", Settings(reserve_bytes=0)) as desk:
-        positions = await desk.keep(*(b"%d" % n * 6000 for n in range(4)))
-    bad = positions[0].offset_bytes + 100
+        positions = await desk.keep(*(b"%d" % n * 20_000 for n in range(4)))
+    bad = positions[0].offset_bytes + 10_000
     disk = _BadBlock(bad)
     found = recover(tmp_path / "c1", filesystem=disk, entropy=os.urandom)
     assert [(damage.start_bytes, damage.end_bytes) for damage in found.damage] == [
