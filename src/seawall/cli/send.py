@@ -88,7 +88,8 @@ def send(
         "headers": answered,
         "body": _readable(text),
     }
-    _say(result, as_json=as_json and not explain)
+    if not (as_json and explain and status < 300):
+        _say(result, as_json=as_json)
     if status >= 300:
         raise Failed(FAILED, f"not accepted: HTTP {status}")
     if explain:
