@@ -142,3 +142,13 @@ async def test_a_start_is_counted_before_anything_is_parsed(rig: Rig) -> None:
     async with rig.router():
         await until(lambda: rig.number("seawall_router_refused_total") >= 2)
         assert await rig.database.fetchval("select starts from log_position") == 1
+
+
+async def test_a_store_that_refuses_even_a_dead_letter_is_an_alarm(rig: Rig) -> None:
+    await append(rig.log(), record())
+    await rig.database.execute("alter table event add constraint never check (false)")
+    async with rig.router() as supervisor:
+        await until(lambda: any("never" in loop.reason and not loop.ready for loop in supervisor.health()))
+        assert rig.number("seawall_router_refused_total") < 10
+        await rig.database.execute("alter table event drop constraint never")
+        await rig.arrived(1)

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from seawall.guard.supervisor import Heart
 from seawall.kernel.clock import Clock
@@ -24,13 +24,14 @@ from seawall.kernel.error import Corrupt, Fenced, SeawallError, Unavailable, Unc
 from seawall.kernel.event import decode
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.journal import Chunk, Damage, Frame, JournalReader, Position
-from seawall.router.batch import Batch, alone, gather, settle
+from seawall.router.batch import Batch, Rules, alone, gather, settle
 from seawall.router.catalogue import Rulebook
 from seawall.router.lane import Lane
 from seawall.router.meter import Meter
 from seawall.router.pace import Pace
 from seawall.router.patience import patiently, rest
 from seawall.router.placement import Placement
+from seawall.router.range import STORE, Ranges
 from seawall.router.settings import Settings
 from seawall.store import position
 from seawall.store import router as rows
@@ -47,11 +48,7 @@ IDLE_S = 0.2
 """How soon a new backlog is noticed."""
 
 BACKOFF_MAX_S = 2.0
-BLOCKED_S = 5.0
-"""How long a range that can't be read is left alone for the others."""
-
 REPORTED_MAX = 1000
-STORE = "PostgreSQL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,33 +70,10 @@ class Drain:
         self.name = name
         self.reader = reader
         self._desk = desk
-        self._ranges: list[Range] | None = None
-        self._oldest_us: dict[int, int | None] = {}  # by part: when its next record came; None: nothing is unread
-        self._blocked: dict[int, float] = {}  # by part: until when it is left alone
+        self.ranges = Ranges(desk.store, reader, desk.clock)
         self._reported: set[Damage] = set()
         settings = desk.settings
         self._pace = Pace(settings.backlog_rate, min(settings.backlog_batch, settings.backlog_rate), desk.clock)
-
-    @property
-    def behind_us(self) -> int | None:
-        """Wall-clock time at which the oldest unread record came; 0: not known yet; None: nothing is unread."""
-        known = [self._oldest_us.get(range.part, 0) for range in self._ranges or ()]
-        if not known:
-            return 0
-        return min((us for us in known if us is not None), default=None)
-
-    @property
-    def ranges_count(self) -> int:
-        return len(self._ranges or ())
-
-    async def checkpoint(self) -> Position | None:
-        """Before this everything is in the store, durably. None: the log isn't known there yet.
-
-        Raises:
-            Unavailable: The store is away.
-        """
-        ranges = await position.ranges(self._desk.store, self.reader.log_id)
-        return min((range.at for range in ranges), default=None)
 
     async def fresh(self, heart: Heart) -> None:
         """Follow the log with the newest range, until cancelled."""
@@ -119,14 +93,15 @@ class Drain:
                 self._desk.rulebook.outdated()
             except Fenced as error:
                 self._desk.meter.fenced.value += 1
-                self._ranges = None
-                log.info("somebody else routes this log too", extra=fields(log=self.name, cause=str(error)))
+                self.ranges.doubt()
+                log.info("somebody else moved the position", extra=fields(log=self.name, cause=str(error)))
+                await self._beat(heart, lane)
                 await asyncio.sleep(random.uniform(0.0, 0.1))
             except (Unavailable, Uncertain) as error:
                 # Whether an uncertain batch was committed is what the position says: it is read again below.
                 log.warning("can't route now", extra=fields(log=self.name, cause=str(error), retry_s=backoff_s))
                 await self._survive(heart, lane)
-                self._ranges = None
+                self.ranges.doubt()
                 await rest(heart, backoff_s * random.uniform(0.5, 1.0), reason=str(error))
                 backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
 
@@ -134,7 +109,7 @@ class Drain:
         """Store one batch, or wait a moment for one."""
         range = await self._pick(heart, lane)
         if range is None or (lane.backlog and self._pace.allowed() < min(lane.width, self._pace.burst)):
-            await heart.beat()
+            await self._beat(heart, lane)
             await asyncio.sleep(IDLE_S if range is None else min(WAIT_S, self._pace.wait_s()))
             return
         try:
@@ -144,33 +119,17 @@ class Drain:
             return
         if chunk.frames and not lane.backlog and not lane.troubled and self._lags(chunk):
             await self._split(heart, range)
-        elif chunk.frames:
+        elif chunk.frames or chunk.next != range.at or (range.end is not None and chunk.next >= range.end):
             await self._store(heart, lane, range, chunk)
-        elif chunk.next != range.at or (range.end is not None and chunk.next >= range.end):
-            await self._commit(heart, lane, Move(range, chunk.next), Batch())
         else:
-            await self._wait(heart, range)
+            await self._wait(heart, lane, range)
 
     async def _pick(self, heart: Heart, lane: Lane) -> Range | None:
         """The range to work on; None: there is none for this loop."""
-        ranges = self._ranges
+        ranges = self.ranges.known
         if ranges is None:
-            ranges = await patiently(heart, self._load(), what=STORE)
-        if not lane.backlog:
-            return ranges[-1]
-        now = self._desk.clock.monotonic()
-        return next((r for r in reversed(ranges[:-1]) if self._blocked.get(r.part, 0.0) <= now), None)
-
-    async def _load(self) -> list[Range]:
-        store, log_id = self._desk.store, self.reader.log_id
-        ranges = await position.ranges(store, log_id)
-        if not ranges:
-            await position.begin(store, self.reader.start())
-            ranges = await position.ranges(store, log_id)
-        if not ranges or ranges[-1].end is not None:
-            raise Unavailable(STORE, f"log {log_id.hex()} has no range that follows it")
-        self._ranges = ranges
-        return ranges
+            ranges = await patiently(heart, self.ranges.load(), what=STORE)
+        return self.ranges.older(ranges) if lane.backlog else ranges[-1]
 
     def _read(self, range: Range, lane: Lane) -> Chunk:
         chunk = self.reader.read(
@@ -178,7 +137,7 @@ class Drain:
         )
         for damage in chunk.damage:
             self._report(damage)
-        self._oldest_us[range.part] = _received_us(chunk.frames)
+        self.ranges.saw(range, _received_us(chunk.frames))
         return chunk
 
     def _report(self, damage: Damage) -> None:
@@ -203,13 +162,11 @@ class Drain:
             received_us is not None
             and self._desk.clock.wall_us() - received_us > settings.lag_split_s * 1_000_000
             and self.reader.synced_end() > chunk.next
-            and self.ranges_count < settings.ranges_max
+            and self.ranges.count < settings.ranges_max
         )
 
     async def _split(self, heart: Heart, range: Range) -> None:
-        at = self.reader.synced_end()
-        self._ranges = None
-        await patiently(heart, position.split(self._desk.store, range, at), what=STORE)
+        await patiently(heart, self.ranges.split(range, self.reader.synced_end()), what=STORE)
         self._desk.meter.splits.value += 1
         log.warning(
             "the log lags; fresh records go first and older ones follow at a fixed rate",
@@ -221,13 +178,19 @@ class Drain:
         log.error("the journal can't be read here", extra=fields(log=self.name, part=range.part, cause=str(error)))
         reason = f"log {self.name}, part {range.part}: {error}"
         if lane.backlog:
-            self._blocked[range.part] = self._desk.clock.monotonic() + BLOCKED_S
-        elif self.reader.synced_end() > range.at and self.ranges_count < self._desk.settings.ranges_max:
+            self.ranges.block(range, reason)
+        elif self.reader.synced_end() > range.at and self.ranges.count < self._desk.settings.ranges_max:
             await self._split(heart, range)
         await rest(heart, 1.0, reason=reason)
 
-    async def _wait(self, heart: Heart, range: Range) -> None:
+    async def _beat(self, heart: Heart, lane: Lane) -> None:
+        """Progress was made; readiness stays away while some older range can't be read."""
         await heart.beat()
+        if lane.backlog and self.ranges.trouble:
+            heart.unready(self.ranges.trouble)
+
+    async def _wait(self, heart: Heart, lane: Lane, range: Range) -> None:
+        await self._beat(heart, lane)
         if self.reader.synced_end() > range.at:
             # There is more, and it can't be read yet: asking again at once would only burn the processor.
             await asyncio.sleep(IDLE_S)
@@ -235,25 +198,35 @@ class Drain:
             await patiently(heart, self.reader.wait(range.at, WAIT_S), what=f"journal {self.name}")
 
     async def _store(self, heart: Heart, lane: Lane, range: Range, chunk: Chunk) -> None:
-        if lane.begins(range.part):
+        """Store what the chunk begins with. Without frames only the position moves, past damage or a segment's end."""
+        rules = await patiently(heart, self._desk.rulebook.current(), what=STORE)
+        if chunk.frames and lane.begins(range.part):
+            lane.unproven = True
             starts = await patiently(heart, position.count_start(self._desk.store, range), what=STORE)
             lane.began(range.part, starts)
-        verdict = lane.verdict
-        frames = chunk.frames[: lane.width]
-        if verdict is not None:
-            log.error(
-                "a record becomes a dead letter",
-                extra=fields(log=self.name, segment=frames[0].end.segment_id, reason=verdict.reason),
-            )
-            batch = alone(frames[0], tries=verdict.tries, reason=verdict.reason)
-        else:
-            batch = gather(frames, await patiently(heart, self._desk.rulebook.current(), what=STORE))
+        batch = self._gather(lane, chunk, rules)
         complete = len(batch.items) == len(chunk.frames)
-        await self._commit(heart, lane, Move(range, chunk.next if complete else batch.end), batch)
+        move = Move(range, chunk.next if complete else batch.end)
+        try:
+            await self._commit(heart, lane, move, batch, rules)
+        except Unstorable as error:
+            await self._refused(heart, lane, len(batch.items), error)
+        else:
+            await self._beat(heart, lane)
 
-    async def _commit(self, heart: Heart, lane: Lane, move: Move, batch: Batch) -> None:
+    def _gather(self, lane: Lane, chunk: Chunk, rules: Rules) -> Batch:
+        verdict = lane.verdict
+        if verdict is None or not chunk.frames:
+            return gather(chunk.frames[: lane.width], rules)
+        end = chunk.frames[0].end
+        log.error(
+            "a record becomes a dead letter",
+            extra=fields(log=self.name, segment=end.segment_id, offset=end.offset_bytes, reason=verdict.reason),
+        )
+        return alone(chunk.frames[0], tries=verdict.tries, reason=verdict.reason)
+
+    async def _commit(self, heart: Heart, lane: Lane, move: Move, batch: Batch, rules: Rules) -> None:
         desk = self._desk
-        rules = await patiently(heart, desk.rulebook.current(), what=STORE)
         made = Writes()
 
         def decide(holders: Holders, firsts: Mapping[Position, int]) -> Writes:
@@ -261,34 +234,28 @@ class Drain:
             made = settle(batch, holders, firsts, rules, desk.placement, backlog=lane.backlog)
             return made
 
-        count = len(batch.items)
         work = rows.commit(
             desk.store, move, list(batch.keys.values()), batch.notes, rules.catalogue.version, decide,
             timeout_s=desk.settings.transaction_timeout_s,
         )  # fmt: skip
-        try:
-            kept = await patiently(heart, work, what=STORE)
-        except Unstorable as error:
-            desk.meter.refused.value += 1
-            log.warning("the store refused a batch", extra=fields(log=self.name, records=count, cause=str(error)))
-            lane.refused(count, str(error))
-            return
-        lane.stored(count)
+        kept = await patiently(heart, work, what=STORE)
+        lane.stored(len(batch.items))
         desk.meter.kept(made, kept)
-        self._moved(move)
+        self.ranges.moved(move)
         if lane.backlog:
-            self._pace.took(count)
-        await heart.beat()
+            self._pace.took(len(batch.items))
 
-    def _moved(self, move: Move) -> None:
-        """Take over what the store now says, unless the ranges are to be read again anyhow."""
-        if self._ranges is None:
+    async def _refused(self, heart: Heart, lane: Lane, count: int, error: Unstorable) -> None:
+        self._desk.meter.refused.value += 1
+        hopeless = lane.verdict is not None
+        lane.refused(count, str(error))
+        if not hopeless:
+            log.warning("the store refused a batch", extra=fields(log=self.name, records=count, cause=str(error)))
+            await self._beat(heart, lane)
             return
-        if move.finishes:
-            self._ranges = [r for r in self._ranges if r.part != move.range.part]
-            self._oldest_us.pop(move.range.part, None)
-        else:
-            self._ranges = [replace(r, at=move.to) if r.part == move.range.part else r for r in self._ranges]
+        # The schema itself is in the way (a constraint, a trigger): the line stands still, and must say so.
+        log.error("the store refuses even a dead letter", extra=fields(log=self.name, cause=str(error)))
+        await rest(heart, 1.0, reason=f"log {self.name}: {error}")
 
     async def _survive(self, heart: Heart, lane: Lane) -> None:
         """After a failed attempt: nothing in it ends processes, so the next start must not count it."""
@@ -296,7 +263,7 @@ class Drain:
         lane.survived()
         if not unproven:
             return
-        for range in self._ranges or ():
+        for range in self.ranges.known or ():
             with contextlib.suppress(SeawallError):
                 await patiently(heart, position.clear_starts(self._desk.store, range), what=STORE)
 

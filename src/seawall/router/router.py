@@ -15,10 +15,11 @@ from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import JournalReader, Position
 from seawall.router.batch import SECOND_US
 from seawall.router.catalogue import Rulebook
-from seawall.router.drain import STORE, Desk, Drain
+from seawall.router.drain import Desk, Drain
 from seawall.router.meter import Meter
 from seawall.router.patience import patiently, rest
 from seawall.router.placement import Placement
+from seawall.router.range import STORE
 from seawall.router.settings import Settings
 from seawall.store import router as rows
 from seawall.store.pool import Store
@@ -96,13 +97,13 @@ class Router:
         count = self._metrics.gauge(
             "seawall_router_ranges_count", "Stretches of a log that are left to read.", log=name
         )
-        count.read = lambda: drain.ranges_count
+        count.read = lambda: drain.ranges.count
         self._supervisor.add(f"router.fresh.{name}", drain.fresh)
         self._supervisor.add(f"router.backlog.{name}", drain.backlog)
         log.info("a log is routed", extra=fields(log=name, log_id=reader.log_id.hex()))
 
     def _age_s(self, drain: Drain) -> float:
-        behind_us = drain.behind_us
+        behind_us = drain.ranges.behind_us
         return max(0, self._clock.wall_us() - behind_us) / SECOND_US if behind_us else 0.0
 
     async def _refresh(self, heart: Heart) -> None:
@@ -135,7 +136,7 @@ class Router:
         Checkpoints are remembered from when we saw them, so a restart only makes us wait anew: a store that was
         restored to an older state still finds its records in the log.
         """
-        at = await patiently(heart, drain.checkpoint(), what=STORE)
+        at = await patiently(heart, drain.ranges.checkpoint(), what=STORE)
         if at is None:
             return
         seen, now, keep_s = self._checkpoints[name], self._clock.monotonic(), self._settings.journal_keep_s
@@ -151,7 +152,7 @@ class Router:
     async def _prune(self, heart: Heart) -> None:
         """Delete dedupe keys that had expired before the oldest unread record came."""
         now_us = self._clock.wall_us()
-        oldest_us = [now_us if d.behind_us is None else d.behind_us for d in self._drains.values()]
+        oldest_us = [now_us if d.ranges.behind_us is None else d.ranges.behind_us for d in self._drains.values()]
         before_us = min([now_us, *oldest_us]) - PRUNE_GRACE_US
         if before_us <= 0:
             return

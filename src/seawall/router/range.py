@@ -1,0 +1,118 @@
+"""What is left to read of one log, as this process remembers it; the store has the truth.
+
+A wrong memory is harmless: every move is a compare-and-set, and whoever is refused forgets and reads again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import Unavailable
+from seawall.kernel.seam.journal import JournalReader, Position
+from seawall.store import position
+from seawall.store.pool import Store
+from seawall.store.position import Range
+from seawall.store.router import Move
+
+STORE = "PostgreSQL"
+BLOCKED_S = 5.0
+"""How long a range that can't be read is left alone for the others."""
+
+
+class Ranges:
+    """The ranges of one log, shared by the loops that work on it."""
+
+    def __init__(self, store: Store, reader: JournalReader, clock: Clock) -> None:
+        self._store = store
+        self._reader = reader
+        self._clock = clock
+        self._known: list[Range] | None = None
+        self._oldest_us: dict[int, int | None] = {}  # by part: when its next record came; None: nothing is unread
+        self._blocked: dict[int, tuple[float, str]] = {}  # by part: until when it is left alone, and why
+
+    @property
+    def known(self) -> list[Range] | None:
+        """Oldest first; None: they must be read."""
+        return self._known
+
+    @property
+    def count(self) -> int:
+        return len(self._known or ())
+
+    @property
+    def trouble(self) -> str:
+        """Why some range can't be read, "" when all can."""
+        return next((why for _, why in self._blocked.values()), "")
+
+    @property
+    def behind_us(self) -> int | None:
+        """Wall-clock time at which the oldest unread record came; 0: not known yet; None: nothing is unread."""
+        known = [self._oldest_us.get(range.part, 0) for range in self._known or ()]
+        if not known:
+            return 0
+        return min((us for us in known if us is not None), default=None)
+
+    async def load(self) -> list[Range]:
+        """Read them; a log that is new to the store begins where it can be read from.
+
+        Raises:
+            Unavailable, Uncertain: Safe to repeat.
+        """
+        ranges = await position.ranges(self._store, self._reader.log_id)
+        if not ranges:
+            await position.begin(self._store, self._reader.start())
+            ranges = await position.ranges(self._store, self._reader.log_id)
+        if not ranges or ranges[-1].end is not None:
+            raise Unavailable(STORE, f"log {self._reader.log_id.hex()} has no range that follows it")
+        self._known = ranges
+        return ranges
+
+    async def checkpoint(self) -> Position | None:
+        """Before this everything is in the store, durably. None: the log isn't known there yet.
+
+        Raises:
+            Unavailable: The store is away.
+        """
+        ranges = await position.ranges(self._store, self._reader.log_id)
+        return min((range.at for range in ranges), default=None)
+
+    async def split(self, range: Range, at: Position) -> None:
+        """End the newest range at ``at`` and begin a newer one there.
+
+        Raises:
+            Fenced: It isn't what we thought.
+            Unavailable, Uncertain: Read them again.
+        """
+        self.doubt()
+        await position.split(self._store, range, at)
+
+    def doubt(self) -> None:
+        """Something happened that we didn't do, or may have done: read them again before the next step."""
+        self._known = None
+
+    def older(self, ranges: list[Range]) -> Range | None:
+        """The newest of the ranges behind the one that follows the log, unless it can't be read now."""
+        now = self._clock.monotonic()
+        return next((r for r in reversed(ranges[:-1]) if self._blocked.get(r.part, (0.0, ""))[0] <= now), None)
+
+    def saw(self, range: Range, received_us: int | None) -> None:
+        """It could be read, and its next record came then."""
+        self._blocked.pop(range.part, None)
+        self._oldest_us[range.part] = received_us
+
+    def block(self, range: Range, why: str) -> None:
+        """It can't be read: leave it alone for a while."""
+        self._blocked[range.part] = (self._clock.monotonic() + BLOCKED_S, why)
+
+    def moved(self, move: Move) -> None:
+        """Take over what the store now says, unless they are to be read again anyhow."""
+        if self._known is None:
+            return
+        part = move.range.part
+        if move.finishes:
+            self._known = [r for r in self._known if r.part != part]
+            self._oldest_us.pop(part, None)
+            self._blocked.pop(part, None)
+        else:
+            self._known = [replace(r, at=move.to) if r.part == part else r for r in self._known]
