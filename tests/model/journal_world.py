@@ -182,10 +182,11 @@ class World:
 
     def forget(self) -> None:
         """Segments that the reader is done with go."""
+        kept = self.at.segment_id
+        # First from the ledger: a crash in the middle may have deleted some of them.
+        self.acked = {end: payload for end, payload in self.acked.items() if end.segment_id >= kept}
+        self.given = {end: payload for end, payload in self.given.items() if end.segment_id >= kept}
         self.cursor.forget(self.at)
-        first = self.cursor.start()
-        self.acked = {end: payload for end, payload in self.acked.items() if end >= first}
-        self.given = {end: payload for end, payload in self.given.items() if end >= first}
 
     def wipe(self) -> None:
         """The folder is gone, and a new log is made in its place. Somebody still holds positions of the old one."""
