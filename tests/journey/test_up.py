@@ -31,11 +31,11 @@ def ended_with(process: subprocess.Popen[bytes], timeout_s: float = 30.0) -> int
     return process.wait(timeout_s)
 
 
-def test_a_signed_event_becomes_a_run_with_its_steps(start: Start, home: Path) -> None:
-    tree = start()
+def test_a_signed_event_becomes_a_run_with_its_steps(shared: Tree, home: Path) -> None:
+    tree = shared
     secret = home / "secret"
     secret.write_text("it's a secret\n")
-    made = add_source(tree, "gh", "github", "--secret-file", str(secret))
+    made = add_source(tree, "signed", "github", "--secret-file", str(secret))
     assert set(made) >= {"id", "name", "token", "url"} and "secret" not in made
     sent = seawall(
         "send", made["url"], "--kind", "github", "--secret-file", str(secret), "--event", "push", "--body", '{"a": 1}',
@@ -46,8 +46,8 @@ def test_a_signed_event_becomes_a_run_with_its_steps(start: Start, home: Path) -
     assert [s["stage"] for s in sent.json["way"]["stages"]] == [
         "received", "routed", "queued", "started", "step", "step", "finished",
     ]  # fmt: skip
-    events = seawall("events", "list", "--data", str(tree.data), "--json").json["items"]
-    assert [(e["id"], e["source"], e["type"], e["status"]) for e in events] == [(id, "gh", "github.push", "routed")]
+    events = seawall("events", "list", "--source", "signed", "--data", str(tree.data), "--json").json["items"]
+    assert [(e["id"], e["source"], e["type"], e["status"]) for e in events] == [(id, "signed", "github.push", "routed")]
     assert seawall("events", "raw", id, "--data", str(tree.data)).out == '{"a": 1}'
     runs = seawall("runs", "list", "--event", id, "--json", SEAWALL_DATA=str(tree.data)).json["items"]
     assert [(r["event"], r["workflow"], r["status"]) for r in runs] == [(id, "push", "succeeded")]
@@ -55,22 +55,22 @@ def test_a_signed_event_becomes_a_run_with_its_steps(start: Start, home: Path) -
     assert [step["name"] for step in shown["steps"]] == ["measure", "double"] and shown["result"] == {"size": 16}
 
 
-def test_a_wrong_signature_is_refused_and_a_removed_source_is_gone(start: Start, home: Path) -> None:
-    tree = start()
-    made = add_source(tree, "gh", "github")
+def test_a_wrong_signature_is_refused_and_a_removed_source_is_gone(shared: Tree, home: Path) -> None:
+    tree = shared
+    made = add_source(tree, "gone", "github")
     wrong = home / "wrong"
     wrong.write_text("wrong")
     sent = seawall("send", made["url"], "--kind", "github", "--secret-file", str(wrong), "--body", "{}", "--json")
     assert sent.code == 1 and sent.json["status"] == 401
-    assert seawall("source", "remove", "gh", "--data", str(tree.data)).code == 0
+    assert seawall("source", "remove", "gone", "--data", str(tree.data)).code == 0
     gone = seawall("send", made["url"], "--kind", "none", "--body", "{}", "--json")
     assert gone.json["status"] == 410
-    assert seawall("source", "remove", "gh", "--data", str(tree.data)).code == 3
+    assert seawall("source", "remove", "gone", "--data", str(tree.data)).code == 3
 
 
-def test_rotation_takes_both_secrets_until_one_is_revoked(start: Start) -> None:
-    tree = start()
-    made = add_source(tree, "gh", "github")
+def test_rotation_takes_both_secrets_until_one_is_revoked(shared: Tree) -> None:
+    tree = shared
+    made = add_source(tree, "rotated", "github")
     data = ("--data", str(tree.data))
     old, url = made["secret"], made["url"]
 
@@ -78,16 +78,16 @@ def test_rotation_takes_both_secrets_until_one_is_revoked(start: Start) -> None:
         said = seawall("send", url, "--kind", "github", "--secret-file", "-", "--body", "{}", "--json", stdin=secret)
         return int(said.json["status"])
 
-    rotated = seawall("source", "rotate", "gh", "--kind", "github", "--json", *data)
+    rotated = seawall("source", "rotate", "rotated", "--kind", "github", "--json", *data)
     assert rotated.code == 0, rotated.err
     new = rotated.json["secret"]
     assert [status(old), status(new)] == [202, 202]
-    assert seawall("source", "revoke", "gh", "--key", "1", *data).code == 0
+    assert seawall("source", "revoke", "rotated", "--key", "1", *data).code == 0
     assert [status(old), status(new)] == [401, 202]
 
 
-def test_a_held_request_gets_its_workflows_answer(start: Start) -> None:
-    tree = start()
+def test_a_held_request_gets_its_workflows_answer(shared: Tree) -> None:
+    tree = shared
     add_source(tree, "ask", "standard", "--setting", "wait_ms_max=10000")
     body = json.dumps({"type": "asked", "question": "abc"})
     sent = seawall("send", "ask", "--body", body, "--wait", "10", "--data", str(tree.data), "--json")
@@ -190,15 +190,15 @@ def test_up_again_works_after_kill_9_of_up_itself(start: Start, home: Path) -> N
     assert seawall("down", "--data", str(tree.data)).code == 3
 
 
-def test_postgres_is_started_again_and_nothing_else_is(start: Start) -> None:
-    tree = start()
-    made = add_source(tree, "s", "none")
+def test_postgres_is_started_again_and_nothing_else_is(shared: Tree) -> None:
+    tree = shared
+    made = add_source(tree, "outage", "none")
     before = {part: tree.pid(part) for part in ("collector", "router", "worker", "console")}
     old = tree.kill("postgres")
     assert seawall("send", made["url"], "--body", "while the store is away").code == 0
     tree.wait_replaced("postgres", old, READY_S)
     assert {part: tree.pid(part) for part in before} == before
-    until(lambda: len(events(tree)) == 1, "it is routed")
+    until(lambda: len(events(tree, "outage")) == 1, "it is routed")
 
 
 def test_a_role_alone_serves_health_on_an_address(start: Start, home: Path) -> None:
@@ -232,8 +232,8 @@ def test_watch_reloads_a_good_app_and_keeps_the_old_beside_a_bad_one(start: Star
     assert tree.pid("worker") != old
 
 
-def test_sighup_takes_a_good_file_over_and_keeps_the_old_settings_beside_a_bad_one(start: Start, home: Path) -> None:
-    tree = start()
+def test_sighup_takes_a_good_file_over_and_keeps_the_old_settings_beside_a_bad_one(shared: Tree, home: Path) -> None:
+    tree = shared
     pid = tree.pid("up")
     assert pid is not None
     file = tree.data / "seawall.toml"
@@ -246,8 +246,8 @@ def test_sighup_takes_a_good_file_over_and_keeps_the_old_settings_beside_a_bad_o
     assert tree.unready() == ""
 
 
-def test_sigusr1_tells_what_a_role_is_doing(start: Start) -> None:
-    tree = start()
+def test_sigusr1_tells_what_a_role_is_doing(shared: Tree) -> None:
+    tree = shared
     pid = tree.pid("router")
     assert pid is not None
     os.kill(pid, signal.SIGUSR1)
@@ -255,8 +255,8 @@ def test_sigusr1_tells_what_a_role_is_doing(start: Start) -> None:
     assert tree.pid("router") == pid
 
 
-def events(tree: Tree) -> list[object]:
-    said = seawall("events", "list", "--data", str(tree.data), "--json")
+def events(tree: Tree, source: str = "s") -> list[object]:
+    said = seawall("events", "list", "--source", source, "--data", str(tree.data), "--json")
     return said.json["items"] if said.code == 0 else []
 
 
