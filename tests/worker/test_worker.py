@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from seawall import App, Context, Event
-from .part import Rig
+from worker.rig import Rig
 
 
 async def test_two_steps_run_once_and_their_values_are_kept(rig: Rig) -> None:

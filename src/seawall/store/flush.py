@@ -102,12 +102,12 @@ async def flush(session: Session, rows: Rows) -> set[Lease] | None:
     leases = list(rows.leases)
     row = await session.row(
         statements("worker")["flush"],
-        *_columns(leases, 3),
-        *_columns(rows.steps, 8),
-        *_columns(rows.ends, 6),
-        *_columns(rows.agains, 3),
-        *_columns(rows.answers, 5),
-        *_columns(rows.spent, 4),
+        *_columns(leases, "nnn"),
+        *_columns(rows.steps, "nvnvnnnn"),
+        *_columns(rows.ends, "nnnvvn"),
+        *_columns(rows.agains, "nnn"),
+        *_columns(rows.answers, "vnnvv"),
+        *_columns(rows.spent, "nnnn"),
     )
     assert row is not None
     held = set(map(Lease, row["queue_ids"] or (), row["shards"] or (), row["epochs"] or ()))
@@ -131,5 +131,12 @@ async def _check_epochs(session: Session, steps: Sequence[Step]) -> None:
         raise BrokenFence("; ".join(f"run {r[0]} step {r[1]}/{r[2]}: epoch {r[3]}, ours {r[4]}" for r in found))
 
 
-def _columns(rows: Sequence[tuple[object, ...]], count: int) -> Sequence[Sequence[object]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * count
+def _columns(rows: Sequence[tuple[object, ...]], kinds: str) -> list[object]:
+    """Rows as one argument for each column: ``n`` numbers and booleans, as the text of an array; ``v`` values."""
+    columns: Iterable[Sequence[object]] = zip(*rows, strict=True) if rows else ((),) * len(kinds)
+    return [numbers(column) if kind == "n" else column for kind, column in zip(kinds, columns, strict=True)]
+
+
+def numbers(column: Iterable[object]) -> str:
+    """The text of a PostgreSQL array of numbers or booleans."""
+    return "{" + ",".join(map(str, column)) + "}"

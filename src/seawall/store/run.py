@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from seawall.kernel.status import CHANNEL_REPLY
+from seawall.store.flush import numbers
 from seawall.store.lease import Lease
 from seawall.store.pool import Row, Session, Store
 from seawall.store.statement import statements
@@ -66,8 +67,8 @@ class Wish:
 
 
 async def prepare(session: Session) -> None:
-    """Make a connection's plans independent of the arrays it is given; once for each connection."""
-    await session.execute(statements("worker")["generic_plans"])
+    """Make a connection's plans independent of tables and arrays; once for each connection."""
+    await session.execute(statements("worker")["steady_plans"])
 
 
 async def refill(
@@ -105,7 +106,7 @@ async def refill(
         [w.number for w in wishes],
         [w.after[0] for w in wishes],
         [w.after[1] for w in wishes],
-        without,
+        numbers(without),
         known,
         runs_each,
         bytes_max,

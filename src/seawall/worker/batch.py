@@ -60,12 +60,9 @@ class Batch:
         return part
 
     def singles(self) -> list[Batch]:
-        """A batch for each outcome, in order; spent refills go with the last."""
-        held = self.held
-        parts = [Batch(steps=[e], held=held, count=1) for e in self.steps]
-        parts += [Batch(answers=[e], held=held, count=1) for e in self.answers]
-        parts += [Batch(agains=[e], held=held, count=1) for e in self.agains]
-        parts += [Batch(ends=[e], held=held, count=1) for e in self.ends]
-        if self.spent and len(parts) > 1:
-            parts.append(Batch(spent=self.spent, held=held, count=len(self.spent)))
-        return parts
+        """A batch for each outcome, in order; spent refills come last."""
+        parts = [Batch(steps=[e], held={e[1].held: None}, count=1) for e in self.steps]
+        parts += [Batch(answers=[e], held={e[1].held: None}, count=1) for e in self.answers]
+        parts += [Batch(agains=[e], held={e[1].held: None}, count=1) for e in self.agains]
+        parts += [Batch(ends=[e], held={e[1].held: None}, count=1) for e in self.ends]
+        return parts + [Batch(spent=[e], held={e[1]: None}, count=1) for e in self.spent]

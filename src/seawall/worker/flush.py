@@ -269,10 +269,7 @@ class Flusher:
         executions = batch.executions()
         self._sending.popleft()
         self._halved.value += 1
-        if len(executions) > 1:
-            parts = self._halves(batch, executions)
-        else:
-            parts = batch.singles()
+        parts = self._halves(batch, executions) if len(executions) > 1 else batch.singles()
         if len(parts) > 1:
             self._sending.extendleft(reversed(parts))
         elif executions:

@@ -6,8 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
+import subprocess
+import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -22,6 +26,7 @@ from seawall.store import pool
 from seawall.testing.postgres import Database
 from seawall.worker import Settings, Worker
 
+TESTS = Path(__file__).parent.parent
 CLOCK = SystemClock()
 QUICK = Settings(poll_s=0.05, sweep_s=0.2, lease_ttl_s=1.5, renew_s=0.2, timer_s=0.05, drain_s=1.0, solo_idle_s=0.5)
 
@@ -130,7 +135,7 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def rig(database: Database) -> AsyncIterator[Rig]:
+async def opened(database: Database) -> AsyncIterator[Rig]:
     db = await asyncpg.connect(database.dsn)
     try:
         yield Rig(database, db)
@@ -138,4 +143,17 @@ async def rig(database: Database) -> AsyncIterator[Rig]:
         db.terminate()
 
 
-__all__ = ["CLOCK", "QUICK", "Rig", "os", "rig"]
+@contextlib.contextmanager
+def process(rig: Rig, app: str, *, owner: uuid.UUID | None = None, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker in a process of its own (``worker/child.py``), killed at the end. ``app`` names a module of tests."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "worker.child", rig.database.worker_dsn, app, "--owner", (owner or uuid.uuid4()).hex],
+        env={**os.environ, "PYTHONPATH": str(TESTS), **env}, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield child
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGCONT)
+        child.kill()
+        child.wait()

@@ -1,0 +1,69 @@
+"""A worker process of the tests: DSN APP [--owner HEX] [--solo QUEUE] [--parent FD]; APP is a module with ``app``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import socket
+import sys
+import uuid
+from dataclasses import replace
+
+from seawall.guard import Heart, Lifecycle, Supervisor
+from seawall.guard import supervisor as supervisor_module
+from seawall.kernel import log
+from seawall.kernel.clock import SystemClock
+from seawall.kernel.metric import Metrics
+from seawall.store import pool
+from seawall.worker import Worker
+from worker.rig import QUICK
+
+
+supervisor_module.BLOCKED_EXIT_S = 2  # instead of 15: the tests wait for it
+
+
+async def main() -> None:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("dsn")
+    arguments.add_argument("app")
+    arguments.add_argument("--owner", type=uuid.UUID, default=None)
+    arguments.add_argument("--solo", default=None)
+    arguments.add_argument("--parent", type=int, default=None)
+    asked = arguments.parse_args()
+    log.configure("solo" if asked.solo else "worker", level="warning")
+    metrics = Metrics()
+    parent = socket.socket(fileno=asked.parent) if asked.parent is not None else None
+    made = Worker(
+        pool.Settings(dsn=asked.dsn),
+        importlib.import_module(asked.app).app,
+        replace(QUICK, solo_silent_s=2.0),
+        clock=SystemClock(),
+        metrics=metrics,
+        owner=asked.owner or uuid.uuid4(),
+        solo_queue=asked.solo,
+        solo_command=[sys.executable, "-m", "worker.child", asked.dsn, asked.app],
+    )
+    async with Lifecycle("worker", parent=parent) as life, made:
+        supervisor = Supervisor(metrics, watch_blocking=True)
+        made.register(supervisor)
+        supervisor.add("lifecycle.beat", lambda heart: beats(heart, life))
+        async with supervisor:
+            waits = [asyncio.create_task(life.stopping.wait())]
+            if asked.solo:
+                waits.append(asyncio.create_task(made.until_idle()))
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            await made.stop()
+
+
+async def beats(heart: Heart, life: Lifecycle) -> None:
+    while True:
+        life.tell("beat")
+        await heart.beat()
+        await asyncio.sleep(0.3)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
