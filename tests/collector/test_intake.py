@@ -1,28 +1,403 @@
-"""The way of one request to the journal and back."""
+"""The way of one request to the journal and back: every answer of the table, and what it promises."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
-from .rig import client, request, running
+import pytest
+
+from seawall.kernel import signature
+from seawall.kernel.error import Overloaded
+from seawall.kernel.event import id_text
+from seawall.kernel.seam.event import EventBrief, RunBrief
+from seawall.kernel.seam.ticket import Reply
+
+from .rig import QUICK, Answered, Client, Rig, SourceTable, client, request, running, until
+
+SECRET = b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-async def test_an_event_is_acknowledged_after_it_is_durable(tmp_path: Path) -> None:
+def standard(body: bytes, *, id: str = "msg-1", secret: bytes = SECRET) -> bytes:
+    return request(body=body, headers=dict(signature.sign("standard", secret, body, time.time(), id=id)))
+
+
+def table(kind: str = "none", *, secret: bytes | None = None, settings: str = "{}") -> SourceTable:
+    sources = SourceTable()
+    sources.add("tok", kind=kind, secret=secret, settings=settings)
+    return sources
+
+
+async def ask(c: Client, raw: bytes) -> Answered:
+    await c.send(raw)
+    answer = await c.answer()
+    assert answer is not None
+    return answer
+
+
+# ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_receipt_is_never_sent_before_the_commit(tmp_path: Path) -> None:
     async with running(tmp_path) as rig, client(rig) as c:
         rig.journal.hold()
         await c.send(request("/in/tok/a/b?x=1", b"\x00hello\xff", {"X-Thing": "é", "Authorization": "Bearer s"}))
-        await c.send(b"")
+        await c.send(request(body=b"second"))
+        await until(lambda: len(rig.journal._pending) == 2)
+        with pytest.raises(TimeoutError):
+            await c.answer(within_s=0.05)
         rig.journal.release()
         answer = await c.answer()
         assert answer is not None
         assert answer.status == 202
-        [record] = rig.records
+        record = rig.records[0]
         said = json.loads(answer.body)
-        assert said == {"id": answer.headers["location"].removeprefix("/in/events/"), "status": "accepted"}
-        assert said["id"].replace("-", "") == record.id.hex()
+        assert said == {"id": id_text(record.id), "status": "accepted"}
+        assert answer.headers["location"] == f"/in/events/{id_text(record.id)}"
         assert answer.headers["seawall-durability"] == "fsync"
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["date"].endswith("GMT")
         assert record.body == b"\x00hello\xff"
         assert record.target == "/a/b?x=1"
+        assert record.peer == "127.0.0.1"
+        assert record.config_version == rig.snapshot.version
         assert b"X-Thing\0\xe9" in record.headers
         assert b"Bearer" not in record.headers
+
+
+async def test_v1_events_takes_the_token_as_bearer(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        assert (await ask(c, request("/v1/events?a=1", b"x", {"Authorization": "Bearer tok"}))).status == 202
+        assert rig.records[0].target == "?a=1"
+        assert b"tok" not in rig.records[0].headers
+        assert (await ask(c, request("/v1/events", b"x"))).status == 401
+        assert (await ask(c, request("/v1/events", b"x", {"Authorization": "Bearer no"}))).status == 404
+        assert (await ask(c, request("/v1/events", method="GET"))).status == 405
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "body"),
+    [
+        ('{"accepted_status":200}', 200, ANY),
+        ('{"accepted_status":204}', 204, b""),
+        ('{"accepted_status":200,"accepted_body":"thanks"}', 200, b"thanks"),
+        ('{"accepted_body":""}', 202, b""),
+    ],
+)
+async def test_a_source_may_choose_its_receipt(settings: str, status: int, body: object, tmp_path: Path) -> None:
+    async with running(tmp_path, sources=table(settings=settings)) as rig, client(rig) as c:
+        answer = await ask(c, request())
+        assert (answer.status, answer.body) == (status, body)
+        assert answer.headers["location"].startswith("/in/events/")
+        assert (await ask(c, request())).status == status
+
+
+async def test_signed_records_say_which_secret_verified_them(tmp_path: Path) -> None:
+    old = b"whsec_b2xkIG9sZCBvbGQgb2xkIG9sZA=="
+    sources = SourceTable()
+    sources.add("tok", kind="standard", secrets=((2, SECRET), (1, old)))
+    async with running(tmp_path, sources=sources) as rig, client(rig) as c:
+        assert (await ask(c, standard(b"a", id="m-1"))).status == 202
+        assert (await ask(c, standard(b"b", id="m-2", secret=old))).status == 202
+        assert [(r.key_id, r.key, r.key_signed) for r in rig.records] == [(2, "m-1", True), (1, "m-2", True)]
+
+
+async def test_a_wrong_signature_stores_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path, sources=table("standard", secret=SECRET)) as rig, client(rig) as c:
+        answer = await ask(c, standard(b"body").replace(b"\r\n\r\nbody", b"\r\n\r\nBody"))
+        assert answer.status == 401
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert json.loads(answer.body)["title"] == "signature refused"
+        assert rig.records == []
+
+
+async def test_slack_challenge_is_answered_when_signed_and_not_stored(tmp_path: Path) -> None:
+    body = b'{"type":"url_verification","challenge":"c1"}'
+    async with running(tmp_path, sources=table("slack", secret=b"s")) as rig, client(rig) as c:
+        signed = dict(signature.sign("slack", b"s", body, time.time(), id=""))
+        answer = await ask(c, request(body=body, headers=signed))
+        assert (answer.status, answer.body) == (200, b"c1")
+        assert (await ask(c, request(body=body))).status == 401
+        assert rig.records == []
+
+
+# ── Duplicates ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_repeat_gets_the_first_id_and_another_body_does_not(tmp_path: Path) -> None:
+    async with running(tmp_path, sources=table("standard", secret=SECRET)) as rig, client(rig) as c:
+        first = json.loads((await ask(c, standard(b"body"))).body)["id"]
+        again = await ask(c, standard(b"body"))
+        assert again.status == 200
+        assert json.loads(again.body) == {"id": first, "status": "accepted", "duplicate": True}
+        assert (await ask(c, standard(b"other"))).status == 202
+        assert [r.body for r in rig.records] == [b"body", b"other"]
+
+
+async def test_a_repeat_before_the_commit_is_accepted_too(tmp_path: Path) -> None:
+    async with running(tmp_path, sources=table("standard", secret=SECRET)) as rig, client(rig) as c:
+        rig.journal.hold()
+        await c.send(standard(b"body") + standard(b"body"))
+        await until(lambda: len(rig.journal._pending) == 2)
+        rig.journal.release()
+        assert [(await c.answer()).status for _ in range(2)] == [202, 202]  # type: ignore[union-attr]
+
+
+async def test_what_was_uncertain_is_not_known_as_a_duplicate(tmp_path: Path) -> None:
+    async with running(tmp_path, sources=table("standard", secret=SECRET)) as rig, client(rig) as c:
+        rig.journal.hold()
+        await c.send(standard(b"body"))
+        await until(lambda: len(rig.journal._pending) == 1)
+        rig.journal.fail()
+        answer = await c.answer()
+        assert answer is not None
+        assert (answer.status, answer.headers["seawall-outcome"]) == (503, "uncertain")
+        rig.journal.refuse(None)
+        rig.journal.release()
+        assert (await ask(c, standard(b"body"))).status == 202
+
+
+# ── Refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_refusing_journal_is_503_with_retry_after_and_the_connection_stays(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        rig.journal.refuse(Overloaded("the journal's disk is full", retry_after_s=30))
+        answer = await ask(c, request(body=b"x"))
+        assert answer.status == 503
+        assert 30 <= int(answer.headers["retry-after"]) <= 61
+        assert "seawall-outcome" not in answer.headers
+        assert (await ask(c, request("/readyz", method="GET"))).status == 503
+        rig.journal.refuse(None)
+        assert (await ask(c, request(body=b"x"))).status == 202
+
+
+async def test_a_journal_that_is_full_at_submission_is_503(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        rig.journal.hold()
+        rig.journal._records_max = 1
+        await c.send(request(body=b"a") + request(body=b"b"))
+        await until(lambda: len(rig.journal._pending) == 1)
+        rig.journal.release()
+        assert [(await c.answer()).status for _ in range(2)] == [202, 503]  # type: ignore[union-attr]
+
+
+async def test_a_journal_that_does_not_answer_is_503_uncertain_within_its_time(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        rig.journal.hold()
+        answer = await ask(c, request(body=b"x"))
+        assert (answer.status, answer.headers["seawall-outcome"]) == (503, "uncertain")
+        rig.journal.release()
+        await until(lambda: rig.count("seawall_accepted_late_total") == 1)
+        assert (await ask(c, request(body=b"y"))).status == 202
+
+
+@pytest.mark.parametrize(
+    ("settings", "raw", "status"),
+    [
+        ('{"content_types":["application/json"]}', request(headers={"Content-Type": "text/plain"}), 415),
+        ('{"content_types":["application/json"]}', request(), 415),
+        ('{"content_types":["application/json"]}', request(headers={"Content-Type": "Application/JSON; a=b"}), 202),
+        ('{"require_json":true}', request(body=b"{"), 422),
+        ('{"require_json":true}', request(body=b""), 422),
+        ('{"require_json":true}', request(body=b"{}"), 202),
+        ('{"body_bytes_max":3}', request(body=b"abcd"), 413),
+        ('{"body_bytes_max":3}', request(body=b"abc"), 202),
+    ],
+)
+async def test_what_a_source_may_refuse(settings: str, raw: bytes, status: int, tmp_path: Path) -> None:
+    async with running(tmp_path, sources=table(settings=settings)) as rig, client(rig) as c:
+        assert (await ask(c, raw)).status == status
+        assert len(rig.records) == (status == 202)
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "allow"),
+    [
+        (request("/in/tok", method="GET"), 405, "POST"),
+        (request("/livez"), 405, "GET"),
+        (request("/in/events/x"), 405, "GET"),
+        (request("/elsewhere"), 404, None),
+        (request("/", method="GET"), 404, None),
+        (request("/in/", method="POST"), 404, None),
+    ],
+)
+async def test_paths_and_methods(raw: bytes, status: int, allow: str | None, tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        answer = await ask(c, raw)
+        assert (answer.status, answer.headers.get("allow")) == (status, allow)
+        assert (await ask(c, request())).status == 202
+
+
+async def test_a_removed_source_is_410_and_a_broken_one_503(tmp_path: Path) -> None:
+    sources = SourceTable()
+    sources.add("gone", removed=True)
+    sources.add("sealed", kind="github", trouble="secret 1: another key")
+    sources.add("newer", settings='{"from_the_future":1}')
+    sources.add("odd", kind="carrier-pigeon")
+    async with running(tmp_path, sources=sources) as rig, client(rig) as c:
+        statuses = {t: (await ask(c, request(f"/in/{t}", b"x"))).status for t in ("gone", "sealed", "newer", "odd")}
+        assert statuses == {"gone": 410, "sealed": 503, "newer": 503, "odd": 503}
+
+
+# ── Held requests ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SYNC = '{"wait_ms_max":5000}'
+
+
+async def _held(rig: Rig, c: Client, prefer: str = "wait=3") -> bytes:
+    await c.send(request(body=b"x", headers={"Prefer": prefer}))
+    await until(lambda: len(rig.waiting.held) == 1)
+    return next(iter(rig.waiting.held))
+
+
+async def test_a_held_request_gets_the_workflows_reply(tmp_path: Path) -> None:
+    async with running(tmp_path, sources=table(settings=SYNC)) as rig, client(rig) as c:
+        id = await _held(rig, c)
+        assert rig.records[0].wait_ms == 3000
+        rig.waiting.held.pop(id)(Reply(status=201, content_type="text/plain", body=b"done"))
+        answer = await c.answer()
+        assert answer is not None
+        assert (answer.status, answer.body, answer.headers["content-type"]) == (201, b"done", "text/plain")
+        assert (await ask(c, request(body=b"no wait"))).status == 202
+
+
+@pytest.mark.parametrize(("over", "status"), [("", 202), (',"wait_over_status":504', 504)])
+async def test_a_wait_without_reply_tells_where_to_ask(over: str, status: int, tmp_path: Path) -> None:
+    async with running(tmp_path, sources=table(settings=SYNC[:-1] + over + "}")) as rig, client(rig) as c:
+        id = await _held(rig, c)
+        rig.waiting.held.pop(id)(None)
+        answer = await c.answer()
+        assert answer is not None
+        assert (answer.status, answer.headers["location"]) == (status, f"/in/tickets/{id_text(id)}")
+
+
+@pytest.mark.parametrize(
+    ("prefer", "wait_ms"),
+    [("wait=99999", 5000), ("respond-async, wait=2", 2000), ('foo; wait="1"', 1000), ("wait=x", 0), ("nowait=3", 0)],
+)
+async def test_how_long_a_sender_may_wait(prefer: str, wait_ms: int, tmp_path: Path) -> None:
+    async with running(tmp_path, sources=table(settings=SYNC)) as rig, client(rig) as c:
+        await c.send(request(body=b"x", headers={"Prefer": prefer}))
+        await until(lambda: len(rig.records) == 1)
+        assert rig.records[0].wait_ms == wait_ms
+
+
+async def test_a_source_that_does_not_allow_waiting_answers_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        assert (await ask(c, request(body=b"x", headers={"Prefer": "wait=3"}))).status == 202
+        assert rig.records[0].wait_ms == 0
+
+
+async def test_a_client_that_leaves_is_dropped_and_its_event_stays(tmp_path: Path) -> None:
+    async with running(tmp_path, sources=table(settings=SYNC)) as rig, client(rig) as c:
+        id = await _held(rig, c)
+        await c.close()
+        await until(lambda: rig.waiting.dropped == [id])
+        assert [r.id for r in rig.records] == [id]
+
+
+async def test_answers_leave_in_the_order_of_requests(tmp_path: Path) -> None:
+    async with running(tmp_path, sources=table(settings=SYNC)) as rig, client(rig) as c:
+        id = await _held(rig, c)
+        await c.send(request(body=b"second") + request("/livez", method="GET"))
+        await until(lambda: len(rig.records) == 2)
+        with pytest.raises(TimeoutError):
+            await c.answer(within_s=0.05)
+        rig.waiting.held.pop(id)(Reply(status=200, content_type="text/plain", body=b"first"))
+        assert [(await c.answer()).body[:5] for _ in range(3)] == [b"first", ANY, b"alive"]  # type: ignore[union-attr]
+
+
+# ── Reads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _id(*, age_s: float = 0.0) -> bytes:
+    ms = int((time.time() - age_s) * 1000)
+    return ms.to_bytes(6, "big") + b"\x70\x01\x80\x00\x00\x00\x00\x00\x00\x01"
+
+
+async def _get(c: Client, path: str) -> Answered:
+    return await ask(c, request(path, method="GET"))
+
+
+async def test_an_events_status_is_read_and_202_while_nobody_knows(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        id = _id()
+        path = f"/in/events/{id_text(id)}"
+        answer = await _get(c, path)
+        assert (answer.status, json.loads(answer.body)["status"]) == (202, "accepted")
+        rig.events.away = True
+        assert (await _get(c, path)).status == 202
+        rig.events.away = False
+        run = RunBrief(id=2**60, workflow="w", status="running")
+        rig.events.known[id] = EventBrief(id=id, status="routed", runs=(run,))
+        answer = await _get(c, path)
+        assert json.loads(answer.body) == {
+            "id": id_text(id), "status": "routed",
+            "runs": [{"id": str(2**60), "workflow": "w", "status": "running"}],
+        }  # fmt: skip
+        first = _id(age_s=5)
+        rig.events.known[id] = EventBrief(id=first, status="routed", runs=())
+        assert json.loads((await _get(c, path)).body)["duplicate_of"] == id_text(first)
+
+
+@pytest.mark.parametrize("kind", ["events", "tickets"])
+async def test_an_id_that_was_not_given_out_is_404(kind: str, tmp_path: Path) -> None:
+    from_the_future, in_capitals = id_text(_id(age_s=-3600)), id_text(_id()).upper()
+    async with running(tmp_path) as rig, client(rig) as c:
+        for text in ("x", "", "0" * 36, id_text(bytes(16)), from_the_future, in_capitals):
+            assert (await _get(c, f"/in/{kind}/{text}")).status == 404, text
+
+
+async def test_a_ticket_is_read_as_the_held_request_would_have_been(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        id = _id()
+        path = f"/in/tickets/{id_text(id)}"
+        assert (await _get(c, path)).status == 202
+        rig.waiting.replies[id] = Reply(status=202, content_type="", body=b"", final=False)
+        assert (await _get(c, path)).status == 202
+        rig.waiting.replies[id] = Reply(status=418, content_type="text/plain", body=b"tea\r\n")
+        answer = await _get(c, path)
+        assert (answer.status, answer.body) == (418, b"tea\r\n")
+        old = id_text(_id(age_s=25 * 3600))
+        assert (await _get(c, f"/in/tickets/{old}")).status == 404
+
+
+async def test_a_hung_store_costs_a_read_its_quarter_second_and_no_more(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        rig.waiting.away = True
+        began = time.monotonic()
+        assert (await _get(c, f"/in/tickets/{id_text(_id())}")).status == 202
+        assert time.monotonic() - began < 1.0
+        assert (await ask(c, request())).status == 202
+
+
+async def test_reads_at_once_are_bounded(tmp_path: Path) -> None:
+    async with running(tmp_path, settings=replace(QUICK, look_ups_max=1)) as rig, client(rig) as a, client(rig) as b:
+        rig.waiting.away = True
+        await a.send(request(f"/in/tickets/{id_text(_id())}", method="GET"))
+        await asyncio.sleep(0.02)
+        assert (await _get(b, f"/in/tickets/{id_text(_id())}")).status == 503
+
+
+async def test_livez_and_readyz(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        assert (await _get(c, "/livez")).status == 200
+        answer = await _get(c, "/readyz")
+        assert (answer.status, json.loads(answer.body)) == (200, {"ready": True, "reasons": []})
+        rig.sources.away = True
+        await until(lambda: not rig.supervisor.health()[1].ready)
+        assert (await _get(c, "/readyz")).status == 200
+
+
+async def test_a_reply_can_not_inject_headers(tmp_path: Path) -> None:
+    async with running(tmp_path, sources=table(settings=SYNC)) as rig, client(rig) as c:
+        id = await _held(rig, c)
+        rig.waiting.held.pop(id)(Reply(status=200, content_type="text/plain\r\nX-Evil: 1", body=b""))
+        answer = await c.answer()
+        assert answer is not None
+        assert "x-evil" not in answer.headers

@@ -100,7 +100,8 @@ TABLE = [
     Row("19 a query of 9 KiB", b"POST /in/tok?" + b"a" * 9216 + b" HTTP/1.1\r\nHost: h\r\n\r\n", (414,)),
     *(
         Row(
-            f"20 upgrade to {to.decode()}", H + b"Connection: Upgrade\r\nUpgrade: %b\r\nContent-Length: 3\r\n\r\nabc" % to,
+            f"20 upgrade to {to.decode()}",
+            H + b"Connection: Upgrade\r\nUpgrade: %b\r\nContent-Length: 3\r\n\r\nabc" % to,
             (202,), (b"abc",), ends=False,
         )
         for to in (b"h2c", b"websocket")
