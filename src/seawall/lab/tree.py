@@ -107,7 +107,7 @@ class Tree:
         """A part's process (one of PARTS), None while there is none."""
         if part == "postgres":
             return _postgres_pid(self.data)
-        return _locked_pid(self.data / "lock" if part == "up" else self.data / "run" / f"{part}.lock")
+        return _named_pid(self.data / "lock" if part == "up" else self.data / "run" / f"{part}.lock", part)
 
     def kill(self, part: str) -> int:
         """``kill -9`` one part, and wait until it is gone; its pid.
@@ -163,14 +163,19 @@ class Tree:
             return ""
 
 
-def _locked_pid(lock: Path) -> int | None:
-    """The process that a lock file names, when it began at the moment that the file says."""
+def _named_pid(lock: Path, word: str) -> int | None:
+    """The process that a lock file names: it began when the file says, and was told to be what ``word`` says.
+
+    The word matters, since a starting `up` holds each role's lock for a moment, to see that an earlier one has left.
+    The lock itself isn't tried: for a moment we would hold it, and whoever starts just then would be refused.
+    """
     try:
         found = json.loads(lock.read_text("ascii"))
         pid, start = int(found["pid"]), str(found["start"])
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return pid if pid > 1 and _start(pid) == start else None
+    return pid if pid > 1 and word.encode() in words and _start(pid) == start else None
 
 
 def _start(pid: int) -> str:
