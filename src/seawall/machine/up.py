@@ -2,9 +2,9 @@
 
 It owns the folder's lock, the two listening sockets and PostgreSQL, and it touches no event: a role that dies leaves
 its socket's queue with us, so that clients wait a moment instead of being refused. Start: folder, checks, sockets;
-collector and console at once, for intake needs nothing else; PostgreSQL and the schema; the worker, which registers
-its workflows; then the router, so that no event is routed before the workflows that it should start are known. Stop:
-the same way as an event flows, each part within its budget, PostgreSQL last.
+then all at once, for every role can wait for the store by itself, and intake doesn't need it. Only the router comes
+after the schema and after the worker has registered its workflows, so that no event is routed before the workflows
+that it should start are known. Stop: as an event flows, each part within its budget, PostgreSQL last.
 """
 
 from __future__ import annotations
@@ -207,16 +207,15 @@ class Up:
         return self._status
 
     def _register(self) -> None:
-        for role in ("collector", "console"):
-            if role in self._children:
-                self.supervisor.add(f"role.{role}", self._children[role].keep)
         self.supervisor.add("postgres", self._database)
         self.supervisor.add("schema", self._migrate)
+        before_router = [self._schema]
+        for role, child in self._children.items():
+            if role != "router":
+                self.supervisor.add(f"role.{role}", child.keep)
         if "worker" in self._children:
-            self.supervisor.add("role.worker", self._after(self._schema, self._children["worker"]))
-            self.supervisor.add("role.router", self._after(self._children["worker"].ready, self._children["router"]))
-        else:
-            self.supervisor.add("role.router", self._after(self._schema, self._children["router"]))
+            before_router.append(self._children["worker"].ready)
+        self.supervisor.add("role.router", self._after(before_router, self._children["router"]))
         if self._parts.watch_app and self._program.app:
             self.supervisor.add("watch.app", self._watch_app, essential=False)
 
@@ -237,18 +236,16 @@ class Up:
         return Child(spec, refused=self._refused)
 
     @staticmethod
-    def _after(event: asyncio.Event, child: Child) -> Callable[[Heart], Awaitable[None]]:
-        """A loop that keeps ``child`` running, once ``event`` was set for the first time."""
-        passed = False
+    def _after(events: list[asyncio.Event], child: Child) -> Callable[[Heart], Awaitable[None]]:
+        """A loop that keeps ``child`` running, once each of ``events`` was set for the first time."""
 
         async def keep(heart: Heart) -> None:
-            nonlocal passed
-            while not passed:
+            while events:
                 heart.unready("waiting for its turn")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(1.0):
-                        await event.wait()
-                        passed = True
+                        await events[0].wait()
+                        del events[0]
             await child.keep(heart)
 
         return keep
