@@ -1,8 +1,9 @@
 """Workflows on a repository's webhooks.
 
     seawall up --app examples/github.py
-    seawall source add gh --kind github          prints the URL and the secret to give to GitHub
-    seawall send gh --file examples/request/github-push.http --kind github --explain
+    seawall source add gh --kind github --setting wait_ms_max=10000 --remember     a URL and a secret to give to GitHub
+    seawall send gh --kind github --file examples/request/github-push.http --explain
+    seawall send gh --kind github --file examples/request/github-issues.http --wait 5
 
 Each step runs once, also when the process that runs it is killed in between: what ended is not done again.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from seawall import App, Context, Event, NonRetryable, Retry
 
 app = App()
 
-NOTES = Path(os.environ.get("RELEASE_NOTES", "release-notes"))
+NOTES = Path(os.environ.get("RELEASE_NOTES", Path(tempfile.gettempdir()) / "release-notes"))
 """Where the notes go; one file a delivery, so that writing it twice is writing it once."""
 
 
