@@ -224,10 +224,14 @@ async def test_a_cut_listener_comes_back_and_rereads_every_ticket(database: Data
         await d.ready("responder.listener")
         event = await here.event(here.id())
         answer = d.hold(event, 20_000)
+        async with asyncio.timeout(5):
+            while not d.count("seawall_ticket_reads_total"):
+                await asyncio.sleep(0.005)
         assert await here.cut_listener() == 1
         await here.reply(event, b"1")
-        await here.notify([event])
+        begun = time.monotonic()
         assert await in_time(answer) is not None
+        assert time.monotonic() - begun < 1.8, "sooner than the next re-read, which is 2 s away"
         async with asyncio.timeout(5):
             while d.count("seawall_reply_subscriptions_total") < 2:
                 await asyncio.sleep(0.005)

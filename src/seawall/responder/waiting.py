@@ -143,6 +143,7 @@ class Board:
             return
         held.place = Place.IDLE
         if event_id is not None and event_id != held.event_id:
+            self._leave_siblings(held)
             held.event_id = event_id
             if event_id != ticket_id:
                 self._by_event.setdefault(event_id, set()).add(ticket_id)
@@ -193,6 +194,9 @@ class Board:
     def _forget(self, held: Held) -> None:
         held.place = Place.GONE
         del self._held[held.ticket_id]
+        self._leave_siblings(held)
+
+    def _leave_siblings(self, held: Held) -> None:
         siblings = self._by_event.get(held.event_id)
         if siblings is not None:
             siblings.discard(held.ticket_id)
