@@ -39,6 +39,14 @@ _WRITES = re.compile(
 _COMMENT = re.compile(r"--[^\n]*")
 
 
+_CONTENDED = ("55P03", "40P01", "57014", "40001")
+"""Lock timeout, deadlock, the server's own statement timeout, serialization."""
+
+
+class Contended(Unavailable):
+    """Others were in the way for too long: nothing was done, and the same may work in a moment."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How one process uses the store."""
@@ -66,6 +74,13 @@ def survived(error: BaseException, connection: asyncpg.Connection) -> bool:
     return severity not in ("FATAL", "PANIC") and state not in _ENDED and state[:2] not in ("08", "")
 
 
+def moved(error: asyncpg.PostgresError) -> bool:
+    """Whether a row found its partition changed under it: it was on its way into the default partition, waited for the
+    lock under which its day was attached, and then didn't fit any more. The value is innocent: a dead letter here would
+    be a lost event (tests/store/test_partition.py). A check constraint of a table's own has a name."""
+    return error.sqlstate == "23514" and not getattr(error, "constraint_name", None)
+
+
 def translated(error: BaseException, connection: asyncpg.Connection | None, *, writing: bool) -> SeawallError | None:
     """Our error for the driver's, or None for a bug of ours, which must go up as it is.
 
@@ -75,6 +90,8 @@ def translated(error: BaseException, connection: asyncpg.Connection | None, *, w
     """
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
+        if state in _CONTENDED or moved(error):
+            return Contended(DEPENDENCY, f"{state} {error}")
         if state[:2] in _VALUE:
             return Unstorable(f"{state} {error}")
         certain = not writing or (connection is not None and survived(error, connection))

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
+from seawall.guard import Heart
 from seawall.kernel.error import Misconfigured, SeawallError, Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.filesystem import Filesystem
@@ -63,14 +63,6 @@ class Settings:
 
     def server(self) -> Mapping[str, str]:
         return {"shared_buffers": f"{self.shared_buffers_mb}MB", "max_wal_size": f"{self.max_wal_size_mb}MB"}
-
-
-class Heart(Protocol):
-    """What a supervised loop holds (guard.Heart)."""
-
-    async def beat(self) -> None: ...
-
-    def unready(self, reason: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

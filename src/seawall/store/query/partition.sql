@@ -1,0 +1,74 @@
+-- name: try_lock
+-- partition, each round; an advisory lock. False: another housekeeper is at work.
+select pg_try_advisory_lock(hashtext('seawall.partition'))
+
+-- name: unlock
+-- partition, after each round.
+select pg_advisory_unlock(hashtext('seawall.partition'))
+
+-- name: be_brief
+-- partition, first in each transaction here: how long it may queue for a lock, and hold one, in milliseconds.
+select set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true)
+
+-- name: partitions
+-- partition, each round; pg_inherits.
+select p.relname as parent, c.relname as name
+from pg_inherits i join pg_class p on p.oid = i.inhparent join pg_class c on c.oid = i.inhrelid
+where p.relnamespace = 'public'::regnamespace and p.relkind = 'p'
+order by 1, 2
+
+-- name: count_in_default
+-- partition, before it makes a day's partition; primary key of the default partition.
+select count(*) from (select 1 from {parent}_default where {key} >= '{lower}' and {key} < '{upper}' limit $1) as counted
+
+-- name: lock_default
+-- partition, so that no row of the day joins the default partition between moving and attaching.
+lock table {parent}_default in access exclusive mode
+
+-- name: create_partition
+-- partition. Made apart and attached: `partition of` would lock out every reader and writer of the whole table.
+create table {partition} (like {parent} including defaults including constraints including storage)
+
+-- name: move_from_default
+-- partition, in the transaction that attaches; primary key of the default partition.
+with moved as (delete from {parent}_default where {key} >= '{lower}' and {key} < '{upper}' returning *)
+insert into {partition} select * from moved
+
+-- name: attach
+-- partition. Locks the default partition, not the table.
+alter table {parent} attach partition {partition} for values from ('{lower}') to ('{upper}')
+
+-- name: size_of_needed
+-- partition, before it drops, without a lock; index run_event or primary key of run.
+select count(*) as rows, coalesce(sum(weight), 0)::bigint as bytes
+from (select {weight} as weight from {partition} where {needed} limit $1) as counted
+
+-- name: detach
+-- partition. Locks the whole table, briefly: `concurrently` isn't there for tables with a default partition.
+alter table {parent} detach partition {partition}
+
+-- name: carry_over
+-- partition, in the transaction that detaches; index run_event or primary key of run.
+insert into {parent}_default select * from {partition} where {needed} on conflict do nothing
+
+-- name: drop_partition
+-- partition, in the transaction that detaches.
+drop table {partition}
+
+-- name: prune_default
+-- partition, each round, in batches; primary key of the default partition. Both its id and its stamp must be old: an
+-- id can come from a wrong clock.
+delete from {parent}_default where {key} = any(array(
+  select {key} from {parent}_default
+  where {key} < '{upper}' and {stamp} < $1 and not ({needed_at_all}) limit $2
+))
+
+-- name: prune_dedupe
+-- partition, each round, in batches; index dedupe_expiry.
+delete from dedupe where ctid = any(array(
+  select ctid from dedupe where expires_at < $1 order by expires_at limit $2 for update skip locked
+))
+
+-- name: prune_notes
+-- partition, each round, in batches; a small table.
+delete from router_note where ctid = any(array(select ctid from router_note where at < $1 limit $2))
