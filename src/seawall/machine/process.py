@@ -141,9 +141,11 @@ class Child:
             self._writer.close()
             self.ready.clear()
             if process.poll() is None:
+                # This loop itself is being ended: two processes of one role must not live at once, so it goes first.
                 process.kill()
-            else:
-                self._ended.set()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=KILL_S)
+            self._ended.set()
         if not self._stopping and not self._replacing:
             lived_s = round(time.monotonic() - began, 1)
             log.error("role ended", extra=fields(child=self.spec.role, cause=cause_of(status), lived_s=lived_s))

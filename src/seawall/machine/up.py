@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Protocol
 
 from seawall.guard import Heart, Lifecycle, Supervisor
+from seawall.guard.supervisor import Pace
 from seawall.kernel.error import Misconfigured, SeawallError
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
@@ -173,9 +174,13 @@ def url_of(server: socket.socket) -> str:
 
 
 class Up:
-    """One running platform. ``run`` returns the exit status."""
+    """One running platform. ``run`` returns the exit status.
 
-    def __init__(self, parts: Parts, claim: Claim) -> None:
+    Args:
+        pace: A test's handle on the loops (guard.Supervisor).
+    """
+
+    def __init__(self, parts: Parts, claim: Claim, *, pace: Pace | None = None) -> None:
         assert claim.listen is not None and claim.admin is not None, "taken before"
         self._parts = parts
         self._folder = parts.folder
@@ -186,7 +191,7 @@ class Up:
         self._schema = asyncio.Event()
         self._life = Lifecycle("up", reload=self._reload)
         self._metrics = Metrics()
-        self.supervisor = Supervisor(self._metrics)
+        self.supervisor = Supervisor(self._metrics, pace=pace)
         self._children = {role: self._child(role) for role in ROLES if role != "worker" or self._program.app}
 
     async def run(self) -> int:
