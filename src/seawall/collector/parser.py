@@ -381,7 +381,7 @@ class Connection(asyncio.Protocol):
 
     def fail(self, status: int, title: str, detail: str) -> None:
         """Answer what is being received with an error, behind the answers due before it, and end the connection."""
-        if self.ending or self.last:
+        if self.ending or (self.last and self.exchange is None):
             self.ending = True
             return
         x = self.exchange or Exchange(self)

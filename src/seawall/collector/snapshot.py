@@ -10,6 +10,7 @@ The copy is ``DIR/snapshot``: JSON sealed under DIR/key (store/vault.py), replac
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -98,6 +99,7 @@ class Snapshot:
         self._tried_at = float("-inf")
         self._asked: list[Asked] = []
         self._wake = asyncio.Event()
+        self._writing = threading.Lock()  # a cancelled refresh leaves its thread behind for a moment
         self.version = 0  # 0: nothing was ever loaded
         metrics.gauge("seawall_snapshot_age_seconds", "Since the store last confirmed the snapshot.").read = self.age_s
         self._count = metrics.gauge("seawall_snapshot_sources_count", "Sources in the snapshot.")
@@ -245,16 +247,17 @@ class Snapshot:
     def _write_copy(self, version: int, sources: list[Loaded]) -> None:
         sealed = self._vault.seal(msgspec.msgpack.encode((version, sources)), belongs_to=_OWNER)
         new = self._file.with_name(self._file.name + ".new")
-        if new.name in self._filesystem.names(new.parent):
-            self._filesystem.remove(new)
-        file = self._filesystem.create(new)
-        try:
-            file.write_at(0, sealed)
-            file.sync_data()
-        finally:
-            file.close()
-        self._filesystem.rename(new, self._file)
-        self._filesystem.sync_folder(self._file.parent)
+        with self._writing:
+            if new.name in self._filesystem.names(new.parent):
+                self._filesystem.remove(new)
+            file = self._filesystem.create(new)
+            try:
+                file.write_at(0, sealed)
+                file.sync_data()
+            finally:
+                file.close()
+            self._filesystem.rename(new, self._file)
+            self._filesystem.sync_folder(self._file.parent)
 
     def _read_copy(self) -> tuple[int, list[Loaded]]:
         file = self._filesystem.open(self._file, writable=False)

@@ -1,0 +1,293 @@
+"""Hostile and unlucky clients: slow, silent, greedy, gone. None of them may cost anybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from .rig import QUICK, Client, Rig, SourceTable, client, request, running, until
+
+H = b"POST /in/tok HTTP/1.1\r\nHost: h\r\n"
+
+
+async def accepted(rig: Rig) -> None:
+    """A healthy POST gets its 202 in well under a second."""
+    async with client(rig) as c:
+        await c.send(request(body=b"healthy"))
+        answer = await c.answer(within_s=1.0)
+        assert answer is not None
+        assert answer.status == 202
+
+
+async def drip(c: Client, data: bytes, *, every_s: float) -> None:
+    for byte in data:
+        if c.writer.is_closing():
+            return
+        await c.send(bytes((byte,)))
+        await asyncio.sleep(every_s)
+
+
+async def test_a_silent_connection_is_closed(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        began = time.monotonic()
+        assert await c.ended() == b""
+        assert 0.2 < time.monotonic() - began < 1.5
+
+
+async def test_a_slow_head_is_408(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        slow = asyncio.create_task(drip(c, H + b"X-A: " + b"a" * 1000, every_s=0.01))
+        answer = await c.answer(within_s=2.0)
+        assert answer is not None
+        assert (answer.status, answer.headers["connection"]) == (408, "close")
+        slow.cancel()
+        assert rig.count("seawall_connections_cut_total") == 1
+
+
+async def test_a_slow_body_is_408_by_rate_and_by_time(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        await c.send(H + b"Content-Length: 100000\r\n\r\n")
+        slow = asyncio.create_task(drip(c, b"a" * 1000, every_s=0.02))
+        answer = await c.answer(within_s=2.0)
+        assert answer is not None
+        assert answer.status == 408
+        assert b"slower" in answer.body
+        slow.cancel()
+    settings = replace(QUICK, body_rate_min_bytes=1)
+    async with running(tmp_path, settings=settings) as rig, client(rig) as c:
+        await c.send(H + b"Transfer-Encoding: chunked\r\n\r\n")
+        slow = asyncio.create_task(drip(c, b"1\r\na\r\n" * 1000, every_s=0.005))
+        answer = await c.answer(within_s=2.0)
+        assert answer is not None
+        assert answer.status == 408
+        assert b"longer" in answer.body
+        slow.cancel()
+        assert rig.records == []
+
+
+async def test_a_kept_connection_may_idle_and_is_then_closed(tmp_path: Path) -> None:
+    async with running(tmp_path, settings=replace(QUICK, head_s=0.1)) as rig, client(rig) as c:
+        await c.send(request(body=b"1"))
+        assert (await c.answer()).status == 202  # type: ignore[union-attr]
+        await asyncio.sleep(0.2)
+        await c.send(request(body=b"2"))
+        assert (await c.answer()).status == 202  # type: ignore[union-attr]
+        assert await c.ended(within_s=2.0) == b""
+
+
+async def test_two_hundred_idle_sockets_do_not_stop_a_healthy_post(tmp_path: Path) -> None:
+    settings = replace(QUICK, head_s=30.0)
+    async with running(tmp_path, settings=settings) as rig:
+        idle = [socket.create_connection(("127.0.0.1", rig.port)) for _ in range(200)]
+        for s in idle[:100]:
+            s.send(b"POST /in/tok HT")
+        await accepted(rig)
+        for s in idle:
+            s.close()
+        await until(lambda: rig.metrics.gauge("seawall_connections_count", "").now() == 0)
+
+
+async def test_connections_over_a_cap_are_refused_and_room_comes_back(tmp_path: Path) -> None:
+    settings = replace(QUICK, head_s=30.0, connections_per_ip_max=3)
+    async with running(tmp_path, settings=settings) as rig:
+        async with client(rig) as a, client(rig) as b, client(rig) as c, client(rig) as over:
+            await over.send(request())
+            assert await over.answer() is None
+            assert rig.count("seawall_connections_refused_total") == 1
+            for held in (a, b, c):
+                await held.send(request())
+                assert (await held.answer()).status == 202  # type: ignore[union-attr]
+        await until(lambda: rig.metrics.gauge("seawall_connections_count", "").now() == 0)
+        await accepted(rig)
+
+
+async def test_a_client_that_does_not_read_is_cut(tmp_path: Path) -> None:
+    sources = SourceTable()
+    sources.add("tok", settings='{"accepted_body":"' + "x" * 4000 + '"}')
+    settings = replace(QUICK, pipeline_max=1000)
+    async with running(tmp_path, settings=settings, sources=sources) as rig:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            s.setblocking(False)
+            await loop.sock_connect(s, ("127.0.0.1", rig.port))
+            flood = asyncio.create_task(loop.sock_sendall(s, request() * 20_000))
+            await until(lambda: rig.count("seawall_connections_cut_total") == 1, within_s=5.0)
+            flood.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await flood
+        await accepted(rig)
+
+
+async def test_pipelining_is_bounded(tmp_path: Path) -> None:
+    settings = replace(QUICK, pipeline_max=4, ack_s=60.0)
+    body = b"b" * 1000
+    async with running(tmp_path, settings=settings) as rig, client(rig) as c:
+        rig.journal.hold()
+        flood = asyncio.create_task(c.send(request(body=body) * 1000))
+        await asyncio.sleep(0.2)
+        # What was in the piece that reached the bound is taken too; no more is read.
+        assert len(rig.journal._pending) <= 4 + 16
+        rig.journal.release()
+        for _ in range(1000):
+            answer = await c.answer()
+            assert answer is not None
+            assert answer.status == 202
+        await flood
+        assert [r.body for r in rig.records] == [body] * 1000
+
+
+async def test_bodies_have_a_common_bound(tmp_path: Path) -> None:
+    settings = replace(QUICK, bodies_bytes_max=1 << 20, request_s=10.0, body_grace_s=10.0)
+    async with running(tmp_path, settings=settings) as rig, client(rig) as a, client(rig) as b:
+        big = b"x" * 700_000
+        await a.send(H + b"Content-Length: %d\r\n\r\n" % len(big) + big[:-1])
+        await until(lambda: rig.metrics.gauge("seawall_bodies_bytes", "").now() == len(big) - 1)
+        await b.send(H + b"Content-Length: %d\r\n\r\n" % len(big) + big)
+        answer = await b.answer()
+        assert answer is not None
+        assert answer.status == 503
+        await a.send(b"x")
+        assert (await a.answer()).status == 202  # type: ignore[union-attr]
+        await until(lambda: rig.metrics.gauge("seawall_bodies_bytes", "").now() == 0)
+        await accepted(rig)
+
+
+async def test_a_refused_large_body_still_gets_its_answer(tmp_path: Path) -> None:
+    # Closing with unread bytes would reset the connection, and the client might never see why.
+    async with running(tmp_path) as rig, client(rig) as c:
+        send = asyncio.create_task(c.send(H + b"Content-Length: 3000000\r\n\r\n" + b"x" * 3_000_000))
+        answer = await c.answer()
+        assert answer is not None
+        assert answer.status == 413
+        await send
+
+
+async def test_a_refused_client_that_stays_is_cut_after_a_moment(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        await c.send(b"garbage\r\n\r\n")
+        assert (await c.answer()).status == 400  # type: ignore[union-attr]
+        await until(lambda: rig.metrics.gauge("seawall_connections_count", "").now() == 0, within_s=2.0)
+
+
+async def test_a_client_that_closes_its_side_first_gets_its_answers(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        rig.journal.hold()
+        await c.send(request(body=b"1") + request(body=b"2"))
+        c.writer.write_eof()
+        await until(lambda: len(rig.journal._pending) == 2)
+        rig.journal.release()
+        assert [(await c.answer()).status for _ in range(2)] == [202, 202]  # type: ignore[union-attr]
+        assert await c.ended() == b""
+
+
+async def test_a_client_that_resets_before_the_commit_costs_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        rig.journal.hold()
+        async with client(rig) as c:
+            await c.send(request(body=b"x"))
+            await until(lambda: len(rig.journal._pending) == 1)
+            linger = struct.pack("ii", 1, 0)  # close with a reset
+            c.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            c.writer.transport.abort()
+        await until(lambda: rig.metrics.gauge("seawall_connections_count", "").now() == 0)
+        rig.journal.release()
+        await until(lambda: rig.count("seawall_accepted_late_total") == 1)
+        assert len(rig.records) == 1
+
+
+# ── Stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.asynccontextmanager
+async def stopping(rig: Rig, budget_s: float) -> AsyncIterator[None]:
+    task = asyncio.create_task(rig.collector.stop(budget_s))
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        async with asyncio.timeout(budget_s + 1.0):
+            await task
+
+
+async def test_stopping_answers_every_held_request_with_202(tmp_path: Path) -> None:
+    sources = SourceTable()
+    sources.add("tok", settings='{"wait_ms_max":5000}')
+    async with running(tmp_path, sources=sources) as rig, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(client(rig)) for _ in range(20)]
+        for c in clients:
+            await c.send(request(body=b"x", headers={"Prefer": "wait=5"}))
+        await until(lambda: len(rig.waiting.held) == 20)
+        async with stopping(rig, 2.0):
+            for c in clients:
+                answer = await c.answer()
+                assert answer is not None, "a held request was reset"
+                assert answer.status == 202
+                assert answer.headers["location"].startswith("/in/tickets/")
+                assert answer.headers["connection"] == "close"
+                assert await c.ended() == b""
+        assert len(rig.waiting.dropped) == 20
+
+
+async def test_stopping_finishes_requests_in_flight(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as durable, client(rig) as half, client(rig) as idle:
+        port = rig.port
+        await idle.send(request())
+        assert (await idle.answer()).status == 202  # type: ignore[union-attr]
+        rig.journal.hold()
+        await durable.send(request(body=b"x"))
+        await half.send(H + b"Content-Length: 4\r\n\r\nab")
+        await until(lambda: len(rig.journal._pending) == 1)
+        async with stopping(rig, 3.0):
+            assert await idle.ended() == b""
+            await half.send(b"cd")
+            rig.journal.release()
+            assert (await durable.answer()).status == 202  # type: ignore[union-attr]
+            answer = await half.answer()
+            assert answer is not None
+            assert answer.status == 202, "its head was admitted before the stop"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=1.0)
+
+
+async def test_stopping_tells_who_is_not_done_in_time(tmp_path: Path) -> None:
+    settings = replace(QUICK, body_grace_s=10.0, request_s=10.0)
+    async with running(tmp_path, settings=settings) as rig, client(rig) as submitted, client(rig) as half:
+        rig.journal.hold()
+        await submitted.send(request(body=b"x"))
+        await half.send(H + b"Content-Length: 4\r\n\r\nab")
+        await until(lambda: len(rig.journal._pending) == 1)
+        began = time.monotonic()
+        async with stopping(rig, 0.8):
+            answer = await submitted.answer()
+            assert answer is not None
+            assert (answer.status, answer.headers["seawall-outcome"]) == (503, "uncertain")
+            answer = await half.answer()
+            assert answer is not None
+            assert answer.status == 503
+            assert "seawall-outcome" not in answer.headers
+        assert time.monotonic() - began < 1.5
+
+
+async def test_a_deadline_that_passes_while_stopping_is_told_too(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as half:
+        await half.send(H + b"Content-Length: 4\r\n\r\nab")
+        await until(lambda: rig.metrics.gauge("seawall_bodies_bytes", "").now() == 2)
+        async with stopping(rig, 5.0):
+            answer = await half.answer()
+            assert answer is not None
+            assert answer.status == 408
+
+
+async def test_stopping_twice_and_before_the_start_is_harmless(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        await asyncio.gather(rig.collector.stop(1.0), rig.collector.stop(1.0))
+        await rig.collector.stop(1.0)

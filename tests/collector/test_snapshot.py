@@ -1,0 +1,144 @@
+"""What the collector knows of sources when the store is away, slow, or newer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from .rig import QUICK, SourceTable, client, request, running, until
+
+
+async def status_of(rig: object, raw: bytes) -> int:
+    async with client(rig) as c:  # type: ignore[arg-type]
+        await c.send(raw)
+        answer = await c.answer()
+        assert answer is not None
+        return answer.status
+
+
+async def test_a_restart_with_the_store_away_still_knows_every_source(tmp_path: Path) -> None:
+    sources = SourceTable()
+    sources.add("tok", kind="bearer", secret=b"s3cret-s3cret")
+    async with running(tmp_path, sources=sources) as rig:
+        await until(lambda: "c1" in sources.heard)
+        version = rig.snapshot.version
+    sources.away = True
+    good = request(body=b"x", headers={"Authorization": "Bearer s3cret-s3cret"})
+    async with running(tmp_path, sources=sources, ready=False) as rig:
+        assert rig.snapshot.version == version
+        assert await status_of(rig, good) == 202
+        # Refusals could be wrong by now: the source may have a newer secret, or exist.
+        assert await status_of(rig, request(body=b"x")) == 503
+        assert await status_of(rig, request("/in/other", b"x")) == 503
+        sources.away = False
+        await until(lambda: not rig.snapshot.stale)
+        assert await status_of(rig, request(body=b"x")) == 401
+        assert await status_of(rig, request("/in/other", b"x")) == 404
+
+
+async def test_the_copy_on_disk_tells_no_secret(tmp_path: Path) -> None:
+    sources = SourceTable()
+    sources.add("tok-tok-tok", kind="github", secret=b"s3cret-s3cret", name="a-telling-name")
+    async with running(tmp_path, sources=sources):
+        await until(lambda: "c1" in sources.heard)
+        copy = (tmp_path / "snapshot").read_bytes()
+    assert (tmp_path / "snapshot").stat().st_mode & 0o777 == 0o600
+    for word in (b"s3cret", b"tok-tok", b"telling"):
+        assert word not in copy
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x01" + bytes(60), b"garbage"])
+async def test_a_damaged_copy_is_left_out_and_replaced(
+    damage: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "snapshot").write_bytes(damage)
+    async with running(tmp_path) as rig:
+        assert await status_of(rig, request(body=b"x")) == 202
+        await until(lambda: "c1" in rig.sources.heard)
+    assert any("copy can't be read" in r.getMessage() for r in caplog.records)
+    assert (tmp_path / "snapshot").read_bytes() != damage
+
+
+async def test_never_loaded_is_503_for_everybody_and_alive(tmp_path: Path) -> None:
+    sources = SourceTable()
+    sources.away = True
+    async with running(tmp_path, sources=sources, ready=False) as rig:
+        assert await status_of(rig, request(body=b"x")) == 503
+        assert await status_of(rig, request("/livez", method="GET")) == 200
+
+
+async def test_refusals_become_503_when_the_snapshot_is_stale(tmp_path: Path) -> None:
+    settings = replace(QUICK, stale_s=0.3)
+    sources = SourceTable()
+    sources.add("tok", settings='{"body_bytes_max":3,"content_types":["a/b"]}')
+    sources.add("gone", removed=True)
+    refused = {
+        "404": request("/in/no", b"x"), "410": request("/in/gone", b"x"), "415": request(body=b"x"),
+        "413": request(body=b"xxxx", headers={"Content-Type": "a/b"}),
+    }  # fmt: skip
+    async with running(tmp_path, settings=settings, sources=sources) as rig:
+        for status, raw in refused.items():
+            assert await status_of(rig, raw) == int(status)
+        sources.away = True
+        await until(lambda: rig.snapshot.stale)
+        for raw in refused.values():
+            assert await status_of(rig, raw) == 503
+        assert await status_of(rig, request(body=b"x", headers={"Content-Type": "a/b"})) == 202
+        # What no configuration could change stays what it is.
+        assert await status_of(rig, request(method="GET")) == 405
+        assert await status_of(rig, b"POST /in/tok HTTP/1.1\r\n\r\n") == 400
+
+
+async def test_a_new_source_is_known_within_a_refresh_and_said_to_be_live(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        added = rig.sources.add("fresh")
+        await until(lambda: rig.sources.heard.get("c1", 0) >= added.version)
+        assert await status_of(rig, request("/in/fresh", b"x")) == 202
+        rig.sources.add("tok", removed=True)
+        await until(lambda: rig.sources.heard["c1"] == rig.sources.now)
+        assert await status_of(rig, request(body=b"x")) == 410
+    assert rig.sources.heard == {}, "a stopped collector is waited for"
+
+
+async def test_an_unknown_token_asks_the_store_once(tmp_path: Path) -> None:
+    settings = replace(QUICK, refresh_s=0.5)
+    async with running(tmp_path, settings=settings) as rig:
+        await asyncio.sleep(0.05)
+        rig.snapshot._tried_at = float("-inf")
+        rig.sources.add("fresh")
+        before = rig.sources.versions
+        # Its body is here before the store has answered, and the client asked for leave to send it.
+        async with client(rig) as c:
+            await c.send(b"POST /in/fresh HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
+            answer = await c.answer()
+            assert answer is not None
+            assert answer.status == 100
+            await c.send(b"x")
+            answer = await c.answer()
+            assert answer is not None
+            assert answer.status == 202
+        assert rig.sources.versions == before + 1
+        # A flood of unknown tokens is no flood of queries.
+        statuses = await asyncio.gather(*(status_of(rig, request(f"/in/no{n}", b"x")) for n in range(30)))
+        assert set(statuses) == {404}
+        assert rig.sources.versions == before + 1
+
+
+async def test_a_parked_request_is_answered_when_the_store_fails(tmp_path: Path) -> None:
+    settings = replace(QUICK, refresh_s=0.5)
+    async with running(tmp_path, settings=settings) as rig:
+        rig.snapshot._tried_at = float("-inf")
+        rig.sources.away = True
+        assert await status_of(rig, request("/in/no", b"x")) == 404
+        assert rig.count("seawall_snapshot_refresh_failures_total") >= 1
+
+
+async def test_the_snapshot_says_why_it_is_not_fresh(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        rig.sources.away = True
+        await until(lambda: "away" in rig.supervisor.health()[1].reason)
+        health = rig.supervisor.health()[1]
+        assert (health.name, health.essential, health.ready) == ("collector.snapshot", False, False)
