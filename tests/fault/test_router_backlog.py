@@ -61,7 +61,7 @@ async def test_fresh_events_are_as_fast_as_ever_while_a_backlog_drains(rig: Rig)
     began = time.monotonic()
     async with rig.router():
         await until(lambda: rig.number("seawall_router_splits_total") == 1, timeout_s=5.0)
-        # The best of three windows, since tests share their machine: a backlog that is in the way is so in each of them.
+        # The best of three windows, since tests share their machine: one that is in the way is so in each.
         draining_ms = min([await time_to_start_ms(rig, journal, 50) for _ in range(3)])
         took_s = time.monotonic() - began
         left = backlog - await rig.count("event", "type = 'old'")

@@ -108,12 +108,13 @@ class Drain:
     async def _round(self, heart: Heart, lane: Lane) -> None:
         """Store one batch, or wait a moment for one."""
         range = await self._pick(heart, lane)
-        if range is None or (lane.backlog and self._pace.allowed() < min(lane.width, self._pace.burst)):
+        allowed = min(lane.width, self._pace.allowed()) if lane.backlog else lane.width
+        if range is None or allowed < min(lane.width, self._pace.burst):
             await self._beat(heart, lane)
             await asyncio.sleep(IDLE_S if range is None else min(WAIT_S, self._pace.wait_s()))
             return
         try:
-            chunk = self._read(range, lane)
+            chunk = self._read(range, allowed)
         except (Corrupt, OSError) as error:
             await self._bypass(heart, lane, range, error)
             return
@@ -131,10 +132,9 @@ class Drain:
             ranges = await patiently(heart, self.ranges.load(), what=STORE)
         return self.ranges.older(ranges) if lane.backlog else ranges[-1]
 
-    def _read(self, range: Range, lane: Lane) -> Chunk:
-        chunk = self.reader.read(
-            range.at, end=range.end, records_max=lane.width, bytes_max=self._desk.settings.batch_bytes
-        )
+    def _read(self, range: Range, records_max: int) -> Chunk:
+        bytes_max = self._desk.settings.batch_bytes
+        chunk = self.reader.read(range.at, end=range.end, records_max=records_max, bytes_max=bytes_max)
         for damage in chunk.damage:
             self._report(damage)
         self.ranges.saw(range, _received_us(chunk.frames))

@@ -28,6 +28,7 @@ class Ranges:
         self._reader = reader
         self._clock = clock
         self._known: list[Range] | None = None
+        self._changes = 0  # what was read while something changed is not to be remembered
         self._oldest_us: dict[int, int | None] = {}  # by part: when its next record came; None: nothing is unread
         self._blocked: dict[int, tuple[float, str]] = {}  # by part: until when it is left alone, and why
 
@@ -59,13 +60,15 @@ class Ranges:
         Raises:
             Unavailable, Uncertain: Safe to repeat.
         """
+        changes = self._changes
         ranges = await position.ranges(self._store, self._reader.log_id)
         if not ranges:
             await position.begin(self._store, self._reader.start())
             ranges = await position.ranges(self._store, self._reader.log_id)
         if not ranges or ranges[-1].end is not None:
             raise Unavailable(STORE, f"log {self._reader.log_id.hex()} has no range that follows it")
-        self._known = ranges
+        if changes == self._changes:
+            self._known = ranges
         return ranges
 
     async def checkpoint(self) -> Position | None:
@@ -84,12 +87,15 @@ class Ranges:
             Fenced: It isn't what we thought.
             Unavailable, Uncertain: Read them again.
         """
-        self.doubt()
-        await position.split(self._store, range, at)
+        try:
+            await position.split(self._store, range, at)
+        finally:
+            self.doubt()
 
     def doubt(self) -> None:
         """Something happened that we didn't do, or may have done: read them again before the next step."""
         self._known = None
+        self._changes += 1
 
     def older(self, ranges: list[Range]) -> Range | None:
         """The newest of the ranges behind the one that follows the log, unless it can't be read now."""
@@ -107,6 +113,7 @@ class Ranges:
 
     def moved(self, move: Move) -> None:
         """Take over what the store now says, unless they are to be read again anyhow."""
+        self._changes += 1
         if self._known is None:
             return
         part = move.range.part
