@@ -69,6 +69,11 @@ async def in_time(future: asyncio.Future[Reply | None], seconds: float = 5.0) ->
         return await future
 
 
+async def looked_up(d: Desk, here: World) -> None:
+    """Wait until every ticket that is held has been read once: one that is held after them was answered."""
+    assert await in_time(d.hold(await here.event(here.id()))) is not None
+
+
 @pytest.fixture
 async def here(database: Database) -> AsyncIterator[World]:
     async with world(database.dsn) as made:
@@ -91,13 +96,11 @@ async def test_a_reply_is_passed_on_exactly(database: Database, here: World) -> 
 
 async def test_a_duplicates_ticket_gets_the_first_events_reply(database: Database, here: World) -> None:
     async with desk(database.dsn) as d:
-        event, copy = await here.event(here.id()), here.id()
+        event, copy = await here.busy(), here.id()
         await here.duplicate(copy, event)
         await here.ticket(copy, event)
         answer = d.hold(copy)
-        async with asyncio.timeout(5):
-            while not d.count("seawall_ticket_reads_total"):
-                await asyncio.sleep(0.005)
+        await looked_up(d, here)
         await here.reply(event, b'"first"')
         await here.notify([event])  # the hint names the event that ran, never the duplicate
         said = await in_time(answer)
@@ -157,11 +160,12 @@ async def test_an_event_that_is_kept_without_acting_answers_its_status(
 @pytest.mark.parametrize("size", [8 * 1024, 8 * 1024 + 1, RESULT_BYTES_MAX])
 async def test_large_replies_and_results_arrive_whole(database: Database, here: World, size: int) -> None:
     async with desk(database.dsn) as d:
-        replied, ended = await here.event(here.id()), await here.event(here.id())
+        replied, ended = await here.busy(), await here.event(here.id())
+        run = await here.run(ended)
         body = b'"' + b"x" * (size - 2) + b'"'
         answers = [d.hold(replied), d.hold(ended)]
         await here.reply(replied, body)
-        await here.end(await here.run(ended), result=body)
+        await here.end(run, result=body)
         first, second = [await in_time(a) for a in answers]
         assert first is not None and first.body == body
         assert second is not None and json.loads(second.body)["result"] == "x" * (size - 2)
@@ -181,8 +185,7 @@ async def test_results_too_large_together_are_named_instead_of_sent(database: Da
 
 async def test_lost_notifications_cost_latency_and_no_answer(database: Database, here: World) -> None:
     async with desk(database.dsn) as d:
-        event = await here.event(here.id())
-        await here.run(event)
+        event = await here.busy()
         answer = d.hold(event)
         await here.reply(event, b"1")
         begun = time.monotonic()
@@ -194,7 +197,7 @@ async def test_a_hint_answers_long_before_the_next_reread(database: Database, he
     slow = Settings(first_look_ms=1_000, look_ms_max=10_000)
     async with desk(database.dsn, slow) as d:
         await d.ready("responder.listener")
-        event = await here.event(here.id())
+        event = await here.busy()
         answer = d.hold(event)
         await here.reply(event, b"1")
         begun = time.monotonic()
@@ -207,7 +210,7 @@ async def test_a_hint_that_came_before_the_request_was_held_still_counts(databas
     slow = Settings(first_look_ms=1_000, look_ms_max=10_000)
     async with desk(database.dsn, slow) as d:
         await d.ready("responder.listener")
-        event = await here.event(here.id())
+        event = await here.busy()
         await here.reply(event, b"1")
         await here.notify([event])
         async with asyncio.timeout(5):
@@ -222,11 +225,9 @@ async def test_a_cut_listener_comes_back_and_rereads_every_ticket(database: Data
     slow = Settings(first_look_ms=1_000, look_ms_max=10_000)
     async with desk(database.dsn, slow) as d:
         await d.ready("responder.listener")
-        event = await here.event(here.id())
+        event = await here.busy()
         answer = d.hold(event, 20_000)
-        async with asyncio.timeout(5):
-            while not d.count("seawall_ticket_reads_total"):
-                await asyncio.sleep(0.005)
+        await looked_up(d, here)
         assert await here.cut_listener() == 1
         await here.reply(event, b"1")
         begun = time.monotonic()
@@ -271,8 +272,7 @@ async def test_each_loop_may_die_or_hang_and_answers_still_come(
         async with asyncio.timeout(5):
             while strikes < 2:
                 await asyncio.sleep(0.005)
-        event, silent = await here.event(here.id()), await here.event(here.id())
-        await here.run(silent)
+        event, silent = await here.busy(), await here.busy()
         answers = [d.hold(event), d.hold(silent, 300)]
         await here.reply(event, b"1")
         assert await in_time(answers[0], 6.0) is not None
@@ -303,9 +303,7 @@ async def test_a_hung_store_delays_no_deadline_and_answers_come_when_it_wakes(se
     dsn = server.dsn(database="seawall")
     async with world(dsn) as here, desk(dsn) as d:
         await d.ready("responder.listener")
-        event, other = await here.event(here.id()), await here.event(here.id())
-        await here.run(event)
-        await here.run(other)
+        event, other = await here.busy(), await here.busy()
         await here.reply(other, b"1")
         server.hang()
         try:
@@ -331,7 +329,7 @@ async def test_a_killed_store_that_comes_back_answers_who_still_waits(server: Po
     async with desk(dsn) as d:
         async with world(dsn) as here:
             await d.ready("responder.listener")
-            event = await here.event(here.id())
+            event = await here.busy()
             await here.reply(event, b"1")
         server.kill()
         answer = d.hold(event, 20_000)

@@ -60,6 +60,12 @@ class World:
         )  # fmt: skip
         return id
 
+    async def busy(self) -> bytes:
+        """An event with a run that hasn't ended: only a reply can answer its ticket."""
+        event = await self.event(self.id())
+        await self.run(event)
+        return event
+
     async def ticket(self, id: bytes, event_id: bytes) -> None:
         await self.sql.execute("insert into ticket values ($1, $2)", UUID(bytes=id), UUID(bytes=event_id))
 
