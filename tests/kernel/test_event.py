@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.kernel.error import Corrupt
-from seawall.kernel.event import DAY_MS, EventIds, Record, decode, encode, headers_of, id_day, id_text
+from seawall.kernel.event import DAY_MS, Encoder, EventIds, Record, decode, encode, headers_of, id_day, id_text
 from seawall.kernel.limit import RECORD_BYTES_MAX
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -58,6 +58,16 @@ def test_a_cut_record_is_never_a_record(record: Record, data: st.DataObject) -> 
 
     with pytest.raises(Corrupt):
         decode(payload[:cut])
+
+
+@given(RECORDS)
+def test_a_sources_encoder_gives_the_very_bytes_of_encode(record: Record) -> None:
+    encoder = Encoder(source_id=record.source_id, kind=record.kind, tenant=record.tenant, source=record.source)
+    assert encode(record) == encoder.encode(
+        record.id, record.received_us, key=record.key.encode("utf-8", "surrogateescape"), key_signed=record.key_signed,
+        target=record.target.encode("latin-1"), peer=record.peer.encode(), key_id=record.key_id,
+        config_version=record.config_version, wait_ms=record.wait_ms, headers=record.headers, body=record.body,
+    )  # fmt: skip
 
 
 def test_a_record_of_another_version_is_refused_by_name() -> None:

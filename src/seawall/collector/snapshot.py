@@ -10,6 +10,7 @@ The copy is ``DIR/snapshot``: JSON sealed under DIR/key (store/vault.py), replac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ import msgspec
 
 from seawall.collector.setting import Choice, Settings, choice
 from seawall.guard import Heart, Supervisor
+from seawall.guard.supervisor import STALL_S
 from seawall.kernel import signature
-from seawall.kernel.clock import Clock
+from seawall.kernel.clock import Clock, Deadline
 from seawall.kernel.error import SeawallError
 from seawall.kernel.event import Encoder
 from seawall.kernel.log import fields, logger
@@ -142,8 +144,8 @@ class Snapshot:
 
     def register(self, supervisor: Supervisor) -> None:
         """Add the loops that refresh and listen. Not essential: readiness of intake doesn't depend on the store."""
-        # The four statements of a refresh may each take their time; the loop beats after them.
-        supervisor.add("collector.snapshot", self._run, essential=False, stall_s=self._settings.store_timeout_s * 4 + 3)
+        stall_s = max(STALL_S, self._settings.store_timeout_s + 1.0)
+        supervisor.add("collector.snapshot", self._run, essential=False, stall_s=stall_s)
         if self._hints is not None:
             listener = pool.Listener(self._hints, [CHANNEL_SOURCE], lambda _, __: self.hint(), role="collector")
             supervisor.add("collector.source_hint", lambda heart: _listen(listener, heart), essential=False)
@@ -169,8 +171,11 @@ class Snapshot:
             except SeawallError as error:
                 log.info("the store wasn't told that this collector stops", extra=fields(cause=str(error)))
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, progress: Callable[[], None] = lambda: None) -> None:
         """Compare with the store and load what changed; say that we live.
+
+        Args:
+            progress: Called between steps, each of which takes ``store_timeout_s`` at most.
 
         Raises:
             Unavailable, Overloaded, Uncertain: The store failed; the snapshot stays as it was.
@@ -181,12 +186,16 @@ class Snapshot:
         asked_at = self._tried_at = self._clock.monotonic()
         limit_s = self._settings.store_timeout_s
         version = await self._sources.version(timeout_s=limit_s)
+        progress()
         if version != self.version or self._checked_at is None:
-            version, sources = await self._sources.load(timeout_s=limit_s)
+            async with asyncio.timeout(limit_s):
+                version, sources = await self._sources.load(timeout_s=limit_s)
             self._take(version, sources)
             self._checked_at = asked_at
+            progress()
             # Kept before it is called live: a restart with the store away must not forget what was promised.
             await self._keep_copy(version, sources)
+            progress()
         self._checked_at = asked_at
         await self._sources.seen(self._name, version, timeout_s=limit_s)
 
@@ -194,18 +203,28 @@ class Snapshot:
         while True:
             self._wake.clear()
             try:
-                await self.refresh()
+                await self.refresh(progress=heart.touch)
                 await heart.beat()
             except SeawallError as error:
-                self._failures.value += 1
-                heart.unready(str(error))
+                self._failed(heart, str(error))
+            except TimeoutError:
+                self._failed(heart, "PostgreSQL took too long to list all sources")
             finally:
                 self._release()
-            try:
-                async with asyncio.timeout(self._settings.refresh_s):
+            await self._pause(heart)
+
+    def _failed(self, heart: Heart, why: str) -> None:
+        self._failures.value += 1
+        heart.unready(why)
+
+    async def _pause(self, heart: Heart) -> None:
+        """Wait for the next turn, or for somebody who asks."""
+        deadline = Deadline.after(self._settings.refresh_s, self._clock)
+        while (left_s := deadline.left_s(self._clock)) and not self._wake.is_set():
+            heart.touch()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, 1.0)):
                     await self._wake.wait()
-            except TimeoutError:
-                continue
 
     def _release(self) -> None:
         asked, self._asked = self._asked, []
@@ -240,9 +259,11 @@ class Snapshot:
     async def _keep_copy(self, version: int, sources: list[Loaded]) -> None:
         """Replace the copy. Failing is no reason not to serve: the next change tries again, and the log says it."""
         try:
-            await asyncio.to_thread(self._write_copy, version, sources)
-        except OSError as error:
-            log.error("the snapshot's copy can't be written", extra=fields(file=str(self._file), cause=str(error)))
+            async with asyncio.timeout(self._settings.store_timeout_s):
+                await asyncio.to_thread(self._write_copy, version, sources)
+        except OSError as error:  # TimeoutError is one
+            cause = str(error) or "the disk took too long"
+            log.error("the snapshot's copy can't be written", extra=fields(file=str(self._file), cause=cause))
 
     def _write_copy(self, version: int, sources: list[Loaded]) -> None:
         sealed = self._vault.seal(msgspec.msgpack.encode((version, sources)), belongs_to=_OWNER)
