@@ -238,7 +238,7 @@ async def _wal(db: asyncpg.Connection) -> int:
 
 def _show(name: str, found: Window) -> None:
     print(
-        f"  {name:7} {found.runs_per_s:8,.0f} runs/s  worker {found.worker_us:6.1f} + PostgreSQL {found.postgres_us:6.1f}"
+        f"  {name:7} {found.runs_per_s:8,.0f} runs/s worker {found.worker_us:6.1f} + PostgreSQL {found.postgres_us:6.1f}"
         f" = {found.worker_us + found.postgres_us:6.1f} us   WAL {found.wal_bytes:6,.0f} B",
         flush=True,
     )

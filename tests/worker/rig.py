@@ -66,6 +66,13 @@ class Rig:
                 yield made
                 await made.stop()
 
+    @contextlib.asynccontextmanager
+    async def running(self, app: App, settings: Settings = QUICK, **options: Any) -> AsyncIterator[Worker]:
+        """A worker that has registered its workflows and holds its shards."""
+        async with self.worker(app, settings, **options) as made:
+            await self.until(lambda: len(made._leases.held()) == 4)
+            yield made
+
     async def registered(self, app: App) -> None:
         """Make an app's workflows known without running them."""
         from seawall.store.run import Declared, register
@@ -136,11 +143,11 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def opened(database: Database) -> AsyncIterator[Rig]:
-    db = await asyncpg.connect(database.dsn)
+    made = Rig(database, await asyncpg.connect(database.dsn))
     try:
-        yield Rig(database, db)
+        yield made
     finally:
-        db.terminate()
+        made.db.terminate()  # a test may have connected anew, after its server was killed
 
 
 @contextlib.contextmanager
