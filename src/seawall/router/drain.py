@@ -23,9 +23,10 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import Corrupt, Fenced, SeawallError, Unavailable, Uncertain, Unstorable
 from seawall.kernel.event import decode
 from seawall.kernel.log import fields, logger
-from seawall.kernel.seam.journal import Chunk, Damage, Frame, JournalReader, Position
+from seawall.kernel.seam.journal import Chunk, Frame, JournalReader, Position
 from seawall.router.batch import Batch, Rules, alone, gather, settle
 from seawall.router.catalogue import Rulebook
+from seawall.router.damage import DamageReport
 from seawall.router.lane import Lane
 from seawall.router.meter import Meter
 from seawall.router.pace import Pace
@@ -48,7 +49,6 @@ IDLE_S = 0.2
 """How soon a new backlog is noticed."""
 
 BACKOFF_MAX_S = 2.0
-REPORTED_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Drain:
         self.reader = reader
         self._desk = desk
         self.ranges = Ranges(desk.store, reader, desk.clock)
-        self._reported: set[Damage] = set()
+        self._damage = DamageReport(name, desk.meter)
         settings = desk.settings
         self._pace = Pace(settings.backlog_rate, min(settings.backlog_batch, settings.backlog_rate), desk.clock)
 
@@ -135,24 +135,9 @@ class Drain:
     def _read(self, range: Range, records_max: int) -> Chunk:
         bytes_max = self._desk.settings.batch_bytes
         chunk = self.reader.read(range.at, end=range.end, records_max=records_max, bytes_max=bytes_max)
-        for damage in chunk.damage:
-            self._report(damage)
+        self._damage.add(chunk.damage)
         self.ranges.saw(range, _received_us(chunk.frames))
         return chunk
-
-    def _report(self, damage: Damage) -> None:
-        """Count a damaged stretch once, however often it is read."""
-        if damage in self._reported or len(self._reported) >= REPORTED_MAX:
-            return
-        self._reported.add(damage)
-        self._desk.meter.damage.value += 1
-        log.error(
-            "the journal is damaged; what is readable after it goes on",
-            extra=fields(
-                log=self.name, segment=damage.segment_id, start=damage.start_bytes, end=damage.end_bytes,
-                reason=damage.reason,
-            ),
-        )  # fmt: skip
 
     def _lags(self, chunk: Chunk) -> bool:
         """Whether what is unread is old, and more than one batch: less is quicker routed than split off."""
