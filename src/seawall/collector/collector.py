@@ -9,6 +9,7 @@ from random import Random
 from types import TracebackType
 
 from seawall.collector.admission import Admission
+from seawall.collector.deadline import breach_of
 from seawall.collector.duplicate import Duplicates
 from seawall.collector.exchange import ANSWERED, SUBMITTED, Exchange
 from seawall.collector.intake import Ids, Intake
@@ -218,42 +219,22 @@ class Collector:
         while True:
             self.now = self._intake.now = self._clock.monotonic()
             self.receipts.tick()
-            for connection in list(self._connections):
-                self._look_at(connection)
+            unacknowledged = sum([self._hold_to_deadline(connection) for connection in list(self._connections)])
+            if unacknowledged:
+                log.error("the journal didn't answer in time", extra=fields(requests=unacknowledged))
             await heart.beat()
             await asyncio.sleep(self.settings.sweep_s)
 
-    def _look_at(self, c: Connection) -> None:
-        """Hold one connection to whichever deadline it stands under."""
-        s, now = self.settings, self.now
-        if c.blocked_at is not None and now - c.blocked_at > s.write_s:
-            self._cut_off(c)
-        elif c.lingering:
-            if now - c.begun_at > s.linger_s:
+    def _hold_to_deadline(self, c: Connection) -> int:
+        """Returns how many requests were given up since the journal didn't answer."""
+        breach = breach_of(c, self.settings, self.now)
+        if breach is not None:
+            self._cut.value += not c.lingering
+            if breach:
+                c.fail(408, "request timeout", breach)
+            else:
                 c.abort()
-        elif c.exchange is not None and not c.paused and not c.ending:
-            late = self._late(c, c.exchange)
-            if late:
-                self._cut.value += 1
-                c.fail(408, "request timeout", late)
-        elif not c.queue and not c.paused and now - c.begun_at > (s.idle_s if c.served else s.head_s):
-            self._cut_off(c)
-        for x in list(c.queue):
-            if x.stage == SUBMITTED and now - x.submitted_at > s.ack_s:
-                log.error("the journal didn't answer in time", extra=fields(waited_s=round(now - x.submitted_at, 1)))
-                x.answer(self._intake.uncertain("the journal didn't answer in time"))
-
-    def _late(self, c: Connection, x: Exchange) -> str:
-        s, age_s = self.settings, self.now - c.begun_at
-        if not x.in_body:
-            return f"the headers took longer than {s.head_s:g} s" if age_s > s.head_s else ""
-        if age_s > s.request_s:
-            return f"the request took longer than {s.request_s:g} s"
-        body_s = self.now - c.body_at
-        if body_s > s.body_grace_s and c.body_seen_bytes < (body_s - s.body_grace_s) * s.body_rate_min_bytes:
-            return f"the body came slower than {s.body_rate_min_bytes} bytes a second"
-        return ""
-
-    def _cut_off(self, c: Connection) -> None:
-        self._cut.value += 1
-        c.abort()
+        late = [x for x in c.queue if x.stage == SUBMITTED and self.now - x.submitted_at > self.settings.ack_s]
+        for x in late:
+            x.answer(self._intake.uncertain("the journal didn't answer in time"))
+        return len(late)

@@ -3,15 +3,12 @@
 The snapshot is compared with the store each second, and at once when a hint (NOTIFY) or an unknown token asks for it.
 A sealed copy on disk makes a restart during a store outage know every source. While the store hasn't confirmed the
 snapshot for ``stale_s``, what it refuses is not certain: the caller then answers 503 instead of 4xx.
-
-The copy is ``DIR/snapshot``: JSON sealed under DIR/key (store/vault.py), replaced by rename.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 
+from seawall.collector.sealed import SealedCopy
 from seawall.collector.setting import Choice, Settings, choice
 from seawall.guard import Heart, Supervisor
 from seawall.guard.supervisor import STALL_S
@@ -37,11 +35,9 @@ from seawall.store.vault import Vault
 
 log = logger("collector")
 
-COPY_BYTES_MAX = 256 * 1024 * 1024
 TOKENS_CACHED_MAX = 10_000
 FORGET_S = 1.0
 HINT_CHECK_S = 1.0
-_OWNER = b"snapshot|1"
 
 Asked = Callable[[], None]
 
@@ -90,9 +86,7 @@ class Snapshot:
         self._settings = settings
         self._name = name
         self._sources = sources
-        self._vault = vault
-        self._filesystem = filesystem
-        self._file = file
+        self._copy = SealedCopy(file, vault=vault, filesystem=filesystem)
         self._clock = clock
         self._hints = hints
         self._by_hash: dict[bytes, Source] = {}
@@ -101,7 +95,6 @@ class Snapshot:
         self._tried_at = float("-inf")
         self._asked: list[Asked] = []
         self._wake = asyncio.Event()
-        self._writing = threading.Lock()  # a cancelled refresh leaves its thread behind for a moment
         self.version = 0  # 0: nothing was ever loaded
         metrics.gauge("seawall_snapshot_age_seconds", "Since the store last confirmed the snapshot.").read = self.age_s
         self._count = metrics.gauge("seawall_snapshot_sources_count", "Sources in the snapshot.")
@@ -154,11 +147,11 @@ class Snapshot:
         """Read the sealed copy, when there is one. A copy that can't be read is left out, with an error in the log:
         the store has it all."""
         try:
-            version, sources = await asyncio.to_thread(self._read_copy)
+            version, sources = await asyncio.to_thread(self._copy.read)
         except FileNotFoundError:
             return
         except (OSError, SeawallError, msgspec.DecodeError) as error:
-            log.error("the snapshot's copy can't be read", extra=fields(file=str(self._file), cause=str(error)))
+            log.error("the snapshot's copy can't be read", extra=fields(file=str(self._copy.file), cause=str(error)))
             return
         self._take(version, sources)
 
@@ -260,34 +253,10 @@ class Snapshot:
         """Replace the copy. Failing is no reason not to serve: the next change tries again, and the log says it."""
         try:
             async with asyncio.timeout(self._settings.store_timeout_s):
-                await asyncio.to_thread(self._write_copy, version, sources)
+                await asyncio.to_thread(self._copy.write, version, sources)
         except OSError as error:  # TimeoutError is one
             cause = str(error) or "the disk took too long"
-            log.error("the snapshot's copy can't be written", extra=fields(file=str(self._file), cause=cause))
-
-    def _write_copy(self, version: int, sources: list[Loaded]) -> None:
-        sealed = self._vault.seal(msgspec.msgpack.encode((version, sources)), belongs_to=_OWNER)
-        new = self._file.with_name(self._file.name + ".new")
-        with self._writing:
-            if new.name in self._filesystem.names(new.parent):
-                self._filesystem.remove(new)
-            file = self._filesystem.create(new)
-            try:
-                file.write_at(0, sealed)
-                file.sync_data()
-            finally:
-                file.close()
-            self._filesystem.rename(new, self._file)
-            self._filesystem.sync_folder(self._file.parent)
-
-    def _read_copy(self) -> tuple[int, list[Loaded]]:
-        file = self._filesystem.open(self._file, writable=False)
-        try:
-            sealed = file.read_at(0, min(file.size_bytes(), COPY_BYTES_MAX))
-        finally:
-            file.close()
-        plain = self._vault.unseal(sealed, belongs_to=_OWNER)
-        return msgspec.msgpack.decode(plain, type=tuple[int, list[Loaded]])
+            log.error("the snapshot's copy can't be written", extra=fields(file=str(self._copy.file), cause=cause))
 
 
 async def _listen(listener: pool.Listener, heart: Heart) -> None:
