@@ -1,91 +1,42 @@
 """The composition root: the only file that builds rooms and joins them, one function per role.
 
 A role's function opens its rooms, hands their loops to the supervisor, and yields; when it is left, its rooms finish
-what they have in hand. ``serve`` is what all roles have in common: signals, the parent's socket, health, the order
-of starting and stopping. ``up`` builds the parent.
+what they have in hand. What all roles have in common is in ``machine/role.py``. ``run_up`` builds the parent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib.util
 import json
-import logging
-import socket
 import sys
-import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from uuid import UUID, uuid4
 
-from seawall.guard import Heart, Lifecycle, Supervisor
 from seawall.journal.filesystem import LocalFilesystem
-from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
 from seawall.kernel.event import EventIds
 from seawall.kernel.log import configure, fields, logger
-from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import JournalReader
-from seawall.machine import check
-from seawall.machine.folder import Folder, Lock, replace_private
-from seawall.machine.up import Claim, Database, Parts, Up, bound
+from seawall.machine import role
+from seawall.machine.application import load_app
+from seawall.machine.claim import Claim, bound
+from seawall.machine.external import External
+from seawall.machine.folder import Folder, replace_private
+from seawall.machine.role import Opened, Role, Site, Start, set_log_level, unless
+from seawall.machine.up import Database, Parts, Up
 from seawall.settings import Program, Settings
 from seawall.store import embedded, pool
 from seawall.store.embedded import EmbeddedPostgres
-from seawall.workflow import App
 
 log = logger("app")
 
-READY_POLL_S = 0.02
 DRAIN_SHARE = 0.6
 """Of a role's stopping budget: what is in hand may take so long, the rest is for closing rooms in order."""
 
-LEAVING_S = 20.0
 FLOW = ("collector", "router", "worker")
 """What it takes to accept and to run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Solo:
-    """A worker process for one queue's suspects, one at a time, that ends when there are none."""
-
-    queue: str
-    owner: UUID
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """What a role's function builds its rooms from."""
-
-    settings: Settings
-    folder: Folder
-    metrics: Metrics
-    supervisor: Supervisor
-    socket: socket.socket | None = None  # bound and listening already; only collector and console have one
-    clock: Clock = field(default_factory=SystemClock)
-    solo: Solo | None = None
-    fail: Callable[[str], None] = lambda why: None  # this process must be started anew: it can't go on safely
-
-
-async def _nothing(hurry: asyncio.Event) -> None:
-    """For a role that has nothing in hand between two statements."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """What an open role offers to ``serve``."""
-
-    drain: Callable[[asyncio.Event], Coroutine[Any, Any, None]] = _nothing  # finish what is in hand; may be hurried
-    reload: Callable[[Settings], None] = lambda settings: None
-    until: Callable[[], Coroutine[Any, Any, None]] | None = None  # the process ends by itself when this returns
-    extra: Callable[[], dict[str, object]] = dict
-
-
-Role = Callable[[Site], AbstractAsyncContextManager[Opened]]
 
 
 # ── The roles ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,11 +95,16 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
 async def router(site: Site) -> AsyncIterator[Opened]:
     """Reads every log of the folder, and stores what it says."""
     from seawall import router as room
+    from seawall.store import partition
 
-    async with _store(site, "router") as store, Logs(site.folder) as logs:
+    # Housekeeping has connections of its own: it waits for locks, and routing must not wait for it.
+    keeper = pool.Store(replace(_store_settings(site), connections_max=2), role="housekeeping")
+    async with _store(site, "router") as store, keeper, Logs(site.folder) as logs:
         settings = site.settings.of("router", room.Settings)
         async with room.Router(store, logs.find, settings, clock=site.clock, metrics=site.metrics) as routing:
             routing.register(site.supervisor)
+            keeping = site.settings.of("housekeeping", partition.Settings)
+            partition.Housekeeping(keeper, keeping, site.clock, site.metrics).register(site.supervisor)
             yield Opened()
 
 
@@ -269,194 +225,9 @@ def owner_of(folder: Folder) -> UUID:
         return fresh
 
 
-async def unless(hurry: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do ``work`` to its end, or until somebody is in a hurry."""
-    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(hurry.wait())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done():
-            tasks[0].result()
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-# ── The user's file ────────────────────────────────────────────────────────────────────────────────────────────────
-def load_app(file: str) -> App:
-    """The ``App`` of a user's file: the one named ``app``, else the only one there is.
-
-    Raises:
-        Misconfigured: The file can't be imported, and why; or it holds no App, or several.
-    """
-    path = Path(file)
-    if not file or not path.is_file():
-        raise Misconfigured([f"--app {file or '(none)'}: is not a file; name the file with your workflows"])
-    # What lies beside the file can be imported from it, as when Python runs it.
-    sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location("seawall_user_app", path)
-    if spec is None or spec.loader is None:
-        raise Misconfigured([f"--app {file}: is no Python file; its name must end in .py"])
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever the user's file does at import is said as one problem
-        raise Misconfigured([f"--app {file}: can't be imported: {_where(error, path)}"]) from error
-    found = {id(value): value for value in vars(module).values() if isinstance(value, App)}
-    named = vars(module).get("app")
-    if isinstance(named, App):
-        return named
-    if len(found) != 1:
-        raise Misconfigured([f"--app {file}: holds {len(found)} App objects; name the one to run `app`"])
-    return next(iter(found.values()))
-
-
-def _where(error: BaseException, path: Path) -> str:
-    """An exception in one line, with the last line of the user's file that it passed."""
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
-    place = f"line {lines[-1]}: " if lines else ""
-    return f"{place}{type(error).__name__}: {error}"
-
-
-# ── What all roles have in common ────────────────────────────────────────────────────────────────────────────────────
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """How a role's process was started."""
-
-    role: str
-    folder: Folder
-    settings: Settings
-    reread: Callable[[], Settings]
-    parent: socket.socket | None = None
-    socket: socket.socket | None = None
-    health: tuple[str, int] | None = None  # an address for /livez, /readyz and /metrics, beside the unix socket
-    solo: Solo | None = None
-
-    @property
-    def name(self) -> str:
-        """Of the process: its lock and its socket carry it."""
-        return f"{self.role}-{self.solo.owner.hex}" if self.solo is not None else self.role
-
-
 def run_role(start: Start) -> int:
-    """Be one role until told to stop; the exit status.
-
-    Raises:
-        Misconfigured: Before anything was started.
-    """
-    configure(start.role, level=start.settings.program.log_level)
-    check.refuse_platform()
-    check.raise_open_files()
-    if start.parent is None:
-        start.folder.prepare()
-    lock = Lock(start.folder.run / f"{start.name}.lock")
-    lock.acquire(timeout_s=LEAVING_S if start.parent is not None else 0.0)
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(serve(start))
-    finally:
-        lock.release()
-
-
-async def serve(start: Start) -> int:
-    """Open the role, say ready, wait for the end, drain, close."""
-    from seawall.watch import HealthServer
-
-    metrics = Metrics()
-    supervisor = Supervisor(metrics, watch_blocking=True)
-    opened: Opened | None = None
-    life = Lifecycle(start.role, parent=start.parent, reload=lambda: _reload(start, opened))
-    failures: list[str] = []
-
-    def fail(why: str) -> None:
-        log.critical("this process must be started anew", extra=fields(why=why))
-        failures.append(why)
-        life.stop(why)
-
-    site = Site(
-        settings=start.settings, folder=start.folder, metrics=metrics, supervisor=supervisor, socket=_socket(start),
-        solo=start.solo, fail=fail,
-    )  # fmt: skip
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(life)
-        # From the first moment on: a parent that hears nothing takes us for dead, and opening may read a whole disk.
-        opening = asyncio.create_task(life.beat(), name="parent")
-        stack.callback(opening.cancel)
-        opened = await stack.enter_async_context(ROLES[start.role](site))
-        opening.cancel()
-        supervisor.add("parent", _beating(life), essential=False)
-        # Entered after the rooms, so that it is left before them: no loop runs on a closed room.
-        await stack.enter_async_context(supervisor)
-        host, port = start.health or (None, None)
-        health = HealthServer(
-            supervisor, metrics, role=start.role, unix_path=start.folder.socket(start.name), host=host, port=port,
-            extra=opened.extra,
-        )  # fmt: skip
-        await stack.enter_async_context(health)
-        await _ready(supervisor, life)
-        if not life.stopping.is_set():
-            life.tell("ready")
-            log.info("ready")
-            await (life.stopping.wait() if opened.until is None else unless(life.stopping, opened.until()))
-        await opened.drain(life.hurry)
-    return 1 if failures else 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed: half the CPU of a request."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-def _socket(start: Start) -> socket.socket | None:
-    if start.socket is not None:
-        return start.socket
-    program = start.settings.program
-    address = {"collector": ("listen", program.listen), "console": ("admin", program.admin)}.get(start.role)
-    return bound(*address) if address is not None else None
-
-
-def _beating(life: Lifecycle) -> Callable[[Heart], Coroutine[Any, Any, None]]:
-    async def beating(heart: Heart) -> None:
-        """Tell the parent once a second that this event loop ticks."""
-        while True:
-            life.tell("beat")
-            await heart.beat()
-            await asyncio.sleep(1.0)
-
-    return beating
-
-
-async def _ready(supervisor: Supervisor, life: Lifecycle) -> None:
-    """Wait until every essential loop made its first round, or until told to stop."""
-    while not life.stopping.is_set():
-        if all(loop.ready for loop in supervisor.health() if loop.essential):
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READY_POLL_S):
-                await life.stopping.wait()
-
-
-def _reload(start: Start, opened: Opened | None) -> None:
-    """SIGHUP: a bad file keeps the old settings, and says so."""
-    try:
-        fresh = start.reread()
-    except Misconfigured as error:
-        log.error("settings not reloaded; the old ones stay", extra=fields(problems=error.problems))
-        return
-    set_log_level(fresh.program.log_level)
-    if opened is not None:
-        opened.reload(fresh)
-    log.info("settings reloaded")
-
-
-def set_log_level(level: str) -> None:
-    logging.getLogger("seawall").setLevel(level.upper())
+    """Be one role until told to stop; the exit status. Raises Misconfigured before anything was started."""
+    return role.run(start, ROLES[start.role])
 
 
 # ── The parent ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -497,21 +268,3 @@ def _database(folder: Folder, settings: Settings) -> Database:
     if program.dsn:
         return External(program.dsn, program.worker_dsn or program.dsn)
     return EmbeddedPostgres(settings.of("pg", embedded.Settings), folder.path, LocalFilesystem())
-
-
-class External:
-    """A PostgreSQL that somebody else runs: there is nothing to start, watch or stop."""
-
-    def __init__(self, dsn: str, worker_dsn: str) -> None:
-        self._dsns = (dsn, worker_dsn)
-
-    async def prepare(self) -> tuple[str, str]:
-        return self._dsns
-
-    async def run(self, heart: Heart) -> None:
-        while True:
-            await heart.beat()
-            await asyncio.sleep(1.0)
-
-    async def stop(self, *, timeout_s: float) -> None:
-        """Nothing to stop."""

@@ -13,19 +13,16 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import math
 import os
 import re
 import tomllib
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from seawall.kernel.error import Misconfigured
-from seawall.kernel.setting import setting
+from seawall.kernel.setting import WRONG, Field, fields_of, fitting, from_text, setting
 
 FILE_BYTES_MAX = 1024 * 1024
 TOP = ""
@@ -34,6 +31,7 @@ TOP = ""
 ROOMS: dict[str, str] = {
     "store": "seawall.store.pool",
     "pg": "seawall.store.embedded",
+    "housekeeping": "seawall.store.partition",
     "migrate": "seawall.migrate.runner",
     "journal": "seawall.journal.settings",
     "collector": "seawall.collector.setting",
@@ -166,66 +164,23 @@ def load_resolved(path: Path) -> Settings:
         raise Misconfigured([f"{path}: can't be read: {error}"]) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    kind: Any
-    default: Any
-    low: float | None
-    high: float | None
-    help: str
-    secret: bool
-
-    @property
-    def allowed(self) -> str:
-        if self.kind is bool:
-            return "true or false"
-        if self.kind in (int, float):
-            what = "a whole number" if self.kind is int else "a number"
-            low = f"from {self.low:g}" if self.low is not None else "more than 0"
-            return f"{what}, {low}" + (f" to {self.high:g}" if self.high is not None else "")
-        if typing.get_origin(self.kind) is tuple:
-            return "a list of texts"
-        return "text"
-
-
 def _rooms() -> dict[str, type[Any]]:
     return {section: importlib.import_module(module).Settings for section, module in ROOMS.items()}
 
 
-def _declared() -> dict[tuple[str, str], _Field]:
+def _declared() -> dict[tuple[str, str], Field]:
     """Every setting that a file may name."""
-    found: dict[tuple[str, str], _Field] = {}
     kinds: dict[str, type[Any]] = {TOP: Program, **_rooms()}
-    for section, kind in kinds.items():
-        hints = typing.get_type_hints(kind)
-        for field in dataclasses.fields(kind):
-            if field.name in GIVEN.get(section, ()):
-                continue
-            default = field.default_factory() if callable(field.default_factory) else field.default
-            found[section, field.name] = _Field(
-                _plain(hints[field.name]), default, *_range(field.metadata, default),
-                field.metadata.get("help", ""), bool(field.metadata.get("secret", False)),
-            )  # fmt: skip
-    return found
-
-
-def _range(metadata: Mapping[str, Any], default: Any) -> tuple[float | None, float | None]:
-    low: float | None = metadata.get("min")
-    if low is None and isinstance(default, int | float) and default <= 0:
-        low = float(default)  # a default of 0 ("off") is allowed to be written down
-    return low, metadata.get("max")
-
-
-def _plain(hint: Any) -> Any:
-    """The type that a value must have; ``X | None`` is X."""
-    if isinstance(hint, types.UnionType):
-        rest = [h for h in hint.__args__ if h is not type(None)]
-        return rest[0] if len(rest) == 1 else str
-    return hint
+    return {
+        (section, name): field
+        for section, kind in kinds.items()
+        for name, field in fields_of(kind).items()
+        if name not in GIVEN.get(section, ())
+    }
 
 
 def _from_file(
-    path: Path, fields: Mapping[tuple[str, str], _Field], problems: list[str]
+    path: Path, fields: Mapping[tuple[str, str], Field], problems: list[str]
 ) -> dict[tuple[str, str], tuple[str, Any]]:
     try:
         with path.open("rb") as file:
@@ -285,14 +240,14 @@ def _key(section: str, name: str) -> str:
     return f"{section}.{name}" if section else name
 
 
-def _suggestion(section: str, fields: Mapping[tuple[str, str], _Field]) -> str:
+def _suggestion(section: str, fields: Mapping[tuple[str, str], Field]) -> str:
     names = sorted(name for s, name in fields if s == section)
     where = f"[{section}] has" if section else f"tables are {', '.join(sorted(r for r in ROOMS if r))}; above them are"
     return f"{where} {', '.join(names)}"
 
 
 def _from_environment(
-    environment: Mapping[str, str], fields: Mapping[tuple[str, str], _Field]
+    environment: Mapping[str, str], fields: Mapping[tuple[str, str], Field]
 ) -> dict[tuple[str, str], tuple[str, Any]]:
     """Variables that name a setting. Others that begin alike are left alone: Kubernetes makes SEAWALL_SERVICE_HOST
     and the like by itself for a service of that name."""
@@ -301,33 +256,19 @@ def _from_environment(
         variable = "_".join(part for part in ("SEAWALL", section.upper(), name.upper()) if part)
         text = environment.get(variable)
         if text:
-            found[section, name] = (variable, _from_text(text, field.kind))
+            found[section, name] = (variable, from_text(text, field.kind))
     return found
 
 
-def _from_text(text: str, kind: Any) -> Any:
-    """A variable's text as the type that it stands for; left as text when it isn't one, for the check to refuse."""
-    if kind is bool:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    if kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            return text
-    if typing.get_origin(kind) is tuple:
-        return [part.strip() for part in text.split(",") if part.strip()]
-    return text
-
-
 def _checked(
-    fields: Mapping[tuple[str, str], _Field], origins: Mapping[tuple[str, str], tuple[str, Any]], problems: list[str]
+    fields: Mapping[tuple[str, str], Field], origins: Mapping[tuple[str, str], tuple[str, Any]], problems: list[str]
 ) -> dict[tuple[str, str], Value]:
     values: dict[tuple[str, str], Value] = {}
     for (section, name), field in fields.items():
         origin, value = origins.get((section, name), ("default", field.default))
         if origin != "default" or value is not field.default:
-            value = _fitting(field, value)
-        if value is _WRONG:
+            value = fitting(field, value)
+        if value is WRONG:
             given = "(hidden)" if field.secret else repr(origins[section, name][1])
             problems.append(f"{origin}: {_key(section, name)} = {given}: must be {field.allowed}")
             continue
@@ -337,30 +278,6 @@ def _checked(
         )  # fmt: skip
     problems.extend(_rules(values))
     return values
-
-
-_WRONG = object()
-
-
-def _fitting(field: _Field, value: Any) -> Any:
-    """The value in its declared type, or ``_WRONG``. A bool is no number here, and infinity no bound."""
-    if typing.get_origin(field.kind) is tuple:
-        return tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else _WRONG
-    if field.kind is Path:
-        return Path(value) if isinstance(value, str) else _WRONG
-    if field.kind not in (int, float):
-        return value if isinstance(value, field.kind) else _WRONG
-    if isinstance(value, bool) or not isinstance(value, int | float) or (field.kind is int and value != int_of(value)):
-        return _WRONG
-    number = field.kind(value)
-    low_enough = number <= field.high if field.high is not None else math.isfinite(number)
-    high_enough = number >= field.low if field.low is not None else number > 0
-    return number if low_enough and high_enough else _WRONG
-
-
-def int_of(value: float) -> int | None:
-    """The whole number that a value is, or None."""
-    return int(value) if math.isfinite(value) and value == int(value) else None
 
 
 def _rules(values: Mapping[tuple[str, str], Value]) -> list[str]:

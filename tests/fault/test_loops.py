@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from seawall.app import ROLES, Site
+from seawall.app import ROLES
 from seawall.guard import Supervisor
 from seawall.guard.supervisor import LoopHealth
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.metric import Metrics
+from seawall.machine.claim import bound
 from seawall.machine.folder import Folder
-from seawall.machine.up import bound
+from seawall.machine.role import Site
 from seawall.settings import read
 from seawall.testing.postgres import Database
 from seawall.watch.health import Vitals

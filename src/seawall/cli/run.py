@@ -52,7 +52,9 @@ def run(
     **flags: str | None,
 ) -> int:
     """Run one role alone, with the same settings as `seawall up`, for systemd or Kubernetes."""
-    from seawall.app import Solo, Start, load_app, run_role
+    from seawall.app import run_role
+    from seawall.machine.application import load_app
+    from seawall.machine.role import Solo, Start
 
     folder = folder_of(data)
     if flags["app"]:

@@ -9,7 +9,13 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -25,4 +31,96 @@ def setting(
         max: Largest allowed number; None: any finite one.
         secret: Never shown.
     """
-    return field(default=default, metadata={"help": help, "min": min, "max": max, "secret": secret})
+    return dataclasses.field(default=default, metadata={"help": help, "min": min, "max": max, "secret": secret})
+
+
+WRONG = object()
+"""What ``fitting`` returns for a value that isn't allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One declared setting: what it may be."""
+
+    kind: Any
+    default: Any
+    low: float | None
+    high: float | None
+    help: str
+    secret: bool
+
+    @property
+    def allowed(self) -> str:
+        if self.kind is bool:
+            return "true or false"
+        if self.kind in (int, float):
+            what = "a whole number" if self.kind is int else "a number"
+            low = f"from {self.low:g}" if self.low is not None else "more than 0"
+            return f"{what}, {low}" + (f" to {self.high:g}" if self.high is not None else "")
+        if typing.get_origin(self.kind) is tuple:
+            return "a list of texts"
+        return "text"
+
+
+def fields_of(kind: type[Any]) -> dict[str, Field]:
+    """The settings that a dataclass declares, by name."""
+    hints = typing.get_type_hints(kind)
+    found: dict[str, Field] = {}
+    for one in dataclasses.fields(kind):
+        default = one.default_factory() if callable(one.default_factory) else one.default
+        low, high = _range(one.metadata, default)
+        found[one.name] = Field(
+            kind=_plain(hints[one.name]), default=default, low=low, high=high,
+            help=one.metadata.get("help", ""), secret=bool(one.metadata.get("secret", False)),
+        )  # fmt: skip
+    return found
+
+
+def _range(metadata: Mapping[str, Any], default: Any) -> tuple[float | None, float | None]:
+    low: float | None = metadata.get("min")
+    if low is None and isinstance(default, int | float) and default <= 0:
+        low = float(default)  # a default of 0 ("off") is allowed to be written down
+    return low, metadata.get("max")
+
+
+def _plain(hint: Any) -> Any:
+    """The type that a value must have; ``X | None`` is X."""
+    if isinstance(hint, types.UnionType):
+        rest = [h for h in hint.__args__ if h is not type(None)]
+        return rest[0] if len(rest) == 1 else str
+    return hint
+
+
+def from_text(text: str, kind: Any) -> Any:
+    """A variable's text as the type that it stands for; left as text when it isn't one, for the check to refuse."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+    if typing.get_origin(kind) is tuple:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def fitting(field: Field, value: Any) -> Any:
+    """The value in its declared type, or ``WRONG``. A bool is no number here, and infinity no bound."""
+    if typing.get_origin(field.kind) is tuple:
+        return tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else WRONG
+    if field.kind is Path:
+        return Path(value) if isinstance(value, str) else WRONG
+    if field.kind not in (int, float):
+        return value if isinstance(value, field.kind) else WRONG
+    if isinstance(value, bool) or not isinstance(value, int | float) or (field.kind is int and value != int_of(value)):
+        return WRONG
+    number = field.kind(value)
+    low_enough = number <= field.high if field.high is not None else math.isfinite(number)
+    high_enough = number >= field.low if field.low is not None else number > 0
+    return number if low_enough and high_enough else WRONG
+
+
+def int_of(value: float) -> int | None:
+    """The whole number that a value is, or None."""
+    return int(value) if math.isfinite(value) and value == int(value) else None

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from seawall.kernel.clock import Clock
 from seawall.kernel.error import Misconfigured
 
 FILES_MIN = 4096
@@ -51,16 +52,15 @@ def raise_open_files() -> str | None:
     return None
 
 
-def warnings(folder: Path, *, mounts: str | None = None, now_s: float | None = None) -> list[str]:
+def warnings(folder: Path, clock: Clock, *, mounts: str | None = None) -> list[str]:
     """One line for each thing about the folder's disk and the clock that will bite.
 
     Args:
         folder: An existing data folder.
         mounts: Text of /proc/self/mountinfo; read when None.
-        now_s: Wall clock; read when None.
     """
     found = [_filesystem(folder, _mounts() if mounts is None else mounts), _space(folder)]
-    found.append(_clock(folder, time.time() if now_s is None else now_s))
+    found.append(_clock(folder, clock.wall_us() / 1e6))
     return [line for line in found if line]
 
 

@@ -13,10 +13,9 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,22 +26,13 @@ from seawall.guard.supervisor import Pace
 from seawall.kernel.error import Misconfigured, SeawallError
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
-from seawall.machine import check
-from seawall.machine.folder import Busy, Folder, Lock, replace_private, start_time
+from seawall.machine.claim import ROLES, Claim, url_of
+from seawall.machine.folder import Folder, replace_private, start_time
 from seawall.machine.process import Child, Spec
-from seawall.settings import Program, Settings, host_port
+from seawall.machine.reload import AppWatch
+from seawall.settings import Settings
 
 log = logger("machine")
-
-ROLES = ("collector", "router", "worker", "console")
-"""In the order in which an event passes them, which is the order of stopping."""
-
-LEAVE_S = 20.0
-"""How long the roles of an `up` that was killed may take to leave: their event loops' own guard ends them in 15 s."""
-
-BACKLOG = 1024
-CHECK_APP_S = 60.0
-WATCH_S = 0.5
 
 
 class Database(Protocol):
@@ -73,104 +63,6 @@ class Parts:
     migrate: Callable[[str], Awaitable[object]]  # raises Misconfigured, or another SeawallError to try again
     set_log_level: Callable[[str], None]
     watch_app: bool = False
-
-
-class Claim:
-    """What only one `up` can have: the folder and the sockets. ``release`` gives all back."""
-
-    def __init__(self, folder: Folder, program: Program) -> None:
-        self.folder = folder
-        self._program = program
-        self._lock = Lock(folder.path / "lock")
-        self.listen: socket.socket | None = None
-        self.admin: socket.socket | None = None
-
-    def take(self) -> list[str]:
-        """Prepare the folder and take it and the ports; warnings about the machine.
-
-        Raises:
-            Misconfigured: The folder or a port is in use, or the folder can't be used.
-        """
-        check.refuse_platform()
-        self.folder.prepare()
-        self._lock.acquire()
-        with contextlib.suppress(FileNotFoundError):
-            self.folder.admin_file.unlink()
-        found = check.warnings(self.folder.path)
-        if few := check.raise_open_files():
-            found.append(few)
-        await_leaving(self.folder, ROLES)
-        self.listen = bound("listen", self._program.listen)
-        self.admin = bound("admin", self._program.admin)
-        return found
-
-    def close_sockets(self) -> None:
-        """Our copies only: the roles that serve them close their own."""
-        for one in (self.listen, self.admin):
-            if one is not None:
-                one.close()
-
-    def release(self) -> None:
-        self.close_sockets()
-        self._lock.release()
-
-
-def await_leaving(folder: Folder, roles: Sequence[str], *, timeout_s: float = LEAVE_S) -> None:
-    """Wait until no role of an earlier `up` is left; end one that doesn't leave, when it is proven to be ours.
-
-    Raises:
-        Busy: One is left that can't be proven ours, or that can't be ended.
-    """
-    latest = time.monotonic() + timeout_s
-    for role in roles:
-        lock = Lock(folder.run / f"{role}.lock")
-        try:
-            lock.acquire(timeout_s=max(0.0, latest - time.monotonic()))
-        except Busy as busy:
-            pid = lock.holder_pid()
-            if pid is None:
-                raise
-            log.warning("a role of an earlier start doesn't leave; ending it", extra=fields(child=role, pid=pid))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            try:
-                lock.acquire(timeout_s=5.0)
-            except Busy:
-                raise busy from None
-        lock.release()
-
-
-def bound(name: str, address: str) -> socket.socket:
-    """A listening socket, to be inherited.
-
-    Raises:
-        Misconfigured: The address is in use, isn't ours, or isn't allowed.
-    """
-    parsed = host_port(address)
-    assert parsed is not None, "settings.py refuses other addresses"
-    host, port = parsed
-    try:
-        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        server = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind(where)
-            server.listen(BACKLOG)
-        except OSError:
-            server.close()
-            raise
-    except OSError as error:
-        cure = f"stop what listens there, or choose another --{name} (port 0 picks a free one)"
-        raise Misconfigured([f"--{name} {address}: {error.strerror or error}; {cure}"]) from error
-    server.setblocking(False)
-    return server
-
-
-def url_of(server: socket.socket) -> str:
-    """``http://HOST:PORT`` at which a client on this machine reaches it."""
-    host, port = server.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Up:
@@ -222,7 +114,8 @@ class Up:
             before_router.append(self._children["worker"].ready)
         self.supervisor.add("role.router", self._after(before_router, self._children["router"]))
         if self._parts.watch_app and self._program.app:
-            self.supervisor.add("watch.app", self._watch_app, essential=False)
+            watch = AppWatch(Path(self._program.app), self._children["worker"])
+            self.supervisor.add("watch.app", watch.run, essential=False)
 
     def _child(self, role: str) -> Child:
         budgets = {
@@ -336,46 +229,6 @@ class Up:
                 child.signal(signal.SIGHUP)
         log.info("settings reloaded", extra=fields(log_level=fresh.program.log_level))
 
-    async def _watch_app(self, heart: Heart) -> None:
-        """`up --watch`: start the worker anew when the app file changed and can be imported."""
-        path = Path(self._program.app)
-        seen = _stamp(path)
-        while True:
-            await heart.beat()
-            await asyncio.sleep(WATCH_S)
-            now = _stamp(path)
-            if now in (seen, None):
-                continue
-            seen = now
-            problem = await self._app_problem(heart)
-            if problem is None:
-                await self._replaced_worker(heart)
-            else:
-                log.error("the changed app file can't be imported; the old one runs on", extra=fields(problem=problem))
-
-    async def _replaced_worker(self, heart: Heart) -> None:
-        work = asyncio.create_task(self._children["worker"].replace(why="the app file changed"))
-        while not work.done():
-            await heart.beat()
-            await asyncio.wait([work], timeout=1.0)
-        await work
-
-    async def _app_problem(self, heart: Heart) -> str | None:
-        """Import the app file in a process of its own; what it said when that failed."""
-        command = [*self._children["worker"].spec.command, "--check"]
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-        )
-        work = asyncio.create_task(process.communicate())
-        latest = time.monotonic() + CHECK_APP_S
-        while not work.done():
-            await heart.beat()
-            await asyncio.wait([work], timeout=1.0)
-            if time.monotonic() > latest:
-                process.kill()
-        _, said = await work
-        return None if process.returncode == 0 else said.decode("utf-8", "replace")[-4000:].strip()
-
     # ── The end ────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _stop(self) -> None:
         """In the order of an event's way, so that each part can hand over what it has to the next."""
@@ -394,12 +247,3 @@ async def _idle(heart: Heart) -> None:
     while True:
         heart.unready("stopping")
         await asyncio.sleep(0.5)
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is saved; None while an editor has it away."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size

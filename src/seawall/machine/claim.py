@@ -1,0 +1,125 @@
+"""What only one ``seawall up`` can have: its data folder, and the two addresses on which it listens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+
+from seawall.kernel.clock import SystemClock
+from seawall.kernel.error import Misconfigured
+from seawall.kernel.log import fields, logger
+from seawall.machine import check
+from seawall.machine.folder import Busy, Folder, Lock
+from seawall.settings import Program, host_port
+
+log = logger("machine")
+
+ROLES = ("collector", "router", "worker", "console")
+"""In the order in which an event passes them, which is the order of stopping."""
+
+LEAVE_S = 20.0
+"""How long the roles of an `up` that was killed may take to leave: their event loops' own guard ends them in 15 s."""
+
+BACKLOG = 1024
+
+
+class Claim:
+    """What only one `up` can have: the folder and the sockets. ``release`` gives all back."""
+
+    def __init__(self, folder: Folder, program: Program) -> None:
+        self.folder = folder
+        self._program = program
+        self._lock = Lock(folder.path / "lock")
+        self.listen: socket.socket | None = None
+        self.admin: socket.socket | None = None
+
+    def take(self) -> list[str]:
+        """Prepare the folder and take it and the ports; warnings about the machine.
+
+        Raises:
+            Misconfigured: The folder or a port is in use, or the folder can't be used.
+        """
+        check.refuse_platform()
+        self.folder.prepare()
+        self._lock.acquire()
+        with contextlib.suppress(FileNotFoundError):
+            self.folder.admin_file.unlink()
+        found = check.warnings(self.folder.path, SystemClock())
+        if few := check.raise_open_files():
+            found.append(few)
+        await_leaving(self.folder, ROLES)
+        self.listen = bound("listen", self._program.listen)
+        self.admin = bound("admin", self._program.admin)
+        return found
+
+    def close_sockets(self) -> None:
+        """Our copies only: the roles that serve them close their own."""
+        for one in (self.listen, self.admin):
+            if one is not None:
+                one.close()
+
+    def release(self) -> None:
+        self.close_sockets()
+        self._lock.release()
+
+
+def await_leaving(folder: Folder, roles: Sequence[str], *, timeout_s: float = LEAVE_S) -> None:
+    """Wait until no role of an earlier `up` is left; end one that doesn't leave, when it is proven to be ours.
+
+    Raises:
+        Busy: One is left that can't be proven ours, or that can't be ended.
+    """
+    latest = time.monotonic() + timeout_s
+    for role in roles:
+        lock = Lock(folder.run / f"{role}.lock")
+        try:
+            lock.acquire(timeout_s=max(0.0, latest - time.monotonic()))
+        except Busy as busy:
+            pid = lock.holder_pid()
+            if pid is None:
+                raise
+            log.warning("a role of an earlier start doesn't leave; ending it", extra=fields(child=role, pid=pid))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            try:
+                lock.acquire(timeout_s=5.0)
+            except Busy:
+                raise busy from None
+        lock.release()
+
+
+def bound(name: str, address: str) -> socket.socket:
+    """A listening socket, to be inherited.
+
+    Raises:
+        Misconfigured: The address is in use, isn't ours, or isn't allowed.
+    """
+    parsed = host_port(address)
+    assert parsed is not None, "settings.py refuses other addresses"
+    host, port = parsed
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        server = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(where)
+            server.listen(BACKLOG)
+        except OSError:
+            server.close()
+            raise
+    except OSError as error:
+        cure = f"stop what listens there, or choose another --{name} (port 0 picks a free one)"
+        raise Misconfigured([f"--{name} {address}: {error.strerror or error}; {cure}"]) from error
+    server.setblocking(False)
+    return server
+
+
+def url_of(server: socket.socket) -> str:
+    """``http://HOST:PORT`` at which a client on this machine reaches it."""
+    host, port = server.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,72 @@
+"""``seawall up --watch``: for development, the worker is started anew when the app file was saved."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from seawall.guard import Heart
+from seawall.kernel.log import fields, logger
+from seawall.machine.process import Child
+
+log = logger("machine")
+
+CHECK_APP_S = 60.0
+WATCH_S = 0.5
+
+
+class AppWatch:
+    """Looks at one file. A version of it that can't be imported replaces nothing."""
+
+    def __init__(self, file: Path, worker: Child) -> None:
+        self._file = file
+        self._worker = worker
+
+    async def run(self, heart: Heart) -> None:
+        """`up --watch`: start the worker anew when the app file changed and can be imported."""
+        seen = _stamp(self._file)
+        while True:
+            await heart.beat()
+            await asyncio.sleep(WATCH_S)
+            now = _stamp(self._file)
+            if now in (seen, None):
+                continue
+            seen = now
+            problem = await self._problem(heart)
+            if problem is None:
+                await self._replaced(heart)
+            else:
+                log.error("the changed app file can't be imported; the old one runs on", extra=fields(problem=problem))
+
+    async def _replaced(self, heart: Heart) -> None:
+        work = asyncio.create_task(self._worker.replace(why="the app file changed"))
+        while not work.done():
+            await heart.beat()
+            await asyncio.wait([work], timeout=1.0)
+        await work
+
+    async def _problem(self, heart: Heart) -> str | None:
+        """Import the app file in a process of its own; what it said when that failed."""
+        command = [*self._worker.spec.command, "--check"]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+        work = asyncio.create_task(process.communicate())
+        latest = time.monotonic() + CHECK_APP_S
+        while not work.done():
+            await heart.beat()
+            await asyncio.wait([work], timeout=1.0)
+            if time.monotonic() > latest:
+                process.kill()
+        _, said = await work
+        return None if process.returncode == 0 else said.decode("utf-8", "replace")[-4000:].strip()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is saved; None while an editor has it away."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size

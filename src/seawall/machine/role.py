@@ -1,0 +1,221 @@
+"""One role's process: what all roles have in common.
+
+Signals, the parent's socket, health, and the order of starting and stopping. Which rooms a role has is the composition
+root's business: it gives us a function that opens them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from seawall.guard import Heart, Lifecycle, Supervisor
+from seawall.kernel.clock import Clock, SystemClock
+from seawall.kernel.error import Misconfigured
+from seawall.kernel.log import configure, fields, logger
+from seawall.kernel.metric import Metrics
+from seawall.machine import check
+from seawall.machine.claim import bound
+from seawall.machine.folder import Folder, Lock
+from seawall.settings import Settings
+from seawall.watch import HealthServer
+
+log = logger("machine")
+
+READY_POLL_S = 0.02
+LEAVING_S = 20.0
+"""How long a predecessor may take to leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solo:
+    """A worker process for one queue's suspects, one at a time, that ends when there are none."""
+
+    queue: str
+    owner: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What a role's function builds its rooms from."""
+
+    settings: Settings
+    folder: Folder
+    metrics: Metrics
+    supervisor: Supervisor
+    socket: socket.socket | None = None  # bound and listening already; only collector and console have one
+    clock: Clock = field(default_factory=SystemClock)
+    solo: Solo | None = None
+    fail: Callable[[str], None] = lambda why: None  # this process must be started anew: it can't go on safely
+
+
+async def _nothing(hurry: asyncio.Event) -> None:
+    """For a role that has nothing in hand between two statements."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What an open role offers to ``serve``."""
+
+    drain: Callable[[asyncio.Event], Coroutine[Any, Any, None]] = _nothing  # finish what is in hand; may be hurried
+    reload: Callable[[Settings], None] = lambda settings: None
+    until: Callable[[], Coroutine[Any, Any, None]] | None = None  # the process ends by itself when this returns
+    extra: Callable[[], dict[str, object]] = dict
+
+
+Role = Callable[[Site], AbstractAsyncContextManager[Opened]]
+
+
+async def unless(hurry: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work`` to its end, or until somebody is in a hurry."""
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(hurry.wait())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How a role's process was started."""
+
+    role: str
+    folder: Folder
+    settings: Settings
+    reread: Callable[[], Settings]
+    parent: socket.socket | None = None
+    socket: socket.socket | None = None
+    health: tuple[str, int] | None = None  # an address for /livez, /readyz and /metrics, beside the unix socket
+    solo: Solo | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the process: its lock and its socket carry it."""
+        return f"{self.role}-{self.solo.owner.hex}" if self.solo is not None else self.role
+
+
+def run(start: Start, open_role: Role) -> int:
+    """Be one role until told to stop; the exit status.
+
+    Raises:
+        Misconfigured: Before anything was started.
+    """
+    configure(start.role, level=start.settings.program.log_level)
+    check.refuse_platform()
+    check.raise_open_files()
+    if start.parent is None:
+        start.folder.prepare()
+    lock = Lock(start.folder.run / f"{start.name}.lock")
+    lock.acquire(timeout_s=LEAVING_S if start.parent is not None else 0.0)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(serve(start, open_role))
+    finally:
+        lock.release()
+
+
+async def serve(start: Start, open_role: Role) -> int:
+    """Open the role, say ready, wait for the end, drain, close."""
+    metrics = Metrics()
+    supervisor = Supervisor(metrics, watch_blocking=True)
+    opened: Opened | None = None
+    life = Lifecycle(start.role, parent=start.parent, reload=lambda: _reload(start, opened))
+    failures: list[str] = []
+
+    def fail(why: str) -> None:
+        log.critical("this process must be started anew", extra=fields(why=why))
+        failures.append(why)
+        life.stop(why)
+
+    site = Site(
+        settings=start.settings, folder=start.folder, metrics=metrics, supervisor=supervisor, socket=_socket(start),
+        solo=start.solo, fail=fail,
+    )  # fmt: skip
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(life)
+        # From the first moment on: a parent that hears nothing takes us for dead, and opening may read a whole disk.
+        opening = asyncio.create_task(life.beat(), name="parent")
+        stack.callback(opening.cancel)
+        opened = await stack.enter_async_context(open_role(site))
+        opening.cancel()
+        supervisor.add("parent", _beating(life), essential=False)
+        # Entered after the rooms, so that it is left before them: no loop runs on a closed room.
+        await stack.enter_async_context(supervisor)
+        host, port = start.health or (None, None)
+        health = HealthServer(
+            supervisor, metrics, role=start.role, unix_path=start.folder.socket(start.name), host=host, port=port,
+            extra=opened.extra,
+        )  # fmt: skip
+        await stack.enter_async_context(health)
+        await _ready(supervisor, life)
+        if not life.stopping.is_set():
+            life.tell("ready")
+            log.info("ready")
+            await (life.stopping.wait() if opened.until is None else unless(life.stopping, opened.until()))
+        await opened.drain(life.hurry)
+    return 1 if failures else 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed: half the CPU of a request."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _socket(start: Start) -> socket.socket | None:
+    if start.socket is not None:
+        return start.socket
+    program = start.settings.program
+    address = {"collector": ("listen", program.listen), "console": ("admin", program.admin)}.get(start.role)
+    return bound(*address) if address is not None else None
+
+
+def _beating(life: Lifecycle) -> Callable[[Heart], Coroutine[Any, Any, None]]:
+    async def beating(heart: Heart) -> None:
+        """Tell the parent once a second that this event loop ticks."""
+        while True:
+            life.tell("beat")
+            await heart.beat()
+            await asyncio.sleep(1.0)
+
+    return beating
+
+
+async def _ready(supervisor: Supervisor, life: Lifecycle) -> None:
+    """Wait until every essential loop made its first round, or until told to stop."""
+    while not life.stopping.is_set():
+        if all(loop.ready for loop in supervisor.health() if loop.essential):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_POLL_S):
+                await life.stopping.wait()
+
+
+def _reload(start: Start, opened: Opened | None) -> None:
+    """SIGHUP: a bad file keeps the old settings, and says so."""
+    try:
+        fresh = start.reread()
+    except Misconfigured as error:
+        log.error("settings not reloaded; the old ones stay", extra=fields(problems=error.problems))
+        return
+    set_log_level(fresh.program.log_level)
+    if opened is not None:
+        opened.reload(fresh)
+    log.info("settings reloaded")
+
+
+def set_log_level(level: str) -> None:
+    logging.getLogger("seawall").setLevel(level.upper())
