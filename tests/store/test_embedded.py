@@ -351,5 +351,5 @@ class TestAsRoot:
         )  # fmt: skip
         async with _running(postgres):
             assert await _ask(postgres, "select 1") == 1
-            assert postgres.programs.folder.is_relative_to(folder.parent / "elsewhere")
+            assert postgres.find_programs().folder.is_relative_to(folder.parent / "elsewhere")
         assert tmp_path.stat().st_mode & 0o777 == 0o700

@@ -88,7 +88,7 @@ class EmbeddedPostgres:
         self, settings: Settings, folder: Path, filesystem: Filesystem, *, elsewhere: Path = binary.ELSEWHERE
     ) -> None:
         self._settings = settings
-        self._folder = folder
+        self.folder = folder
         self._filesystem = filesystem
         self._elsewhere = elsewhere
         self._made: Made | None = None
@@ -116,10 +116,13 @@ class EmbeddedPostgres:
         """Where the data lies."""
         return self._ready().place
 
-    @property
-    def programs(self) -> Binaries:
-        """PostgreSQL's programs, such as pg_dump, of the server's own version."""
-        return self._ready().binaries
+    def find_programs(self) -> Binaries:
+        """PostgreSQL's programs, such as pg_dump, of the server's own version; `prepare` needn't have come before.
+
+        Raises:
+            Misconfigured: There are none.
+        """
+        return self._made.binaries if self._made is not None else binary.find(self._settings.bin)
 
     async def prepare(self) -> tuple[str, str]:
         """Make what is missing, without starting: the data folder (by initdb, a few seconds) and its settings.
@@ -185,9 +188,9 @@ class EmbeddedPostgres:
     def _prepare(self) -> Made:
         user = binary.server_user()
         binaries = binary.runnable(binary.find(self._settings.bin), user, elsewhere=self._elsewhere)
-        where = place.find(self._folder, user, self._filesystem, elsewhere=self._elsewhere)
-        it = place.layout(self._folder, where, user)
-        home = self._folder / where.place
+        where = place.find(self.folder, user, self._filesystem, elsewhere=self._elsewhere)
+        it = place.layout(self.folder, where, user)
+        home = self.folder / where.place
         if not it.data.is_dir():
             # In one piece: a crash in the midst of initdb leaves a draft, never half a database.
             draft = home / "data.new"
@@ -197,7 +200,7 @@ class EmbeddedPostgres:
             self._filesystem.rename(draft, it.data)
             self._filesystem.sync_folder(home)
         cluster.check_version(binaries, it.data)
-        place.made(self._folder, where, self._filesystem)
+        place.made(self.folder, where, self._filesystem)
         if find_postmaster(it.data) is None:
             cluster.configure(it, user, self._settings.server())
         return Made(binaries, user, it, home)

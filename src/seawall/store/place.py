@@ -129,6 +129,18 @@ def layout(folder: Path, where: Where, user: ServerUser) -> Cluster:
     return Cluster(data=place / "data", socket=short, instance=where.instance)
 
 
+def has_data(folder: Path) -> bool:
+    """Whether a data folder has a store, wherever its data lies."""
+    record = folder / WHERE
+    return record.exists() and (folder / _read(record).place / "data").exists()
+
+
+def clear(folder: Path) -> None:
+    """Forget a store whose data is gone, so that a new one may be made; for whoever restores it."""
+    if not has_data(folder):
+        (folder / WHERE).unlink(missing_ok=True)
+
+
 def forget(folder: Path) -> Path | None:
     """Remove a place that lies outside ``folder``, with all data in it; its path, or None when there was none. The
     server must be stopped. For whoever deletes a data folder."""

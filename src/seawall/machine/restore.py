@@ -1,0 +1,151 @@
+"""``seawall restore``: a data folder from a backup. Only while nothing runs on it.
+
+A log of the backup comes back under a new name and without a writer (``journal/restored-TIME-ID``): were it written
+on, a place in it could come to mean another event than before. The router finds it by its id, and reads on from where
+the restored store stands. A log that is still in the folder is the same log and longer: it stays as it is, so nothing
+that was accepted after the backup is lost with the store; what is read twice collapses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from seawall.journal import discover
+from seawall.journal.identity import read_log_id
+from seawall.kernel.clock import Clock, SystemClock
+from seawall.kernel.error import Misconfigured, Unavailable
+from seawall.kernel.seam.filesystem import Filesystem
+from seawall.machine.backup import (
+    ALONE,
+    DUMP,
+    JOURNAL,
+    Progress,
+    check,
+    read_manifest,
+    run_program,
+    serving,
+    sync_tree,
+)
+from seawall.machine.folder import Folder, Lock
+from seawall.store import place, pool
+from seawall.store.embedded import EmbeddedPostgres
+from seawall.store.pool import Store
+from seawall.store.statement import statements
+
+RUN_NUMBERS_SKIPPED = 1_000_000_000
+"""Of 2^44. Events accepted after the backup may have had runs already, whose ids others were told (as idempotency keys
+of steps): a new run must not get one of them. It covers eleven days at a thousand runs a second."""
+
+SOURCE_VERSIONS_SKIPPED = 1_000_000
+_SQL = statements("restore")
+
+
+def _quietly(_: str) -> None:
+    """Tell nobody."""
+
+
+async def restore(
+    source: Path,
+    folder: Folder,
+    postgres: EmbeddedPostgres,
+    *,
+    filesystem: Filesystem,
+    dsn: str = "",
+    clock: Clock | None = None,
+    progress: Progress = _quietly,
+) -> list[str]:
+    """Restore a backup.
+
+    Args:
+        source: What `backup` made.
+        folder: The data folder: absent, empty, or one that lost its store.
+        postgres: The embedded server of ``folder``, not prepared yet; it is started for this, and stopped.
+        dsn: A PostgreSQL of yours with an empty database to restore into instead.
+
+    Returns:
+        Names of the logs that came back, to be read again.
+
+    Raises:
+        Misconfigured: It is no backup, ``folder`` is in use or has a store already, or its key is another one.
+        Corrupt: The backup's bytes aren't what was backed up.
+        Unavailable: pg_restore failed, or the disk. Nothing counts as restored: remove the store and begin again.
+
+    Durability: on return, all of it is on stable storage.
+    Cancelled: as Unavailable.
+    """
+    manifest = read_manifest(source)
+    await asyncio.to_thread(check, source, manifest, progress)
+    lock = Lock(folder.path / "lock")
+    try:
+        folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock.acquire()
+        try:
+            _check_target(source, folder, embedded=not dsn)
+            names = await asyncio.to_thread(_files, source, folder, filesystem, clock or SystemClock())
+            folder.prepare()
+            await _store(source, postgres, dsn, progress)
+            return names
+        finally:
+            lock.release()
+    except OSError as error:
+        raise Unavailable("disk", f"{error.strerror or error} ({error.filename})") from error
+
+
+def _check_target(source: Path, folder: Folder, *, embedded: bool) -> None:
+    if embedded and place.has_data(folder.path):
+        raise Misconfigured([f"{folder.path} has a store: move the folder away, or restore into another one"])
+    if folder.key_file.exists() and folder.key_file.read_bytes() != (source / "key").read_bytes():
+        raise Misconfigured([f"{folder.key_file} isn't the key of {source}: what the store seals couldn't be opened"])
+
+
+def _files(source: Path, folder: Folder, filesystem: Filesystem, clock: Clock) -> list[str]:
+    """Key, snapshot and journal; what the folder has already stays."""
+    for name in ALONE:
+        if (source / name).exists() and not (folder.path / name).exists():
+            shutil.copyfile(source / name, folder.path / name)
+            (folder.path / name).chmod(0o600)
+    folder.journals.mkdir(mode=0o700, exist_ok=True)
+    there = {read_log_id(log, filesystem) for log in discover(folder.journals)}
+    time = datetime.fromtimestamp(clock.wall_us() / 1e6, UTC).strftime("%Y%m%dT%H%M%S")
+    names = []
+    for log in discover(source / JOURNAL):
+        log_id = read_log_id(log, filesystem)
+        if log_id is None or log_id in there:
+            continue
+        names.append(f"restored-{time}-{log_id.hex()[:8]}")
+        # In one piece: half a log would look like one whose segments are missing.
+        draft = folder.path / f".{names[-1]}"
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(log, draft)
+        sync_tree(draft, filesystem)
+        filesystem.rename(draft, folder.journals / names[-1])
+    sync_tree(folder.journals, filesystem)
+    filesystem.sync_folder(folder.path)
+    return names
+
+
+async def _store(source: Path, postgres: EmbeddedPostgres, dsn: str, progress: Progress) -> None:
+    if dsn:
+        # Its programs are needed even where its server isn't.
+        await _load(source, postgres, dsn, progress)
+        return
+    place.clear(postgres.folder)
+    async with serving(postgres) as own:
+        await _load(source, postgres, own, progress)
+
+
+async def _load(source: Path, postgres: EmbeddedPostgres, dsn: str, progress: Progress) -> None:
+    async with Store(pool.Settings(dsn=dsn, connections_max=1), role="restore") as store:
+        if await store.value(_SQL["tables"]):
+            raise Misconfigured(["the database to restore into isn't empty"])
+        # One transaction: a restore that fails leaves an empty database, not half a store.
+        command = [
+            postgres.find_programs().program("pg_restore"), "--no-owner", "--no-acl", "--exit-on-error",
+            "--single-transaction", str(source / DUMP),
+        ]  # fmt: skip
+        await run_program(command, dsn, progress, lambda: "store: restoring")
+        await store.value(_SQL["skip_run_numbers"], RUN_NUMBERS_SKIPPED)
+        await store.execute(_SQL["skip_source_versions"], SOURCE_VERSIONS_SKIPPED)

@@ -1,0 +1,11 @@
+-- name: tables
+-- restore, before it begins: an empty database has none; pg_class.
+select count(*) from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
+
+-- name: skip_run_numbers
+-- restore, once: runs of events accepted after the backup may have had the next numbers, and told them to others.
+select setval('run_number', (select last_value from run_number) + $1)
+
+-- name: skip_source_versions
+-- restore, once: a collector's snapshot may be of a later version than the backup's; it must read again.
+update source_version set version = version + $1

@@ -1,0 +1,197 @@
+"""What is backed up while the platform runs comes back: store, journal and key; and nothing takes another's place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from seawall import migrate
+from seawall.guard import Supervisor
+from seawall.journal import LocalFilesystem, Log, LogReader, Settings, SyncedPublisher, discover
+from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
+from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.journal import Outcome, Position
+from seawall.machine.backup import backup, serving
+from seawall.machine.folder import Folder, Lock
+from seawall.machine.restore import RUN_NUMBERS_SKIPPED, restore
+from seawall.store import embedded, place, pool, position
+from seawall.store.embedded import EmbeddedPostgres
+
+FILES = LocalFilesystem()
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="seawall-test-", ignore_cleanup_errors=True) as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def _postgres(folder: Folder) -> EmbeddedPostgres:
+    settings = embedded.Settings(shared_buffers_mb=16)
+    return EmbeddedPostgres(settings, folder.path, FILES, elsewhere=folder.path.parent / "elsewhere")
+
+
+@contextlib.asynccontextmanager
+async def _log(folder: Folder) -> AsyncIterator[Log]:
+    log = Log(folder.journal("c1"), Settings(reserve_bytes=0), metrics=Metrics(), on_failure=pytest.fail)
+    async with log:
+        yield log
+
+
+async def _write(log: Log, payload: bytes) -> Position:
+    done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    log.submit(payload, done.set_result)
+    outcome = await done
+    assert isinstance(outcome, Position)
+    return outcome
+
+
+async def _payloads(folder: Folder, at: Position) -> list[bytes]:
+    """What a router would read from a position on, in whichever folder that log is now."""
+    for log in discover(folder.journals):
+        async with LogReader(log, folder.synced_socket(log.name)) as reader:
+            if reader.log_id == at.log_id:
+                return [f.payload for f in reader.read(at, records_max=100, bytes_max=10**6).frames]
+    raise AssertionError("the log isn't there")
+
+
+@pytest.fixture
+async def made(home: Path) -> Folder:
+    folder = Folder(home / "D", FILES)
+    folder.prepare()
+    folder.path.chmod(0o755)
+    return folder
+
+
+async def _fill(folder: Folder, to: Path) -> Position:
+    """Routed: one, two. Backed up in the midst of writing: three. Never backed up: four. The store's position."""
+    async with serving(_postgres(folder)) as dsn, _log(folder) as log:
+        await migrate.apply(pool.Settings(dsn=dsn, statement_timeout_s=30))
+        await _write(log, b"one")
+        at = await _write(log, b"two")
+        await _write(log, b"three")
+        async with pool.Store(pool.Settings(dsn=dsn), role="test") as store:
+            await position.begin(store, at)
+            await store.execute("insert into queue (name) values ('kept')")
+            await store.value("select nextval('run_number')")
+        progress: list[str] = []
+        async with _published(folder, log):
+            manifest = await backup(
+                folder, to, dsn=dsn, programs=_postgres(folder).find_programs(), filesystem=FILES,
+                progress=progress.append,
+            )  # fmt: skip
+        assert {"FORMAT", "key", "store.dump", "journal/c1/log.id"} <= set(manifest.files)
+        assert any("journal c1" in line for line in progress)
+        await _write(log, b"four")
+    return at
+
+
+@contextlib.asynccontextmanager
+async def _published(folder: Folder, log: Log) -> AsyncIterator[None]:
+    """A reader beside a living writer asks it how far it is synced."""
+    async with SyncedPublisher(log, folder.synced_socket("c1")) as publisher:
+        supervisor = Supervisor(Metrics())
+        publisher.register(supervisor)
+        async with supervisor:
+            yield
+
+
+async def _value(dsn: str, sql: str) -> object:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+async def test_a_backup_of_a_running_platform_comes_back_in_a_new_folder(made: Folder, home: Path) -> None:
+    at = await _fill(made, home / "B")
+    new = Folder(home / "E", FILES)
+    names = await restore(home / "B", new, _postgres(new), filesystem=FILES)
+    assert (new.path / "key").read_bytes() == (made.path / "key").read_bytes()
+    assert (new.path / "key").stat().st_mode & 0o777 == 0o600
+    # The router reads on from where the restored store stands, in a log that nobody will write.
+    assert [log.name for log in discover(new.journals)] == names
+    assert names[0].startswith("restored-")
+    assert await _payloads(new, at) == [b"three"]
+    async with serving(_postgres(new)) as dsn:
+        assert await _value(dsn, "select name from queue") == "kept"
+        assert await _value(dsn, "select log_id from log_position") == UUID(bytes=at.log_id)
+        assert await _value(dsn, "select nextval('run_number')") == 2 + RUN_NUMBERS_SKIPPED
+        # Rights are the runner's to give, at the next start.
+        assert await migrate.apply(pool.Settings(dsn=dsn)) == []
+        worker = dsn.replace("seawall@", "seawall_worker@")
+        assert await _value(worker, "select count(*) from run") == 0
+    async with _log(new) as log:
+        assert (await _write(log, b"new")).log_id != at.log_id
+
+
+async def test_a_folder_that_lost_its_store_keeps_its_journal_and_what_came_after_the_backup(
+    made: Folder, home: Path
+) -> None:
+    at = await _fill(made, home / "B")
+    where = json.loads((made.path / place.WHERE).read_text())
+    (made.path / where["place"]).rename(home / "lost")
+    assert await restore(home / "B", made, _postgres(made), filesystem=FILES) == []
+    assert await _payloads(made, at) == [b"three", b"four"]
+    async with serving(_postgres(made)) as dsn:
+        assert await _value(dsn, "select name from queue") == "kept"
+
+
+async def test_a_folder_with_a_store_is_never_restored_over(made: Folder, home: Path) -> None:
+    await _fill(made, home / "B")
+    with pytest.raises(Misconfigured, match="has a store"):
+        await restore(home / "B", made, _postgres(made), filesystem=FILES)
+
+
+async def test_a_folder_in_use_and_one_with_another_key_are_refused(made: Folder, home: Path) -> None:
+    await _fill(made, home / "B")
+    other = Folder(home / "E", FILES)
+    other.prepare()
+    with pytest.raises(Misconfigured, match="isn't the key"):
+        await restore(home / "B", other, _postgres(other), filesystem=FILES)
+    lock = Lock(other.path / "lock")
+    lock.acquire()
+    with pytest.raises(Misconfigured, match="in use"):
+        await restore(home / "B", other, _postgres(other), filesystem=FILES)
+    lock.release()
+
+
+@pytest.mark.parametrize("name", ["store.dump", "key", "journal/c1/log.id"])
+async def test_a_backup_whose_bytes_changed_restores_nothing(made: Folder, home: Path, name: str) -> None:
+    await _fill(made, home / "B")
+    path = home / "B" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    new = Folder(home / "E", FILES)
+    with pytest.raises(Corrupt, match="isn't what was backed up"):
+        await restore(home / "B", new, _postgres(new), filesystem=FILES)
+    assert not new.path.exists()
+
+
+async def test_an_unfinished_backup_is_none(made: Folder, home: Path) -> None:
+    await _fill(made, home / "B")
+    (home / "B" / "BACKUP").unlink()
+    with pytest.raises(Misconfigured, match="no finished backup"):
+        await restore(home / "B", Folder(home / "E", FILES), _postgres(made), filesystem=FILES)
+
+
+async def test_a_store_that_is_away_fails_the_backup_in_words(made: Folder, home: Path) -> None:
+    with pytest.raises(Unavailable, match=r"pg_dump.*exit status"):
+        await backup(
+            made, home / "B", dsn="postgresql://seawall:secret@/x?host=/nonexistent",
+            programs=_postgres(made).find_programs(), filesystem=FILES,
+        )  # fmt: skip
+    assert not (home / "B" / "BACKUP").exists()
+    with pytest.raises(Misconfigured, match="isn't empty"):
+        await backup(made, home / "B", dsn="", programs=_postgres(made).find_programs(), filesystem=FILES)
