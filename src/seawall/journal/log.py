@@ -227,7 +227,8 @@ class Log:
         for done, outcome in answers:
             try:
                 done(outcome)
-            except Exception as error:  # noqa: BLE001 (isolates one waiter from another; reported, not swallowed)
+            except Exception as error:  # noqa: BLE001
+                # Any kind: it is another room's, one waiter must not cost the others theirs, and it is reported.
                 self._loop.call_exception_handler({"message": "an answer's waiter broke", "exception": error})
 
     def _refuse_queued(self, error: SeawallError) -> None:
