@@ -22,8 +22,9 @@ from seawall.collector.exchange import ANSWERED, HELD, PARKED, RECEIVING, Exchan
 from seawall.collector.receipt import CONTINUE, closing
 from seawall.kernel import limit
 
-PIECE_BYTES = 16 * 1024
-"""What the parser is fed at once, so that sizes are checked and reading can stop inside a large read."""
+PIECE_BYTES = limit.HEADER_BYTES_MAX
+"""What the parser is fed at once, so that sizes are checked and reading can stop inside a large read. As much as one
+header may have: so a head that came in one piece needs no measuring."""
 
 DISCARD_BYTES_MAX = 64 * 1024
 """Body of a refused request that is read to its end, to keep the connection; with more to come it is closed."""
@@ -222,21 +223,29 @@ class Connection(asyncio.Protocol):
             if headers[b"transfer-encoding"].lower() != b"chunked":
                 self._stop(400, "malformed request", "the only transfer encoding taken is chunked")
             x.chunked = True
+            self._head_bytes = sum(map(len, x.flat)) + 2 * len(x.flat)
         self.body_at, self.body_seen_bytes = self.front.now, 0
         self._upgrading = parser.should_upgrade()
         self._begin(x)
 
     def _take_headers(self, x: Exchange, flat: list[bytes]) -> None:
         count = len(flat)
-        size = self._head_bytes = sum(map(len, flat)) + 2 * count  # ": " and the line's end
         if count > 2 * limit.HEADERS_MAX:
             self._stop(431, "too many headers", f"at most {limit.HEADERS_MAX}")
-        if size > limit.HEADER_BYTES_MAX and (size > limit.HEAD_BYTES_MAX or _longest(flat) > limit.HEADER_BYTES_MAX):
-            self._stop(431, "headers too large", f"at most {limit.HEAD_BYTES_MAX} bytes in all")
+        if self._fed_bytes:
+            # Only a head that came in several pieces can be larger than one header may be.
+            self._measure(flat)
         x.flat = flat
-        x.headers = dict(zip([name.lower() for name in flat[::2]], flat[1::2], strict=True))
-        if 2 * len(x.headers) != count:
+        x.headers = headers = {}
+        for name, value in zip(flat[::2], flat[1::2]):  # noqa: B905 (llhttp gives pairs; a dozen for each request)
+            headers[name.lower()] = value
+        if 2 * len(headers) != count:
             x.headers = _joined(flat)
+
+    def _measure(self, flat: list[bytes]) -> None:
+        size = sum(map(len, flat)) + 2 * len(flat)  # ": " and the line's end
+        if size > limit.HEAD_BYTES_MAX or _longest(flat) > limit.HEADER_BYTES_MAX:
+            self._stop(431, "headers too large", f"at most {limit.HEAD_BYTES_MAX} bytes in all")
 
     def _old(self, x: Exchange, version: str) -> None:
         if version != "1.0":
