@@ -32,7 +32,7 @@ from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
 from seawall.store import pool
 from seawall.testing.postgres import PostgresServer
-from seawall.worker import Settings, Worker
+from seawall.worker import Settings, Worker, fewer_collections
 from seawall.worker.batch import Batch
 from seawall.worker.flush import Flusher
 
@@ -238,8 +238,8 @@ async def _wal(db: asyncpg.Connection) -> int:
 
 def _show(name: str, found: Window) -> None:
     print(
-        f"  {name:7} {found.runs_per_s:8,.0f} runs/s worker {found.worker_us:6.1f} + PostgreSQL {found.postgres_us:6.1f}"
-        f" = {found.worker_us + found.postgres_us:6.1f} us   WAL {found.wal_bytes:6,.0f} B",
+        f"  {name:7} {found.runs_per_s:8,.0f} runs/s  worker {found.worker_us:6.1f} + PostgreSQL"
+        f" {found.postgres_us:6.1f} = {found.worker_us + found.postgres_us:6.1f} us   WAL {found.wal_bytes:6,.0f} B",
         flush=True,
     )
 
@@ -295,6 +295,7 @@ def main() -> None:
     arguments.add_argument("--deep", type=int, default=DEEP)
     arguments.add_argument("--profile", action="store_true")
     asked = arguments.parse_args()
+    fewer_collections()
     with PostgresServer(settings={"shared_buffers": "256MB", "max_wal_size": "4GB"}) as server:
         if asked.profile:
             uvloop.run(profile(server))

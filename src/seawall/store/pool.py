@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, cast
 
@@ -32,6 +32,8 @@ class Row(Protocol):
     """One row: values by column name or number. What a column holds is its statement's business."""
 
     def __getitem__(self, column: str | int) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 Notified = Callable[[str, str], None]

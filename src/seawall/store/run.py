@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from seawall.kernel.status import CHANNEL_REPLY
 from seawall.store.flush import numbers
@@ -66,6 +68,27 @@ class Wish:
     after: tuple[int, int]  # (virtual time, id) of the last run that was read
 
 
+class Ready(NamedTuple):
+    """A run that may be started, with its event; in the order of the statement's columns."""
+
+    queue_id: int
+    shard: int
+    id: int
+    event_id: UUID
+    workflow_id: int
+    attempt: int  # failed attempts so far
+    ticket: bool  # somebody waits for the reply
+    vt: int
+    known: bool  # False: this worker doesn't have its workflow, and what follows is empty
+    found: bool  # False: its event is gone, and what follows is empty
+    type: str
+    source: str
+    tenant: str
+    received_at: datetime
+    headers: bytes
+    body: bytes
+
+
 async def prepare(session: Session) -> None:
     """Make a connection's plans independent of tables and arrays; once for each connection."""
     await session.execute(statements("worker")["steady_plans"])
@@ -79,7 +102,7 @@ async def refill(
     without: Sequence[int],
     runs_each: int,
     bytes_max: int,
-) -> list[Row]:
+) -> list[Ready]:
     """Read what is ready, with its events, and commit one refill row for each shard that gave a run.
 
     Args:
@@ -89,7 +112,7 @@ async def refill(
         bytes_max: Bodies altogether; exceeded by one body at most.
 
     Returns:
-        Rows in order of (vt, id); columns as in the statement. None of a shard whose lease is gone.
+        Runs in order of (vt, id); none of a shard whose lease is gone.
 
     Raises:
         Unavailable: Nothing was committed.
@@ -98,7 +121,7 @@ async def refill(
     Durability: the refill rows are committed before return.
     """
     leases = [w.lease for w in wishes]
-    return await session.fetch(
+    rows = await session.fetch(
         statements("worker")["refill"],
         [x.queue_id for x in leases],
         [x.shard for x in leases],
@@ -111,6 +134,7 @@ async def refill(
         runs_each,
         bytes_max,
     )
+    return [Ready(*row) for row in rows]
 
 
 async def memos(session: Session, run_ids: Sequence[int]) -> list[Row]:

@@ -7,6 +7,6 @@ and never without a lease.
 """
 
 from seawall.worker.settings import Settings
-from seawall.worker.worker import Worker
+from seawall.worker.worker import Worker, fewer_collections
 
-__all__ = ["Settings", "Worker"]
+__all__ = ["Settings", "Worker", "fewer_collections"]

@@ -19,7 +19,8 @@ from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.status import RunStatus
 from seawall.store.flush import Again, Answer, End, Step
-from seawall.store.pool import Row, text_array
+from seawall.store.pool import text_array
+from seawall.store.run import Ready
 from seawall.worker.deadline import Deadlines
 from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
@@ -144,7 +145,7 @@ class Execution:
     )  # fmt: skip
 
     def __init__(
-        self, bench: Bench, refill: Refill, row: Row, workflow: Workflow, memos: dict[tuple[str, int], Memo] | None
+        self, bench: Bench, refill: Refill, row: Ready, workflow: Workflow, memos: dict[tuple[str, int], Memo] | None
     ) -> None:
         self._bench = bench
         self._memos = memos
@@ -152,11 +153,11 @@ class Execution:
         self._started_us = bench.clock.wall_us()
         self.refill = refill
         self.held: Held = refill.held
-        self.id: int = row["id"]
-        self.event_id: UUID = row["event_id"]
-        self.attempt: int = row["attempt"] + 1
-        self.body_bytes = len(row["body"] or b"")
-        self.ticket: bool = row["ticket"]
+        self.id: int = row.id
+        self.event_id: UUID = row.event_id
+        self.attempt: int = row.attempt + 1
+        self.body_bytes = len(row.body or b"")
+        self.ticket: bool = row.ticket
         self.workflow = workflow
         self.dropped = False
         self.task: asyncio.Task[None] | None = None
@@ -212,9 +213,8 @@ class Execution:
         Cancelled: by ``drop`` only; then nothing more is written.
         """
         bench, workflow = self._bench, self.workflow
-        task = asyncio.current_task()
-        assert task is not None
-        watch = bench.deadlines.set(task, workflow.timeout_s, of_run=True)
+        assert self.task is not None
+        watch = bench.deadlines.set(self.task, workflow.timeout_s, of_run=True)
         try:
             event, context = self._arguments()
             value = await workflow.function(event, context)
@@ -249,8 +249,8 @@ class Execution:
         row = self._row
         id = id_text(self.event_id.bytes)
         event = Event(
-            id=id, type=row["type"], tenant=row["tenant"], source=row["source"], received_at=row["received_at"],
-            headers=row["headers"], body=row["body"],
+            id=id, type=row.type, tenant=row.tenant, source=row.source, received_at=row.received_at,
+            headers=row.headers, body=row.body,
         )  # fmt: skip
         return event, Context(self, event_id=id, workflow=self.workflow.name, chance=self._bench.chance)
 

@@ -13,8 +13,8 @@ from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.run import Memo
 from seawall.store.flush import Spent
-from seawall.store.pool import Row, Session, Store
-from seawall.store.run import BEGIN, Wish, memos, prepare, refill
+from seawall.store.pool import Session, Store
+from seawall.store.run import BEGIN, Ready, Wish, memos, prepare, refill
 from seawall.worker.execution import Bench, Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
@@ -110,10 +110,10 @@ class Refiller:
         now = self._clock.monotonic()
         sweeping = [held for held in shards if now >= held.sweep_at]
         rows = await self._fetch(session, shards, sweeping, each, bytes_max)
-        cut = sum(len(row["body"] or b"") for row in rows) >= bytes_max
-        by_shard: dict[tuple[int, int], list[Row]] = {}
+        cut = sum(len(row.body or b"") for row in rows) >= bytes_max
+        by_shard: dict[tuple[int, int], list[Ready]] = {}
         for row in rows:
-            by_shard.setdefault((row["queue_id"], row["shard"]), []).append(row)
+            by_shard.setdefault((row.queue_id, row.shard), []).append(row)
         more = False
         for held in shards:
             mine = by_shard.get(held.lease[:2], [])
@@ -123,7 +123,7 @@ class Refiller:
 
     async def _fetch(
         self, session: Session, shards: Sequence[Held], sweeping: Sequence[Held], each: int, bytes_max: int
-    ) -> list[Row]:
+    ) -> list[Ready]:
         wishes = []
         for held in shards:
             held.refills += 1
@@ -140,9 +140,9 @@ class Refiller:
             bytes_max=bytes_max,
         )
 
-    def _advance(self, held: Held, rows: Sequence[Row], *, swept: bool, whole: bool, now: float) -> bool:
+    def _advance(self, held: Held, rows: Sequence[Ready], *, swept: bool, whole: bool, now: float) -> bool:
         """Move the shard's cursors behind what was read; True when it has more."""
-        last = (rows[-1]["vt"], rows[-1]["id"]) if rows else None
+        last = (rows[-1].vt, rows[-1].id) if rows else None
         if not swept:
             if last is not None:
                 held.after = max(held.after, last)
@@ -155,15 +155,15 @@ class Refiller:
         return not whole
 
     async def _start_all(
-        self, session: Session, shards: Sequence[Held], by_shard: Mapping[tuple[int, int], Sequence[Row]]
+        self, session: Session, shards: Sequence[Held], by_shard: Mapping[tuple[int, int], Sequence[Ready]]
     ) -> None:
         workflows = self._workflows()
-        starting: list[tuple[Held, list[Row]]] = []
+        starting: list[tuple[Held, list[Ready]]] = []
         for held in shards:
             mine = by_shard.get(held.lease[:2], ())
-            known = [row for row in mine if row["known"] and row["id"] not in held.inflight]
+            known = [row for row in mine if row.known and row.id not in held.inflight]
             if len(known) < len(mine):
-                self._unknown(row for row in mine if not row["known"])
+                self._unknown(row for row in mine if not row.known)
             if known:
                 starting.append((held, known))
         kept = await self._memos(session, starting)
@@ -171,10 +171,10 @@ class Refiller:
         for held, rows in starting:
             refill = Refill(held, held.refills, len(rows))
             for row in rows:
-                self._start(refill, row, workflows[row["workflow_id"]], kept.get(row["id"]))
+                self._start(refill, row, workflows[row.workflow_id], kept.get(row.id))
 
-    async def _memos(self, session: Session, starting: Sequence[tuple[Held, Sequence[Row]]]) -> dict[int, Memos]:
-        ids = [row["id"] for held, rows in starting for row in rows if held.may_have_memos(row["id"], row["attempt"])]
+    async def _memos(self, session: Session, starting: Sequence[tuple[Held, Sequence[Ready]]]) -> dict[int, Memos]:
+        ids = [row.id for held, rows in starting for row in rows if held.may_have_memos(row.id, row.attempt)]
         kept: dict[int, Memos] = {}
         if ids:
             for row in await memos(session, ids):
@@ -182,7 +182,7 @@ class Refiller:
                 kept.setdefault(row["run_id"], {})[(row["name"], row["nth"])] = memo
         return kept
 
-    def _start(self, refill: Refill, row: Row, workflow: Workflow, kept: Memos | None) -> None:
+    def _start(self, refill: Refill, row: Ready, workflow: Workflow, kept: Memos | None) -> None:
         execution = Execution(self._bench, refill, row, workflow, kept)
         refill.held.inflight[execution.id] = execution
         self._bench.began(execution)
@@ -190,7 +190,7 @@ class Refiller:
         if refill.held.lost:
             execution.drop()
             self._bench.left(execution)
-        elif row["found"]:
+        elif row.found:
             execution.task = asyncio.create_task(execution.drive(), name="run")
         else:
             execution.bury("its event is gone")
@@ -202,9 +202,9 @@ class Refiller:
                 self._flusher.clear(held, spent)
         self._doubtful.clear()
 
-    def _unknown(self, rows: Iterable[Row]) -> None:
+    def _unknown(self, rows: Iterable[Ready]) -> None:
         now = self._clock.monotonic()
-        for workflow_id in {row["workflow_id"] for row in rows}:
+        for workflow_id in {row.workflow_id for row in rows}:
             if now >= self._unknown_at.get(workflow_id, 0.0):
                 self._unknown_at[workflow_id] = now + UNKNOWN_LOG_S
                 log.error(
