@@ -123,7 +123,8 @@ def _quietly(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[
     SystemExit would end the pool's thread."""
     try:
         return False, function(*args, **kwargs)
-    except BaseException as error:  # noqa: BLE001  outermost in its thread; it is raised again in the step
+    except BaseException as error:  # noqa: BLE001
+        # Outermost in its thread, and raised again in the step: the user's function may raise anything.
         return True, _ordinary(error)
 
 

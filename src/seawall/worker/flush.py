@@ -17,11 +17,12 @@ from seawall.kernel.error import Unavailable, Uncertain, Unstorable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import RunStatus
-from seawall.store.flush import Again, Answer, BrokenFence, End, Spent, Step, flush
+from seawall.store.flush import BrokenFence, flush
 from seawall.store.lease import Lease
 from seawall.store.pool import Session, Store
 from seawall.store.run import prepare
-from seawall.worker.batch import Batch, Waiter
+from seawall.worker.batch import Batch
+from seawall.worker.outcome import Outcomes
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
 
@@ -36,7 +37,7 @@ BACKOFF_MAX_S = 0.5
 EXIT_BROKEN_FENCE = 71
 
 
-class Flusher:
+class Flusher(Outcomes):
     """Collects outcomes and commits them. Nothing here waits for anything but the store.
 
     Args:
@@ -57,19 +58,15 @@ class Flusher:
         hint: Callable[[Execution], None],
         die: Callable[[int], object],
     ) -> None:
+        super().__init__()
         self._store = store
         self._settings = settings
         self._settled = settled
         self._lost = lost
         self._hint = hint
         self._die = die
-        self._pending = Batch()
         self._sending: deque[Batch] = deque()  # in order; the first may be under way, or its outcome is uncertain
         self._sending_bytes = 0
-        self._kick = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._loop = asyncio.get_running_loop()
         self.away = False
         """The store didn't take the last flush."""
         self._flushes = metrics.counter("seawall_flushes_total", "Flushes committed by this worker.")
@@ -84,62 +81,6 @@ class Flusher:
     def bytes(self) -> int:
         """Of results that aren't durable yet."""
         return self._pending.bytes + self._sending_bytes
-
-    # ── what executions hand in; each call returns at once ──
-
-    def step(self, execution: Execution, step: Step, *, wait: bool) -> Waiter | None:
-        waiter = self._loop.create_future() if wait else None
-        pending = self._pending
-        pending.steps.append((step, execution, waiter))
-        pending.bytes += len(step.result)
-        self._joined(pending, execution)
-        return waiter
-
-    def end(self, execution: Execution, end: End) -> None:
-        pending = self._pending
-        pending.ends.append((end, execution))
-        if end.result is not None:
-            pending.bytes += len(end.result)
-        self._joined(pending, execution)
-        self._spend(pending, execution)
-
-    def again(self, execution: Execution, again: Again) -> None:
-        pending = self._pending
-        pending.agains.append((again, execution))
-        self._joined(pending, execution)
-        self._spend(pending, execution)
-
-    def answer(self, execution: Execution, answer: Answer) -> None:
-        pending = self._pending
-        pending.answers.append((answer, execution))
-        pending.bytes += len(answer.body)
-        self._joined(pending, execution)
-
-    def clear(self, held: Held, spent: Spent) -> None:
-        """Remove a refill row whose runs were never started."""
-        self._pending.spent.append((spent, held))
-        self._pending.held[held] = None
-        self._pending.count += 1
-        self._wake()
-
-    def _joined(self, pending: Batch, execution: Execution) -> None:
-        pending.held[execution.held] = None
-        pending.count += 1
-        if pending.count == 1:
-            self._wake()
-
-    def _spend(self, pending: Batch, execution: Execution) -> None:
-        """In the same flush as the last outcome of a refill its row goes: what is done can't become a suspect."""
-        refill = execution.refill
-        refill.left -= 1
-        if refill.left == 0:
-            pending.spent.append((refill.spent(), refill.held))
-
-    def _wake(self) -> None:
-        self._idle.clear()
-        self._kick.set()
-
-    # ── the loop ──
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop. When it is killed, its successor sends what was under way once more."""

@@ -78,17 +78,21 @@ class Refiller:
         while True:
             self._clear_doubtful()
             try:
-                async with self._store.own_connection() as session:
-                    await heart.beat()
-                    await prepare(session)
-                    while session.usable:
-                        more = await self._round(session)
-                        await heart.beat()
-                        if not more:
-                            await self._wait()
+                await self._serve(heart)
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
                 await asyncio.sleep(BACKOFF_S)
+
+    async def _serve(self, heart: Heart) -> None:
+        """As long as one connection lasts."""
+        async with self._store.own_connection() as session:
+            await heart.beat()
+            await prepare(session)
+            while session.usable:
+                more = await self._round(session)
+                await heart.beat()
+                if not more:
+                    await self._wait()
 
     async def _wait(self) -> None:
         with contextlib.suppress(TimeoutError):
