@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,6 +74,16 @@ class WriterProcess:
             if not part:
                 return
 
+    def read_now(self) -> None:
+        """Read what it has said so far, without waiting."""
+        assert self.process.stdout is not None
+        fd = self.process.stdout.fileno()
+        os.set_blocking(fd, False)
+        with suppress(BlockingIOError):
+            while part := os.read(fd, 1 << 16):
+                self._take(part)
+        os.set_blocking(fd, True)
+
     def kill(self) -> None:
         self.process.kill()
         self.drain()
@@ -136,4 +146,7 @@ def mounted(folder: Path, *command: str | Path) -> Iterator[Path]:
     try:
         yield point
     finally:
-        call(program("umount"), "-l", point)
+        try:
+            call(program("umount"), point)
+        except subprocess.CalledProcessError:
+            call(program("umount"), "-l", point)  # a failed test may have left somebody in it
