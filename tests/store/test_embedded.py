@@ -19,9 +19,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from seawall import migrate
 from seawall.journal.filesystem import LocalFilesystem
+from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Misconfigured
-from seawall.store import binary, embedded, place, process
+from seawall.kernel.metric import Metrics
+from seawall.store import binary, partition, place, pool, postmaster, process
 from seawall.store.binary import server_user
 from seawall.store.embedded import EmbeddedPostgres, Settings
 
@@ -141,7 +144,8 @@ CHILD = textwrap.dedent(
     """
     import asyncio, sys
     from pathlib import Path
-    from seawall.journal.filesystem import LocalFilesystem
+    from seawall import migrate
+from seawall.journal.filesystem import LocalFilesystem
     from seawall.store.embedded import EmbeddedPostgres, Settings
 
     class Heart:
@@ -212,7 +216,7 @@ async def test_a_pid_file_whose_number_was_reused_is_not_believed(
     # After a power cut the file is still there, and its number may be anybody's: here it is our own.
     file = folder / "postgres" / "data" / "postmaster.pid"
     file.write_text(f"{os.getpid()}\n{file.parent}\n1\n5432\n\n\n\nready   \n")
-    assert embedded.find_postmaster(file.parent) is None
+    assert postmaster.find(file.parent) is None
     postgres = _new(folder)
     async with _running(postgres):
         assert await _ask(postgres, "select 1") == 1
@@ -278,6 +282,20 @@ async def test_two_folders_have_two_servers(folder: Path) -> None:
     async with _running(first), _running(second):
         assert first.pid != second.pid
         assert await _ask(first, "show data_directory") != await _ask(second, "show data_directory")
+
+
+async def test_any_postgresql_from_15_on_will_do(folder: Path) -> None:
+    others = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not others:
+        pytest.skip("no PostgreSQL but the wheel's is installed here")
+    settings = Settings(bin=str(others[0].parent), shared_buffers_mb=16)
+    postgres = EmbeddedPostgres(settings, folder, LocalFilesystem(), elsewhere=folder.parent / "elsewhere")
+    async with _running(postgres):
+        dsn, _ = await postgres.prepare()
+        assert await migrate.apply(pool.Settings(dsn=dsn, statement_timeout_s=30))
+        async with pool.Store(pool.Settings(dsn=dsn), role="test") as store:
+            await partition.Housekeeping(store, partition.Settings(), SystemClock(), Metrics()).round()
+            assert await store.value("select count(*) from pg_inherits where inhparent = 'event'::regclass") == 6
 
 
 async def test_local_settings_win(folder: Path) -> None:

@@ -8,11 +8,7 @@ it is ours: process, data folder, and an instance id that it tells over its own 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,11 +20,11 @@ from seawall.kernel.error import Misconfigured, SeawallError, Unavailable, Uncer
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.filesystem import Filesystem
 from seawall.kernel.setting import setting
-from seawall.store import binary, cluster, driver, place, process
+from seawall.store import binary, cluster, driver, place, postmaster
 from seawall.store.binary import Binaries, ServerUser
 from seawall.store.cluster import Cluster
 from seawall.store.pool import Store
-from seawall.store.process import Identity, Watched
+from seawall.store.postmaster import Postmaster
 from seawall.store.serverlog import ServerLog
 from seawall.store.statement import statements
 
@@ -45,9 +41,6 @@ READY_POLL_S = 0.02
 QUICK_S = 2.0
 PROBE_S = 1.0
 CREATE_S = 60.0
-LEFTOVER_S = 15.0
-"""How long backends may outlive their postmaster before they are killed: they hold its shared memory."""
-
 _SQL = statements("server")
 
 
@@ -92,8 +85,7 @@ class EmbeddedPostgres:
         self._filesystem = filesystem
         self._elsewhere = elsewhere
         self._made: Made | None = None
-        self._watched: Watched | None = None
-        self._child: subprocess.Popen[bytes] | None = None
+        self._postmaster: Postmaster | None = None
         self._log: ServerLog | None = None
         self._stopping = False
 
@@ -109,7 +101,7 @@ class EmbeddedPostgres:
     @property
     def pid(self) -> int | None:
         """Of the postmaster that we watch."""
-        return self._watched.who.pid if self._watched is not None else None
+        return self._postmaster.pid if self._postmaster is not None else None
 
     @property
     def place(self) -> Path:
@@ -166,16 +158,10 @@ class EmbeddedPostgres:
         """Stop the server: in order, then, for the last third of the budget, at once (which costs a recovery later).
         One that is still there then is left to the next start. Harmless when it doesn't run."""
         self._stopping = True
-        watched, self._watched = self._watched, None
-        if watched is not None:
-            watched.signal(signal.SIGINT)
-            if not await watched.gone(timeout_s * 2 / 3):
-                log.warning("PostgreSQL doesn't stop in order; stopping it at once", extra=fields(pid=watched.who.pid))
-                watched.signal(signal.SIGQUIT)
-                if not await watched.gone(timeout_s / 3):
-                    log.error("PostgreSQL doesn't stop; the next start will find it", extra=fields(pid=watched.who.pid))
-            watched.close()
-        self._reap()
+        running, self._postmaster = self._postmaster, None
+        if running is not None:
+            await running.stop(timeout_s)
+            running.close()
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -201,154 +187,85 @@ class EmbeddedPostgres:
             self._filesystem.sync_folder(home)
         cluster.check_version(binaries, it.data)
         place.made(self.folder, where, self._filesystem)
-        if find_postmaster(it.data) is None:
+        if postmaster.find(it.data) is None:
             cluster.configure(it, user, self._settings.server())
         return Made(binaries, user, it, home)
 
     # ── One life of the server ─────────────────────────────────────────────────────────────────────────────────────
     async def _live(self, heart: Heart) -> None:
+        """From adopting or starting it to its death."""
         made = self._ready()
         if self._log is None:
             self._log = ServerLog(made.place / "log")
         self._log.open()
-        who = find_postmaster(made.cluster.data)
-        adopted = who is not None
-        if who is None:
-            await self._clear(heart, made)
-            who = self._start(made)
-        if self._watched is not None:
-            self._watched.close()
-        try:
-            self._watched = Watched(who)
-        except ProcessLookupError:
-            raise Unavailable("PostgreSQL", f"it ended at once ({self._reap()})") from None
-        await self._serve(heart, made, who, adopted=adopted)
+        running = self._postmaster
+        if running is None or not running.alive:
+            running = postmaster.adopt(made.cluster.data)
+        if running is None:
+            await postmaster.clear(made.cluster.data, heart.unready)
+            cluster.configure(made.cluster, made.user, self._settings.server())
+            running = postmaster.start(made.binaries, made.user, made.cluster.data, self._log.writer())
+        self._postmaster = running
+        await self._serve(heart, made, running)
         if not self._stopping:
-            log.error("PostgreSQL ended", extra=fields(pid=who.pid, cause=self._reap()))
+            log.error("PostgreSQL ended", extra=fields(pid=running.pid, cause=running.cause()))
+            running.close()
+            self._postmaster = None
 
-    def _start(self, made: Made) -> Identity:
-        cluster.configure(made.cluster, made.user, self._settings.server())
-        assert self._log is not None
-        writer = self._log.writer()
-        try:
-            # A session of its own: Ctrl-C in a terminal is for us, and we stop it last.
-            self._child = subprocess.Popen(
-                [made.binaries.program("postgres"), "-D", str(made.cluster.data)], stdin=subprocess.DEVNULL,
-                stdout=writer, stderr=writer, start_new_session=True, cwd="/", **made.user.popen(),
-            )  # fmt: skip
-        except OSError as error:
-            raise Unavailable("PostgreSQL", f"it can't be started: {error}") from error
-        finally:
-            os.close(writer)
-        who = process.identity(self._child.pid)
-        if who is None:
-            raise Unavailable("PostgreSQL", f"it ended at once ({self._reap()})")
-        return who
-
-    async def _serve(self, heart: Heart, made: Made, who: Identity, *, adopted: bool) -> None:
-        """From its start to its death."""
-        watched = self._watched
-        assert watched is not None
+    async def _serve(self, heart: Heart, made: Made, running: Postmaster) -> None:
+        """Wait until it is ready, then watch it until it ends."""
         began = time.monotonic()
-        store = Store(
-            driver.Settings(dsn=made.cluster.dsn(database="postgres"), connections_max=1, statement_timeout_s=PROBE_S),
-            role="keeper",
-        )
+        dsn = made.cluster.dsn(database="postgres")
+        store = Store(driver.Settings(dsn=dsn, connections_max=1, statement_timeout_s=PROBE_S), role="keeper")
         async with store:
-            if not await self._until_ready(heart, watched, store, made):
+            if not await _until_ready(heart, running, store, made.cluster):
                 return
             log.info(
-                "PostgreSQL adopted: it ran on without us" if adopted else "PostgreSQL is ready",
-                extra=fields(pid=who.pid, version=made.binaries.version, took_s=round(time.monotonic() - began, 2)),
+                "PostgreSQL adopted: it ran on without us" if running.adopted else "PostgreSQL is ready",
+                extra=fields(pid=running.pid, version=made.binaries.version, took_s=round(time.monotonic() - began, 2)),
             )
             await heart.beat()
-            while not await watched.gone(LOOK_S):
+            while not await running.gone(LOOK_S):
                 trouble = await _trouble(store)
                 if trouble:
                     heart.unready(trouble)
                 else:
                     await heart.beat()
 
-    async def _until_ready(self, heart: Heart, watched: Watched, store: Store, made: Made) -> bool:
-        """Wait for its answer, however long a recovery takes; False when it ended."""
-        began = said_at = time.monotonic()
-        while not await watched.gone(READY_POLL_S if time.monotonic() - began < QUICK_S else LOOK_S):
-            asking = asyncio.ensure_future(self._check_ours(store, made))
-            try:
-                while not asking.done():
-                    heart.unready(f"PostgreSQL starts ({time.monotonic() - began:.0f} s)")
-                    await asyncio.wait([asking], timeout=LOOK_S)
-                await asking
-                return True
-            except (Unavailable, Uncertain) as error:
-                if time.monotonic() - said_at > SAY_EVERY_S:
-                    said_at = time.monotonic()
-                    waited_s = round(said_at - began)
-                    log.warning("waiting for PostgreSQL", extra=fields(waited_s=waited_s, cause=str(error)))
-            finally:
-                asking.cancel()
-        return False
 
-    async def _check_ours(self, store: Store, made: Made) -> None:
-        row = await store.row(_SQL["identify"])
-        assert row is not None
-        if row["instance"] != made.cluster.instance or _differ(row["data"], made.cluster.data):
-            raise Misconfigured([f"the server on {made.cluster.socket} is another one, with its data in {row['data']}"])
-        if not await store.value(_SQL["database_exists"], cluster.OWNER):
-            await store.execute(_SQL["create_database"], timeout_s=CREATE_S)
-
-    async def _clear(self, heart: Heart, made: Made) -> None:
-        """What a dead postmaster left: backends that hold its memory, and a pid file whose number was given to somebody
-        else, which PostgreSQL itself would respect for ever."""
-        until = time.monotonic() + LEFTOVER_S
-        while left := process.working_in(made.cluster.data):
-            if time.monotonic() > until:
-                log.error("killing what outlived its PostgreSQL", extra=fields(pids=[p.pid for p in left]))
-                for who in left:
-                    with contextlib.suppress(ProcessLookupError):
-                        Watched(who).signal(signal.SIGKILL)
-            heart.unready("waiting for the end of an earlier PostgreSQL's processes")
-            await asyncio.sleep(0.05)
-        file = made.cluster.data / "postmaster.pid"
-        pid = _pid_in(file)
-        if pid is not None and process.identity(pid) is not None:
-            log.warning("removing a stale pid file: its number is another process's now", extra=fields(pid=pid))
-            file.unlink()
-
-    def _reap(self) -> str:
-        """How our child ended; an adopted one isn't ours to ask."""
-        if self._child is None:
-            return "not our child, so unknown"
+async def _until_ready(heart: Heart, running: Postmaster, store: Store, it: Cluster) -> bool:
+    """Wait for its answer, however long a recovery takes; False when it ended."""
+    began = said_at = time.monotonic()
+    while not await running.gone(READY_POLL_S if time.monotonic() - began < QUICK_S else LOOK_S):
+        asking = asyncio.ensure_future(_check_ours(store, it))
         try:
-            status = self._child.wait(0.5)
-        except subprocess.TimeoutExpired:
-            return "it didn't end"
-        self._child = None
-        return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+            while not asking.done():
+                heart.unready(f"PostgreSQL starts ({time.monotonic() - began:.0f} s)")
+                await asyncio.wait([asking], timeout=LOOK_S)
+            await asking
+            return True
+        except (Unavailable, Uncertain) as error:
+            if time.monotonic() - said_at > SAY_EVERY_S:
+                said_at = time.monotonic()
+                waited_s = round(said_at - began)
+                log.warning("waiting for PostgreSQL", extra=fields(waited_s=waited_s, cause=str(error)))
+        finally:
+            asking.cancel()
+    return False
 
 
-def find_postmaster(data: Path) -> Identity | None:
-    """The running server of a data folder: named in its pid file, a PostgreSQL, and at work in this very folder."""
-    pid = _pid_in(data / "postmaster.pid")
-    who = process.identity(pid) if pid is not None else None
-    if who is None:
-        return None
-    words = process.command_line(who.pid)
-    ours = bool(words) and Path(words[0]).name == "postgres" and process.works_in(who, data)
-    return who if ours else None
+async def _check_ours(store: Store, it: Cluster) -> None:
+    row = await store.row(_SQL["identify"])
+    assert row is not None
+    if row["instance"] != it.instance or _differ(row["data"], it.data):
+        raise Misconfigured([f"the server on {it.socket} is another one, with its data in {row['data']}"])
+    if not await store.value(_SQL["database_exists"], cluster.OWNER):
+        await store.execute(_SQL["create_database"], timeout_s=CREATE_S)
 
 
 def _differ(said: str, data: Path) -> bool:
     """Whether a server's own word for its folder means another one; a folder that was moved under it is gone there."""
     return Path(said).exists() and not Path(said).samefile(data)
-
-
-def _pid_in(file: Path) -> int | None:
-    try:
-        first = file.read_text("ascii", "replace").split("\n", 1)[0].strip()
-    except OSError:
-        return None
-    return int(first) if first.isdigit() else None
 
 
 async def _trouble(store: Store) -> str:

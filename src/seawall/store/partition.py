@@ -66,9 +66,9 @@ class Table:
     stamp: str  # when the row was written, by the database's clock
     by_run: bool = False  # the key is a run id, not an event id
     brief: bool = False  # kept for `reply_days`
+    needed: str = "needed_by_nobody"  # statement: which rows of a day unfinished runs need
+    still: str = "still_by_nobody"  # statement: whether one does, for a row of any day
     weight: str = "0"  # what makes its rows large
-    needed: str = "false"  # which rows of a day unfinished runs need
-    needed_at_all: str = "false"  # the same, for one row of any day
 
     def bounds(self, day: int) -> tuple[str, str]:
         """First key of a day and of the next one, as text that SQL reads."""
@@ -86,29 +86,30 @@ def first_id(day: int) -> str:
     return f"{h[:8]}-{h[8:12]}-0000-0000-000000000000"
 
 
-_EVENT_OF_RUN = "select event_id from run where event_id >= '{lower}' and event_id < '{upper}'"
-
 TABLES = (
+    Table("event", "id", "routed_at", needed="needed_by_event", still="still_by_event", weight="octet_length(body)"),
     Table(
-        "event", "id", "routed_at", weight="octet_length(body)", needed=f"id in ({_EVENT_OF_RUN})",
-        needed_at_all="exists (select 1 from run where event_id = event_default.id)",
-    ),
-    Table(
-        "step", "run_id", "finished_at", by_run=True, weight="octet_length(result)",
-        needed="run_id in (select id from run where id >= '{lower}' and id < '{upper}')",
-        needed_at_all="exists (select 1 from run where id = step_default.run_id)",
+        "step",
+        "run_id",
+        "finished_at",
+        by_run=True,
+        needed="needed_by_run",
+        still="still_by_run",
+        weight="octet_length(result)",
     ),
     Table("run_done", "id", "finished_at", by_run=True),
     Table("duplicate", "id", "at"),
+    Table("ticket", "id", "created_at", brief=True, needed="needed_by_ticket", still="still_by_ticket"),
     Table(
-        "ticket", "id", "created_at", brief=True, needed="event_id in (select event_id from run)",
-        needed_at_all="exists (select 1 from run where run.event_id = ticket_default.event_id)",
+        "reply",
+        "event_id",
+        "at",
+        brief=True,
+        needed="needed_by_event",
+        still="still_by_event",
+        weight="octet_length(body)",
     ),
-    Table(
-        "reply", "event_id", "at", brief=True, weight="octet_length(body)", needed=f"event_id in ({_EVENT_OF_RUN})",
-        needed_at_all="exists (select 1 from run where run.event_id = reply_default.event_id)",
-    ),
-)  # fmt: skip
+)
 
 
 class Housekeeping:
@@ -285,11 +286,11 @@ class Housekeeping:
 def _names(table: Table, day: int) -> dict[str, str]:
     """What a statement about one day of one table calls things. All of it is made here: nothing comes from outside."""
     lower, upper = table.bounds(day)
-    return {
+    names = {
         "parent": table.name, "partition": table.partition(day), "key": table.key, "stamp": table.stamp,
-        "weight": table.weight, "lower": lower, "upper": upper, "needed_at_all": table.needed_at_all,
-        "needed": table.needed.format(lower=lower, upper=upper),
+        "weight": table.weight, "lower": lower, "upper": upper,
     }  # fmt: skip
+    return names | {"needed": _text(table.needed, names), "still": _text(table.still, names)}
 
 
 def _text(statement: str, names: dict[str, str]) -> str:

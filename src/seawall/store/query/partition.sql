@@ -38,6 +38,38 @@ insert into {partition} select * from moved
 -- partition. Locks the default partition, not the table.
 alter table {parent} attach partition {partition} for values from ('{lower}') to ('{upper}')
 
+-- name: needed_by_event
+-- partition, a condition in what follows: rows of a day that unfinished runs need; index run_event.
+{key} in (select event_id from run where event_id >= '{lower}' and event_id < '{upper}')
+
+-- name: needed_by_run
+-- partition, a condition in what follows; primary key of run.
+{key} in (select id from run where id >= '{lower}' and id < '{upper}')
+
+-- name: needed_by_ticket
+-- partition, a condition in what follows; a duplicate's ticket leads to an event of any day.
+event_id in (select event_id from run)
+
+-- name: needed_by_nobody
+-- partition, a condition in what follows.
+false
+
+-- name: still_by_event
+-- partition, a condition in prune_default: an unfinished run needs the row; index run_event.
+exists (select 1 from run where run.event_id = {parent}_default.{key})
+
+-- name: still_by_run
+-- partition, a condition in prune_default; primary key of run.
+exists (select 1 from run where run.id = {parent}_default.{key})
+
+-- name: still_by_ticket
+-- partition, a condition in prune_default; index run_event.
+exists (select 1 from run where run.event_id = {parent}_default.event_id)
+
+-- name: still_by_nobody
+-- partition, a condition in prune_default.
+false
+
 -- name: size_of_needed
 -- partition, before it drops, without a lock; index run_event or primary key of run.
 select count(*) as rows, coalesce(sum(weight), 0)::bigint as bytes
@@ -60,7 +92,7 @@ drop table {partition}
 -- id can come from a wrong clock.
 delete from {parent}_default where {key} = any(array(
   select {key} from {parent}_default
-  where {key} < '{upper}' and {stamp} < $1 and not ({needed_at_all}) limit $2
+  where {key} < '{upper}' and {stamp} < $1 and not ({still}) limit $2
 ))
 
 -- name: prune_dedupe
