@@ -124,6 +124,7 @@ class Context:
             args, kwargs: For the function.
             name: Under which its value is kept, with the count of this name in the run. Default: the function's name.
             retry: How often it is tried within this attempt of the run. None: once; the run's own retry repeats it.
+                A wait of more than `PAUSE_MAX_S` isn't made in memory: the step fails then, and asks the run to wait.
             timeout_s: One try's longest time. A thread can't be stopped: its effect may come later.
             pure: Doing it again gives the same value and no effect, so the workflow needn't wait until it is kept.
 

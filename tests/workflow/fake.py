@@ -1,0 +1,53 @@
+"""An execution in memory: the other side of the run seam, without a store or threads."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from seawall import Context
+from seawall.kernel.seam.run import Memo
+from seawall.kernel.seam.ticket import Reply
+
+
+class MemoryRun:
+    """Keeps steps in a dict that outlives it, as the store does."""
+
+    def __init__(self, kept: dict[tuple[str, int], Memo] | None = None, *, attempt: int = 1) -> None:
+        self.id = 7
+        self.attempt = attempt
+        self.kept = {} if kept is None else kept
+        self.pauses: list[float] = []
+        self.replies: list[Reply] = []
+        self.waits: list[bool] = []
+
+    def recall(self, name: str, nth: int) -> Memo | None:
+        return self.kept.get((name, nth))
+
+    async def call(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float
+    ) -> object:
+        value = function(*args, **kwargs)
+        return await value if asyncio.iscoroutine(value) else value
+
+    def keep(
+        self, name: str, nth: int, result: bytes, *, failed: bool, attempt: int, started_us: int, wait: bool
+    ) -> Awaitable[None] | None:
+        assert (name, nth) not in self.kept
+        self.kept[name, nth] = Memo(result, failed)
+        self.waits.append(wait)
+        return asyncio.sleep(0) if wait else None
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+    def reply(self, reply: Reply) -> None:
+        self.replies.append(reply)
+
+    def now_us(self) -> int:
+        return 0
+
+    def context(self) -> Context:
+        return Context(self, event_id="0193", workflow="deploy", chance=random.Random(1))
