@@ -401,3 +401,10 @@ async def test_a_reply_can_not_inject_headers(tmp_path: Path) -> None:
         answer = await c.answer()
         assert answer is not None
         assert "x-evil" not in answer.headers
+
+
+async def test_limits_can_be_reloaded_under_an_open_connection(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        assert (await ask(c, request(body=b"xxxx"))).status == 202
+        rig.collector.reload(replace(QUICK, body_bytes_max=3))
+        assert (await ask(c, request(body=b"xxxx"))).status == 413

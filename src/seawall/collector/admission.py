@@ -25,7 +25,7 @@ class Admission:
         self._snapshot = snapshot
         self._journal = journal
         self._receipts = receipts
-        self._body_bytes_max = body_bytes_max
+        self.body_bytes_max = body_bytes_max  # where a source says none
         self.stopping = False
 
     def judge(self, x: Exchange, token: bytes) -> None:
@@ -39,7 +39,7 @@ class Admission:
         if source is not None:
             self._fit(x, source)
             return
-        x.body_bytes_max = self._body_bytes_max
+        x.body_bytes_max = self.body_bytes_max
         if self._snapshot.ask(lambda: self._again(x)):
             x.stage = PARKED
         else:
@@ -82,10 +82,10 @@ class Admission:
             x.refuse(self._receipts.unavailable("source can't be served", source.trouble, retry_after_s=30.0))
             return
         x.source = source
-        x.body_bytes_max = source.body_bytes_max
         choice = source.choice
-        if x.length > source.body_bytes_max or x.body_bytes > source.body_bytes_max:
-            x.refuse(self.too_large(x, source.body_bytes_max))
+        x.body_bytes_max = choice.body_bytes_max or self.body_bytes_max
+        if x.length > x.body_bytes_max or x.body_bytes > x.body_bytes_max:
+            x.refuse(self.too_large(x, x.body_bytes_max))
         elif choice.content_types and _media_type(x) not in choice.content_types:
             allowed = ", ".join(choice.content_types)
             x.refuse(self.by_configuration(415, "unsupported media type", f"this source takes {allowed}"))

@@ -99,6 +99,13 @@ class Collector:
         supervisor.add("collector.sweep", self._sweep)
         self._snapshot.register(supervisor)
 
+    def reload(self, settings: Settings) -> None:
+        """Go on with other limits and deadlines, at once and without touching a connection. ``duplicates_max`` stays
+        as it was at the start."""
+        self.settings = self._look_ups.settings = settings
+        self._admission.body_bytes_max = settings.body_bytes_max
+        self._snapshot.reload(settings)
+
     @property
     def port(self) -> int:
         """The port that is listened on."""

@@ -38,7 +38,7 @@ class LookUps:
     def __init__(
         self, settings: Settings, *, events: Events, waiting: Waiting, receipts: Receipts, clock: Clock
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._events = events
         self._waiting = waiting
         self._receipts = receipts
@@ -64,7 +64,7 @@ class LookUps:
         id = self._given_out(text)
         if id is None:
             x.answer(self._receipts.problem(404, "unknown id", "this is no id that was given out here"))
-        elif len(self._tasks) >= self._settings.look_ups_max:
+        elif len(self._tasks) >= self.settings.look_ups_max:
             x.answer(self._receipts.unavailable("too busy", "too many reads at once"))
         else:
             x.stage = PARKED
@@ -82,7 +82,7 @@ class LookUps:
         known: bytes | None = None
         away = False
         try:
-            async with asyncio.timeout(self._settings.look_up_s):
+            async with asyncio.timeout(self.settings.look_up_s):
                 known = await read(id)
         except (SeawallError, TimeoutError):
             away = True
@@ -100,11 +100,11 @@ class LookUps:
             x.answer(self._receipts.json(202, {"id": id_text(id), "status": "accepted"}, headers=retry))
 
     async def _event(self, id: bytes) -> bytes | None:
-        brief = await self._events.status(id, timeout_s=self._settings.look_up_s)
+        brief = await self._events.status(id, timeout_s=self.settings.look_up_s)
         return None if brief is None else self._receipts.json(200, _shown(id, brief))
 
     async def _ticket(self, id: bytes) -> bytes | None:
-        reply = await self._waiting.look_up(id, timeout_s=self._settings.look_up_s)
+        reply = await self._waiting.look_up(id, timeout_s=self.settings.look_up_s)
         if reply is None:
             return None
         text = id_text(id).encode()

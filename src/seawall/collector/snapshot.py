@@ -65,7 +65,6 @@ class Source:
     secrets: signature.Secrets
     choice: Choice
     options: signature.Options
-    body_bytes_max: int
     removed: bool
     trouble: str  # not "": its row can't be used here; answer 503, since that is our fault
 
@@ -130,6 +129,10 @@ class Snapshot:
         self._asked.append(asked)
         self._wake.set()
         return True
+
+    def reload(self, settings: Settings) -> None:
+        """Go on with other limits, from the next refresh on."""
+        self._settings = settings
 
     def hint(self) -> None:
         """Something changed, says NOTIFY: look now."""
@@ -245,7 +248,6 @@ class Snapshot:
             id=s.id, name=s.name, kind=kind, secrets=s.secrets, choice=chosen,
             encoder=Encoder(source_id=s.id, kind=kind.name, tenant=s.tenant, source=s.name),
             options=signature.Options(**msgspec.structs.asdict(chosen.signature)),
-            body_bytes_max=chosen.body_bytes_max or self._settings.body_bytes_max,
             removed=s.removed, trouble=trouble,
         )  # fmt: skip
 
