@@ -278,3 +278,17 @@ def until(true: Callable[[], object], what: str, timeout_s: float = 60.0) -> Non
     while not true():
         assert time.monotonic() < latest, f"not in {timeout_s:g} s: {what}"
         pause.wait(0.05)
+
+
+def test_a_backup_of_a_running_platform_restores_into_a_new_folder(start: Start, shared: Tree, home: Path) -> None:
+    made = add_source(shared, "kept", "none")
+    assert seawall("send", made["url"], "--body", "keep me", "--explain", "--data", str(shared.data)).code == 0
+    said = seawall("backup", str(home / "backup"), "--data", str(shared.data))
+    assert said.code == 0, said.err
+    data = home / "again"
+    said = seawall("restore", str(home / "backup"), "--data", str(data))
+    assert said.code == 0, said.err
+    tree = start("again")
+    path = urlsplit(made["url"]).path
+    assert seawall("send", tree.place().listen + path, "--body", "after").code == 0, "its token and key came along"
+    until(lambda: len(events(tree, "kept")) == 2, "old and new events are there")

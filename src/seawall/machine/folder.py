@@ -84,9 +84,7 @@ class Folder:
         lost with it.
         """
         try:
-            # Root's PostgreSQL runs as another user, who must get through to its own folder inside. All else in here is
-            # closed to him by its own mode.
-            self.path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+            self.make()
             self._check_format()
             for part in (self.run, self.journals):
                 part.mkdir(mode=0o700, exist_ok=True)
@@ -96,6 +94,12 @@ class Folder:
                 self._keep(self.token_file, secrets.token_urlsafe(32) + "\n")
         except OSError as error:
             raise Misconfigured([f"--data {self.path}: {error.strerror or error} ({error.filename})"]) from error
+
+    def make(self) -> None:
+        """Make the folder itself; harmless when there is one. Raises OSError."""
+        # Root's PostgreSQL runs as another user, who must get through to its own folder inside. All else in here is
+        # closed to him by its own mode.
+        self.path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
 
     def key(self) -> bytes:
         """The 32 bytes that seal secrets.

@@ -128,7 +128,7 @@ class Child:
             self._process = process = subprocess.Popen(  # noqa: ASYNC220 - a few ms, and nobody else waits here
                 command, stdin=subprocess.DEVNULL, process_group=0, pass_fds=(theirs.fileno(), *self.spec.descriptors)
             )
-        self._ended.clear()
+        self._ended = ended = asyncio.Event()  # of this life: whoever waits for it must not see the next one
         began, self._was_ready = time.monotonic(), False
         self._heard_at = began + START_S - SILENT_S
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES_MAX)
@@ -145,7 +145,7 @@ class Child:
                 process.kill()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=KILL_S)
-            self._ended.set()
+            ended.set()
         if not self._stopping and not self._replacing:
             lived_s = round(time.monotonic() - began, 1)
             log.error("role ended", extra=fields(child=self.spec.role, cause=cause_of(status), lived_s=lived_s))
@@ -174,7 +174,7 @@ class Child:
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(ConnectionError, ValueError):
             while line := await reader.readline():
-                self._heard_at = max(self._heard_at, time.monotonic())
+                self._heard_at = time.monotonic()
                 word, _, values = line.decode("utf-8", "replace").strip().partition(" ")
                 if word == "ready":
                     self.said = json.loads(values or "{}")
@@ -182,32 +182,33 @@ class Child:
                     self.ready.set()
 
     async def _end(self, budget_s: float, hurry: asyncio.Event | None = None) -> None:
-        process = self._process
-        if process is None or self._ended.is_set():
+        process, ended = self._process, self._ended
+        if process is None or ended.is_set():
             return
         self._tell("stop")
-        if not await self._gone(budget_s, hurry):
-            # Hurry skips waiting for work in hand, never an fsync that has begun: the child ends after it.
-            self._tell("hurry")
-            if not await self._gone(KILL_S, None):
-                log.error("role didn't stop in its budget; killing it", extra=fields(child=self.spec.role))
-                process.kill()
-                await self._gone(KILL_S, None)
+        if await _set(ended, budget_s, hurry):
+            return
+        # Hurry skips waiting for work in hand, never an fsync that has begun: the child ends after it.
+        self._tell("hurry")
+        if await _set(ended, KILL_S, None):
+            return
+        log.error("role didn't stop in its budget; killing it", extra=fields(child=self.spec.role))
+        process.kill()
+        await _set(ended, KILL_S, None)
 
     def _tell(self, word: str) -> None:
         if self._writer is not None and not self._writer.is_closing():
             with contextlib.suppress(ConnectionError):
                 self._writer.write(f"{word}\n".encode())
 
-    async def _gone(self, timeout_s: float, hurry: asyncio.Event | None) -> bool:
-        """Whether it ended within ``timeout_s``, or before ``hurry`` was set."""
-        waits = [asyncio.create_task(self._ended.wait())]
-        if hurry is not None:
-            waits.append(asyncio.create_task(hurry.wait()))
-        _, pending = await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        return self._ended.is_set()
+
+async def _set(ended: asyncio.Event, timeout_s: float, hurry: asyncio.Event | None) -> bool:
+    """Whether a life ended within ``timeout_s``, or before ``hurry`` was set."""
+    waits = [asyncio.create_task(event.wait()) for event in (ended, hurry) if event is not None]
+    _, pending = await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    return ended.is_set()
 
 
 async def _pause(heart: Heart, seconds: float) -> None:

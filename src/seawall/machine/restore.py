@@ -80,7 +80,7 @@ async def restore(
     await asyncio.to_thread(check, source, manifest, progress)
     lock = Lock(folder.path / "lock")
     try:
-        folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.make()
         lock.acquire()
         try:
             _check_target(source, folder, embedded=not dsn)

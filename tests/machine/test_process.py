@@ -1,0 +1,132 @@
+"""A child's life: started again after death or silence, stopped in time, never two at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from seawall.guard import Supervisor
+from seawall.kernel.metric import Metrics
+from seawall.machine import process
+from seawall.machine.process import Child, Spec, cause_of
+
+BODY = """
+import socket, sys, time, signal
+parent = socket.socket(fileno=int(sys.argv[sys.argv.index("--parent") + 1]))
+parent.sendall(b"ready {}\\n")
+def beat():
+    parent.sendall(b"beat {}\\n")
+"""
+OBEDIENT = (
+    BODY
+    + """
+parent.settimeout(0.2)
+while True:
+    beat()
+    try:
+        if parent.recv(99) in (b"stop\\n", b""):
+            sys.exit()
+    except TimeoutError:
+        pass
+"""
+)
+DEAF = BODY + "while True:\n    beat(); time.sleep(0.2)\n"
+SILENT = BODY + "time.sleep(60)\n"
+REFUSING = "import sys\nsys.exit(2)\n"
+DYING = BODY + "sys.exit(3)\n"
+
+
+@contextlib.asynccontextmanager
+async def child(tmp_path: Path, code: str, *, stop_s: float = 5.0) -> AsyncIterator[tuple[Child, list[str]]]:
+    file = tmp_path / "child.py"
+    file.write_text(code)
+    refused: list[str] = []
+    made = Child(Spec(role="r", command=[sys.executable, str(file)], stop_s=stop_s), refused=refused.append)
+    supervisor = Supervisor(Metrics())
+    supervisor.add("role.r", made.keep)
+    async with supervisor:
+        yield made, refused
+        await made.stop(hurry=asyncio.Event())
+
+
+async def until(true: Callable[[], object], timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
+    async with child(tmp_path, OBEDIENT) as (made, _):
+        await until(made.ready.is_set)
+        old = made.pid
+        made.signal(signal.SIGKILL)
+        await until(lambda: made.pid not in (old, None) and made.ready.is_set())
+        assert made.restarts == 1
+
+
+async def test_a_silent_child_is_killed_and_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "SILENT_S", 0.5)
+    monkeypatch.setattr(process, "KILL_S", 0.3)
+    async with child(tmp_path, SILENT, stop_s=0.1) as (made, _):
+        await until(lambda: made.restarts >= 1)
+
+
+async def test_a_child_that_keeps_dying_is_started_ever_more_slowly(tmp_path: Path) -> None:
+    async with child(tmp_path, DYING) as (made, refused):
+        await until(lambda: made.restarts >= 3)
+        assert refused == []
+
+
+async def test_a_child_that_is_misconfigured_at_its_first_start_is_reported(tmp_path: Path) -> None:
+    async with child(tmp_path, REFUSING) as (made, refused):
+        await until(lambda: refused == ["r"])
+        assert not made.ready.is_set()
+
+
+async def test_an_obedient_child_ends_at_once_and_stays_away(tmp_path: Path) -> None:
+    async with child(tmp_path, OBEDIENT) as (made, _):
+        await until(made.ready.is_set)
+        await made.stop(hurry=asyncio.Event())
+        assert made.pid is None
+        await asyncio.sleep(0.3)  # nothing to await: that nothing happens is the claim
+        assert made.pid is None
+
+
+async def test_a_deaf_child_is_killed_when_its_budget_is_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "KILL_S", 0.3)
+    async with child(tmp_path, DEAF, stop_s=0.3) as (made, _):
+        await until(made.ready.is_set)
+        async with asyncio.timeout(5.0):
+            await made.stop(hurry=asyncio.Event())
+        assert made.pid is None
+
+
+async def test_hurry_ends_the_wait_for_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "KILL_S", 0.3)
+    async with child(tmp_path, DEAF, stop_s=60.0) as (made, _):
+        await until(made.ready.is_set)
+        hurry = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.2, hurry.set)
+        async with asyncio.timeout(5.0):
+            await made.stop(hurry=hurry)
+
+
+async def test_a_replaced_child_is_another_one_at_once(tmp_path: Path) -> None:
+    async with child(tmp_path, OBEDIENT) as (made, _):
+        await until(made.ready.is_set)
+        old = made.pid
+        await made.replace(why="test")
+        await until(lambda: made.pid not in (old, None) and made.ready.is_set(), 5.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(-9, "killed by SIGKILL"), (3, "exit status 3"), (-250, "killed by signal 250")]
+)
+def test_causes_are_said_in_words(status: int, said: str) -> None:
+    assert cause_of(status) == said
