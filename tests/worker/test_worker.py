@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from seawall import App, Context, Event, NonRetryable, Retry, StepFailed
 from seawall.kernel import limit
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import RunStatus
+from seawall.store import pool
+from seawall.store.run import wake
 from worker.rig import QUICK, Rig
 
 QUICKLY = Retry(attempts=3, first_s=0)
@@ -195,14 +198,25 @@ async def test_a_run_whose_time_has_come_is_woken_behind_those_that_waited(rig: 
     async def later(event: Event, ctx: Context) -> int:
         return ctx.attempt
 
+    await rig.registered(app)
+    woken, alone, ready, early = await rig.add("later", [{} for _ in range(4)], shard=0)
+    again = "update run set state = 1, attempt = 1, run_after = now() + $2::interval"
+    await rig.db.execute(again + ", vt = 5 where id = $1", woken, timedelta())
+    await rig.db.execute(again + ", vt = 5, shard = 1 where id = $1", alone, timedelta())
+    await rig.db.execute(again + ", vt = 5 where id = $1", early, timedelta(hours=1))
+    await rig.db.execute("update run set vt = 7000 where id = $1", ready)
+    async with pool.Store(pool.Settings(dsn=rig.database.worker_dsn), role="test") as store:
+        assert await wake(store, [1], runs_max=10) == 2
+    rows = await rig.db.fetch("select id, state, vt from run")
+    assert {row["id"]: (row["state"], row["vt"]) for row in rows} == {
+        woken: (0, 7000),
+        alone: (0, 5),
+        ready: (0, 7000),
+        early: (1, 5),
+    }
     async with rig.running(app):
-        pass
-    (run,) = await rig.add("later", [{}])
-    await rig.db.execute("update run set state = 1, attempt = 1, vt = 5, run_after = now() + interval '0.3 s'")
-    async with rig.running(app):
-        done = (await rig.ended([run]))[run]
-        assert (done["status"], done["result"]) == (5, b"2")
-        assert await rig.db.fetchval("select finished_at >= created_at from run_done")
+        done = await rig.ended([woken, alone, ready])
+        assert [done[run]["result"] for run in (woken, alone, ready)] == [b"2", b"2", b"1"]
 
 
 async def test_the_first_reply_wins_and_is_hinted_after_it_is_stored(rig: Rig) -> None:

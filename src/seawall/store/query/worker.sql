@@ -240,8 +240,13 @@ join step s on s.run_id = u.run_id and s.name = u.name and s.nth = u.nth and s.e
 limit 10
 
 -- name: wake
--- worker, twice a second; run_timer. Waking can't put a run before those that waited meanwhile.
-update run r set state = 0, run_after = null, vt = greatest(r.vt, (extract(epoch from now()) * 1e6)::bigint)
+-- worker, twice a second; run_timer, and one probe of run_ready for each run. Waking puts no run before those that waited
+-- meanwhile: its virtual time becomes at least the smallest one that is ready in its shard.
+update run r
+set state = 0, run_after = null,
+    vt = greatest(r.vt, (select o.vt from run o
+                         where o.queue_id = r.queue_id and o.shard = r.shard and o.state = 0
+                         order by o.vt, o.id limit 1))
 where r.id in (
   select id from run where state = 1 and run_after <= now() and queue_id = any($1::smallint[])
   order by run_after limit $2
