@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import asyncpg
 
 from seawall.testing.postgres import Database, PostgresServer
@@ -27,3 +31,16 @@ async def test_a_killed_server_comes_back_with_what_was_committed(server: Postgr
     assert await again.fetchval("select name from queue") == "kept"
     await again.close()
     connection.terminate()
+
+
+def test_what_a_killed_test_process_left_is_swept_away() -> None:
+    script = "from seawall.testing.postgres import PostgresServer as S; s = S(); s.prepare(); print(s.cluster.data)"
+    with subprocess.Popen([sys.executable, "-c", f"{script}; print(flush=True); input()"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as process:  # fmt: skip
+        assert process.stdout is not None
+        left = Path(process.stdout.readline().strip()).parent
+        process.stdout.readline()
+        assert left.is_dir()
+        process.kill()
+    with PostgresServer(durable=False):
+        assert not left.exists()

@@ -25,6 +25,8 @@ from seawall.store.cluster import Cluster
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.005
+PREFIX = "seawall-pg-"
+OWNER_FILE = "owner"
 _PR_SET_PDEATHSIG = 1
 
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "32MB"}
@@ -40,8 +42,26 @@ class Database:
     worker_dsn: str  # as seawall_worker
 
 
+def _mark(pid: int) -> str:
+    """A process, so that a later one with its number isn't taken for it; "" when it is gone."""
+    who = process.identity(pid)
+    return f"{who.pid} {who.started}" if who is not None else ""
+
+
+def _sweep() -> None:
+    """Remove what test processes left that were killed: their servers died with them, their folders didn't."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            said = (folder / OWNER_FILE).read_text()
+        except OSError:
+            continue  # being made, somebody else's, or none of ours
+        pid = said.partition(" ")[0]
+        if pid.isdigit() and _mark(int(pid)) != said:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _die_with_parent() -> None:
-    """In the child, before exec: an orphan stops at once (Linux; elsewhere it is left to the temp folder's cleaner)."""
+    """In the child, before exec: an orphan stops at once (Linux only). The kernel means the thread that started it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
@@ -94,7 +114,9 @@ class PostgresServer:
     def prepare(self) -> None:
         """Make the data folder without starting."""
         # Not below pytest's own folder: that has mode 0700, and the server may be another user.
-        self._folder = Path(tempfile.mkdtemp(prefix="seawall-pg-"))
+        _sweep()
+        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        (self._folder / OWNER_FILE).write_text(_mark(os.getpid()))
         cluster.own_folder(self._folder, self._user)
         data = self._folder / "data"
         self.cluster = Cluster(data=data, socket=self._folder, instance=self.cluster.instance)
