@@ -159,6 +159,8 @@ def load_resolved(path: Path) -> Settings:
             Value(section=s, name=n, value=tuple(v) if isinstance(v, list) else v, origin=origin)
             for s, n, v, origin in json.loads(path.read_text("utf-8"))
         ]
+        if not values:
+            raise ValueError("it is empty")
         return Settings({(v.section, v.name): v for v in values})
     except (OSError, ValueError, TypeError) as error:
         raise Misconfigured([f"{path}: can't be read: {error}"]) from error

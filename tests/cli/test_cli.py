@@ -1,0 +1,150 @@
+"""The command line itself: quick, teaching, with the exit codes that docs/cli.md promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from seawall.cli import COMMANDS, sender
+from seawall.cli import seawall as program
+from seawall.cli.request import given, merged, parse
+from seawall.cli.say import Failed
+from seawall.cli.source import settings_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEAWALL_")}
+    return subprocess.run(
+        [sys.executable, "-m", "seawall", *arguments],
+        capture_output=True, text=True, timeout=60, check=False, env={**kept, **environment},
+    )  # fmt: skip
+
+
+def leaves(command: click.Command, name: str) -> list[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        return [(name, command)]
+    context = click.Context(command)
+    found: list[tuple[str, click.Command]] = []
+    for child in command.list_commands(context):
+        made = command.get_command(context, child)
+        assert made is not None
+        found += leaves(made, f"{name} {child}".strip())
+    return found
+
+
+def test_help_imports_no_platform_and_is_quick() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    said = run("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert said.returncode == 0 and all(name in said.stdout for name in COMMANDS)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5, "a loose bound: see make bench"
+    heavy = ("asyncio", "asyncpg", "uvicorn", "httptools")
+    code = f"import sys, seawall.cli\nprint([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_command_says_what_it_does_and_gives_an_example() -> None:
+    for name, command in leaves(program, ""):
+        assert command.help, name
+        assert "xample" in (command.epilog or "") or "seawall " in (command.help or ""), name
+        options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+        assert not [p.name for p in options if not p.help], name
+
+
+def test_every_command_is_on_its_page() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    for name in COMMANDS:
+        assert f"`{name}" in page, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["nonsense"], 2, "No such command"),
+        (["up", "--nonsense"], 2, "No such option"),
+        (["events", "list", "--data", "{here}"], 4, "nothing is running in"),
+        (["down", "--data", "{here}"], 3, "nothing is running in"),
+        (["events", "list", "--url", "http://127.0.0.1:1"], 2, "SEAWALL_TOKEN_FILE"),
+        (["send", "unknown", "--body", "x", "--data", "{here}"], 3, "isn't remembered"),
+        (["send", "http://127.0.0.1:1/in/x", "--body", "x"], 4, "doesn't answer"),
+        (["send", "http://127.0.0.1:1/in/x"], 2, "give the body"),
+        (["send", "http://127.0.0.1:1/in/x", "--body", "x", "--kind", "github"], 2, "--secret-file"),
+        (["settings", "--config", "{here}/none"], 2, "can't be read"),
+        (["run", "router", "--data", "{here}"], 2, "needs a PostgreSQL"),
+        (["run", "worker", "--data", "{here}", "--check"], 2, "--app"),
+        (["run", "router", "--data", "{here}", "--health", "x"], 2, "--health"),
+        (["backup", "{here}/to", "--data", "{here}"], 3, "is no data folder"),
+    ],
+)
+def test_what_the_world_does_is_an_exit_code_and_a_line(
+    tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    done = run(*[argument.replace("{here}", str(tmp_path)) for argument in arguments])
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_platform_elsewhere_needs_its_token_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t\n")
+    done = run("runs", "list", "--url", "http://127.0.0.1:1", SEAWALL_TOKEN_FILE=str(tmp_path / "token"))
+    assert done.returncode == 4 and "doesn't answer" in done.stderr
+
+
+def test_settings_as_json_hide_secrets(tmp_path: Path) -> None:
+    done = run("settings", "--json", "--data", str(tmp_path), SEAWALL_DSN="postgresql://u:hunter2@h/d")
+    rows = {row["key"]: row for row in json.loads(done.stdout)}
+    assert (
+        rows["dsn"]["value"] == "(hidden)" and rows["dsn"]["origin"] == "SEAWALL_DSN" and "hunter2" not in done.stdout
+    )
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_saved_request_keeps_its_bodys_bytes(end: bytes) -> None:
+    body = b'{"a": 1}\r\n\r\n\x00\xff'
+    saved = end.join([b"POST /in/x HTTP/1.1", b"Host: elsewhere", b"X-One:  two ", b"Content-Length: 3", b"", body])
+    found = parse(saved)
+    assert found.body == body and found.headers == [("X-One", "two")]
+
+
+@pytest.mark.parametrize("saved", [b"", b"no empty line", b"not a header\n\nbody", b"POST / HTTP/1.1\nbad header\n\n"])
+def test_what_is_no_saved_request_is_refused(saved: bytes) -> None:
+    with pytest.raises(Failed):
+        parse(saved)
+
+
+def test_later_headers_win_whatever_their_case() -> None:
+    assert merged([("content-type", "a"), ("X", "1")], given(("Content-Type: b",))) == {"Content-Type": "b", "X": "1"}
+
+
+def test_settings_of_a_source_nest_and_take_json_or_text() -> None:
+    found = settings_of(("wait_ms_max=100", "signature.header=x-sig", "signature.tolerance_s=60", "require_json=true"))
+    assert found == {"wait_ms_max": 100, "signature": {"header": "x-sig", "tolerance_s": 60}, "require_json": True}
+    with pytest.raises(Failed):
+        settings_of(("a=1", "a.b=2"))
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"), [(b"s\n", b"s"), (b"s\r\n", b"s"), (b"s\n\n", b"s\n"), (b"s", b"s"), (b" s ", b" s ")]
+)
+def test_one_final_newline_is_not_part_of_a_secret(tmp_path: Path, text: bytes, secret: bytes) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(text)
+    assert sender.read_secret(str(file)) == secret
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"x" * 5000])
+def test_an_empty_or_endless_secret_is_refused(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(text)
+    with pytest.raises(Failed):
+        sender.read_secret(str(file))

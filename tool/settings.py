@@ -1,0 +1,48 @@
+"""Writes docs/settings.md from the settings that the rooms declare: ``python tool/settings.py``."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+from seawall.settings import Value, read
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
+HEAD = """# Settings
+
+Read once at start, the strongest first: a flag, an environment variable, `seawall.toml`, the default. The file is
+`DIR/seawall.toml`, or the one that `--config` names; a room's settings stand in a table of its name (`[journal]`),
+those of the whole program above all tables. In the environment they are `SEAWALL_JOURNAL_…` and `SEAWALL_…`; lists
+are written with commas. Unknown keys of the file are refused; so is any value out of range, and all problems are told
+together, with file, line and what is allowed (exit 2). Secrets belong into files: `dsn_file`, `worker_dsn_file`,
+`--secret-file`.
+
+`seawall settings` shows each value as a start would see it now, and where it comes from. SIGHUP to `seawall up` reads
+everything again and applies `log_level` at once; what a role holds otherwise changes when that role is started again.
+A file with a mistake changes nothing, and the log says why.
+
+For commands, not for the platform: `SEAWALL_DATA` (the data folder), `SEAWALL_URL` and `SEAWALL_TOKEN_FILE` (a
+platform elsewhere).
+
+This page is written by `tool/settings.py`; a test compares it with the code.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    values = list(read({}, config=None, environment={}).values.values())
+    parts = [HEAD]
+    for section, group in groupby(values, key=lambda value: value.section):
+        parts.append(f"\n## {f'[{section}]' if section else 'Of the whole program'}\n")
+        parts.append("\n| name | default | allowed | what it does |\n|---|---|---|---|\n")
+        parts.extend(_row(value) for value in group)
+    return "".join(parts)
+
+
+def _row(value: Value) -> str:
+    default = f"`{value.value}`" if value.value not in ("", ()) else ""
+    return f"| `{value.name}` | {default} | {value.allowed} | {value.help} |\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
