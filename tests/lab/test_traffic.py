@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import time
@@ -125,13 +126,16 @@ async def test_a_repeat_keeps_its_id_and_only_when_asked_for(fake: FakePlatform,
 
 async def test_a_slow_platform_does_not_slow_the_arrivals(tmp_path: Path) -> None:
     """No coordinated omission: what waits for a connection is late, and its lateness counts."""
+    served = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            length = next(int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.startswith(b"content-length"))
-            await reader.readexactly(length)
-            await asyncio.sleep(0.02)
-            writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}")
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = next(int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.startswith(b"content-length"))
+                await reader.readexactly(length)
+                await asyncio.sleep(0.02)
+                writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}")
+        served.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     plan = _plan(rate=200, seconds=0.5, connections=1)
@@ -141,15 +145,19 @@ async def test_a_slow_platform_does_not_slow_the_arrivals(tmp_path: Path) -> Non
         traffic = Traffic(plan, Target(address=lambda: address, path="/", secret=SECRET), ledger, run="r")
         tally = await traffic.send()
     server.close()
+    await served.wait()
     # One connection serves 50 a second; 100 come in half a second, so the last one waits for more than a second.
     assert tally.sent == len(list(plan.arrivals()))
     assert tally.quantile_ms(0.99) > 800  # type: ignore[operator]
 
 
 async def test_a_full_line_is_counted_as_unsent(tmp_path: Path) -> None:
+    open_now: set[asyncio.Task[None] | None] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+        open_now.add(asyncio.current_task())
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            await reader.read()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     plan = Plan(rate=500, seconds=0.2, seed=1, connections=1, line_max=5, answer_timeout_s=0.3)
@@ -159,5 +167,6 @@ async def test_a_full_line_is_counted_as_unsent(tmp_path: Path) -> None:
         traffic = Traffic(plan, Target(address=lambda: address, path="/", secret=SECRET), ledger, run="r")
         tally = await traffic.send()
     server.close()
+    await asyncio.gather(*(task for task in open_now if task is not None))
     assert tally.unsent > 50
     assert tally.sent + tally.unsent == len(list(plan.arrivals()))
