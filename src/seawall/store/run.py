@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -147,9 +147,13 @@ async def wake(store: Store, queue_ids: Sequence[int], *, runs_max: int) -> int:
     return await store.execute(statements("worker")["wake"], queue_ids, runs_max)
 
 
-async def lonely(store: Store, queue_ids: Sequence[int]) -> list[tuple[int, str]]:
-    """(id, name) of queues with suspects that no process runs."""
-    rows = await store.fetch(statements("worker")["suspects"], queue_ids)
+async def lonely(store: Store, owners: Mapping[int, UUID]) -> list[tuple[int, str]]:
+    """(id, name) of queues with suspects that no process runs.
+
+    Args:
+        owners: By queue, a name in which nobody runs suspects now, whatever its lease says.
+    """
+    rows = await store.fetch(statements("worker")["suspects"], list(owners), list(owners.values()))
     return [(r["id"], r["name"]) for r in rows]
 
 

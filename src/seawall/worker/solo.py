@@ -96,11 +96,12 @@ class Solos:
 
     async def _look(self) -> None:
         now = time.monotonic()
-        for queue_id, queue in await lonely(self._store, self._queue_ids()):
+        idle = {id: self._name(id) for id in self._queue_ids() if id not in self._children}
+        for queue_id, queue in await lonely(self._store, idle):
             full = len(self._children) >= self._settings.solo_max
-            if full or queue_id in self._children or now < self._not_before.get(queue_id, 0.0):
+            if full or now < self._not_before.get(queue_id, 0.0):
                 continue
-            task = asyncio.create_task(self._live(queue), name=f"solo.{queue}")
+            task = asyncio.create_task(self._live(queue_id, queue), name=f"solo.{queue}")
             task.add_done_callback(lambda _: self._wake.set())
             self._children[queue_id] = task
             self._started.value += 1
@@ -124,10 +125,14 @@ class Solos:
             self._not_before[queue_id] = time.monotonic() + pause_s
             self._pause_s[queue_id] = min(PAUSE_MAX_S, pause_s * 2)
 
-    async def _live(self, queue: str) -> int:
+    def _name(self, queue_id: int) -> UUID:
+        """In whose name the suspects of a queue are leased, whichever process runs them."""
+        return uuid5(self._owner, str(queue_id))
+
+    async def _live(self, queue_id: int, queue: str) -> int:
         """One process from start to end; returns its exit status."""
         ours, theirs = socket.socketpair()
-        name = uuid5(self._owner, queue)
+        name = self._name(queue_id)
         command = [*self._command, "--solo", queue, "--owner", name.hex, "--parent", str(theirs.fileno())]
         with theirs:
             process = subprocess.Popen(  # noqa: ASYNC220 - a few ms, and rarely

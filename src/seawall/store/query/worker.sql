@@ -254,11 +254,13 @@ where r.id in (
 )
 
 -- name: suspects
--- worker, each second; run_ready. Queues with suspects that nobody runs.
-select q.id, q.name from queue q
-where q.id = any($1::smallint[])
-  and exists (select 1 from run r where r.queue_id = q.id and r.shard = -1 and r.state = 0)
-  and not exists (select 1 from shard_lease s where s.queue_id = q.id and s.shard = -1 and s.expires_at > now())
+-- worker, each second; run_ready. Queues with suspects that nobody runs. A lease in the name of our own process for them
+-- doesn't count: we know that it is dead.
+select q.id, q.name
+from queue q join unnest($1::smallint[], $2::uuid[]) as o(queue_id, owner) on o.queue_id = q.id
+where exists (select 1 from run r where r.queue_id = q.id and r.shard = -1 and r.state = 0)
+  and not exists (select 1 from shard_lease s
+                  where s.queue_id = q.id and s.shard = -1 and s.expires_at > now() and s.owner is distinct from o.owner)
 
 -- name: hint
 -- worker, after a flush that ended or answered something; no table.
