@@ -140,7 +140,9 @@ async def console(site: Site) -> AsyncIterator[Opened]:
     from seawall.watch.health import Vitals
 
     folder, program = site.folder, site.settings.program
-    sockets = {role: folder.socket(role) for role in FLOW}
+    # Under `up`, its own loops show PostgreSQL and the roles' processes.
+    parent = ("up",) if folder.socket("up").exists() else ()
+    sockets = {role: folder.socket(role) for role in (*FLOW, *parent)}
     # Without workflows there is nothing to run, and no worker to miss.
     required = FLOW if program.app else FLOW[:-1]
     own = Vitals(site.supervisor, site.metrics, role="console")

@@ -18,9 +18,11 @@ from seawall.guard import Supervisor
 from seawall.guard.supervisor import LoopHealth
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.metric import Metrics
-from seawall.machine.claim import bound
+from seawall.machine.claim import Claim, bound
+from seawall.machine.external import External
 from seawall.machine.folder import Folder
 from seawall.machine.role import Site
+from seawall.machine.up import Parts, Up
 from seawall.settings import read
 from seawall.testing.postgres import Database
 from seawall.watch.health import Vitals
@@ -38,7 +40,8 @@ LOOPS = {
         "collector.sweep", "collector.snapshot", "collector.source_hint",
     },
     "router": {
-        "router.discover", "router.clock", "router.housekeeping", "router.fresh.c1", "router.backlog.c1",
+        "router.discover", "router.clock", "router.housekeeping", "housekeeping",
+        "router.fresh.c1", "router.backlog.c1",
     },
     "worker": {
         "worker.flush", "worker.deadline", "worker.lease", "worker.refill", "worker.timer", "worker.hint",
@@ -192,6 +195,46 @@ async def test_each_loop_that_hangs_is_named_and_lives_again(
         await until(lambda: all(made.loop(n).ready and made.loop(n).restarts > before[n] for n in names), limit_s)
         assert time.monotonic() - began < limit_s
         assert {loop for message, loop, _ in lines.seen if message == "loop hangs"} >= names
+
+
+async def test_the_parents_own_loops_are_kept_alike(
+    folder: Folder, database: Database, app: Path, lines: Lines
+) -> None:
+    """Also the loops that keep the roles' processes: one that dies takes its process along, and both come back."""
+    flags = {"dsn": database.dsn, "app": str(app), "listen": "127.0.0.1:0", "admin": "127.0.0.1:0"}
+    settings = read(flags, config=None, environment={})
+    claim, fate = Claim(folder, settings.program), Fate()
+    claim.take()
+    up = Up(
+        Parts(
+            folder=folder, settings=settings, reread=lambda: settings, migrate=migrated, set_log_level=len,
+            database=External(database.dsn, database.dsn),
+        ),
+        claim,
+        pace=fate,
+    )  # fmt: skip
+    task = asyncio.create_task(up.run())
+    try:
+        await until(lambda: bool(up.supervisor.health()) and all(p.ready for p in up.supervisor.health()), 60.0)
+        names = [one.name for one in up.supervisor.health()]
+        assert set(names) == {"postgres", "schema", *(f"role.{role}" for role in ROLES)}
+        for name in names:
+            fate.doomed.add(name)
+            await until(lambda n=name: restarts(up, n) == 1, WITHIN_S)  # type: ignore[misc]
+            assert ("loop died", name, f"Killed({name!r})") in lines.seen
+        await until(lambda: all(p.ready for p in up.supervisor.health()), 60.0)
+    finally:
+        up.stop("the test is over")
+        assert await task == 0
+        claim.release()
+
+
+async def migrated(dsn: str) -> None:
+    """The test's database has its schema."""
+
+
+def restarts(up: Up, name: str) -> int:
+    return next(one.restarts for one in up.supervisor.health() if one.name == name)
 
 
 def named_unready(made: Running, name: str) -> bool:

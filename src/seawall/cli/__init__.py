@@ -92,3 +92,5 @@ def main() -> None:
         # The reader of our output has seen enough (`| head`). Standard output is broken: don't flush it at exit.
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that isn't ours: the world's doing, whichever command met it
+        sys.exit(say_failure(1, f"{error.strerror or error} ({error.filename or 'no file'})"))

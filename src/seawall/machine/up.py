@@ -31,6 +31,7 @@ from seawall.machine.folder import Folder, replace_private, start_time
 from seawall.machine.process import Child, Spec
 from seawall.machine.reload import AppWatch
 from seawall.settings import Settings
+from seawall.watch import HealthServer
 
 log = logger("machine")
 
@@ -94,6 +95,8 @@ class Up:
             self._dsns = await self._parts.database.prepare()
             self._write_resolved()
             self._register()
+            health = HealthServer(self.supervisor, self._metrics, role="up", unix_path=self._folder.socket("up"))
+            await stack.enter_async_context(health)
             await stack.enter_async_context(self.supervisor)
             self._write_admin()
             announce = asyncio.create_task(self._announce(began), name="announce")
@@ -102,6 +105,10 @@ class Up:
             await asyncio.wait([announce])
             await self._stop()
         return self._status
+
+    def stop(self, why: str) -> None:
+        """Begin to stop, as a signal would; a second call hurries."""
+        self._life.stop(why)
 
     def _register(self) -> None:
         self.supervisor.add("postgres", self._database)
@@ -131,7 +138,10 @@ class Up:
             command += ["--socket", str(served.fileno())]
         descriptors = (served.fileno(),) if served is not None else ()
         spec = Spec(role=role, command=command, stop_s=budgets[role], descriptors=descriptors)
-        return Child(spec, refused=self._refused)
+        child = Child(spec, refused=self._refused)
+        count = self._metrics.gauge("seawall_child_restarts_count", "Times that a role was started again.", child=role)
+        count.read = lambda: child.restarts
+        return child
 
     @staticmethod
     def _after(events: list[asyncio.Event], child: Child) -> Callable[[Heart], Awaitable[None]]:
@@ -219,10 +229,11 @@ class Up:
         """SIGHUP: take a good file over, keep the old settings beside a bad one, and say which."""
         try:
             fresh = self._parts.reread()
-        except Misconfigured as error:
-            log.error("settings not reloaded; the old ones stay", extra=fields(problems=error.problems))
+            replace_private(self._folder.resolved_file, fresh.resolved(*self._dsns))
+        except (Misconfigured, OSError) as error:
+            problems = error.problems if isinstance(error, Misconfigured) else [str(error)]
+            log.error("settings not reloaded; the old ones stay", extra=fields(problems=problems))
             return
-        replace_private(self._folder.resolved_file, fresh.resolved(*self._dsns))
         self._parts.set_log_level(fresh.program.log_level)
         for child in self._children.values():
             if child.ready.is_set():
