@@ -126,6 +126,7 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
     )  # fmt: skip
     async with running:
         running.register(site.supervisor)
+        room.fewer_collections()  # a role has its process to itself, and all that it imports is there by now
         yield Opened(
             drain=lambda hurry: unless(hurry, running.stop()), until=running.until_idle if solo is not None else None
         )

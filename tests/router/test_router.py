@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from router.rig import Rig, append, id_uuid, record, until
 from seawall.kernel.event import id_day
+from seawall.router.placement import COST
 
 
 async def test_a_record_becomes_an_event_with_its_exact_bytes_and_a_run(rig: Rig) -> None:
@@ -118,7 +119,10 @@ async def test_tickets_lead_to_the_event_that_runs_and_those_without_a_run_are_t
     assert await rig.database.fetchval("select ticket from run")
     queue_id = await rig.database.fetchval("select id from queue")
     await until(lambda: len(heard) == 2)
-    assert sorted(heard) == [("seawall_reply", f"{again.id.hex()},{other.id.hex()}"), ("seawall_run", str(queue_id))]
+    assert sorted(heard) == [
+        ("seawall_reply", f"{again.id.hex()},{other.id.hex()}"),
+        ("seawall_run", f"{queue_id}:{COST}"),
+    ]
 
 
 async def test_an_event_under_a_secret_already_revoked_is_held(rig: Rig) -> None:

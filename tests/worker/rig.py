@@ -89,8 +89,10 @@ class Rig:
         ticket: bool = False,
         shard: int | None = None,
         with_event: bool = True,
+        vt: int | None = None,
+        hint: bool = True,
     ) -> list[int]:
-        """One event and run for each body (JSON unless bytes); returns the run ids."""
+        """One event and run for each body (JSON unless bytes), hinted as by the router; returns the run ids."""
         row = await self.db.fetchrow(
             "select id, queue_id from workflow where name = $1 and version = $2", workflow, version
         )
@@ -114,10 +116,11 @@ class Rig:
                     "insert into run (id, event_id, workflow_id, tenant, queue_id, shard, ticket, vt)"
                     " values ($1, $2, $3, 'default', $4, $5, $6, $7)",
                     run, uuid.UUID(bytes=event), row["id"], row["queue_id"],
-                    n % 4 if shard is None else shard, ticket, CLOCK.wall_us(),
+                    n % 4 if shard is None else shard, ticket, CLOCK.wall_us() if vt is None else vt,
                 )  # fmt: skip
                 made.append(run)
-        await self.db.execute("select pg_notify('seawall_run', $1)", str(row["queue_id"]))
+        if hint:
+            await self.db.execute("select pg_notify('seawall_run', $1)", f"{row['queue_id']}:{vt or 0}")
         return made
 
     async def until(self, holds: Callable[[], Any], timeout_s: float = 15.0) -> Any:

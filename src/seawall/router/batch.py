@@ -185,7 +185,7 @@ def settle(
         firsts: When each note's place was first noted, in milliseconds.
     """
     writes = Writes()
-    queues: set[int] = set()
+    queues: dict[int, int] = {}  # the smallest virtual time of a queue's new runs
     for item in batch.items:
         item = _named(item, firsts) if item.unreadable else item
         holder = _holder(item, batch, holders)
@@ -197,7 +197,7 @@ def settle(
             conflict = replace(item, status=EventStatus.CONFLICT, reason=_conflict(holder))
             _add_event(writes, queues, conflict, rules, placement, backlog=backlog)
     if queues:
-        writes.notices.append((CHANNEL_RUN, ",".join(map(str, sorted(queues)))))
+        writes.notices.append((CHANNEL_RUN, ",".join(f"{id}:{vt}" for id, vt in sorted(queues.items()))))
     writes.notices.extend(_replies(writes))
     return writes
 
@@ -225,7 +225,7 @@ def _conflict(holder: Holder) -> str:
 
 
 def _add_event(
-    writes: Writes, queues: set[int], item: Item, rules: Rules, placement: Placement, *, backlog: bool
+    writes: Writes, queues: dict[int, int], item: Item, rules: Rules, placement: Placement, *, backlog: bool
 ) -> None:
     record = item.record
     writes.events.append(
@@ -236,7 +236,8 @@ def _add_event(
     if item.status is not EventStatus.ROUTED:
         return
     for workflow in rules.matcher.match(item.type):
-        queues.add(workflow.queue_id)
+        vt = placement.next(workflow.queue_id, record.tenant, backlog=backlog)
+        queues[workflow.queue_id] = min(vt, queues.get(workflow.queue_id, vt))
         writes.runs.append(
             Run(
                 event_id=record.id,
@@ -246,7 +247,7 @@ def _add_event(
                 queue_id=workflow.queue_id,
                 shard=shard_of(record.id, record.tenant.encode("utf-8", "replace"), workflow.shards),
                 ticket=record.wait_ms > 0,
-                vt=placement.next(workflow.queue_id, record.tenant, backlog=backlog),
+                vt=vt,
             )
         )
 

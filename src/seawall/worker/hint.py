@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import deque
 from collections.abc import Callable
 
@@ -22,23 +23,33 @@ CHECK_S = 0.8
 TIMEOUT_S = 1.0
 PAYLOADS_MAX = 10
 
+_PAIR = re.compile(r"(\d{1,5}):(\d{1,18})(?:,|$)")
+
 
 class Listening:
-    """Hears that runs were made. Without it the worker polls."""
+    """Hears that runs were made. Without it the worker polls.
 
-    def __init__(self, settings: Settings, woken: Callable[[], None]) -> None:
+    Args:
+        made: Called with a queue's id and the smallest virtual time of its new runs.
+        missed: Called when hints may have been lost.
+    """
+
+    def __init__(self, settings: Settings, made: Callable[[int, int], None], missed: Callable[[], None]) -> None:
         self._listener = Listener(settings, [CHANNEL_RUN], self._notified, role="worker")
-        self._woken = woken
+        self._made = made
+        self._missed = missed
 
-    def _notified(self, _channel: str, _payload: str) -> None:
-        self._woken()
+    def _notified(self, _channel: str, payload: str) -> None:
+        """Anybody with the store's password can notify, so nothing about the payload is sure."""
+        for queue_id, vt in _PAIR.findall(payload):
+            self._made(int(queue_id), int(vt))
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop: subscribe, look once for what was missed, then serve."""
         while True:
             try:
                 async with self._listener.subscribed() as check:
-                    self._woken()
+                    self._missed()
                     while True:
                         await heart.beat()
                         await asyncio.sleep(CHECK_S)

@@ -18,17 +18,28 @@ NUMBER_MASK = (1 << DAY_SHIFT) - 1
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """One leased shard. There is no authoritative cursor: ``after`` only spares reading what is in hand already, and
-    ``sweep`` goes over everything again and again, since virtual times are not handed out in order of commit."""
+    """One leased shard. There is no authoritative cursor: ``after`` only spares reading what is in hand already. It
+    goes back when a hint tells of runs behind it, and ``sweep`` goes over everything again and again, since virtual
+    times are not handed out in order of commit and a hint may be lost."""
 
     lease: Lease
     memo_below: int
     after: tuple[int, int] = BEGIN
+    top: tuple[int, int] = BEGIN  # the furthest that ``after`` has been: up to there some may be in hand
     sweep: tuple[int, int] = BEGIN
     sweep_at: float = 0.0  # monotonic
     refills: int = 0  # numbers used
     inflight: dict[int, Execution] = field(default_factory=dict)
     lost: bool = False
+
+    def back_to(self, vt: int) -> None:
+        """Runs of this virtual time or later may be new."""
+        self.after = min(self.after, (vt, -1))
+
+    def read_to(self, place: tuple[int, int]) -> None:
+        """Everything up to here is in hand, or known to be unready."""
+        self.after = max(self.after, place)
+        self.top = max(self.top, self.after)
 
     def may_have_memos(self, run_id: int, failures: int) -> bool:
         """Whether steps of this run may be kept from before: it failed once, or it existed when we took the lease.

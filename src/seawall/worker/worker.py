@@ -119,10 +119,10 @@ class Worker:
             clock=clock, shards=self._leases.held, workflows=lambda: self._leases.workflows,
         )  # fmt: skip
         self._timers = Timers(
-            self._store, settings, queue_ids=lambda: self._leases.queue_ids, woken=self._refiller.hint
+            self._store, settings, queue_ids=lambda: self._leases.queue_ids, woken=self._refiller.sweep
         )
         self._hints = Hints(self._store, metrics)
-        self._listening = Listening(limits, self._refiller.hint)
+        self._listening = Listening(limits, self._refiller.hint, self._refiller.sweep)
         self._solos: Solos | None = None
         if solo_command and not self._solo:
             self._solos = Solos(
@@ -218,7 +218,7 @@ class Worker:
                 self._hints.add(event_id.hex)
         if taken.suspects and self._solos is not None:
             self._solos.hint()
-        self._refiller.hint()
+        self._refiller.sweep()
 
     def _leave(self, reason: str) -> None:
         log.critical("the process ends", extra=fields(reason=reason))
