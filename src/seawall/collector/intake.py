@@ -100,7 +100,7 @@ class Intake:
         except SeawallError as error:
             x.answer(self._admission.refused_by_journal(error))
         else:
-            x.release()
+            x.submitted()
 
     def settled(self, x: Exchange, outcome: Outcome) -> None:
         """The journal's word: answer what waits for it."""
