@@ -41,8 +41,8 @@ SUSPECT_SHARD = -1
 """Shard of runs that were in a process that died: each runs alone."""
 
 CHANNEL_RUN = "seawall_run"
-"""NOTIFY channel, router to workers: payload is QUEUE_ID:VT, comma-separated, with the smallest virtual time of a queue's
-new runs: a worker that has read further goes back there."""
+"""NOTIFY channel, router to workers: payload is QUEUE_ID:VT, comma-separated, with the smallest virtual time of a
+queue's new runs: a worker that has read further goes back there."""
 
 CHANNEL_REPLY = "seawall_reply"
 """NOTIFY channel, worker and router to responders: payload is up to 200 event ids as 32 hex digits, by comma."""
