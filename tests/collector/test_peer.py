@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import struct
 import time
@@ -93,6 +94,32 @@ async def test_two_hundred_idle_sockets_do_not_stop_a_healthy_post(tmp_path: Pat
         for s in idle:
             s.close()
         await until(lambda: rig.metrics.gauge("seawall_connections_count", "").now() == 0)
+
+
+async def test_running_out_of_files_does_not_end_accepting(tmp_path: Path) -> None:
+    settings = replace(QUICK, head_s=30.0)
+    async with running(tmp_path, settings=settings) as rig:
+        await accepted(rig)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        ours = [socket.socket() for _ in range(30)]
+        spare = socket.socket()
+        # Descriptors are given out from below, so this leaves room for five more.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(s.fileno() for s in (*ours, spare)) + 6, hard))
+        try:
+            for s in ours:
+                s.connect(("127.0.0.1", rig.port))
+            await asyncio.sleep(0.1)
+            for s in ours:
+                s.close()
+            loop = asyncio.get_running_loop()
+            spare.setblocking(False)
+            await loop.sock_connect(spare, ("127.0.0.1", rig.port))
+            await loop.sock_sendall(spare, request(body=b"after"))
+            async with asyncio.timeout(5):
+                assert (await loop.sock_recv(spare, 1000)).startswith(b"HTTP/1.1 202")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            spare.close()
 
 
 async def test_connections_over_a_cap_are_refused_and_room_comes_back(tmp_path: Path) -> None:

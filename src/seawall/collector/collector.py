@@ -9,6 +9,7 @@ from random import Random
 from types import TracebackType
 
 from seawall.collector.admission import Admission
+from seawall.collector.crowd import Crowd
 from seawall.collector.deadline import breach_of
 from seawall.collector.duplicate import Duplicates
 from seawall.collector.exchange import ANSWERED, SUBMITTED, Exchange
@@ -61,8 +62,7 @@ class Collector:
         self._clock = clock
         self._snapshot = snapshot
         self._server: asyncio.Server | None = None
-        self._connections: set[Connection] = set()
-        self._per_ip: dict[bytes, int] = {}
+        self._connections = Crowd()
         self._bodies_bytes = 0
         self._supervisor: Supervisor | None = None
         self._admission = Admission(
@@ -147,20 +147,20 @@ class Collector:
         self._server.close()
         for x in self._exchanges():
             self._intake.let_go(x)
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.leave()
         await self._until(lambda c: not c.queue and c.exchange is None, deadline.left_s(self._clock) - LAST_WORDS_S)
         await self._look_ups.close()
         self._last_words()
         await self._until(lambda c: c.quiet, min(LAST_WORDS_S, deadline.left_s(self._clock)))
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.abort()
         await self._snapshot.close()
 
     async def _until(self, done: _Done, budget_s: float) -> None:
         deadline = Deadline.after(budget_s, self._clock)
         # Polled, since part of what is waited for (sent bytes) gives no event of its own.
-        while deadline.left_s(self._clock) and not all(done(c) for c in self._connections):  # noqa: ASYNC110
+        while deadline.left_s(self._clock) and not all(map(done, self._connections)):  # noqa: ASYNC110
             await asyncio.sleep(STOP_POLL_S)
 
     def _last_words(self) -> None:
@@ -169,7 +169,7 @@ class Collector:
                 x.answer(self._intake.uncertain("this collector stops before the journal has answered"))
             elif x.stage != ANSWERED:
                 x.answer(self.receipts.unavailable("stopping"))
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.cut(self.receipts.unavailable("stopping", "this collector is stopping"))
 
     def _exchanges(self) -> list[Exchange]:
@@ -181,24 +181,15 @@ class Collector:
     # ── connections tell ─────────────────────────────────────────────────────────────────────────────────────────
 
     def opened(self, connection: Connection) -> bool:
-        mine = self._per_ip.get(connection.peer, 0)
-        full = len(self._connections) >= self.settings.connections_max or mine >= self.settings.connections_per_ip_max
-        if full or self.stopping:
-            self._closed_early.value += 1
-            return False
-        self._connections.add(connection)
-        self._per_ip[connection.peer] = mine + 1
-        return True
+        limits = self.settings
+        welcome = not self.stopping and self._connections.enter(
+            connection, all_max=limits.connections_max, each_max=limits.connections_per_ip_max
+        )
+        self._closed_early.value += not welcome
+        return welcome
 
     def closed(self, connection: Connection) -> None:
-        if connection not in self._connections:
-            return
-        self._connections.discard(connection)
-        left = self._per_ip[connection.peer] - 1
-        if left:
-            self._per_ip[connection.peer] = left
-        else:
-            del self._per_ip[connection.peer]
+        self._connections.leave(connection)
 
     def keep(self, count_bytes: int) -> bool:
         total = self._bodies_bytes + count_bytes
@@ -226,7 +217,7 @@ class Collector:
         while True:
             self.now = self._intake.now = self._clock.monotonic()
             self.receipts.tick()
-            unacknowledged = sum([self._hold_to_deadline(connection) for connection in list(self._connections)])
+            unacknowledged = sum([self._hold_to_deadline(connection) for connection in self._connections])
             if unacknowledged:
                 log.error("the journal didn't answer in time", extra=fields(requests=unacknowledged))
             await heart.beat()
