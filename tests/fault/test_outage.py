@@ -5,7 +5,6 @@ and afterwards every event is there. Over the whole program, with a real Postgre
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -29,8 +28,9 @@ DRAIN_S = 120.0
 SHORT_S = 6
 
 FRESH_FACTOR = 2.0
-FRESH_GRACE_MS = 10.0
-"""Median of two shared cores: a healthy start takes a few milliseconds, and one neighbour's burst doubles that."""
+"""Held to the letter, with medians over the whole window, by bench/outage.py on a quiet machine. Here other tests share
+the cores, so seconds are compared: the best one after the outage with the worst one before it. A backlog in the way
+would be in the way of each of them, by seconds."""
 
 
 @pytest.fixture
@@ -160,21 +160,25 @@ def _median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
+async def _medians_ms(server: PostgresServer, begin: float) -> list[float]:
+    """Of each of the five seconds from ``begin``."""
+    return [_median(await _starts_ms(server, since=begin + n, until=begin + n + 1)) for n in range(5)]
+
+
 async def _fresh_after_outage(tree: Tree, server: PostgresServer, path: Path, *, outage_s: float) -> None:
     with traffic(tree, path, rate=300):
         time.sleep(3)
-        healthy = (time.time(), time.time() + 5)
+        healthy = time.time()
         time.sleep(6)
         server.stop()
         time.sleep(outage_s)
         server.start()
         back = time.time()
-        fresh = (back + 5, back + 10)
         time.sleep(12)
-    healthy_ms = _median(await _starts_ms(server, since=healthy[0], until=healthy[1]))
-    fresh_ms = _median(await _starts_ms(server, since=fresh[0], until=fresh[1]))
-    print(json.dumps({"outage_s": outage_s, "healthy_ms": healthy_ms, "fresh_ms": fresh_ms}))
-    assert fresh_ms <= FRESH_FACTOR * healthy_ms + FRESH_GRACE_MS, f"fresh {fresh_ms:.1f}, healthy {healthy_ms:.1f} ms"
+    healthy_ms, fresh_ms = await _medians_ms(server, healthy), await _medians_ms(server, back + 5)
+    old_ms = _median(await _starts_ms(server, since=back - outage_s / 2, until=back - 1))
+    assert old_ms > 1000, "there was no backlog to be in the way"
+    assert min(fresh_ms) <= FRESH_FACTOR * max(healthy_ms), f"fresh {fresh_ms}, healthy {healthy_ms} ms"
     _judge(tree, path)
 
 
