@@ -18,8 +18,10 @@ together, with file, line and what is allowed (exit 2). Secrets belong into file
 `--secret-file`.
 
 `seawall settings` shows each value as a start would see it now, and where it comes from. SIGHUP to `seawall up` reads
-everything again and applies `log_level` at once; what a role holds otherwise changes when that role is started again.
-A file with a mistake changes nothing, and the log says why.
+everything again and applies at once what says "live" below, without closing a connection or stopping a run: a lower
+limit holds for what comes from then on. Settings that say "restart" keep their values until `seawall up` is started
+again, also in a role that is started again meanwhile, and the log names those that were changed. A file with a mistake
+changes nothing, and the log says why.
 
 For commands, not for the platform: `SEAWALL_DATA` (the data folder), `SEAWALL_URL` and `SEAWALL_TOKEN_FILE` (a
 platform elsewhere).
@@ -34,14 +36,15 @@ def page() -> str:
     parts = [HEAD]
     for section, group in groupby(values, key=lambda value: value.section):
         parts.append(f"\n## {f'[{section}]' if section else 'Of the whole program'}\n")
-        parts.append("\n| name | default | allowed | what it does |\n|---|---|---|---|\n")
+        parts.append("\n| name | default | allowed | change | what it does |\n|---|---|---|---|---|\n")
         parts.extend(_row(value) for value in group)
     return "".join(parts)
 
 
 def _row(value: Value) -> str:
     default = f"`{value.value}`" if value.value not in ("", ()) else ""
-    return f"| `{value.name}` | {default} | {value.allowed} | {value.help} |\n"
+    change = "live" if value.live else "restart"
+    return f"| `{value.name}` | {default} | {value.allowed} | {change} | {value.help} |\n"
 
 
 if __name__ == "__main__":

@@ -88,7 +88,12 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
         async def drain(hurry: asyncio.Event) -> None:
             await front.stop(1.0 if hurry.is_set() else DRAIN_SHARE * settings.program.stop_collector_s)
 
-        yield Opened(drain=drain)
+        def reload(fresh: Settings) -> None:
+            log_.reload(fresh.of("journal", journal.Settings))
+            answers.reload(fresh.of("responder", responder.Settings))
+            front.reload(fresh.of("collector", room.Settings))
+
+        yield Opened(drain=drain, reload=reload)
 
 
 @asynccontextmanager
@@ -104,8 +109,14 @@ async def router(site: Site) -> AsyncIterator[Opened]:
         async with room.Router(store, logs.find, settings, clock=site.clock, metrics=site.metrics) as routing:
             routing.register(site.supervisor)
             keeping = site.settings.of("housekeeping", partition.Settings)
-            partition.Housekeeping(keeper, keeping, site.clock, site.metrics).register(site.supervisor)
-            yield Opened()
+            housekeeping = partition.Housekeeping(keeper, keeping, site.clock, site.metrics)
+            housekeeping.register(site.supervisor)
+
+            def reload(fresh: Settings) -> None:
+                routing.reload(fresh.of("router", room.Settings))
+                housekeeping.reload(fresh.of("housekeeping", partition.Settings))
+
+            yield Opened(reload=reload)
 
 
 @asynccontextmanager
@@ -116,20 +127,30 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
     program, solo = site.settings.program, site.solo
     # Suspects run in processes of their own, which get exactly our settings, whoever has started us.
     resolved = site.folder.run / "worker.json"
-    if solo is None:
-        replace_private(resolved, site.settings.resolved(program.dsn, program.worker_dsn))
+
+    def hand_on(settings: Settings) -> None:
+        if solo is None:
+            replace_private(resolved, settings.resolved(program.dsn, program.worker_dsn))
+
+    hand_on(site.settings)
     start = [sys.executable, "-m", "seawall", "run", "worker", "--data", str(site.folder.path)]
     running = room.Worker(
         _store_settings(site, user_code=True), load_app(program.app), site.settings.of("worker", room.Settings),
         clock=site.clock, metrics=site.metrics, owner=solo.owner if solo else owner_of(site.folder),
         solo_queue=solo.queue if solo else None, solo_command=[*start, "--resolved", str(resolved)],
     )  # fmt: skip
+
+    def reload(fresh: Settings) -> None:
+        hand_on(fresh)
+        running.reload(fresh.of("worker", room.Settings))
+
     async with running:
         running.register(site.supervisor)
         room.fewer_collections()  # a role has its process to itself, and all that it imports is there by now
         yield Opened(
-            drain=lambda hurry: unless(hurry, running.stop()), until=running.until_idle if solo is not None else None
-        )
+            drain=lambda hurry: unless(hurry, running.stop()), reload=reload,
+            until=running.until_idle if solo is not None else None,
+        )  # fmt: skip
 
 
 @asynccontextmanager
@@ -156,7 +177,7 @@ async def console(site: Site) -> AsyncIterator[Opened]:
         )  # fmt: skip
         async with serving:
             serving.register(site.supervisor)
-            yield Opened(drain=serving.drain)
+            yield Opened(drain=serving.drain, reload=lambda fresh: serving.reload(fresh.of("console", room.Settings)))
 
 
 def listen_url(folder: Folder, program: Program) -> str:

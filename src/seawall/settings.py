@@ -61,7 +61,7 @@ class Program:
     worker_dsn: str = setting("", secret=True, help="The same database as role seawall_worker; empty: `dsn`.")
     worker_dsn_file: str = setting("", help="A file that holds `worker_dsn`.")
     collector: str = setting("c1", help="Name of the collector, and of its journal under DIR/journal.")
-    log_level: str = setting("info", help="debug, info, warning or error. Read again on SIGHUP.")
+    log_level: str = setting("info", live=True, help="debug, info, warning or error.")
     stop_collector_s: float = setting(8.0, min=0.5, max=120, help="Answer what is held, then stop.")
     stop_router_s: float = setting(8.0, min=0.5, max=120, help="Finish the transaction in hand, then stop.")
     stop_worker_s: float = setting(10.0, min=0.5, max=600, help="Finish or set down the steps in hand, then stop.")
@@ -80,6 +80,7 @@ class Value:
     help: str = ""
     allowed: str = ""
     secret: bool = False
+    live: bool = True  # a running platform takes a new value over
 
     @property
     def key(self) -> str:
@@ -103,6 +104,16 @@ class Settings:
         found = {name: v.value for (s, name), v in self.values.items() if s == section}
         return kind(**found, **given)
 
+    def tuned(self, fresh: Settings) -> Tuned:
+        """What a running process makes of settings that were read again: it takes over those that may change while it
+        runs and keeps all others, also for roles that are started again. So one set of settings is in force anywhere.
+        """
+        different = [value for key, value in fresh.values.items() if value.value != self.values[key].value]
+        changed = [value for value in different if value.live]
+        values = {**self.values, **{(value.section, value.name): value for value in changed}}
+        kept = [value.key for value in different if not value.live]
+        return Tuned(Settings(values), [f"{value.key} = {value.shown}" for value in changed], kept)
+
     def resolved(self, dsn: str, worker_dsn: str) -> str:
         """All values as JSON, with the store that is really used: what ``seawall up`` hands to its children, so that a
         file edited since can't stop one from being started again."""
@@ -113,6 +124,15 @@ class Settings:
                 for v in self.values.values()
             ]
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What reading again came to."""
+
+    settings: Settings  # in force from now on
+    changed: list[str]  # as "key = value"
+    kept: list[str]  # keys whose new value needs a restart
 
 
 def environ(name: str) -> str | None:
@@ -148,8 +168,8 @@ def read(flags: Mapping[str, object], *, config: Path | None, environment: Mappi
 
 
 def load_resolved(path: Path) -> Settings:
-    """What ``Settings.resolved`` wrote. Not checked again: a parent of this very version has, and a role then imports
-    no other role's rooms.
+    """What ``Settings.resolved`` wrote. Not checked again: a parent of this very version has, also which of them may
+    change while it runs, and a role then imports no other role's rooms.
 
     Raises:
         Misconfigured: The file is missing or damaged.
@@ -276,7 +296,7 @@ def _checked(
             continue
         values[section, name] = Value(
             section=section, name=name, value=value, origin=origin, help=field.help, allowed=field.allowed,
-            secret=field.secret,
+            secret=field.secret, live=field.live,
         )  # fmt: skip
     problems.extend(_rules(values))
     return values
@@ -322,6 +342,20 @@ def _built(values: Mapping[tuple[str, str], Value]) -> Settings:
                 continue
             filled[TOP, name] = dataclasses.replace(filled[TOP, name], value=text, origin=file.value)
     settings = Settings(filled)
+    problems.extend(_refused_by_rooms(settings))
+    if problems:
+        raise Misconfigured(problems)
+    return settings
+
+
+def verify(settings: Settings) -> None:
+    """What rooms themselves say about values that were checked one by one. Raises Misconfigured."""
+    if problems := _refused_by_rooms(settings):
+        raise Misconfigured(problems)
+
+
+def _refused_by_rooms(settings: Settings) -> list[str]:
+    problems: list[str] = []
     for section, kind in _rooms().items():
         given = dict.fromkeys(GIVEN.get(section, ()), "")
         try:
@@ -330,6 +364,4 @@ def _built(values: Mapping[tuple[str, str], Value]) -> Settings:
             problems.extend(error.problems)
         except (ValueError, AssertionError) as error:
             problems.append(f"[{section}]: {error}")
-    if problems:
-        raise Misconfigured(problems)
-    return settings
+    return problems

@@ -37,6 +37,20 @@ async def test_a_child_ignores_the_terminals_interrupt_and_obeys_its_parent() ->
         ours.close()
 
 
+async def test_a_child_reloads_when_its_parent_says_so() -> None:
+    ours, theirs = socket.socketpair()
+    before = signal.getsignal(signal.SIGINT)
+    reloaded = asyncio.Event()
+    try:
+        async with Lifecycle("worker", parent=theirs, reload=reloaded.set) as life:
+            ours.send(b"reload\n")
+            await asyncio.wait_for(reloaded.wait(), 2)
+            assert not life.stopping.is_set()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        ours.close()
+
+
 async def test_a_child_leaves_when_its_parent_is_gone() -> None:
     ours, theirs = socket.socketpair()
     before = signal.getsignal(signal.SIGINT)

@@ -240,9 +240,26 @@ def test_sighup_takes_a_good_file_over_and_keeps_the_old_settings_beside_a_bad_o
     file.write_text('log_level = "loud"\n')
     os.kill(pid, signal.SIGHUP)
     until(lambda: "settings not reloaded; the old ones stay" in tree.log.read_text(), "the bad file is said")
-    file.write_text('log_level = "debug"\n')
+    made = add_source(tree, "limited", "none")
+    assert seawall("send", made["url"], "--body", "x" * 50).code == 0
+    before = {role: tree.pid(role) for role in ("collector", "router", "worker", "console")}
+    file.write_text('log_level = "debug"\nstop_console_s = 4\n[collector]\nbody_bytes_max = 40\n')
     os.kill(pid, signal.SIGHUP)
     until(lambda: tree.log.read_text().count('"settings reloaded"') >= 5, "everybody has taken it over")
+    assert "collector.body_bytes_max = 40" in tree.log.read_text()
+    assert "some settings need a restart" in tree.log.read_text(), "how long it may stop was fixed at the start"
+    refused = seawall("send", made["url"], "--body", "x" * 50, "--json")
+    assert refused.json["status"] == 413, "the new limit holds at once"
+    assert seawall("send", made["url"], "--body", "x" * 40).code == 0
+    assert {role: tree.pid(role) for role in before} == before, "nobody was started again for it"
+    collector = tree.pid("collector")
+    assert collector is not None
+    os.kill(collector, signal.SIGKILL)
+    until(lambda: tree.pid("collector") not in (None, collector) and tree.unready() == "", "it lives again")
+    assert seawall("send", made["url"], "--body", "x" * 50, "--json").json["status"] == 413, "and knows the new limit"
+    file.unlink()
+    os.kill(pid, signal.SIGHUP)
+    until(lambda: seawall("send", made["url"], "--body", "x" * 50).code == 0, "the default is back")
     assert tree.unready() == ""
 
 

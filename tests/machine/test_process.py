@@ -70,6 +70,16 @@ async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
         assert made.restarts == 1
 
 
+async def test_a_child_hears_of_new_settings_also_when_it_was_only_starting(tmp_path: Path) -> None:
+    heard = tmp_path / "heard"
+    listening = BODY + f"line = parent.recv(99)\nopen({str(heard)!r}, 'wb').write(line)\ntime.sleep(60)\n"
+    async with child(tmp_path, "import time; time.sleep(0.3)\n" + listening, stop_s=0.1) as (made, _):
+        await until(lambda: made.pid is not None)
+        assert not made.ready.is_set()
+        made.reload()
+        await until(lambda: heard.exists() and heard.read_bytes() == b"reload\n")
+
+
 async def test_a_silent_child_is_killed_and_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "SILENT_S", 0.5)
     monkeypatch.setattr(process, "KILL_S", 0.3)

@@ -25,7 +25,7 @@ def settings(data: str | None, config: str | None, changed: bool, as_json: bool)
     """Show every setting: its value, where it comes from, what is allowed and what it does. Secrets are hidden."""
     values = reader(folder_of(data), config, {})().values.values()
     rows = [
-        {"key": v.key, "value": v.shown, "origin": v.origin, "allowed": v.allowed, "help": v.help}
+        {"key": v.key, "value": v.shown, "origin": v.origin, "allowed": v.allowed, "live": v.live, "help": v.help}
         for v in values
         if not changed or v.origin != "default"
     ]

@@ -18,26 +18,48 @@ MIB = 1024 * 1024
 class Settings:
     """Limits and deadlines of one collector."""
 
-    body_bytes_max: int = setting(MIB, min=1, max=limit.BODY_BYTES_MAX, help="Largest body, unless its source says.")
-    bodies_bytes_max: int = setting(256 * MIB, min=MIB, help="Bodies being received and made durable, all together.")
-    connections_max: int = setting(4000, min=1, max=100_000, help="Open connections; more are closed at once.")
-    connections_per_ip_max: int = setting(1000, min=1, max=100_000, help="Open connections of one address.")
-    pipeline_max: int = setting(16, min=1, max=1000, help="Unanswered requests of one connection before reading stops.")
-    head_s: float = setting(10.0, min=0.05, max=60, help="From a request's first byte to its last header.")
-    request_s: float = setting(30.0, min=0.05, max=600, help="From a request's first byte to its last.")
-    body_rate_min_bytes: int = setting(1024, min=1, max=MIB, help="Bytes a second of a body, after the grace time.")
-    body_grace_s: float = setting(5.0, min=0.05, max=60, help="How long a body may be slower than that at its start.")
-    idle_s: float = setting(75.0, min=0.05, max=3600, help="How long a connection is kept between requests.")
-    write_s: float = setting(10.0, min=0.05, max=120, help="How long a client may leave our answer unread.")
-    ack_s: float = setting(10.0, min=0.05, max=120, help="How long the journal may take; then 503, uncertain.")
-    linger_s: float = setting(2.0, min=0.05, max=30, help="Reading on after a refusal, lest a reset swallow it.")
-    sweep_s: float = setting(0.25, min=0.01, max=1, help="How often all those deadlines are looked at.")
-    refresh_s: float = setting(1.0, min=0.01, max=10, help="How often the snapshot is compared with the store.")
-    stale_s: float = setting(30.0, min=0.1, max=3600, help="Age of the snapshot from which its refusals become 503.")
-    store_timeout_s: float = setting(2.0, min=0.05, max=30, help="How long the store may take to say what changed.")
+    body_bytes_max: int = setting(
+        MIB, min=1, max=limit.BODY_BYTES_MAX, live=True, help="Largest body, unless its source says."
+    )
+    bodies_bytes_max: int = setting(
+        256 * MIB, min=MIB, live=True, help="Bodies being received and made durable, all together."
+    )
+    connections_max: int = setting(
+        4000, min=1, max=100_000, live=True, help="Open connections; more are closed at once."
+    )
+    connections_per_ip_max: int = setting(1000, min=1, max=100_000, live=True, help="Open connections of one address.")
+    pipeline_max: int = setting(
+        16, min=1, max=1000, live=True, help="Unanswered requests of one connection before reading stops."
+    )
+    head_s: float = setting(10.0, min=0.05, max=60, live=True, help="From a request's first byte to its last header.")
+    request_s: float = setting(30.0, min=0.05, max=600, live=True, help="From a request's first byte to its last.")
+    body_rate_min_bytes: int = setting(
+        1024, min=1, max=MIB, live=True, help="Bytes a second of a body, after the grace time."
+    )
+    body_grace_s: float = setting(
+        5.0, min=0.05, max=60, live=True, help="How long a body may be slower than that at its start."
+    )
+    idle_s: float = setting(75.0, min=0.05, max=3600, live=True, help="How long a connection is kept between requests.")
+    write_s: float = setting(10.0, min=0.05, max=120, live=True, help="How long a client may leave our answer unread.")
+    ack_s: float = setting(
+        10.0, min=0.05, max=120, live=True, help="How long the journal may take; then 503, uncertain."
+    )
+    linger_s: float = setting(
+        2.0, min=0.05, max=30, live=True, help="Reading on after a refusal, lest a reset swallow it."
+    )
+    sweep_s: float = setting(0.25, min=0.01, max=1, live=True, help="How often all those deadlines are looked at.")
+    refresh_s: float = setting(
+        1.0, min=0.01, max=10, live=True, help="How often the snapshot is compared with the store."
+    )
+    stale_s: float = setting(
+        30.0, min=0.1, max=3600, live=True, help="Age of the snapshot from which its refusals become 503."
+    )
+    store_timeout_s: float = setting(
+        2.0, min=0.05, max=30, live=True, help="How long the store may take to say what changed."
+    )
     duplicates_max: int = setting(50_000, min=0, max=10_000_000, help="Dedupe keys remembered for the 200 answer.")
-    look_ups_max: int = setting(64, min=1, max=1000, help="Reads of events and tickets at once.")
-    look_up_s: float = setting(0.25, min=0.01, max=5, help="How long such a read may ask the store.")
+    look_ups_max: int = setting(64, min=1, max=1000, live=True, help="Reads of events and tickets at once.")
+    look_up_s: float = setting(0.25, min=0.01, max=5, live=True, help="How long such a read may ask the store.")
 
 
 class SignatureChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

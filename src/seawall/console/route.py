@@ -127,6 +127,12 @@ class Console:
         self._listening.close()
         await self._store.close()
 
+    def reload(self, settings: Settings) -> None:
+        """Go on with other bounds, for requests and connections that come from now on."""
+        self._settings = settings
+        if self._server is not None:
+            self._server.config.bound(settings)
+
     def register(self, supervisor: Supervisor) -> None:
         """Add the server's loop."""
         supervisor.add("console.http", self._run)
@@ -321,9 +327,17 @@ class _Config(uvicorn.Config):
     connections_max: int
     request_s: float
 
+    def bound(self, settings: Settings) -> None:
+        """What each new connection reads."""
+        self.connections_max = settings.connections_max
+        self.request_s = settings.request_s
+        self.timeout_keep_alive = settings.keep_alive_s
+
 
 class _Server(uvicorn.Server):
     """uvicorn's server without its signal handlers: signals are ``guard.Lifecycle``'s."""
+
+    config: _Config
 
     @property
     def busy(self) -> bool:
@@ -356,10 +370,8 @@ def _config(application: Any, settings: Settings) -> _Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=int(settings.request_s) or 1,
         h11_max_incomplete_event_size=settings.head_bytes_max,
     )
-    config.connections_max = settings.connections_max
-    config.request_s = settings.request_s
+    config.bound(settings)
     return config

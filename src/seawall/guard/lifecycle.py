@@ -1,8 +1,9 @@
 """A process's way from start to end: signals, the socket to its parent, and one event that says "stop now".
 
-A child of ``seawall up`` holds one end of a socket pair. Lines go over it: ``ready {json}`` and ``beat`` up, ``stop``
-and ``hurry`` down. When it closes, the parent is gone (also by kill -9) and the child leaves as if it had been told to.
-A child ignores Ctrl-C: the terminal sends it to everybody, but the order of stopping is the parent's to decide.
+A child of ``seawall up`` holds one end of a socket pair. Lines go over it: ``ready {json}`` and ``beat`` up, ``stop``,
+``hurry`` and ``reload`` down. When it closes, the parent is gone (also by kill -9) and the child leaves as if it had
+been told to. A child ignores Ctrl-C: the terminal sends it to everybody, but the order of stopping is the parent's to
+decide.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Lifecycle:
     Args:
         role: For log lines.
         parent: Our end of the parent's socket pair, or None when the process stands alone.
-        reload: Called on SIGHUP; must not raise.
+        reload: Called on SIGHUP, and when the parent says so; must not raise.
     """
 
     def __init__(
@@ -101,6 +102,8 @@ class Lifecycle:
                     self.hurry.set()
                 elif line.strip() == b"stop" and not self.stopping.is_set():
                     self.stop("parent")
+                elif line.strip() == b"reload" and self._reload is not None:
+                    self._reload()
         if not self.stopping.is_set():
             self.stop("the parent process is gone")
 

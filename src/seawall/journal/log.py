@@ -68,11 +68,7 @@ class Log:
         self._filesystem = filesystem or LocalFilesystem()
         self._clock = clock or SystemClock()
         self._entropy = entropy
-        self._pending = Pending(
-            records_max=settings.pending_records_max,
-            bytes_max=settings.pending_bytes_max,
-            batch_bytes_max=settings.batch_bytes_max,
-        )
+        self._pending = Pending(settings)
         self._flight: Batch | None = None
         self._busy = False  # a batch is in flight, or about to be
         self._idle = asyncio.Event()
@@ -116,6 +112,10 @@ class Log:
     def register(self, supervisor: Supervisor) -> None:
         """Add the loop that notices a hung disk, finds room again after a full one, and tells readiness."""
         supervisor.add(f"journal.{self.name}", self._watch)
+
+    def reload(self, settings: Settings) -> None:
+        """Go on with other settings, from the next record and the next batch on. Only of an open log."""
+        self._settings = self._pending.settings = self._writer.settings = settings
 
     async def __aenter__(self) -> Log:
         self._loop = asyncio.get_running_loop()

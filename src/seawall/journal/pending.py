@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from seawall.journal.settings import Settings
 from seawall.kernel.seam.journal import Done
 
 
@@ -21,19 +22,17 @@ class Batch:
 class Pending:
     """What was submitted, in order."""
 
-    __slots__ = ("_batch_bytes_max", "_bytes_max", "_records_max", "batch")
+    __slots__ = ("batch", "settings")
 
-    def __init__(self, *, records_max: int, bytes_max: int, batch_bytes_max: int) -> None:
-        self._records_max = records_max
-        self._bytes_max = bytes_max
-        self._batch_bytes_max = batch_bytes_max
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.batch = Batch()
 
     def add(self, payload: bytes, done: Done) -> bool:
         """False, and not taken, when there are too many records or bytes."""
-        batch = self.batch
+        batch, settings = self.batch, self.settings
         size = batch.size_bytes + len(payload)
-        if size > self._bytes_max or len(batch.dones) >= self._records_max:
+        if size > settings.pending_bytes_max or len(batch.dones) >= settings.pending_records_max:
             return False
         batch.payloads.append(payload)
         batch.dones.append(done)
@@ -42,12 +41,12 @@ class Pending:
 
     def take(self) -> Batch:
         """The next batch: all, or as many records as a batch may hold, and one at least when there is any."""
-        batch = self.batch
-        if batch.size_bytes <= self._batch_bytes_max:
+        batch, bytes_max = self.batch, self.settings.batch_bytes_max
+        if batch.size_bytes <= bytes_max:
             return self.take_all()
         count = size = 0
         for payload in batch.payloads:
-            if count and size + len(payload) > self._batch_bytes_max:
+            if count and size + len(payload) > bytes_max:
                 break
             count += 1
             size += len(payload)

@@ -36,6 +36,7 @@ class Writer:
     """Appends to one log. The caller holds the folder's lock and has recovered it.
 
     Args:
+        settings: May be replaced at any time, also by another thread: each use reads them anew.
         entropy: Gives that many random bytes.
     """
 
@@ -50,7 +51,7 @@ class Writer:
         entropy: Callable[[int], bytes],
     ) -> None:
         self._folder = folder
-        self._settings = settings
+        self.settings = settings
         self._filesystem = filesystem
         self._clock = clock
         self._entropy = entropy
@@ -90,7 +91,7 @@ class Writer:
     def probe(self) -> bool:
         """Whether there is room again after ``full``; then it isn't any more."""
         with contextlib.suppress(OSError):
-            if self._filesystem.free_bytes(self._folder) >= self._settings.resume_bytes:
+            if self._filesystem.free_bytes(self._folder) >= self.settings.resume_bytes:
                 self.full = False
         return not self.full
 
@@ -103,7 +104,7 @@ class Writer:
     def _make_room(self, size: int) -> _Open:
         """A segment with zeros on disk's account for ``size`` more bytes. Raises before the batch touches anything."""
         segment = self._segment
-        if segment is not None and segment.end > HEADER_BYTES and segment.end + size > self._settings.segment_bytes:
+        if segment is not None and segment.end > HEADER_BYTES and segment.end + size > self.settings.segment_bytes:
             self.close()
             segment = None
         try:
@@ -141,13 +142,15 @@ class Writer:
     def _fill(self, segment: _Open, needed: int) -> None:
         """Write zeros at least up to ``needed``: a sync of bytes inside the file's size is several times cheaper, and
         a full disk is met here, before a byte of the batch is written."""
+        if len(self._zeros) != self.settings.fill_bytes:
+            self._zeros = bytes(self.settings.fill_bytes)
         while segment.filled < needed:
             self._check_space(len(self._zeros))
             segment.file.write_at(segment.filled, self._zeros)
             segment.filled += len(self._zeros)
 
     def _check_space(self, size: int) -> None:
-        if self._filesystem.free_bytes(self._folder) < self._settings.reserve_bytes + size:
+        if self._filesystem.free_bytes(self._folder) < self.settings.reserve_bytes + size:
             raise self._refuse("the journal's disk is nearly full")
 
     def _write(self, segment: _Open, batch: bytes) -> None:
@@ -176,7 +179,7 @@ class Writer:
 
     def _refuse(self, why: str) -> Overloaded:
         self.full = True
-        return Overloaded(why, retry_after_s=self._settings.full_retry_after_s)
+        return Overloaded(why, retry_after_s=self.settings.full_retry_after_s)
 
     def _fail(self, what: str, error: OSError, *, kept: bool = True) -> Uncertain | Unavailable:
         """The first failure is final: the kernel may have dropped the bytes and report the next sync as good."""

@@ -20,7 +20,13 @@ from typing import Any
 
 
 def setting(
-    default: Any, *, help: str, min: float | None = None, max: float | None = None, secret: bool = False
+    default: Any,
+    *,
+    help: str,
+    min: float | None = None,
+    max: float | None = None,
+    secret: bool = False,
+    live: bool = False,
 ) -> Any:
     """A dataclass field with a range.
 
@@ -30,8 +36,11 @@ def setting(
         min: Smallest allowed number; None: a number must be more than 0.
         max: Largest allowed number; None: any finite one.
         secret: Never shown.
+        live: SIGHUP changes it in a running room: the room reads it at each use, from the ``Settings`` object that its
+            ``reload`` puts in place. Any other keeps its value until the next start.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "min": min, "max": max, "secret": secret})
+    said = {"help": help, "min": min, "max": max, "secret": secret, "live": live}
+    return dataclasses.field(default=default, metadata=said)
 
 
 WRONG = object()
@@ -48,6 +57,7 @@ class Field:
     high: float | None
     help: str
     secret: bool
+    live: bool
 
     @property
     def allowed(self) -> str:
@@ -72,6 +82,7 @@ def fields_of(kind: type[Any]) -> dict[str, Field]:
         found[one.name] = Field(
             kind=_plain(hints[one.name]), default=default, low=low, high=high,
             help=one.metadata.get("help", ""), secret=bool(one.metadata.get("secret", False)),
+            live=bool(one.metadata.get("live", False)),
         )  # fmt: skip
     return found
 

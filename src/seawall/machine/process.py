@@ -73,6 +73,7 @@ class Child:
         self._ended.set()
         self._was_ready = False
         self._replacing = False
+        self._reload_due = False  # asked for in this life of it
 
     @property
     def pid(self) -> int | None:
@@ -103,6 +104,11 @@ class Child:
     def _told_to_stop(self) -> bool:
         return self._stopping
 
+    def reload(self) -> None:
+        """Have it read its settings again. One that is starting hears it when it is up."""
+        self._reload_due = True
+        self._tell("reload")
+
     async def replace(self, *, why: str) -> None:
         """Stop the running process within its budget; ``keep`` starts the next one at once."""
         log.info("replacing a role", extra=fields(child=self.spec.role, why=why))
@@ -122,6 +128,7 @@ class Child:
     async def _live(self, heart: Heart) -> None:
         """One life of the process: from its start to its end, whichever way."""
         ours, theirs = socket.socketpair()
+        self._reload_due = False
         command = [*self.spec.command, "--parent", str(theirs.fileno())]
         with theirs:
             # Its own process group: Ctrl-C reaches only us, and we decide the order in which roles stop.
@@ -132,6 +139,8 @@ class Child:
         began, self._was_ready = time.monotonic(), False
         self._heard_at = began + START_S - SILENT_S
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES_MAX)
+        if self._reload_due:  # while there was nobody to tell: it may have read the old ones by then
+            self._tell("reload")
         listening = asyncio.create_task(self._listen(reader), name=f"{self.spec.role}.lines")
         try:
             status = await self._watch(process, heart)

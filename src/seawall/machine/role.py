@@ -18,12 +18,12 @@ from uuid import UUID
 
 from seawall.guard import Heart, Lifecycle, Supervisor
 from seawall.kernel.clock import Clock, SystemClock
-from seawall.kernel.error import Misconfigured
 from seawall.kernel.log import configure, fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.machine import check
 from seawall.machine.claim import bound
 from seawall.machine.folder import Folder, Lock
+from seawall.machine.tuning import Tuning
 from seawall.settings import Settings
 from seawall.watch import HealthServer
 
@@ -65,7 +65,7 @@ class Opened:
     """What an open role offers to ``serve``."""
 
     drain: Callable[[asyncio.Event], Coroutine[Any, Any, None]] = _nothing  # finish what is in hand; may be hurried
-    reload: Callable[[Settings], None] = lambda settings: None
+    reload: Callable[[Settings], None] = lambda settings: None  # all rooms; raises Misconfigured before any changed
     until: Callable[[], Coroutine[Any, Any, None]] | None = None  # the process ends by itself when this returns
     extra: Callable[[], dict[str, object]] = dict
 
@@ -129,7 +129,14 @@ async def serve(start: Start, open_role: Role) -> int:
     metrics = Metrics()
     supervisor = Supervisor(metrics, watch_blocking=True)
     opened: Opened | None = None
-    life = Lifecycle(start.role, parent=start.parent, reload=lambda: _reload(start, opened))
+
+    def apply(settings: Settings) -> None:
+        if opened is not None:
+            opened.reload(settings)
+        set_log_level(settings.program.log_level)
+
+    tuning = Tuning(start.settings, start.reread, apply)
+    life = Lifecycle(start.role, parent=start.parent, reload=tuning.reload)
     failures: list[str] = []
 
     def fail(why: str) -> None:
@@ -148,6 +155,8 @@ async def serve(start: Start, open_role: Role) -> int:
         stack.callback(opening.cancel)
         opened = await stack.enter_async_context(open_role(site))
         opening.cancel()
+        if tuning.settings is not start.settings:  # they changed while it was opened with the old ones
+            opened.reload(tuning.settings)
         supervisor.add("parent", _beating(life), essential=False)
         # Entered after the rooms, so that it is left before them: no loop runs on a closed room.
         await stack.enter_async_context(supervisor)
@@ -202,19 +211,6 @@ async def _ready(supervisor: Supervisor, life: Lifecycle) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READY_POLL_S):
                 await life.stopping.wait()
-
-
-def _reload(start: Start, opened: Opened | None) -> None:
-    """SIGHUP: a bad file keeps the old settings, and says so."""
-    try:
-        fresh = start.reread()
-    except Misconfigured as error:
-        log.error("settings not reloaded; the old ones stay", extra=fields(problems=error.problems))
-        return
-    set_log_level(fresh.program.log_level)
-    if opened is not None:
-        opened.reload(fresh)
-    log.info("settings reloaded")
 
 
 def set_log_level(level: str) -> None:

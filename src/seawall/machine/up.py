@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -30,7 +29,8 @@ from seawall.machine.claim import ROLES, Claim, url_of
 from seawall.machine.folder import Folder, replace_private, start_time
 from seawall.machine.process import Child, Spec
 from seawall.machine.reload import AppWatch
-from seawall.settings import Settings
+from seawall.machine.tuning import Tuning
+from seawall.settings import Settings, verify
 from seawall.watch import HealthServer
 
 log = logger("machine")
@@ -78,11 +78,12 @@ class Up:
         self._parts = parts
         self._folder = parts.folder
         self._program = parts.settings.program
+        self._tuning = Tuning(parts.settings, parts.reread, self._apply)
         self._claim = claim
         self._status = 0
         self._dsns = ("", "")
         self._schema = asyncio.Event()
-        self._life = Lifecycle("up", reload=self._reload)
+        self._life = Lifecycle("up", reload=self._tuning.reload)
         self._metrics = Metrics()
         self.supervisor = Supervisor(self._metrics, pace=pace)
         self._children = {role: self._child(role) for role in ROLES if role != "worker" or self._program.app}
@@ -93,7 +94,7 @@ class Up:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._life)
             self._dsns = await self._parts.database.prepare()
-            self._write_resolved()
+            self._write_resolved(self._parts.settings)
             self._register()
             health = HealthServer(self.supervisor, self._metrics, role="up", unix_path=self._folder.socket("up"))
             await stack.enter_async_context(health)
@@ -195,9 +196,8 @@ class Up:
             await asyncio.sleep(1.0)
 
     # ── Files that say where we are ────────────────────────────────────────────────────────────────────────────────
-    def _write_resolved(self) -> None:
-        text = self._parts.settings.resolved(*self._dsns)
-        replace_private(self._folder.resolved_file, text)
+    def _write_resolved(self, settings: Settings) -> None:
+        replace_private(self._folder.resolved_file, settings.resolved(*self._dsns))
 
     def _write_admin(self) -> None:
         assert self._claim.listen is not None and self._claim.admin is not None
@@ -225,20 +225,13 @@ class Up:
         )  # fmt: skip
 
     # ── Changes while running ──────────────────────────────────────────────────────────────────────────────────────
-    def _reload(self) -> None:
-        """SIGHUP: take a good file over, keep the old settings beside a bad one, and say which."""
-        try:
-            fresh = self._parts.reread()
-            replace_private(self._folder.resolved_file, fresh.resolved(*self._dsns))
-        except (Misconfigured, OSError) as error:
-            problems = error.problems if isinstance(error, Misconfigured) else [str(error)]
-            log.error("settings not reloaded; the old ones stay", extra=fields(problems=problems))
-            return
-        self._parts.set_log_level(fresh.program.log_level)
+    def _apply(self, settings: Settings) -> None:
+        """SIGHUP: for each role that runs, and for those that are started from now on."""
+        verify(settings)
+        self._write_resolved(settings)
+        self._parts.set_log_level(settings.program.log_level)
         for child in self._children.values():
-            if child.ready.is_set():
-                child.signal(signal.SIGHUP)
-        log.info("settings reloaded", extra=fields(log_level=fresh.program.log_level))
+            child.reload()
 
     # ── The end ────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _stop(self) -> None:

@@ -39,7 +39,7 @@ class Listener:
         self, board: Board, store: pool.Settings, settings: Settings, *, metrics: Metrics, rng: random.Random
     ) -> None:
         self._board = board
-        self._settings = settings
+        self.settings = settings
         self._rng = rng
         self._channel = pool.Listener(
             replace(store, connect_timeout_s=CONNECT_S), (CHANNEL_REPLY,), self._notified, role="listener"
@@ -64,7 +64,7 @@ class Listener:
                 reason = str(error) or "PostgreSQL is unavailable: no answer to LISTEN in time"
                 log.warning("reply channel lost; tickets are still re-read", extra=fields(cause=reason))
                 await self._pause(backoff_s, reason, heart)
-                backoff_s = min(backoff_s * 2, self._settings.backoff_ms_max / 1000)
+                backoff_s = min(backoff_s * 2, self.settings.backoff_ms_max / 1000)
 
     async def _serve(self, check: Any, heart: Heart) -> None:
         """Until the connection is lost (Unavailable)."""
@@ -72,7 +72,7 @@ class Listener:
         self._board.look_at_all()
         while True:
             await heart.beat()
-            await asyncio.sleep(self._settings.check_ms / 1000)
+            await asyncio.sleep(self.settings.check_ms / 1000)
             await check(CHECK_TIMEOUT_S)
 
     async def _pause(self, backoff_s: float, reason: str, heart: Heart) -> None:

@@ -31,7 +31,7 @@ class Reader:
     def __init__(self, board: Board, store: Store, settings: Settings, *, metrics: Metrics, rng: random.Random) -> None:
         self._board = board
         self._store = store
-        self._settings = settings
+        self.settings = settings
         self._rng = rng
         self._timeout_s = settings.read_timeout_ms / 1000
         self._reads = metrics.counter("seawall_ticket_reads_total", "Queries that looked tickets up.")
@@ -41,7 +41,7 @@ class Reader:
         """The supervised loop. Cancelled: tickets in its hands are put back."""
         backoff_s = 0.1
         while True:
-            taken = self._board.take(self._settings.batch_tickets)
+            taken = self._board.take(self.settings.batch_tickets)
             if not taken:
                 await heart.beat()
                 await self._idle()
@@ -54,7 +54,7 @@ class Reader:
                 self._failures.value += 1
                 heart.unready(str(error))
                 await asyncio.sleep(backoff_s * (0.5 + self._rng.random() / 2))
-                backoff_s = min(backoff_s * 2, self._settings.backoff_ms_max / 1000)
+                backoff_s = min(backoff_s * 2, self.settings.backoff_ms_max / 1000)
             finally:
                 for ticket_id in taken:
                     self._board.put_back(ticket_id)

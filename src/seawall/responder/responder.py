@@ -67,6 +67,10 @@ class Responder:
         supervisor.add("responder.reader", self._reader.run, essential=False)
         supervisor.add("responder.deadline", self._expire, essential=False)
 
+    def reload(self, settings: Settings) -> None:
+        """Go on with other bounds; requests that are held already keep the times they were given."""
+        self._settings = self._board.settings = self._reader.settings = self._listener.settings = settings
+
     def hold(self, ticket_id: bytes, *, wait_ms: int, answer: Answer) -> None:
         """See ``Waiting``."""
         self._board.hold(ticket_id, wait_ms=wait_ms, answer=answer)

@@ -57,7 +57,7 @@ class Board:
     """All held requests of one process. Every method runs on the event loop's thread and returns at once."""
 
     def __init__(self, settings: Settings, *, clock: Clock, metrics: Metrics) -> None:
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._held: dict[bytes, Held] = {}
         self._by_event: dict[bytes, set[bytes]] = {}  # tickets of duplicates, by the event that runs
@@ -79,14 +79,14 @@ class Board:
 
     def hold(self, ticket_id: bytes, *, wait_ms: int, answer: Answer) -> None:
         """See the seam ``Waiting``."""
-        if self._stopped or ticket_id in self._held or len(self._held) >= self._settings.held_max:
+        if self._stopped or ticket_id in self._held or len(self._held) >= self.settings.held_max:
             self._answers["stopped" if self._stopped else "full"].value += 1
             answer(None)
             return
         now = self._clock.monotonic()
         deadline = now + wait_ms / 1000
-        last_look = deadline - min(self._settings.last_look_ms, wait_ms / 2) / 1000
-        held = Held(ticket_id, answer, deadline, last_look, self._settings.first_look_ms / 1000)
+        last_look = deadline - min(self.settings.last_look_ms, wait_ms / 2) / 1000
+        held = Held(ticket_id, answer, deadline, last_look, self.settings.first_look_ms / 1000)
         self._held[ticket_id] = held
         self._push_deadline(held)
         if ticket_id in self._early:
@@ -152,7 +152,7 @@ class Board:
         if held.hinted:
             self._make_urgent(held)
             return
-        held.pace_s = min(held.pace_s * 2, self._settings.look_ms_max / 1000)
+        held.pace_s = min(held.pace_s * 2, self.settings.look_ms_max / 1000)
         self._look_later(held, self._clock.monotonic())
 
     def answer(self, ticket_id: bytes, reply: Reply, *, outcome: str) -> None:
@@ -235,8 +235,8 @@ class Board:
             heapq.heapify(self._deadlines)
 
     def _forget_hints(self, now: float) -> None:
-        oldest = now - self._settings.hint_keep_ms / 1000
-        excess = len(self._early) - self._settings.hints_max
+        oldest = now - self.settings.hint_keep_ms / 1000
+        excess = len(self._early) - self.settings.hints_max
         stale: list[bytes] = []
         for event_id, at in self._early.items():
             if at >= oldest and len(stale) >= excess:

@@ -51,12 +51,12 @@ IDLE_S = 0.2
 BACKOFF_MAX_S = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Desk:
     """What all logs of one router share."""
 
     store: Store
-    settings: Settings
+    settings: Settings  # in force now
     clock: Clock
     rulebook: Rulebook
     placement: Placement
@@ -72,16 +72,27 @@ class Drain:
         self._desk = desk
         self.ranges = Ranges(desk.store, reader, desk.clock)
         self._damage = DamageReport(name, desk.meter)
-        settings = desk.settings
-        self._pace = Pace(settings.backlog_rate, min(settings.backlog_batch, settings.backlog_rate), desk.clock)
+        self._pace = Pace(*self._rate(), desk.clock)
+
+    def reload(self) -> None:
+        """The desk's settings were replaced; batches are as large as they say from the next one on."""
+        self._pace.steer(*self._rate())
+
+    def _rate(self) -> tuple[int, int]:
+        settings = self._desk.settings
+        return settings.backlog_rate, min(settings.backlog_batch, settings.backlog_rate)
+
+    def _records_max(self, *, backlog: bool) -> int:
+        settings = self._desk.settings
+        return settings.backlog_batch if backlog else settings.batch_records
 
     async def fresh(self, heart: Heart) -> None:
         """Follow the log with the newest range, until cancelled."""
-        await self._serve(heart, Lane(backlog=False, records_max=self._desk.settings.batch_records))
+        await self._serve(heart, Lane(backlog=False, records_max=self._records_max(backlog=False)))
 
     async def backlog(self, heart: Heart) -> None:
         """Drain older ranges, the newest of them first, until cancelled."""
-        await self._serve(heart, Lane(backlog=True, records_max=self._desk.settings.backlog_batch))
+        await self._serve(heart, Lane(backlog=True, records_max=self._records_max(backlog=True)))
 
     async def _serve(self, heart: Heart, lane: Lane) -> None:
         backoff_s = 0.05
@@ -107,6 +118,7 @@ class Drain:
 
     async def _round(self, heart: Heart, lane: Lane) -> None:
         """Store one batch, or wait a moment for one."""
+        lane.records_max = self._records_max(backlog=lane.backlog)
         range = await self._pick(heart, lane)
         allowed = min(lane.width, self._pace.allowed()) if lane.backlog else lane.width
         if range is None or allowed < min(lane.width, self._pace.burst):

@@ -29,7 +29,7 @@ class Lane:
 
     def __init__(self, *, backlog: bool, records_max: int) -> None:
         self.backlog = backlog
-        self._records_max = records_max
+        self.records_max = records_max  # without trouble
         self._suspects = 0  # of the next so many records, one at least can't be stored
         self._alone = 0  # so many records are stored one by one
         self._begun: set[int] = set()
@@ -41,11 +41,11 @@ class Lane:
         """Most records of the next batch."""
         if self.verdict is not None or self._alone:
             return 1
-        return (self._suspects + 1) // 2 if self._suspects else self._records_max
+        return (self._suspects + 1) // 2 if self._suspects else self.records_max
 
     @property
     def troubled(self) -> bool:
-        return self.width < self._records_max
+        return self.width < self.records_max
 
     def begins(self, part: int) -> bool:
         """True when this loop has not worked on the range before: its start is to be counted."""
@@ -58,7 +58,7 @@ class Lane:
         if starts >= DEADLY_STARTS:
             self.verdict = Verdict(starts, f"{starts - 1} processes ended while they handled this record")
         elif starts >= CAREFUL_STARTS:
-            self._alone = self._records_max
+            self._alone = self.records_max
 
     def refused(self, count: int, why: str) -> None:
         """The store refused a batch of ``count`` records."""

@@ -15,6 +15,10 @@ class Pace:
         self._allowed = float(burst)
         self._at = clock.monotonic()
 
+    def steer(self, rate: float, burst: int) -> None:
+        """Go on at another rate; what is allowed already stays allowed."""
+        self._rate, self.burst = rate, burst
+
     def allowed(self) -> int:
         """How many records may be taken now."""
         now = self._clock.monotonic()

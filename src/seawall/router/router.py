@@ -48,7 +48,6 @@ class Router:
     def __init__(self, store: Store, logs: Logs, settings: Settings, *, clock: Clock, metrics: Metrics) -> None:
         self._store = store
         self._logs = logs
-        self._settings = settings
         self._clock = clock
         self._metrics = metrics
         self._placement = Placement()
@@ -67,6 +66,12 @@ class Router:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to give back: loops belong to the supervisor, readers to whoever found them."""
+
+    def reload(self, settings: Settings) -> None:
+        """Go on with other bounds and rates, from the next batch on."""
+        self._desk.settings = settings
+        for drain in self._drains.values():
+            drain.reload()
 
     def register(self, supervisor: Supervisor) -> None:
         """Add the router's loops; each log that is found adds two more."""
@@ -139,7 +144,7 @@ class Router:
         at = await patiently(heart, drain.ranges.checkpoint(), what=STORE)
         if at is None:
             return
-        seen, now, keep_s = self._checkpoints[name], self._clock.monotonic(), self._settings.journal_keep_s
+        seen, now, keep_s = self._checkpoints[name], self._clock.monotonic(), self._desk.settings.journal_keep_s
         if not seen or now - seen[-1][0] >= keep_s / CHECKPOINTS_MAX * 2:
             seen.append((now, at))
         old: Position | None = None

@@ -12,29 +12,44 @@ from seawall.kernel.setting import setting
 class Settings:
     """How one router works."""
 
-    batch_records: int = setting(500, min=1, max=BATCH_RECORDS_MAX, help="Records stored in one transaction.")
+    batch_records: int = setting(
+        500, min=1, max=BATCH_RECORDS_MAX, live=True, help="Records stored in one transaction."
+    )
     batch_bytes: int = setting(
-        4 * 1024 * 1024, min=64 * 1024, max=BATCH_BYTES_MAX, help="Bytes of records stored in one transaction."
+        4 * 1024 * 1024,
+        min=64 * 1024,
+        max=BATCH_BYTES_MAX,
+        live=True,
+        help="Bytes of records stored in one transaction.",
     )
     transaction_timeout_s: float = setting(
-        10.0, min=1.0, max=60.0, help="Longest that one batch's transaction may take."
+        10.0, min=1.0, max=60.0, live=True, help="Longest that one batch's transaction may take."
     )
     dedupe_window_s: int = setting(
         86_400, min=60, max=3 * 86_400, help="How long after an event a repeated dedupe key counts as the same event."
     )
     lag_split_s: float = setting(
-        10.0, min=1.0, max=3600.0, help="Age of the oldest unread record beyond which fresh ones are served first."
+        10.0,
+        min=1.0,
+        max=3600.0,
+        live=True,
+        help="Age of the oldest unread record beyond which fresh ones are served first.",
     )
-    ranges_max: int = setting(8, min=2, max=64, help="Ranges of one log that may be left to read at once.")
+    ranges_max: int = setting(8, min=2, max=64, live=True, help="Ranges of one log that may be left to read at once.")
     backlog_rate: int = setting(
-        2000, min=1, max=100_000, help="Records a second, of each log, that an older range is drained at."
+        2000, min=1, max=100_000, live=True, help="Records a second, of each log, that an older range is drained at."
     )
     backlog_batch: int = setting(
-        50, min=1, max=BATCH_RECORDS_MAX, help="Records of an older range in one transaction: fresh ones wait for it."
+        50,
+        min=1,
+        max=BATCH_RECORDS_MAX,
+        live=True,
+        help="Records of an older range in one transaction: fresh ones wait for it.",
     )
     journal_keep_s: float = setting(
         3600.0,
         min=1.0,
         max=30 * 86_400.0,
+        live=True,
         help="How long a routed segment is kept; more than a fail-over of the store can lose.",
     )

@@ -47,14 +47,24 @@ _SQL = statements("partition")
 class Settings:
     """What is kept, and for how long."""
 
-    retention_days: int = setting(30, min=2, max=3650, help="Days for which events, runs and steps are kept.")
-    reply_days: int = setting(2, min=2, max=3650, help="Days for which replies to held requests are kept.")
-    interval_s: float = setting(60.0, min=1, max=3600, help="Between two rounds of housekeeping in the store.")
-    lock_ms: int = setting(200, min=10, max=5000, help="How long housekeeping queues for a lock before it gives up.")
-    hold_ms: int = setting(2000, min=100, max=60000, help="How long housekeeping may hold a lock.")
-    carry_rows_max: int = setting(10_000, min=1, max=1_000_000, help="A day with more needed rows isn't dropped yet.")
-    carry_bytes_max: int = setting(64 * 1024 * 1024, min=1, max=2**34, help="The same, in bytes of bodies and results.")
-    batch_rows: int = setting(5_000, min=1, max=100_000, help="Rows deleted in one transaction.")
+    retention_days: int = setting(
+        30, min=2, max=3650, live=True, help="Days for which events, runs and steps are kept."
+    )
+    reply_days: int = setting(2, min=2, max=3650, live=True, help="Days for which replies to held requests are kept.")
+    interval_s: float = setting(
+        60.0, min=1, max=3600, live=True, help="Between two rounds of housekeeping in the store."
+    )
+    lock_ms: int = setting(
+        200, min=10, max=5000, live=True, help="How long housekeeping queues for a lock before it gives up."
+    )
+    hold_ms: int = setting(2000, min=100, max=60000, live=True, help="How long housekeeping may hold a lock.")
+    carry_rows_max: int = setting(
+        10_000, min=1, max=1_000_000, live=True, help="A day with more needed rows isn't dropped yet."
+    )
+    carry_bytes_max: int = setting(
+        64 * 1024 * 1024, min=1, max=2**34, live=True, help="The same, in bytes of bodies and results."
+    )
+    batch_rows: int = setting(5_000, min=1, max=100_000, live=True, help="Rows deleted in one transaction.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,10 @@ class Housekeeping:
         self._kept = metrics.gauge(
             "seawall_partitions_kept_count", "Days past their retention that couldn't be dropped in the last round."
         )
+
+    def reload(self, settings: Settings) -> None:
+        """Go on with other bounds, from the next statement on."""
+        self._settings = settings
 
     def register(self, supervisor: Supervisor) -> None:
         """Add the loop. It isn't essential: without it tables grow, and nothing else."""

@@ -56,7 +56,7 @@ class Bench:
         self.parked = False  # stopping: no step begins any more
         self.count = 0  # runs under way
         self.body_bytes = 0
-        self._settings = settings
+        self._threads_max = settings.threads_max
         self._leave = leave
         self._threads = ThreadPoolExecutor(settings.threads_max, thread_name_prefix="step")
         self._abandoned = 0
@@ -102,7 +102,7 @@ class Bench:
             if not future.cancelled() and not future.done():
                 self._abandoned += 1
                 future.add_done_callback(self._returned)
-                if self._abandoned >= self._settings.threads_max:
+                if self._abandoned >= self._threads_max:
                     self._leave(f"all {self._abandoned} threads hang in steps that timed out")
             raise
         if failed:

@@ -60,7 +60,7 @@ class Flusher(Outcomes):
     ) -> None:
         super().__init__()
         self._store = store
-        self._settings = settings
+        self.settings = settings
         self._settled = settled
         self._lost = lost
         self._hint = hint
@@ -140,7 +140,7 @@ class Flusher(Outcomes):
         batch, self._pending = self._pending, Batch()
         self._sending_bytes = batch.bytes
         self._sending.append(batch)
-        limits = self._settings
+        limits = self.settings
         while batch.count > limits.flush_rows_max or batch.bytes > limits.flush_bytes_max:
             executions = batch.executions()
             if len(executions) < 2:

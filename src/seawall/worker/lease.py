@@ -48,7 +48,7 @@ class Leases:
         taken: Callable[[Taken], None],
     ) -> None:
         self._store = store
-        self._settings = settings
+        self.settings = settings
         self._app = app
         self._owner = owner
         self._solo_queue = solo_queue
@@ -88,7 +88,7 @@ class Leases:
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
-            await asyncio.sleep(min(self._settings.renew_s, self._settings.lease_ttl_s / 3))
+            await asyncio.sleep(min(self.settings.renew_s, self.settings.lease_ttl_s / 3))
 
     async def release(self) -> None:
         """Give everything back, for good. Raises Unavailable or Uncertain: it expires by itself then."""
@@ -117,14 +117,14 @@ class Leases:
         held = self.held()
         if not held:
             return
-        ttl_s = self._settings.lease_ttl_s
+        ttl_s = self.settings.lease_ttl_s
         ours = await renew(self._store, [shard.lease for shard in held], owner=self._owner, ttl_s=ttl_s)
         for shard in held:
             if Shard(shard.lease.queue_id, shard.lease.shard) not in ours:
                 self.forget(shard)
 
     async def _take(self, heart: Heart) -> None:
-        settings = self._settings
+        settings = self.settings
         offered = await free(
             self._store,
             self.queue_ids,

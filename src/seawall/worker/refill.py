@@ -53,7 +53,7 @@ class Refiller:
         workflows: Callable[[], Mapping[int, Workflow]],
     ) -> None:
         self._store = store
-        self._settings = settings
+        self.settings = settings
         self._bench = bench
         self._flusher: Flusher = bench.flusher
         self._clock = clock
@@ -67,7 +67,11 @@ class Refiller:
         self._unknown_at: dict[int, float] = {}
         self._starved = False  # there was no room at the last look
         self._read = metrics.counter("seawall_runs_started_total", "Executions of runs begun by this worker.")
-        self._room_min = max(1, min(settings.refill_runs, settings.inflight_max // 2))
+
+    @property
+    def _room_min(self) -> int:
+        """Less room isn't worth a statement."""
+        return max(1, min(self.settings.refill_runs, self.settings.inflight_max // 2))
 
     def hint(self, queue_id: int, vt: int) -> None:
         """A queue has new runs, of this virtual time or later."""
@@ -81,7 +85,7 @@ class Refiller:
 
     def freed(self) -> None:
         """A run left: look again when that makes the room that was missing."""
-        if self._starved and self._settings.inflight_max - self._bench.count >= self._room_min:
+        if self._starved and self.settings.inflight_max - self._bench.count >= self._room_min:
             self._starved = False
             self._wake.set()
 
@@ -107,7 +111,7 @@ class Refiller:
                     await self._wait()
 
     async def _wait(self) -> None:
-        wait_s = BACK_S if self._behind else min(self._settings.poll_s, WAIT_MAX_S)
+        wait_s = BACK_S if self._behind else min(self.settings.poll_s, WAIT_MAX_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._wake.wait()
@@ -134,7 +138,7 @@ class Refiller:
 
     async def _round(self, session: Session) -> bool:
         """One refill, when there is room for it; True when there is more to read at once."""
-        settings, bench = self._settings, self._bench
+        settings, bench = self.settings, self._bench
         shards = [held for held in self._shards() if not held.lost]
         room = settings.inflight_max - bench.count
         bytes_max = settings.inflight_body_bytes_max - bench.body_bytes
@@ -190,7 +194,7 @@ class Refiller:
         if last is not None:
             held.read_to(last)
         held.sweep = BEGIN if ended or last is None else last
-        held.sweep_at = now + self._settings.sweep_s if ended else now
+        held.sweep_at = now + self.settings.sweep_s if ended else now
         return not whole
 
     async def _start_all(

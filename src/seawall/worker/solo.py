@@ -55,7 +55,7 @@ class Solos:
         queue_ids: Callable[[], Sequence[int]],
     ) -> None:
         self._store = store
-        self._settings = settings
+        self.settings = settings
         self._command = tuple(command)
         self._owner = owner
         self._queue_ids = queue_ids
@@ -75,7 +75,7 @@ class Solos:
         while True:
             self._bury()
             try:
-                if len(self._children) < self._settings.solo_max:
+                if len(self._children) < self.settings.solo_max:
                     await self._look()
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
@@ -98,7 +98,7 @@ class Solos:
         now = time.monotonic()
         idle = {id: self._name(id) for id in self._queue_ids() if id not in self._children}
         for queue_id, queue in await lonely(self._store, idle):
-            full = len(self._children) >= self._settings.solo_max
+            full = len(self._children) >= self.settings.solo_max
             if full or now < self._not_before.get(queue_id, 0.0):
                 continue
             task = asyncio.create_task(self._live(queue_id, queue), name=f"solo.{queue}")
@@ -162,7 +162,7 @@ class Solos:
                     return
                 if not line:
                     return
-                timeout_s = self._settings.solo_silent_s
+                timeout_s = self.settings.solo_silent_s
 
 
 async def _ended(process: subprocess.Popen[bytes]) -> int:

@@ -24,7 +24,7 @@ class Timers:
         self, store: Store, settings: Settings, *, queue_ids: Callable[[], Sequence[int]], woken: Callable[[], None]
     ) -> None:
         self._store = store
-        self._settings = settings
+        self.settings = settings
         self._queue_ids = queue_ids
         self._woken = woken
 
@@ -32,11 +32,11 @@ class Timers:
         """The supervised loop."""
         while True:
             try:
-                count = await wake(self._store, self._queue_ids(), runs_max=self._settings.timer_runs)
+                count = await wake(self._store, self._queue_ids(), runs_max=self.settings.timer_runs)
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
                 count = 0
             if count:
                 self._woken()
-            await asyncio.sleep(0 if count == self._settings.timer_runs else min(1.0, self._settings.timer_s))
+            await asyncio.sleep(0 if count == self.settings.timer_runs else min(1.0, self.settings.timer_s))

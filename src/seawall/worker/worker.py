@@ -83,8 +83,8 @@ class Worker:
         die: Callable[[int], object] = os._exit,
         flusher: type[Flusher] = Flusher,
     ) -> None:
-        if solo_queue is not None:
-            settings = replace(settings, inflight_max=1, refill_runs=1)
+        self._solo = solo_queue is not None
+        settings = self._fitting(settings)
         limits = replace(
             store,
             connections_max=max(CONNECTIONS, store.connections_max),
@@ -95,7 +95,6 @@ class Worker:
         self._settings = settings
         self._clock = clock
         self._die = die
-        self._solo = solo_queue is not None
         self._store = Store(limits, role="worker")
         self._stopped = False
         self._busy_at = clock.monotonic()
@@ -129,6 +128,18 @@ class Worker:
                 self._store, settings, metrics,
                 command=solo_command, owner=owner, queue_ids=lambda: self._leases.queue_ids,
             )  # fmt: skip
+
+    def _fitting(self, settings: Settings) -> Settings:
+        """A process for suspects has one run at a time, whatever is set."""
+        return replace(settings, inflight_max=1, refill_runs=1) if self._solo else settings
+
+    def reload(self, settings: Settings) -> None:
+        """Go on with other bounds. What is in hand beyond a lower one is finished, and nothing is taken until then."""
+        settings = self._fitting(settings)
+        self._settings = self._flusher.settings = self._leases.settings = self._refiller.settings = settings
+        self._timers.settings = settings
+        if self._solos is not None:
+            self._solos.settings = settings
 
     def register(self, supervisor: Supervisor) -> None:
         """Add its loops, those that others lean on first."""
