@@ -280,7 +280,6 @@ class Housekeeping:
         """Delete in batches: each is short, and waits for nobody."""
         now = datetime.fromtimestamp(self._clock.wall_us() / 1e6, UTC)
         batch = self._settings.batch_rows
-        await self._in_batches(lambda: self._store.execute(_SQL["prune_dedupe"], now, batch))
         before = now - timedelta(days=self._settings.retention_days)
         await self._in_batches(lambda: self._store.execute(_SQL["prune_notes"], before, batch))
         for table in TABLES:

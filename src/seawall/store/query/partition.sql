@@ -95,12 +95,6 @@ delete from {parent}_default where {key} = any(array(
   where {key} < '{upper}' and {stamp} < $1 and not ({still}) limit $2
 ))
 
--- name: prune_dedupe
--- partition, each round, in batches; index dedupe_expiry.
-delete from dedupe where ctid = any(array(
-  select ctid from dedupe where expires_at < $1 order by expires_at limit $2 for update skip locked
-))
-
 -- name: prune_notes
 -- partition, each round, in batches; a small table.
 delete from router_note where ctid = any(array(select ctid from router_note where at < $1 limit $2))
