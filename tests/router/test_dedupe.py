@@ -77,6 +77,23 @@ async def test_a_key_may_come_again_when_its_window_has_passed_since_the_first_w
     assert firsts == {inside.id: first.id, later.id: outside.id}
 
 
+@pytest.mark.parametrize("body", [b'{"type":"order.paid"}', b'{"type":"order.sent"}'])
+async def test_an_event_from_the_backlog_is_no_copy_of_one_that_came_after_its_window(rig: Rig, body: bytes) -> None:
+    """Fresh records are read first: the later use of a key is stored before the earlier one."""
+    await rig.workflow("*")
+    later = record(key="k")
+    first = record(key="k", received_us=later.received_us - 24 * HOUR_US, body=body)
+    near = record(key="k", received_us=later.received_us - 23 * HOUR_US)
+    async with rig.router():
+        await append(rig.log("fresh"), later)
+        await rig.arrived(1)
+        await append(rig.log("backlog"), first, near)
+        await rig.arrived(2)
+        await rig.arrived(1, table="duplicate")
+    assert await statuses(rig) == {first.id: 1, later.id: 1}
+    assert await rig.count("run") == 2
+
+
 @pytest.mark.parametrize(("kind", "field"), [("stripe", "id"), ("slack", "event_id")])
 async def test_stripe_and_slack_keys_come_from_the_body(rig: Rig, kind: str, field: str) -> None:
     body = b'{"type":"x","%b":"evt_1"}' % field.encode()

@@ -34,7 +34,9 @@ where log_id = $1 and part = $2 and (end_segment, end_offset) <= (segment, "offs
 -- router.commit, first in each batch; primary keys of log_position and dedupe. Moves the position by compare-and-set and
 -- claims the dedupe keys. At least one row: moved (0: somebody else owns the range), what the catalogue is now, and the
 -- holder of each key that an event outside this batch holds. "do update" in any case: that locks and returns the
--- holder, also one committed after our snapshot was taken. Sorted, so that two routers can't wait in a circle.
+-- holder, also one committed after our snapshot was taken. Sorted, so that two routers can't wait in a circle. A holder
+-- that was received when our own window had passed is no holder to us: fresh records are read before a backlog, and one
+-- from the backlog must not be taken for a copy of what came long after it. The key stays with the later event.
 with moved as (
   update log_position set segment = $5, "offset" = $6, starts = 0, moved_at = now()
   where log_id = $1 and part = $2 and segment = $3 and "offset" = $4
@@ -52,10 +54,17 @@ claimed as (
     body_hash  = case when d.expires_at <= excluded.seen_at then excluded.body_hash else d.body_hash end,
     seen_at    = case when d.expires_at <= excluded.seen_at then excluded.seen_at else d.seen_at end,
     expires_at = case when d.expires_at <= excluded.seen_at then excluded.expires_at else d.expires_at end
-  returning d.source_id, d.key_hash, d.event_id, d.body_hash
+  returning d.source_id, d.key_hash, d.event_id, d.body_hash, d.seen_at
 ),
 held_by_others as (
-  select * from claimed c where not exists (select 1 from unnest($9::uuid[]) as own (id) where own.id = c.event_id)
+  select * from claimed c
+  where not exists (select 1 from unnest($9::uuid[]) as own (id) where own.id = c.event_id)
+    and not exists (
+      select 1 from unnest($7::uuid[], $8::bytea[], $11::bigint[], $12::bigint[])
+        as own (source_id, key_hash, received_us, window_us)
+      where own.source_id = c.source_id and own.key_hash = c.key_hash
+        and c.seen_at >= to_timestamp((own.received_us + own.window_us)::float8 / 1000000)
+    )
 )
 select m.moved, v.workflows, v.sources, o.source_id, o.key_hash, o.event_id, o.body_hash
 from (select count(*) as moved from moved) as m
