@@ -85,6 +85,7 @@ class Exchange:
     id = b""  # 16 bytes, once submitted
     key = ""
     digest = b""
+    received_us = 0  # by the wall clock, once its key is known
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection

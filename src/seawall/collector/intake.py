@@ -79,8 +79,8 @@ class Intake:
             x.answer(self._admission.by_configuration(422, "not JSON", f"this source takes JSON only: {problem}"))
             return
         if verdict.key:
-            x.key, x.digest = verdict.key, digest_of(body)
-            first = self._duplicates.find(source.id, x.key, x.digest)
+            x.key, x.digest, x.received_us = verdict.key, digest_of(body, verdict.key_id), wall_us
+            first = self._duplicates.find(source.id, x.key, x.digest, wall_us)
             if first is not None:
                 self._repeats.value += 1
                 x.answer(self._receipts.duplicate(first))
@@ -112,7 +112,7 @@ class Intake:
         source = x.source
         assert source is not None, "only an admitted exchange was submitted"
         if x.key:
-            self._duplicates.add(source.id, x.key, x.digest, id)
+            self._duplicates.add(source.id, x.key, x.digest, id, x.received_us)
         if x.stage != SUBMITTED:
             self._late.value += 1
         elif x.wait_ms:
