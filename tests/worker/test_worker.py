@@ -172,6 +172,43 @@ async def test_a_failed_step_is_tried_again_by_the_runs_next_attempt(rig: Rig) -
     assert [tuple(r) for r in await rig.db.fetch("select name, failed from step")] == [("flaky", False)]
 
 
+async def test_a_step_left_by_a_failed_attempt_is_not_begun_again_beside_itself(rig: Rig) -> None:
+    """``asyncio.gather`` raises with the first failure and leaves the others: they belong to that attempt."""
+    app = App()
+    calls: list[str] = []
+    gate = asyncio.Event()
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=3, first_s=0.0))
+    async def fans_out(event: Event, ctx: Context) -> list[int]:
+        async def fails_first() -> int:
+            if ctx.attempt == 1:
+                asyncio.get_running_loop().call_later(0.5, gate.set)
+                raise ValueError("once")
+            return 1
+
+        async def slow(nth: int) -> int:
+            calls.append(f"{nth} begins")
+            await gate.wait()
+            if nth == 2 and ctx.attempt == 1:
+                raise ValueError("late")
+            calls.append(f"{nth} ends")
+            return ctx.attempt
+
+        async def two() -> int:
+            await ctx.step(slow, 1, name="one")
+            return await ctx.step(slow, 3, name="never in the first attempt")
+
+        return list(await asyncio.gather(ctx.step(fails_first), two(), ctx.step(slow, 2, name="two")))
+
+    async with rig.running(app):
+        ended = await rig.ended(await rig.add("fans_out", [{}]))
+    [row] = ended.values()
+    assert (row["status"], row["attempt"], row["result"]) == (RunStatus.SUCCEEDED, 2, b"[1,2,2]")
+    assert calls.count("1 begins") == calls.count("1 ends") == 1
+    assert calls.count("2 begins") == 2 and calls.count("2 ends") == 1
+    assert calls.count("3 begins") == 1
+
+
 async def test_retry_after_is_a_floor_under_the_wait_and_the_run_holds_no_slot_meanwhile(rig: Rig) -> None:
     app = App()
 

@@ -30,6 +30,9 @@ from seawall.workflow import Context, Event, Workflow, encoded, may_retry
 log = logger("worker")
 
 ERROR_CHARS_MAX = 4000
+LEFT_POLL_S = 0.02
+"""How often a run that ended looks for steps that it left: rare, and not worth a future for each step."""
+
 _COROUTINE = inspect.CO_COROUTINE
 
 
@@ -141,8 +144,8 @@ class Execution:
     """A run under way. The shard's ``inflight`` owns its task: an entry leaves with its last flush, or dropped."""
 
     __slots__ = (
-        "_bench", "_memos", "_row", "_started_us", "attempt", "body_bytes", "dropped", "event_id", "held", "id",
-        "refill", "task", "ticket", "workflow",
+        "_bench", "_calls", "_kept", "_memos", "_over", "_row", "_started_us", "attempt", "body_bytes", "dropped",
+        "event_id", "held", "id", "refill", "task", "ticket", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -152,6 +155,9 @@ class Execution:
         self._memos = memos
         self._row = row
         self._started_us = bench.clock.wall_us()
+        self._calls = 0  # steps that are being called now; several, when a workflow does them at once
+        self._kept: asyncio.Future[None] | None = None  # of the outcome that was handed in last
+        self._over = False  # the workflow has returned or raised: no step of this attempt may begin any more
         self.refill = refill
         self.held: Held = refill.held
         self.id: int = row.id
@@ -172,11 +178,14 @@ class Execution:
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float
     ) -> object:
         bench = self._bench
+        if self._over:
+            raise asyncio.CancelledError("the workflow ended before this step of it began")
         if bench.parked or self.dropped:
             await asyncio.Event().wait()  # until we are cancelled: the process stops, or the run isn't ours any more
         task = asyncio.current_task()
         assert task is not None
         watch = bench.deadlines.set(task, timeout_s)
+        self._calls += 1
         try:
             if _is_async(function):
                 return await function(*args, **kwargs)
@@ -188,13 +197,16 @@ class Execution:
         except (SystemExit, KeyboardInterrupt, StopIteration, StopAsyncIteration) as error:
             raise _ordinary(error) from error
         finally:
+            self._calls -= 1
             bench.deadlines.clear(watch)
 
     def keep(
         self, name: str, nth: int, result: bytes, *, failed: bool, attempt: int, started_us: int, wait: bool
     ) -> Awaitable[None] | None:
         step = Step(self.id, name, nth, result, failed, self.held.lease.epoch, min(attempt, 32767), started_us)
-        return self._bench.flusher.step(self, step, wait=wait)
+        waiter = self._bench.flusher.step(self, step, wait=wait)
+        self._kept = waiter or self._kept
+        return waiter
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -216,6 +228,8 @@ class Execution:
         bench, workflow = self._bench, self.workflow
         assert self.task is not None
         watch = bench.deadlines.set(self.task, workflow.timeout_s, of_run=True)
+        result = b""
+        failure: BaseException | None = None
         try:
             event, context = self._arguments()
             value = await workflow.function(event, context)
@@ -223,17 +237,32 @@ class Execution:
         except asyncio.CancelledError as error:
             if self.dropped:
                 return
-            if watch.was_it():
-                self._failed(TimeoutError(f"the workflow took longer than {workflow.timeout_s:g} s"))
-            else:
-                self._failed(error)
+            expired = watch.was_it()
+            failure = TimeoutError(f"the workflow took longer than {workflow.timeout_s:g} s") if expired else error
         except BaseException as error:  # noqa: BLE001
             # Outermost: user code may raise anything, SystemExit too, which must not end the event loop.
-            self._failed(error)
-        else:
-            self._end(RunStatus.SUCCEEDED, result=result, error=None)
+            failure = error
         finally:
+            self._over = True
             bench.deadlines.clear(watch)
+        if not await self._calmed():
+            return
+        if failure is None:
+            self._end(RunStatus.SUCCEEDED, result=result, error=None)
+        else:
+            self._failed(failure)
+            failure = None  # its traceback holds this frame: without this, a cycle for each failed run
+
+    async def _calmed(self) -> bool:
+        """Wait for steps that the workflow began and left, as ``asyncio.gather`` does when one of several raises. What
+        they did belongs to this attempt: begun again beside them, they would have their effects twice, and a failure
+        kept late would be taken for the next attempt's. Each has a deadline. False: dropped meanwhile."""
+        try:
+            while self._calls or (self._kept is not None and not self._kept.done()):  # noqa: ASYNC110 - see LEFT_POLL_S
+                await asyncio.sleep(LEFT_POLL_S)
+        except asyncio.CancelledError:
+            return not self.dropped
+        return True
 
     def bury(self, reason: str) -> None:
         """End as dead: it can't be run, or its end can't be stored."""
