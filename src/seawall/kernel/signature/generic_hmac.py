@@ -6,8 +6,9 @@ As it comes: ``X-Signature: HEX`` or ``X-Signature: sha256=HEX``, HMAC-SHA256 ov
 from __future__ import annotations
 
 from base64 import b64encode
-from hmac import compare_digest, digest
+from hmac import compare_digest
 
+from seawall.kernel.signature.mac import digest
 from seawall.kernel.signature.scheme import Headers, Kind, Options, Refused, Secrets, Verified, generic_key, not_empty
 from seawall.kernel.signature.scheme import stale as _stale
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hmac import compare_digest, digest
+from hmac import compare_digest
 
+from seawall.kernel.signature.mac import digest
 from seawall.kernel.signature.scheme import Headers, Kind, Options, Refused, Secrets, Verified, claimed, not_empty
 
 

@@ -6,8 +6,9 @@ When an endpoint is set up, Slack sends a signed ``url_verification`` and wants 
 from __future__ import annotations
 
 import json
-from hmac import compare_digest, digest
+from hmac import compare_digest
 
+from seawall.kernel.signature.mac import digest
 from seawall.kernel.signature.scheme import Headers, Kind, Options, Refused, Secrets, Verified, not_empty, stale
 
 CHALLENGE_BODY_BYTES_MAX = 8 * 1024

@@ -9,11 +9,12 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode, b64encode
 from functools import lru_cache
-from hmac import compare_digest, digest
+from hmac import compare_digest
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from seawall.kernel.signature.mac import digest
 from seawall.kernel.signature.scheme import (
     ID_CHARACTERS,
     SIGNATURES_MAX,

@@ -3,8 +3,9 @@ router finds it there. The secret's ``whsec_`` is part of the key: it is not dec
 
 from __future__ import annotations
 
-from hmac import compare_digest, digest
+from hmac import compare_digest
 
+from seawall.kernel.signature.mac import digest
 from seawall.kernel.signature.scheme import (
     SIGNATURES_MAX,
     Headers,
