@@ -55,7 +55,7 @@ class Settings:
         30.0, min=0.1, max=3600, live=True, help="Age of the snapshot from which its refusals become 503."
     )
     store_timeout_s: float = setting(
-        2.0, min=0.05, max=30, live=True, help="How long the store may take to say what changed."
+        2.0, min=0.05, max=2, live=True, help="How long the store may take to say what changed."
     )
     duplicates_max: int = setting(50_000, min=0, max=10_000_000, help="Dedupe keys remembered for the 200 answer.")
     look_ups_max: int = setting(64, min=1, max=1000, live=True, help="Reads of events and tickets at once.")

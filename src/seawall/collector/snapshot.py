@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +20,6 @@ import msgspec
 from seawall.collector.sealed import SealedCopy
 from seawall.collector.setting import Choice, Settings, choice
 from seawall.guard import Heart, Supervisor
-from seawall.guard.supervisor import STALL_S
 from seawall.kernel import signature
 from seawall.kernel.clock import Clock, Deadline
 from seawall.kernel.error import SeawallError
@@ -38,6 +37,8 @@ log = logger("collector")
 TOKENS_CACHED_MAX = 10_000
 FORGET_S = 1.0
 HINT_CHECK_S = 1.0
+HINT_CONNECT_S = 1.0
+"""Connecting, and LISTEN, take so long each; together below the supervisor's stall limit."""
 
 Asked = Callable[[], None]
 
@@ -140,10 +141,10 @@ class Snapshot:
 
     def register(self, supervisor: Supervisor) -> None:
         """Add the loops that refresh and listen. Not essential: readiness of intake doesn't depend on the store."""
-        stall_s = max(STALL_S, self._settings.store_timeout_s + 1.0)
-        supervisor.add("collector.snapshot", self._run, essential=False, stall_s=stall_s)
+        supervisor.add("collector.snapshot", self._run, essential=False)
         if self._hints is not None:
-            listener = pool.Listener(self._hints, [CHANNEL_SOURCE], lambda _, __: self.hint(), role="collector")
+            hints = replace(self._hints, connect_timeout_s=min(HINT_CONNECT_S, self._hints.connect_timeout_s))
+            listener = pool.Listener(hints, [CHANNEL_SOURCE], lambda _, __: self.hint(), role="collector")
             supervisor.add("collector.source_hint", lambda heart: _listen(listener, heart), essential=False)
 
     async def open(self) -> None:
@@ -266,6 +267,7 @@ async def _listen(listener: pool.Listener, heart: Heart) -> None:
     while True:
         try:
             async with listener.subscribed() as check:
+                heart.touch()
                 while True:
                     await check(HINT_CHECK_S)
                     await heart.beat()

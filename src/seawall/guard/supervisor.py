@@ -130,7 +130,14 @@ class Supervisor:
     def add(
         self, name: str, run: Callable[[Heart], Awaitable[None]], *, stall_s: float = STALL_S, essential: bool = True
     ) -> None:
-        """Register a loop, before or after the start. ``run`` must not return before it is cancelled."""
+        """Register a loop, before or after the start. ``run`` must not return before it is cancelled.
+
+        Args:
+            stall_s: Silence that counts as a hang. None may be given more than ``STALL_S``: it would break the promise
+                of 5 s. A loop whose work takes longer says that it lives meanwhile.
+            essential: False for a loop whose trouble is shown, and doesn't make the role unready.
+        """
+        assert stall_s <= STALL_S, f"{name} must beat more often"
         loop = Loop(name, run, stall_s, essential)
         gauge = self._metrics.gauge(
             "seawall_loop_last_progress_seconds", "Age of a supervised loop's last progress.", loop=name

@@ -157,7 +157,7 @@ async def serve(start: Start, open_role: Role) -> int:
         opening.cancel()
         if tuning.settings is not start.settings:  # they changed while it was opened with the old ones
             opened.reload(tuning.settings)
-        supervisor.add("parent", _beating(life), essential=False)
+        supervisor.add("parent", beating(life), essential=False)
         # Entered after the rooms, so that it is left before them: no loop runs on a closed room.
         await stack.enter_async_context(supervisor)
         host, port = start.health or (None, None)
@@ -192,15 +192,16 @@ def _socket(start: Start) -> socket.socket | None:
     return bound(*address) if address is not None else None
 
 
-def _beating(life: Lifecycle) -> Callable[[Heart], Coroutine[Any, Any, None]]:
-    async def beating(heart: Heart) -> None:
-        """Tell the parent once a second that this event loop ticks."""
+def beating(life: Lifecycle) -> Callable[[Heart], Coroutine[Any, Any, None]]:
+    """A loop that tells the parent once a second that this event loop ticks."""
+
+    async def run(heart: Heart) -> None:
         while True:
             life.tell("beat")
             await heart.beat()
             await asyncio.sleep(1.0)
 
-    return beating
+    return run
 
 
 async def _ready(supervisor: Supervisor, life: Lifecycle) -> None:
