@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import resource
 import socket
 import struct
@@ -13,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from seawall.collector import overflow
 
 from .rig import QUICK, Client, Rig, SourceTable, client, request, running, until
 
@@ -122,18 +125,61 @@ async def test_running_out_of_files_does_not_end_accepting(tmp_path: Path) -> No
             spare.close()
 
 
-async def test_connections_over_a_cap_are_refused_and_room_comes_back(tmp_path: Path) -> None:
+async def test_connections_over_a_cap_are_told_so_and_room_comes_back(tmp_path: Path) -> None:
     settings = replace(QUICK, head_s=30.0, connections_per_ip_max=3)
     async with running(tmp_path, settings=settings) as rig:
         async with client(rig) as a, client(rig) as b, client(rig) as c, client(rig) as over:
-            await over.send(request())
-            assert await over.answer() is None
+            await over.send(request(body=b"x" * 100_000))
+            answer = await over.answer()
+            assert answer is not None and answer.status == 503
+            assert answer.headers["connection"] == "close" and int(answer.headers["retry-after"]) >= 1
+            assert json.loads(answer.body)["type"] == "urn:seawall:problem:too-many-connections"
+            assert await over.ended() == b""
             assert rig.count("seawall_connections_refused_total") == 1
+            assert rig.count("seawall_answers_total", status="503") == 1
             for held in (a, b, c):
                 await held.send(request())
                 assert (await held.answer()).status == 202  # type: ignore[union-attr]
         await until(lambda: rig.metrics.gauge("seawall_connections_count", "").now() == 0)
         await accepted(rig)
+
+
+async def test_a_connection_over_a_cap_that_asks_nothing_is_told_and_closed_soon(tmp_path: Path) -> None:
+    async with running(tmp_path, settings=replace(QUICK, head_s=30.0, connections_max=1)) as rig:
+        async with client(rig), client(rig) as over:
+            began = time.monotonic()
+            said = await over.ended(within_s=2.0)
+            assert said.startswith(b"HTTP/1.1 503 ")
+            assert time.monotonic() - began < overflow.LINGER_S + 0.5
+
+
+async def test_a_flood_over_a_cap_is_reset_beyond_the_few_that_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overflow, "TOLD_MAX", 5)
+    async with running(tmp_path, settings=replace(QUICK, head_s=30.0, connections_per_ip_max=1)) as rig:
+        async with client(rig) as first:
+            flood = [Client(*await asyncio.open_connection("127.0.0.1", rig.port)) for _ in range(50)]
+            answers = await asyncio.gather(*(c.ended() for c in flood))
+            assert sum(said.startswith(b"HTTP/1.1 503 ") for said in answers) == 5
+            assert answers.count(b"") == 45
+            await asyncio.gather(*(c.close() for c in flood))
+            await first.send(request())
+            assert (await first.answer()).status == 202  # type: ignore[union-attr]
+            late = Client(*await asyncio.open_connection("127.0.0.1", rig.port))
+            await late.send(request())
+            assert (await late.answer()).status == 503  # type: ignore[union-attr]
+            await late.close()
+
+
+async def test_stopping_does_not_wait_for_those_over_a_cap(tmp_path: Path) -> None:
+    async with running(tmp_path, settings=replace(QUICK, connections_max=1)) as rig, client(rig) as one:
+        over = Client(*await asyncio.open_connection("127.0.0.1", rig.port))
+        await until(lambda: rig.count("seawall_connections_refused_total") == 1)
+        await one.close()
+        await rig.collector.stop(5.0)
+        assert await over.ended(within_s=0.2) == b""
+        await over.close()
 
 
 async def test_a_client_that_does_not_read_is_cut(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from seawall.collector.duplicate import Duplicates
 from seawall.collector.exchange import ANSWERED, SUBMITTED, Exchange
 from seawall.collector.intake import Ids, Intake
 from seawall.collector.look_up import LookUps
+from seawall.collector.overflow import Overflow
 from seawall.collector.parser import Connection
 from seawall.collector.receipt import Receipts
 from seawall.collector.route import Routes
@@ -81,6 +82,7 @@ class Collector:
         self.settled, self.gone = self._intake.settled, self._intake.gone
         self._metrics = metrics
         self._answers: dict[bytes, Counter] = {}
+        self._overflow = Overflow(self.count)
         self._measure(metrics)
 
     def _measure(self, metrics: Metrics) -> None:
@@ -155,6 +157,7 @@ class Collector:
         await self._until(lambda c: c.quiet, min(LAST_WORDS_S, deadline.left_s(self._clock)))
         for connection in self._connections:
             connection.abort()
+        self._overflow.close()
         await self._snapshot.close()
 
     async def _until(self, done: _Done, budget_s: float) -> None:
@@ -185,7 +188,10 @@ class Collector:
         welcome = not self.stopping and self._connections.enter(
             connection, all_max=limits.connections_max, each_max=limits.connections_per_ip_max
         )
-        self._closed_early.value += not welcome
+        if not welcome:
+            self._closed_early.value += 1
+            assert connection.transport is not None, "it was just made"
+            self._overflow.take(connection.transport)
         return welcome
 
     def closed(self, connection: Connection) -> None:

@@ -48,7 +48,7 @@ class Front(Protocol):
     def truncated(self) -> None: ...
 
     def opened(self, connection: Connection) -> bool:
-        """False: too many; it is closed."""
+        """False: there is no room for it, and its transport was taken away."""
 
     def closed(self, connection: Connection) -> None: ...
 

@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         self.peer = str(peer[0]).encode() if isinstance(peer, tuple) else b"local"
         if not self.front.opened(self):
             self.ending = True
-            self.transport.abort()
+            self.transport = None  # somebody else's from now on
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None

@@ -25,7 +25,7 @@ class Settings:
         256 * MIB, min=MIB, live=True, help="Bodies being received and made durable, all together."
     )
     connections_max: int = setting(
-        4000, min=1, max=100_000, live=True, help="Open connections; more are closed at once."
+        4000, min=1, max=100_000, live=True, help="Open connections; more are answered 503 and closed."
     )
     connections_per_ip_max: int = setting(1000, min=1, max=100_000, live=True, help="Open connections of one address.")
     pipeline_max: int = setting(
