@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 
 from seawall.kernel.status import RunStatus
 from seawall.testing.postgres import Database
-from worker import poison
-from worker.rig import Rig, opened, process
+from worker import poison, slow
+from worker.rig import TESTS, Rig, opened, process
 
 
 @pytest.fixture
@@ -65,3 +66,16 @@ async def test_a_poison_among_a_thousand_alone_ends_dead(rig: Rig, tmp_path: Pat
     poisoned = str(dead[0]["event_id"])
     assert counts[f"first {poisoned}"] == 1  # its first step was kept before it killed anybody
     assert await rig.db.fetchval("select count(*) from refill") == 0
+
+
+async def test_an_orderly_stop_is_no_death_of_the_suspect_in_hand(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three restarts would bury a run that did nothing but take its time."""
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    await rig.registered(slow.app)
+    [run] = await rig.add("never_ends", [{}], shard=-1)
+    command = [sys.executable, "-m", "worker.child", rig.database.worker_dsn, "worker.slow"]
+    async with rig.worker(slow.app, solo_command=command):
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 1 from refill where shard = -1"))
+    assert await rig.db.fetchval("select count(*) from refill") == 0
+    assert await rig.db.fetchval("select owner is null from shard_lease where shard = -1")
+    assert await rig.db.fetchval("select deaths from run where id = $1", run) == 0

@@ -36,7 +36,7 @@ async def main() -> None:
     made = Worker(
         pool.Settings(dsn=asked.dsn),
         importlib.import_module(asked.app).app,
-        replace(QUICK, solo_silent_s=2.0),
+        replace(QUICK, solo_silent_s=2.0, drain_s=30.0 if asked.solo else QUICK.drain_s),
         clock=SystemClock(),
         metrics=metrics,
         owner=asked.owner or uuid.uuid4(),

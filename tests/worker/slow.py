@@ -22,3 +22,12 @@ async def long() -> str:
 async def slow(event: Event, ctx: Context) -> None:
     await ctx.step(quick)
     await ctx.step(long)
+
+
+async def endless() -> None:
+    await asyncio.sleep(600)
+
+
+@app.workflow(on="test.other")
+async def never_ends(event: Event, ctx: Context) -> None:
+    await ctx.step(endless)

@@ -31,7 +31,11 @@ START_S = 20.0
 
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 2.0
-KILL_S = 2.0
+DRAIN_S = 1.0
+"""How long the step in hand of such a process may take at its stop. Less than ``KILL_S`` by what it takes to write and
+to give the lease back: killed before that, it would count as one more death of a run that did nothing wrong."""
+
+KILL_S = 4.0
 
 
 class Solos:
@@ -63,6 +67,7 @@ class Solos:
         self._not_before: dict[int, float] = {}
         self._pause_s: dict[int, float] = {}
         self._wake = asyncio.Event()
+        self._parked = False
         self._started = metrics.counter("seawall_solos_started_total", "Processes started for suspects.")
         self._died = metrics.counter("seawall_solos_died_total", "Processes for suspects that died.")
 
@@ -75,7 +80,7 @@ class Solos:
         while True:
             self._bury()
             try:
-                if len(self._children) < self.settings.solo_max:
+                if len(self._children) < self.settings.solo_max and not self._parked:
                     await self._look()
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
@@ -85,11 +90,17 @@ class Solos:
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
 
+    def park(self) -> None:
+        """Tell all processes to end, and start none any more. Harmless when called twice."""
+        self._parked = True
+        for child in self._children.values():
+            if not child.cancelling():  # a second time would cut short the while that it has to end by itself
+                child.cancel()
+
     async def close(self) -> None:
         """End all processes, within a bound. Harmless when called twice."""
+        self.park()
         children = list(self._children.values())
-        for child in children:
-            child.cancel()
         if children:
             await asyncio.wait(children, timeout=KILL_S + 1)
         self._children.clear()

@@ -26,7 +26,7 @@ from seawall.worker.lease import Leases
 from seawall.worker.refill import Refiller
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
-from seawall.worker.solo import Solos
+from seawall.worker.solo import DRAIN_S, Solos
 from seawall.worker.timer import Timers
 from seawall.workflow import App
 
@@ -131,7 +131,9 @@ class Worker:
 
     def _fitting(self, settings: Settings) -> Settings:
         """A process for suspects has one run at a time, whatever is set."""
-        return replace(settings, inflight_max=1, refill_runs=1) if self._solo else settings
+        if not self._solo:
+            return settings
+        return replace(settings, inflight_max=1, refill_runs=1, drain_s=min(DRAIN_S, settings.drain_s))
 
     def reload(self, settings: Settings) -> None:
         """Go on with other bounds. What is in hand beyond a lower one is finished, and nothing is taken until then."""
@@ -166,6 +168,8 @@ class Worker:
         kept, for at most ``drain_s``. What is cut off is done again by whoever runs it next."""
         self._bench.parked = True
         self._leases.park()
+        if self._solos is not None:
+            self._solos.park()
         until = self._clock.monotonic() + self._settings.drain_s
         while self._bench.deadlines.steps and self._clock.monotonic() < until:  # noqa: ASYNC110 - once in a process's life
             await asyncio.sleep(0.02)
