@@ -483,6 +483,29 @@ async def test_a_run_of_a_version_that_this_worker_lacks_stays_queued_and_does_n
         assert {row["result"] for row in (await rig.ended(pinned)).values()} == {b'"one"'}
 
 
+def _on(queue: str, name: str = "moves") -> App:
+    app = App()
+
+    @app.workflow(on="test.thing", queue=queue, name=name, retry=Retry(attempts=2, first_s=0.0))
+    async def moves(event: Event, ctx: Context) -> None:
+        if ctx.attempt == 1:
+            raise ValueError("once")
+
+    return app
+
+
+async def test_runs_in_a_queue_that_their_workflow_has_left_are_run(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    await rig.registered(_on("old"))
+    runs = await rig.add("moves", [{}, {}])
+    await rig.db.execute("update run set state = 1, run_after = now() where id = $1", runs[1])
+    await rig.registered(_on("strange", name="foreign"))
+    await rig.add("foreign", [{}])
+    async with rig.worker(_on("new")):
+        assert {row["status"] for row in (await rig.ended(runs)).values()} == {RunStatus.SUCCEEDED}
+    [said] = [r for r in caplog.records if "no workflow of this app uses" in r.message]
+    assert "strange" in str(vars(said))
+
+
 async def test_a_run_without_its_event_ends_dead(rig: Rig) -> None:
     app = App()
 

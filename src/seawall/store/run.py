@@ -59,6 +59,25 @@ async def register(store: Store, workflows: Sequence[Declared]) -> list[Known]:
     return [Known(r["id"], r["name"], r["version"], r["queue_id"], r["queue"]) for r in rows]
 
 
+class Left(NamedTuple):
+    """A queue with unfinished runs that no declared workflow uses."""
+
+    queue_id: int
+    queue: str
+    ours: bool  # some of the runs are of a declared workflow, which was moved to another queue
+
+
+async def left_behind(store: Store, known: Sequence[Known]) -> list[Left]:
+    """Queues beside those of ``known`` that hold unfinished runs.
+
+    Raises:
+        Unavailable: The store is away.
+    """
+    queue_ids = sorted({k.queue_id for k in known})
+    rows = await store.fetch(statements("worker")["left_behind"], queue_ids, [k.id for k in known])
+    return [Left(r["id"], r["name"], r["ours"]) for r in rows]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What one refill may take of one shard."""

@@ -16,7 +16,7 @@ from seawall.kernel.metric import Metrics
 from seawall.kernel.status import SUSPECT_SHARD
 from seawall.store.lease import Shard, Taken, free, release, renew, take
 from seawall.store.pool import Store
-from seawall.store.run import Declared, register
+from seawall.store.run import Declared, left_behind, register
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
 from seawall.workflow import App, Workflow
@@ -108,8 +108,12 @@ class Leases:
         declared = [Declared(w.name, w.version, w.on, w.queue) for w in self._app.workflows]
         known = await register(self._store, declared)
         by_name = {(w.name, w.version): w for w in self._app.workflows}
-        queues = {k.queue_id for k in known if self._solo_queue is None or k.queue == self._solo_queue}
-        self.queue_ids = sorted(queues)
+        # A workflow that was moved to another queue has runs in the old one still, and nobody else would run them.
+        left = await left_behind(self._store, known)
+        serving = [(k.queue_id, k.queue) for k in known] + [(q.queue_id, q.queue) for q in left if q.ours]
+        self.queue_ids = sorted({id for id, name in serving if self._solo_queue in (None, name)})
+        if stranded := [q.queue for q in left if not q.ours]:
+            log.error("runs wait in queues that no workflow of this app uses", extra=fields(queues=stranded))
         self.workflows = {k.id: by_name[k.name, k.version] for k in known}
         log.info("workflows are registered", extra=fields(workflows=[f"{k.name}@{k.version}" for k in known]))
 

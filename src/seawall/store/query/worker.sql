@@ -52,6 +52,19 @@ select w.id, w.name, w.version, w.queue_id, q.name as queue
 from workflow w join queue q on q.id = w.queue_id
 where (w.name, w.version) in (select * from unnest($1::text[], $2::text[]))
 
+-- name: left_behind
+-- worker, at start; run_ready and run_timer. Queues other than those served ($1) that hold unfinished runs: a workflow may
+-- have moved to another queue since. `ours`: some of them are of workflows in $2.
+select q.id, q.name,
+       exists (select 1 from run r where r.queue_id = q.id and r.state = 0 and r.workflow_id = any($2::integer[]))
+       or exists (select 1 from run r where r.queue_id = q.id and r.state = 1 and r.workflow_id = any($2::integer[]))
+       as ours
+from queue q
+where q.id <> all($1::smallint[])
+  and (exists (select 1 from generate_series(-1, q.shards - 1) s(shard) cross join lateral (
+         select 1 from run r where r.queue_id = q.id and r.shard = s.shard::smallint and r.state = 0 limit 1) one)
+       or exists (select 1 from run r where r.queue_id = q.id and r.state = 1))
+
 -- name: free_leases
 -- worker, each second; primary key. Whoever lost it too. After a restart of the server every lease has expired: their
 -- owners, who are alive, get one term to renew them before anybody else may take one.
