@@ -62,9 +62,16 @@ def test_an_acked_event_that_ended_as_a_dead_letter_is_lost(status: str) -> None
     assert _words(_judge([_attempt(0)], [_event(0, status=status)])) == {"accepted": 1, "lost": 1}
 
 
-@pytest.mark.parametrize("status", ["failed", "cancelled", "dead"])
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_a_run_that_ended_badly_is_finished_all_the_same(status: str) -> None:
     assert _judge([_attempt(0)], [_event(0, run=status)]).finished == 1
+
+
+def test_a_run_that_could_not_be_run_is_lost() -> None:
+    """Else a storm of kills that buries innocent runs would be called well."""
+    verdict = _judge([_attempt(0)], [_event(0, run="dead")])
+    assert _words(verdict) == {"accepted": 1, "lost": 1}
+    assert not verdict.holds
 
 
 @pytest.mark.parametrize("event", [_event(0, run="queued"), _event(0, run="waiting"), _event(0, status="held")])

@@ -4,7 +4,7 @@ The words, per event that was sent (Jepsen's total-queue checker, with its "unkn
 
     accepted    answered 2xx at least once
     finished    accepted, there, its bytes right, every run in an end state
-    lost        accepted, and not there; or a run that its like have is missing; or it ended as a dead letter
+    lost        accepted, and not there; or a run that its like have is missing; or it, or a run, ended as dead letter
     corrupted   there, and its bytes or its answer's id are not what was sent
     unknown     accepted or there, and not at its end: not drained. Red, as "nobody looked" is not "nothing was lost"
     recovered   not answered, or unsurely, and there all the same: fine, and counted
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from seawall.lab.ledger import Attempt, Run
 from seawall.lab.payload import body, sha256
 
-END_STATES = frozenset({"succeeded", "failed", "cancelled", "dead"})
+END_STATES = frozenset({"succeeded", "failed", "cancelled"})
 EXAMPLES_MAX = 20
 """Findings of one word that are kept with their reason; the counts are always whole."""
 
@@ -159,6 +159,10 @@ def _word(run: Run, tries: list[Attempt], event: SeenEvent, wanted: set[str]) ->
     missing = wanted - {r.workflow for r in event.runs}
     if missing:
         return "lost", f"{at} has no run of {', '.join(sorted(missing))}"
+    dead = [r for r in event.runs if r.status == "dead"]
+    if dead:
+        # Unlike one that failed, it is not the workflow's own word: it could not be run, or not be stored.
+        return "lost", f"run {dead[0].id} of {at} ended as dead"
     unfinished = [r for r in event.runs if r.status not in END_STATES]
     if unfinished:
         return "unknown", f"run {unfinished[0].id} of {at} is {unfinished[0].status}"
