@@ -29,8 +29,10 @@ SHORT_S = 6
 
 FRESH_FACTOR = 2.0
 """Held to the letter, with medians over the whole window, by bench/outage.py on a quiet machine. Here other tests share
-the cores, so seconds are compared: the best one after the outage with the worst one before it. A backlog in the way
-would be in the way of each of them, by seconds."""
+the cores, so seconds are compared, the best one after the outage with the worst one before it, and a busy neighbour is
+forgiven. A backlog in the way would be in the way of each of them, by seconds."""
+
+NEIGHBOUR_MS = 50.0
 
 
 @pytest.fixture
@@ -178,7 +180,7 @@ async def _fresh_after_outage(tree: Tree, server: PostgresServer, path: Path, *,
     healthy_ms, fresh_ms = await _medians_ms(server, healthy), await _medians_ms(server, back + 5)
     old_ms = _median(await _starts_ms(server, since=back - outage_s / 2, until=back - 1))
     assert old_ms > 1000, "there was no backlog to be in the way"
-    assert min(fresh_ms) <= FRESH_FACTOR * max(healthy_ms), f"fresh {fresh_ms}, healthy {healthy_ms} ms"
+    assert min(fresh_ms) <= FRESH_FACTOR * max(healthy_ms) + NEIGHBOUR_MS, f"fresh {fresh_ms}, healthy {healthy_ms} ms"
     _judge(tree, path)
 
 

@@ -32,7 +32,7 @@ async def time_to_start_ms(rig: Rig, journal: MemoryJournal, count: int) -> floa
     queue_id = await rig.database.fetchval("select id from queue where name = 'fresh'")
 
     def hear(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-        if str(queue_id) in str(payload).split(","):
+        if str(queue_id) in [pair.split(":")[0] for pair in str(payload).split(",")]:
             told.set()
 
     await rig.database.add_listener("seawall_run", hear)

@@ -145,7 +145,7 @@ CHILD = textwrap.dedent(
     import asyncio, sys
     from pathlib import Path
     from seawall import migrate
-from seawall.journal.filesystem import LocalFilesystem
+    from seawall.journal.filesystem import LocalFilesystem
     from seawall.store.embedded import EmbeddedPostgres, Settings
 
     class Heart:

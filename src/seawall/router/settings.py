@@ -37,7 +37,7 @@ class Settings:
     )
     ranges_max: int = setting(8, min=2, max=64, live=True, help="Ranges of one log that may be left to read at once.")
     backlog_rate: int = setting(
-        2000, min=1, max=100_000, live=True, help="Records a second, of each log, that an older range is drained at."
+        1000, min=1, max=100_000, live=True, help="Records a second, of each log, that an older range is drained at."
     )
     backlog_batch: int = setting(
         50,
