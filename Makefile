@@ -17,10 +17,7 @@ test: setup ## all tests that need no root: real PostgreSQL, about 5 minutes; en
 	@sh tool/test.sh -n 2 --dist worksteal -q -m "not soak" $(ARGS)
 
 check: setup ## format, lint, types and tidy tests, under a minute
-	@.venv/bin/ruff format --check .
-	@.venv/bin/ruff check .
-	@.venv/bin/mypy
-	@sh tool/test.sh -q tests/tidy
+	@sh tool/check.sh
 
 bench: setup ## the figures, with the machine's own limits beside them; also build/bench.json (ARGS=name: only that one)
 	@.venv/bin/python tool/bench.py $(ARGS)

@@ -145,31 +145,31 @@ async def test_connections_over_a_cap_are_told_so_and_room_comes_back(tmp_path: 
 
 
 async def test_a_connection_over_a_cap_that_asks_nothing_is_told_and_closed_soon(tmp_path: Path) -> None:
-    async with running(tmp_path, settings=replace(QUICK, head_s=30.0, connections_max=1)) as rig:
-        async with client(rig), client(rig) as over:
-            began = time.monotonic()
-            said = await over.ended(within_s=2.0)
-            assert said.startswith(b"HTTP/1.1 503 ")
-            assert time.monotonic() - began < overflow.LINGER_S + 0.5
+    settings = replace(QUICK, head_s=30.0, connections_max=1)
+    async with running(tmp_path, settings=settings) as rig, client(rig), client(rig) as over:
+        began = time.monotonic()
+        said = await over.ended(within_s=2.0)
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert time.monotonic() - began < overflow.LINGER_S + 0.5
 
 
 async def test_a_flood_over_a_cap_is_reset_beyond_the_few_that_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overflow, "TOLD_MAX", 5)
-    async with running(tmp_path, settings=replace(QUICK, head_s=30.0, connections_per_ip_max=1)) as rig:
-        async with client(rig) as first:
-            flood = [Client(*await asyncio.open_connection("127.0.0.1", rig.port)) for _ in range(50)]
-            answers = await asyncio.gather(*(c.ended() for c in flood))
-            assert sum(said.startswith(b"HTTP/1.1 503 ") for said in answers) == 5
-            assert answers.count(b"") == 45
-            await asyncio.gather(*(c.close() for c in flood))
-            await first.send(request())
-            assert (await first.answer()).status == 202  # type: ignore[union-attr]
-            late = Client(*await asyncio.open_connection("127.0.0.1", rig.port))
-            await late.send(request())
-            assert (await late.answer()).status == 503  # type: ignore[union-attr]
-            await late.close()
+    settings = replace(QUICK, head_s=30.0, connections_per_ip_max=1)
+    async with running(tmp_path, settings=settings) as rig, client(rig) as first:
+        flood = [Client(*await asyncio.open_connection("127.0.0.1", rig.port)) for _ in range(50)]
+        answers = await asyncio.gather(*(c.ended() for c in flood))
+        assert sum(said.startswith(b"HTTP/1.1 503 ") for said in answers) == 5
+        assert answers.count(b"") == 45
+        await asyncio.gather(*(c.close() for c in flood))
+        await first.send(request())
+        assert (await first.answer()).status == 202  # type: ignore[union-attr]
+        late = Client(*await asyncio.open_connection("127.0.0.1", rig.port))
+        await late.send(request())
+        assert (await late.answer()).status == 503  # type: ignore[union-attr]
+        await late.close()
 
 
 async def test_stopping_does_not_wait_for_those_over_a_cap(tmp_path: Path) -> None:

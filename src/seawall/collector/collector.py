@@ -118,23 +118,13 @@ class Collector:
         await self._snapshot.open()
         self.now = self._clock.monotonic()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), sock=self._bound(), backlog=BACKLOG)
+        self._server = await loop.create_server(lambda: Connection(self), sock=_bound(self._listen), backlog=BACKLOG)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop(1.0)
-
-    def _bound(self) -> socket.socket:
-        if isinstance(self._listen, socket.socket):
-            return self._listen
-        host, _, port = self._listen.rpartition(":")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
-        except (OSError, ValueError, OverflowError) as error:
-            raise Misconfigured([f"listen = {self._listen!r}: {error}"]) from error
 
     async def stop(self, budget_s: float) -> None:
         """Stop in order: no new connections, holds end with 202 and Location, requests in flight are finished, and what
@@ -242,3 +232,14 @@ class Collector:
         for x in late:
             x.answer(self._intake.uncertain("the journal didn't answer in time"))
         return len(late)
+
+
+def _bound(listen: str | socket.socket) -> socket.socket:
+    if isinstance(listen, socket.socket):
+        return listen
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
+    except (OSError, ValueError, OverflowError) as error:
+        raise Misconfigured([f"listen = {listen!r}: {error}"]) from error

@@ -14,7 +14,8 @@ from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.run import Memo
 from seawall.store.flush import Spent
 from seawall.store.pool import Session, Store
-from seawall.store.run import BEGIN, Ready, Wish, memos, prepare, refill
+from seawall.store.run import Ready, Wish, memos, prepare, refill
+from seawall.worker.cursor import BACK_S, Cursors, advance
 from seawall.worker.execution import Bench, Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
@@ -25,9 +26,6 @@ log = logger("worker")
 
 BACKOFF_S = 0.25
 WAIT_MAX_S = 1.0
-BACK_S = 0.01
-"""A cursor goes back at most so often: reading over what is in hand costs about a millisecond for a thousand runs."""
-
 UNKNOWN_LOG_S = 60.0
 
 Memos = dict[tuple[str, int], Memo]
@@ -60,9 +58,7 @@ class Refiller:
         self._shards = shards
         self._workflows = workflows
         self._wake = asyncio.Event()
-        self._behind: dict[int, int] = {}  # by queue, the smallest virtual time that was hinted and isn't behind us
-        self._back_at = 0.0  # monotonic; cursors may go back again
-        self._sweep_now = False
+        self._cursors = Cursors()
         self._doubtful: list[tuple[Held, Spent]] = []  # refill rows that may be committed, without a run that started
         self._unknown_at: dict[int, float] = {}
         self._starved = False  # there was no room at the last look
@@ -75,12 +71,12 @@ class Refiller:
 
     def hint(self, queue_id: int, vt: int) -> None:
         """A queue has new runs, of this virtual time or later."""
-        self._behind[queue_id] = min(vt, self._behind.get(queue_id, vt))
+        self._cursors.hint(queue_id, vt)
         self._wake.set()
 
     def sweep(self) -> None:
         """Anything may be ready: hints may have been missed, or runs were woken."""
-        self._sweep_now = True
+        self._cursors.sweep()
         self._wake.set()
 
     def freed(self) -> None:
@@ -111,30 +107,11 @@ class Refiller:
                     await self._wait()
 
     async def _wait(self) -> None:
-        wait_s = BACK_S if self._behind else min(self.settings.poll_s, WAIT_MAX_S)
+        wait_s = BACK_S if self._cursors.behind else min(self.settings.poll_s, WAIT_MAX_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._wake.wait()
         self._wake.clear()
-
-    def _go_back(self, shards: Sequence[Held], now: float) -> None:
-        """Act on hints: a cursor that is beyond what was hinted returns there."""
-        if self._sweep_now:
-            self._sweep_now = False
-            for held in shards:
-                held.sweep_at = now
-        if not self._behind:
-            return
-        behind = [
-            held for held in shards if held.after > (self._behind.get(held.lease.queue_id, held.after[0] + 1), -1)
-        ]
-        if behind and now < self._back_at:
-            return
-        for held in behind:
-            held.back_to(self._behind[held.lease.queue_id])
-        if behind:
-            self._back_at = now + BACK_S
-        self._behind.clear()
 
     async def _round(self, session: Session) -> bool:
         """One refill, when there is room for it; True when there is more to read at once."""
@@ -148,7 +125,7 @@ class Refiller:
             return False
         each = max(1, min(room, settings.refill_runs) // len(shards))
         now = self._clock.monotonic()
-        self._go_back(shards, now)
+        self._cursors.go_back(shards, now)
         sweeping = [held for held in shards if now >= held.sweep_at]
         rows = await self._fetch(session, shards, sweeping, each, bytes_max)
         cut = sum(len(row.body or b"") for row in rows) >= bytes_max
@@ -158,7 +135,8 @@ class Refiller:
         more = False
         for held in shards:
             mine = by_shard.get(held.lease[:2], [])
-            more |= self._advance(held, mine, swept=held in sweeping, whole=len(mine) < each and not cut, now=now)
+            sweep_at = now + settings.sweep_s if held in sweeping else None
+            more |= advance(held, mine, sweep_at=sweep_at, whole=len(mine) < each and not cut, now=now)
         await self._start_all(session, shards, by_shard)
         return more
 
@@ -180,22 +158,6 @@ class Refiller:
             runs_each=each,
             bytes_max=bytes_max,
         )
-
-    def _advance(self, held: Held, rows: Sequence[Ready], *, swept: bool, whole: bool, now: float) -> bool:
-        """Move the shard's cursors behind what was read; True when it has more."""
-        last = (rows[-1].vt, rows[-1].id) if rows else None
-        if not swept:
-            if last is not None:
-                held.read_to(last)
-            elif whole:
-                held.read_to(held.top)
-            return not whole
-        ended = whole or last is None or last >= held.after
-        if last is not None:
-            held.read_to(last)
-        held.sweep = BEGIN if ended or last is None else last
-        held.sweep_at = now + self.settings.sweep_s if ended else now
-        return not whole
 
     async def _start_all(
         self, session: Session, shards: Sequence[Held], by_shard: Mapping[tuple[int, int], Sequence[Ready]]
