@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from seawall.journal.filesystem import LocalFilesystem
@@ -20,15 +21,14 @@ from seawall.kernel.event import EventIds
 from seawall.kernel.log import configure, fields, logger
 from seawall.kernel.seam.journal import JournalReader
 from seawall.machine import role
-from seawall.machine.application import load_app
 from seawall.machine.claim import Claim, bound
-from seawall.machine.external import External
 from seawall.machine.folder import Folder, replace_private
 from seawall.machine.role import Opened, Role, Site, Start, set_log_level, unless
-from seawall.machine.up import Database, Parts, Up
 from seawall.settings import Program, Settings
-from seawall.store import embedded, pool
-from seawall.store.embedded import EmbeddedPostgres
+from seawall.store import pool
+
+if TYPE_CHECKING:
+    from seawall.machine.up import Database
 
 log = logger("app")
 
@@ -123,6 +123,7 @@ async def router(site: Site) -> AsyncIterator[Opened]:
 async def worker(site: Site) -> AsyncIterator[Opened]:
     """Runs the user's workflows, under the store's role that can't read secrets."""
     from seawall import worker as room
+    from seawall.machine.application import load_app
 
     program, solo = site.settings.program, site.solo
     # Suspects run in processes of their own, which get exactly our settings, whoever has started us.
@@ -156,7 +157,8 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def console(site: Site) -> AsyncIterator[Opened]:
     """The admin API, and the health of the whole."""
-    from seawall import console as room
+    from seawall.console.route import Console
+    from seawall.console.setting import Settings as Limits
     from seawall.store.vault import Vault
     from seawall.watch.fleet import Fleet
     from seawall.watch.health import Vitals
@@ -169,15 +171,15 @@ async def console(site: Site) -> AsyncIterator[Opened]:
     required = FLOW if program.app else FLOW[:-1]
     own = Vitals(site.supervisor, site.metrics, role="console")
     async with _store(site, "health") as store:
-        serving = room.Console(
-            site.settings.of("console", room.Settings), listening=site.socket or bound("admin", program.admin),
+        serving = Console(
+            site.settings.of("console", Limits), listening=site.socket or bound("admin", program.admin),
             store=_store_settings(site), vault=Vault(folder.key()), token=folder.token(),
             listen=lambda: listen_url(folder, program), health=Fleet(own, sockets, store, required=required),
             metrics=site.metrics, clock=site.clock,
         )  # fmt: skip
         async with serving:
             serving.register(site.supervisor)
-            yield Opened(drain=serving.drain, reload=lambda fresh: serving.reload(fresh.of("console", room.Settings)))
+            yield Opened(drain=serving.drain, reload=lambda fresh: serving.reload(fresh.of("console", Limits)))
 
 
 def listen_url(folder: Folder, program: Program) -> str:
@@ -274,9 +276,10 @@ def run_up(folder: Folder, settings: Settings, reread: Callable[[], Settings], *
 async def _up(
     folder: Folder, settings: Settings, reread: Callable[[], Settings], claim: Claim, *, watch_app: bool
 ) -> int:
-    async def migrate(dsn: str) -> None:
-        from seawall.migrate import runner
+    from seawall.machine.up import Parts, Up
+    from seawall.migrate import runner
 
+    async def migrate(dsn: str) -> None:
         await runner.apply(settings.of("store", pool.Settings, dsn=dsn))
 
     parts = Parts(
@@ -288,7 +291,10 @@ async def _up(
 
 def _database(folder: Folder, settings: Settings) -> Database:
     """The PostgreSQL that the settings name, else the embedded one."""
+    from seawall.machine.external import External
+    from seawall.store import embedded
+
     program = settings.program
     if program.dsn:
         return External(program.dsn, program.worker_dsn or program.dsn)
-    return EmbeddedPostgres(settings.of("pg", embedded.Settings), folder.path, LocalFilesystem())
+    return embedded.EmbeddedPostgres(settings.of("pg", embedded.Settings), folder.path, LocalFilesystem())

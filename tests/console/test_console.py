@@ -15,7 +15,8 @@ from urllib.parse import quote
 import pytest
 
 from responder.world import World, world
-from seawall.console import Console, Settings
+from seawall.console.route import Console
+from seawall.console.setting import Settings
 from seawall.guard import Heart, Supervisor
 from seawall.kernel.event import id_text
 from seawall.kernel.metric import Metrics
@@ -24,7 +25,8 @@ from seawall.store import pool
 from seawall.store.source import Sources
 from seawall.store.vault import Vault
 from seawall.testing.postgres import Database, PostgresServer
-from seawall.watch import Fleet, HealthServer, Vitals
+from seawall.watch import HealthServer, Vitals
+from seawall.watch.fleet import Fleet
 
 TOKEN = "a-token-of-the-admin"
 NOWHERE = "postgresql://seawall@127.0.0.1:1/seawall"

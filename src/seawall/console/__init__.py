@@ -2,9 +2,7 @@
 
 ``table`` says which endpoints there are; ``report`` reads, ``source`` changes; ``route`` joins them to an ordinary HTTP
 server. The console is a role of its own: nothing that it does, and no load on it, can slow intake or workers.
+
+``route.Console`` and ``setting.Settings`` are what others use. Nothing is imported here: whoever only reads settings
+would pay for a whole HTTP server.
 """
-
-from seawall.console.route import Console, Health
-from seawall.console.setting import Settings
-
-__all__ = ["Console", "Health", "Settings"]

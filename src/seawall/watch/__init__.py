@@ -1,13 +1,12 @@
 """Sees everything: what each role says about itself (``health``), over a small server of its own (``route``), and the
 numbers in Prometheus' form (``exposition``).
 
-Each role answers for itself over a unix socket; the console reads those sockets and answers for the whole. Nothing here
-needs the store, a queue or any other part that it watches. Alerts, escalation and capacity join here.
+Each role answers for itself over a unix socket; the console reads those sockets and answers for the whole (``fleet``).
+Nothing else here needs the store, a queue or any other part that it watches. Alerts, escalation and capacity join here.
 """
 
 from seawall.watch.exposition import merged, rendered
-from seawall.watch.fleet import Fleet
 from seawall.watch.health import Page, RoleHealth, Vitals, read_health, read_metrics
 from seawall.watch.route import HealthServer
 
-__all__ = ["Fleet", "HealthServer", "Page", "RoleHealth", "Vitals", "merged", "read_health", "read_metrics", "rendered"]
+__all__ = ["HealthServer", "Page", "RoleHealth", "Vitals", "merged", "read_health", "read_metrics", "rendered"]
