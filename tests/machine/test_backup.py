@@ -147,6 +147,22 @@ async def test_a_folder_that_lost_its_store_keeps_its_journal_and_what_came_afte
         assert await _value(dsn, "select name from queue") == "kept"
 
 
+async def test_segments_that_the_folder_has_forgotten_come_back_from_the_backup(made: Folder, home: Path) -> None:
+    """The restored store stands before what is left of the log: without them, all that came after waits for ever."""
+    at = await _fill(made, home / "B")
+    async with _log(made) as log:  # a second segment
+        await _write(log, b"five")
+    async with _log(made) as log:
+        end = await _write(log, b"six")
+    async with LogReader(made.journal("c1"), made.synced_socket("c1")) as reader:
+        assert reader.forget(end) == 2  # routed long ago, by the store that is lost now
+    where = json.loads((made.path / place.WHERE).read_text())
+    (made.path / where["place"]).rename(home / "lost")
+    assert await restore(home / "B", made, _postgres(made), filesystem=FILES) == []
+    assert await _payloads(made, at) == [b"three", b"six"]
+    assert {p.stat().st_mode & 0o777 for p in made.journal("c1").glob("*.seg")} == {0o600}
+
+
 async def test_a_folder_with_a_store_is_never_restored_over(made: Folder, home: Path) -> None:
     await _fill(made, home / "B")
     with pytest.raises(Misconfigured, match="has a store"):

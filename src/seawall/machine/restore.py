@@ -3,7 +3,9 @@
 A log of the backup comes back under a new name and without a writer (``journal/restored-TIME-ID``): were it written
 on, a place in it could come to mean another event than before. The router finds it by its id, and reads on from where
 the restored store stands. A log that is still in the folder is the same log and longer: it stays as it is, so nothing
-that was accepted after the backup is lost with the store; what is read twice collapses.
+that was accepted after the backup is lost with the store; what is read twice collapses. Only its oldest segments may be
+gone, forgotten since the store that is lost had routed them: those come back from the backup. What was forgotten and
+isn't in the backup either is a missing segment between others, which the router says and passes.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 
 from seawall.journal import discover
 from seawall.journal.identity import read_log_id
+from seawall.journal.segment import segment_ids, segment_path
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Misconfigured, Unavailable
 from seawall.kernel.seam.filesystem import Filesystem
@@ -108,12 +111,15 @@ def _files(source: Path, folder: Folder, filesystem: Filesystem, clock: Clock) -
             shutil.copyfile(source / name, folder.path / name)
             (folder.path / name).chmod(0o600)
     folder.journals.mkdir(mode=0o700, exist_ok=True)
-    there = {read_log_id(log, filesystem) for log in discover(folder.journals)}
+    there = {read_log_id(log, filesystem): log for log in discover(folder.journals)}
     time = datetime.fromtimestamp(clock.wall_us() / 1e6, UTC).strftime("%Y%m%dT%H%M%S")
     names = []
     for log in discover(source / JOURNAL):
         log_id = read_log_id(log, filesystem)
-        if log_id is None or log_id in there:
+        if log_id is None:
+            continue
+        if log_id in there:
+            _bring_back(log, there[log_id], filesystem)
             continue
         names.append(f"restored-{time}-{log_id.hex()[:8]}")
         # In one piece: half a log would look like one whose segments are missing.
@@ -125,6 +131,23 @@ def _files(source: Path, folder: Folder, filesystem: Filesystem, clock: Clock) -
     sync_tree(folder.journals, filesystem)
     filesystem.sync_folder(folder.path)
     return names
+
+
+def _bring_back(log: Path, to: Path, filesystem: Filesystem) -> None:
+    """Segments of the backup's log that its longer self has no more; each in one piece, so it may be repeated."""
+    there = segment_ids(filesystem, to)
+    for id in segment_ids(filesystem, log):
+        if id in there or (there and id > there[-1]):
+            continue
+        draft = segment_path(to, id).with_suffix(".tmp")
+        shutil.copyfile(segment_path(log, id), draft)
+        draft.chmod(0o600)
+        file = filesystem.open(draft, writable=True)
+        try:
+            file.sync_data()
+        finally:
+            file.close()
+        filesystem.rename(draft, segment_path(to, id))
 
 
 async def _store(source: Path, postgres: EmbeddedPostgres, dsn: str, progress: Progress) -> None:
