@@ -235,3 +235,21 @@ async def test_a_folder_that_cannot_be_used_is_unavailable(tmp_path: Path) -> No
 def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(Misconfigured, match="resume_bytes"):
         Settings(reserve_bytes=1 << 30)
+
+
+async def test_a_callback_that_raises_neither_silences_the_others_nor_stops_the_log(tmp_path: Path) -> None:
+    async with opened(tmp_path / "c1") as desk:
+        said: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(context))
+        answers: list[Outcome] = []
+
+        def broken(_: Outcome) -> None:
+            raise RuntimeError("a bug of another room")
+
+        desk.log.submit(b"one", answers.append)
+        desk.log.submit(b"two", broken)
+        desk.log.submit(b"three", answers.append)
+        await answered(answers, 2)
+        await desk.keep(b"four")
+        assert [str(c["exception"]) for c in said] == ["a bug of another room"]
+    assert await payloads_in(tmp_path / "c1") == [b"one", b"two", b"three", b"four"]

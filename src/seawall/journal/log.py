@@ -187,8 +187,8 @@ class Log:
         self._meter.landed(len(ends), batch.size_bytes, self._writer.sync_s)
         for follower in self._followers:
             follower(self._synced_end)
-        # Not at once: answering comes first, and what the network brings meanwhile joins the next batch. Under load that
-        # makes fewer and larger syncs, a twentieth off an event's CPU; with little load nothing is queued or waits.
+        # Not at once: answering comes first, and what the network brings meanwhile joins the next batch. Under load
+        # that makes fewer and larger syncs, a twentieth off an event's CPU; with little load nothing is queued.
         self._loop.call_soon(self._begin)
         if not batch.answered:
             self._answer((done, Position(log_id, segment_id, end)) for done, end in zip(batch.dones, ends, strict=True))
