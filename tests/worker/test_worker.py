@@ -506,6 +506,16 @@ async def test_runs_in_a_queue_that_their_workflow_has_left_are_run(rig: Rig, ca
     assert "strange" in str(vars(said))
 
 
+async def test_a_store_from_before_our_time_is_told_our_workflows_again(rig: Rig) -> None:
+    """A restore under a running worker: else events are routed without runs until somebody starts it anew."""
+    async with rig.running(_on("default")):
+        await rig.db.execute("delete from workflow")
+        await rig.db.execute("delete from shard_lease")
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 1 from workflow where name = 'moves' and active"))
+        runs = await rig.add("moves", [{}])
+        assert {row["status"] for row in (await rig.ended(runs)).values()} == {RunStatus.SUCCEEDED}
+
+
 async def test_a_run_without_its_event_ends_dead(rig: Rig) -> None:
     app = App()
 

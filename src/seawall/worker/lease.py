@@ -55,6 +55,7 @@ class Leases:
         self._lost = lost
         self._taken = taken
         self._held: dict[Shard, Held] = {}
+        self._registered = False
         self._parked = False
         self.workflows: Mapping[int, Workflow] = {}
         self.queue_ids: list[int] = []
@@ -71,6 +72,8 @@ class Leases:
         """Its lease is gone: a flush or a renewal said so."""
         if not held.lost:
             held.lost = True
+            # A store that was restored to an older state may not know our workflows any more than our leases.
+            self._registered = False
             self._held.pop(Shard(held.lease.queue_id, held.lease.shard), None)
             log.warning("a shard was lost", extra=fields(queue=held.lease.queue_id, shard=held.lease.shard))
             self._lost(held)
@@ -79,7 +82,7 @@ class Leases:
         """The supervised loop."""
         while True:
             try:
-                if not self.workflows:
+                if not self._registered:
                     await self._register()
                 await self._renew()
                 await heart.beat()
@@ -115,6 +118,7 @@ class Leases:
         if stranded := [q.queue for q in left if not q.ours]:
             log.error("runs wait in queues that no workflow of this app uses", extra=fields(queues=stranded))
         self.workflows = {k.id: by_name[k.name, k.version] for k in known}
+        self._registered = True
         log.info("workflows are registered", extra=fields(workflows=[f"{k.name}@{k.version}" for k in known]))
 
     async def _renew(self) -> None:
