@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import pty
+import select
 import signal
 import socket
 import subprocess
@@ -261,6 +263,30 @@ def test_sighup_takes_a_good_file_over_and_keeps_the_old_settings_beside_a_bad_o
     os.kill(pid, signal.SIGHUP)
     until(lambda: seawall("send", made["url"], "--body", "x" * 50).code == 0, "the default is back")
     assert tree.unready() == ""
+
+
+def test_on_a_terminal_a_start_is_a_handful_of_calm_lines_and_says_what_to_do_next(home: Path) -> None:
+    (home / "app.py").write_text(
+        "from seawall import App\napp = App()\n@app.workflow(on='x')\nasync def w(e, c): ...\n"
+    )
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "seawall", "up", "--data", str(home / "new"), "--app", str(home / "app.py"),
+               "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]  # fmt: skip
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    said = b""
+    try:
+        while b"next, in another terminal: seawall source add" not in said:
+            assert select.select([ours], [], [], READY_S)[0], said.decode()
+            said += os.read(ours, 4096)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert ended_with(process) == 0
+        os.close(ours)
+    lines = said.decode().splitlines()
+    assert len(lines) <= 8, said.decode()
+    # This machine may deserve a warning (a volatile disk); a start as such has no errors to show.
+    assert {line.split()[1] for line in lines} <= {"info", "warn"}, said.decode()
 
 
 def test_sigusr1_tells_what_a_role_is_doing(shared: Tree) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import faulthandler
 import json
+import logging
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ from seawall.kernel.log import fields, logger
 log = logger("guard")
 
 BEAT_S = 1.0
+PARENT = "parent"
 LINE_BYTES_MAX = 64 * 1024
 
 
@@ -76,7 +78,8 @@ class Lifecycle:
         if self.stopping.is_set():
             self.hurry.set()
             return
-        log.info("stopping", extra=fields(why=why))
+        # The parent says itself that all stop, and why.
+        log.log(logging.DEBUG if why == PARENT else logging.INFO, "stopping", extra=fields(why=why))
         self.stopping.set()
 
     def tell(self, word: str, **values: object) -> None:
@@ -98,10 +101,10 @@ class Lifecycle:
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
                 if line.strip() == b"hurry":
-                    self.stop("parent")
+                    self.stop(PARENT)
                     self.hurry.set()
                 elif line.strip() == b"stop" and not self.stopping.is_set():
-                    self.stop("parent")
+                    self.stop(PARENT)
                 elif line.strip() == b"reload" and self._reload is not None:
                     self._reload()
         if not self.stopping.is_set():

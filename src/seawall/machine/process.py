@@ -189,6 +189,8 @@ class Child:
                     self.said = json.loads(values or "{}")
                     self._was_ready = True
                     self.ready.set()
+                    if self.restarts:
+                        log.info("role is ready again", extra=fields(child=self.spec.role, restarts=self.restarts))
 
     async def _end(self, budget_s: float, hurry: asyncio.Event | None = None) -> None:
         process, ended = self._process, self._ended

@@ -135,7 +135,7 @@ async def serve(start: Start, open_role: Role) -> int:
             opened.reload(settings)
         set_log_level(settings.program.log_level)
 
-    tuning = Tuning(start.settings, start.reread, apply)
+    tuning = Tuning(start.settings, start.reread, apply, quietly=start.parent is not None)
     life = Lifecycle(start.role, parent=start.parent, reload=tuning.reload)
     failures: list[str] = []
 
@@ -169,7 +169,8 @@ async def serve(start: Start, open_role: Role) -> int:
         await _ready(supervisor, life)
         if not life.stopping.is_set():
             life.tell("ready")
-            log.info("ready")
+            quietly = start.parent is not None  # who says what matters of all its roles
+            log.log(logging.DEBUG if quietly else logging.INFO, "ready")
             await (life.stopping.wait() if opened.until is None else unless(life.stopping, opened.until()))
         await opened.drain(life.hurry)
     return 1 if failures else 0

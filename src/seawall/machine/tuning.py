@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from seawall.kernel.error import Misconfigured
@@ -19,12 +20,21 @@ class Tuning:
         settings: As at the start.
         reread: Raises Misconfigured.
         apply: Puts all of them in force; raises Misconfigured or OSError before it changed anything.
+        quietly: The parent says for all what was changed.
     """
 
-    def __init__(self, settings: Settings, reread: Callable[[], Settings], apply: Callable[[Settings], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reread: Callable[[], Settings],
+        apply: Callable[[Settings], None],
+        *,
+        quietly: bool = False,
+    ) -> None:
         self.settings = settings
         self._reread = reread
         self._apply = apply
+        self._level = logging.DEBUG if quietly else logging.INFO
 
     def reload(self) -> None:
         """Never raises for what a file or its disk does: it is called from a signal."""
@@ -36,6 +46,6 @@ class Tuning:
             log.error("settings not reloaded; the old ones stay", extra=fields(problems=problems))
             return
         self.settings = tuned.settings
-        log.info("settings reloaded", extra=fields(changed=tuned.changed))
+        log.log(self._level, "settings reloaded", extra=fields(changed=tuned.changed))
         if tuned.kept:
             log.warning("some settings need a restart; their old values stay", extra=fields(settings=tuned.kept))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -91,6 +92,7 @@ class Up:
     async def run(self) -> int:
         """Start everything, stay until told to stop, stop everything in order."""
         began = time.monotonic()
+        log.info("seawall starts", extra=fields(data=str(self._folder.path), pid=os.getpid()))
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._life)
             self._dsns = await self._parts.database.prepare()
@@ -223,6 +225,10 @@ class Up:
                 took_s=round(time.monotonic() - began, 2),
             ),
         )  # fmt: skip
+        if sys.stderr.isatty():
+            # For whoever sits there; a service's log has no need of it.
+            add = f"seawall source add NAME --kind github --data {shlex.quote(str(self._folder.path))}"
+            log.info("next, in another terminal: %s (Ctrl-C here stops)", add)
 
     # ── Changes while running ──────────────────────────────────────────────────────────────────────────────────────
     def _apply(self, settings: Settings) -> None:

@@ -105,7 +105,7 @@ class Router:
         count.read = lambda: drain.ranges.count
         self._supervisor.add(f"router.fresh.{name}", drain.fresh)
         self._supervisor.add(f"router.backlog.{name}", drain.backlog)
-        log.info("a log is routed", extra=fields(log=name, log_id=reader.log_id.hex()))
+        log.debug("a log is routed", extra=fields(log=name, log_id=reader.log_id.hex()))
 
     def _age_s(self, drain: Drain) -> float:
         behind_us = drain.ranges.behind_us

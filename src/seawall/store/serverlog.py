@@ -26,11 +26,21 @@ PREFIX = "%p %e "
 """log_line_prefix that `_LINE` reads: process, SQLSTATE."""
 
 _LINE = re.compile(r"^(\d+) (\w{5}) ([A-Z]+\d?):  (.*)$")
-_LEVELS = {"LOG": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.WARNING, "FATAL": logging.ERROR,
+_EARLY = re.compile(r"^\S+ \S+ \S+ \[(\d+)\] ()([A-Z]+\d?):  (.*)$")
+"""Before it has read its settings it uses its own prefix."""
+
+_LEVELS = {"LOG": logging.DEBUG, "WARNING": logging.WARNING, "ERROR": logging.WARNING, "FATAL": logging.ERROR,
            "PANIC": logging.CRITICAL}  # fmt: skip
 
-_ORDINARY = ("57P01", "57P03", "57P02")
-"""A session ended since the server did, or came before it was ready: FATAL for the session, nothing for a person."""
+_MORE = {"DETAIL", "HINT", "CONTEXT", "STATEMENT", "QUERY", "LOCATION"}
+"""Belong to the line before, and are as important."""
+
+_TELLING = re.compile(r"was terminated by|was not properly shut down|could not|duration: ")
+"""LOG says that it starts, listens and stops, which our own lines say too, and also this."""
+
+_ORDINARY = ("57P01", "57P02", "57P03", "3D000", "28000")
+"""A session ended since the server did, or came before the server, its database or its role were ready: FATAL for the
+session, nothing for a person. It is our own loop that is told, and says so where it matters."""
 
 
 class ServerLog:
@@ -40,6 +50,7 @@ class ServerLog:
         self._path = path
         self._reader: int | None = None
         self._rest = b""
+        self._level = logging.INFO  # of the last line
 
     def open(self) -> None:
         """Make the FIFO where it is missing, and read from now on in the running event loop.
@@ -81,17 +92,22 @@ class ServerLog:
         *lines, rest = (self._rest + data).split(b"\n")
         self._rest = rest[-LINE_BYTES_MAX:]
         for line in lines:
-            say(line[:LINE_BYTES_MAX].decode("utf-8", "replace"))
+            self._level = say(line[:LINE_BYTES_MAX].decode("utf-8", "replace"), before=self._level)
 
 
-def say(line: str) -> None:
-    """One line of the server's in our log."""
-    found = _LINE.match(line)
+def say(line: str, *, before: int = logging.INFO) -> int:
+    """One line of the server's in our log, and the level that it got; ``before``: that of the line before it."""
+    found = _LINE.match(line) or _EARLY.match(line)
     if found is None:
         if line.strip():
             log.info(printable(line.strip()))
-        return
+        return before
     pid, state, severity, text = found.groups()
-    level = logging.INFO if state in _ORDINARY and severity == "FATAL" else _LEVELS.get(severity, logging.INFO)
-    values = {"pid": int(pid)} if state == "00000" else {"pid": int(pid), "sqlstate": state}
+    level = before if severity in _MORE else _LEVELS.get(severity, logging.INFO)
+    if severity == "FATAL" and state in _ORDINARY:
+        level = logging.DEBUG
+    elif severity == "LOG" and _TELLING.search(text):
+        level = logging.INFO
+    values = {"pid": int(pid)} if state in ("", "00000") else {"pid": int(pid), "sqlstate": state}
     log.log(level, printable(text), extra=fields(**values))
+    return level

@@ -160,7 +160,7 @@ class Leases:
         if taken.suspects and shard.number != SUSPECT_SHARD:
             log.error("a process died: the runs it had are suspects and run alone", extra=said)
         else:
-            log.info("a shard was taken", extra=said)
+            log.debug("a shard was taken", extra=said)
         for run_id, event_id, _ in taken.dead:
             log.error("run is dead", extra=fields(run=run_id, event=str(event_id), reason="its process kept dying"))
         self._taken(taken)
