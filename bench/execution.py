@@ -1,7 +1,7 @@
 """What a two-step run costs: CPU of worker and PostgreSQL, WAL, and what committing many outcomes at once brings.
 
-    .venv/bin/python -m bench.execution            # 3 rounds, about two minutes
-    .venv/bin/python -m bench.execution --profile  # one window of the worker under cProfile
+    python bench/execution.py            # 3 rounds, about two minutes
+    python bench/execution.py --profile  # one window of the worker under cProfile
 
 Three variants take turns: ``group`` is the product; ``single`` is the same binary with one transaction for each step
 and each end, on 16 connections; ``deep`` is the product with 1,000,000 runs pending instead of 20,000. Each window runs
@@ -17,13 +17,18 @@ import contextlib
 import cProfile
 import pstats
 import statistics
+import sys
 import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import uvloop
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from bench.result import Row, cpu_s, fdatasync_p50_ms, publish, row, tree
 
 from seawall import App, Context, Event, migrate
