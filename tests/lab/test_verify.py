@@ -11,6 +11,7 @@ from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.ledger import Book, Ledger, read
 from seawall.lab.payload import body, sha256
 from seawall.lab.platform import Place, Platform
+from seawall.lab.verdict import Verdict
 from seawall.lab.verify import verify
 
 from .platform_server import FakePlatform
@@ -40,7 +41,9 @@ def book(fake: FakePlatform, tmp_path: Path) -> Book:
 def _counts(fake: FakePlatform, book: Book, *, timeout_s: float = 0.0) -> dict[str, int]:
     with Platform(fake.find, patience_s=0.1) as platform:
         verdict = verify(platform, book, timeout_s=timeout_s)
-    assert verdict.holds == (not any(verdict.counts()[w] for w in ("lost", "invented", "corrupted", "unknown")))
+    assert verdict.holds == (
+        not any(verdict.counts()[w] for w in ("lost", "invented", "corrupted", "duplicated", "unknown"))
+    )
     return {word: count for word, count in verdict.counts().items() if count and word not in ("sent", "accepted")}
 
 
@@ -134,3 +137,7 @@ def test_a_wrong_token_is_said_and_not_waited_out(fake: FakePlatform, book: Book
     with Platform(lambda: wrong) as platform, pytest.raises(Rejected) as said:
         verify(platform, book, timeout_s=60.0)
     assert said.value.status == 401
+
+
+def test_a_ledger_in_which_nothing_was_sent_proves_nothing() -> None:
+    assert not Verdict().holds

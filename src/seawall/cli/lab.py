@@ -199,7 +199,7 @@ Examples:
 
 \b
 Waits until everything that was accepted has come to its end. What hasn't after --timeout is unknown, and red.
-Exit codes: 0 nothing was lost, invented or corrupted, and nothing is unknown; 1 otherwise; 2 misused."""
+Exit codes: 0 nothing was lost, invented, corrupted or duplicated, and nothing is unknown; 1 otherwise; 2 misused."""
 )
 @click.option("--ledger", "path", metavar="FILE", required=True, help="What `seawall lab traffic` wrote.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0, 86_400), default=60.0, show_default=True,

@@ -63,8 +63,9 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Nothing was lost, invented or corrupted, and everything was looked at."""
-        return not (self.lost or self.invented or self.corrupted or self.unknown)
+        """Nothing was lost, invented, corrupted or kept twice, everything was looked at, and there was something to look
+        at. Each event of the lab has a key, so two copies of one are the platform's fault."""
+        return self.sent > 0 and not (self.lost or self.invented or self.corrupted or self.duplicated or self.unknown)
 
     def counts(self) -> dict[str, int]:
         """In the order in which a person reads them; ``lost`` comes last."""
