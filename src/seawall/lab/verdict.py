@@ -63,8 +63,10 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Nothing was lost, invented, corrupted or kept twice, everything was looked at, and there was something to look
-        at. Each event of the lab has a key, so two copies of one are the platform's fault."""
+        """Something was sent, nothing was lost, invented, corrupted or kept twice, and everything was looked at.
+
+        Each event of the lab has a key, so two copies of one are the platform's fault.
+        """
         return self.sent > 0 and not (self.lost or self.invented or self.corrupted or self.duplicated or self.unknown)
 
     def counts(self) -> dict[str, int]:
