@@ -6,6 +6,7 @@ Unlike the embedded store of the product this one belongs to one process: its ke
 from __future__ import annotations
 
 import ctypes
+import contextlib
 import os
 import shutil
 import signal
@@ -180,7 +181,8 @@ class PostgresServer:
 
     def resume(self) -> None:
         for pid in reversed(self._pids()):
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # a backend may end between the look and the signal
+                os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         """Stop whatever runs, and remove the folder. Harmless when called twice."""
