@@ -5,8 +5,8 @@ Unlike the embedded store of the product this one belongs to one process: its ke
 
 from __future__ import annotations
 
-import ctypes
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
