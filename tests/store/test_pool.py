@@ -178,7 +178,7 @@ async def test_no_connection_is_left_behind(settings: Settings, store: Store) ->
 async def test_too_many_connections_for_the_server_are_unavailable(settings: Settings, store: Store) -> None:
     many = [Store(replace(settings, connections_max=50), role="many") for _ in range(3)]
     try:
-        with pytest.raises(Unavailable, match=r"53300|08003"):
+        with pytest.raises(Unavailable, match="53300"):
             await asyncio.gather(*(s.value("select pg_sleep(0.5)") for s in many for _ in range(50)))
     finally:
         await asyncio.gather(*(s.close() for s in many))
