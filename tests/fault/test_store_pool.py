@@ -148,3 +148,19 @@ async def test_a_line_cut_in_a_single_write_is_uncertain(proxied: tuple[Proxy, S
     with pytest.raises(Uncertain):
         await cut.execute("insert into t values (1)")
     assert await store.value("select count(*) from t") == 1
+
+
+async def test_a_full_line_of_new_connections_is_unavailable_and_says_so(
+    server: PostgresServer, settings: Settings
+) -> None:
+    many = [Store(replace(settings, connections_max=50), role="many") for _ in range(5)]
+    server.hang()
+    try:
+        answers = await asyncio.gather(
+            *(s.execute("insert into t values (1)") for s in many for _ in range(50)), return_exceptions=True
+        )
+    finally:
+        server.resume()
+        await asyncio.gather(*(s.close() for s in many))
+    assert all(isinstance(answer, Unavailable) for answer in answers)  # never Uncertain: nothing was sent
+    assert any("line of new connections is full" in str(answer) for answer in answers)

@@ -7,6 +7,7 @@ back too unless the statement could have committed by itself, for then nobody kn
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -125,6 +126,9 @@ async def connect(settings: Settings, *, role: str, timeout_s: float) -> asyncpg
                 },
             )
     except FAILURES as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOTCONN:
+            # asyncio takes a Unix socket's EAGAIN for "under way", and the first byte then finds no connection.
+            raise Unavailable(DEPENDENCY, "its line of new connections is full") from error
         said = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
         state = getattr(error, "sqlstate", None)
         raise Unavailable(DEPENDENCY, f"{state} {said}" if state else said) from error
