@@ -22,6 +22,7 @@ class FakePlatform:
         self.bodies: dict[str, bytes] = {}
         self.sources: dict[str, dict[str, Any]] = {}
         self.removed: list[str] = []
+        self.half_made: list[str] = []  # what the next sources meet: "cut" (made, but no answer) or "missing"
         self.page = 3  # small, so that every list has several pages
         self.answer: Callable[[str], int] = lambda key: 202
         self.asked: list[str] = []
@@ -82,9 +83,7 @@ class FakePlatform:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 if self.path == "/v1/sources":
-                    made = {"id": "s1", "name": json.loads(body)["name"], "token": "t", "url": f"{platform.url}/in/t"}
-                    platform.sources[made["name"]] = json.loads(body)
-                    self._say(201, json.dumps(made).encode())
+                    self._make_source(json.loads(body))
                     return
                 key = self.headers["webhook-id"]
                 status = platform.answer(key)
@@ -93,6 +92,18 @@ class FakePlatform:
                     return
                 id = platform.keep(key, body) if status == 202 else ""
                 self._say(status, json.dumps({"id": id, "status": "accepted"}).encode())
+
+            def _make_source(self, asked: dict[str, Any]) -> None:
+                if asked["name"] in platform.sources:
+                    self._say(409, b"{}")
+                    return
+                platform.sources[asked["name"]] = asked
+                trouble = platform.half_made.pop(0) if platform.half_made else ""
+                if trouble == "cut":
+                    self.close_connection = True
+                    return
+                made = {"id": "s1", "name": asked["name"], "token": "t", "url": f"{platform.url}/in/t"}
+                self._say(201, json.dumps(made | {"missing": ["c1"] if trouble else []}).encode())
 
             def do_DELETE(self) -> None:
                 platform.removed.append(self.path.rpartition("/")[2])

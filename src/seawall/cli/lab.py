@@ -129,7 +129,7 @@ def traffic(path: str, data: str | None, url: str | None, as_json: bool, **plan:
 def _run_traffic(platform: Platform, plan: Plan, path: Path, *, quiet: bool) -> Tally:
     run = f"t{secrets.token_hex(6)}"
     secret = "whsec_" + b64encode(secrets.token_bytes(24)).decode()
-    source = platform.add_source(
+    source = platform.own_source(
         f"lab-{run}", kind="standard", secret=secret, settings={"body_bytes_max": max(1, plan.bytes_max)}
     )
     try:
@@ -147,17 +147,13 @@ def _run_traffic(platform: Platform, plan: Plan, path: Path, *, quiet: bool) -> 
 
 
 def _address(platform: Platform, source: Source) -> Any:
-    """The address, read again at most every tenth of a second; the last known one while there is none."""
+    """The address, read again at most every tenth of a second."""
     known, read_at = platform.listen(source), time.monotonic()
 
     def address() -> tuple[str, int]:
         nonlocal known, read_at
         if time.monotonic() - read_at > 0.1:
-            read_at = time.monotonic()
-            try:
-                known = platform.listen(source)
-            except Unavailable:
-                return known
+            known, read_at = platform.listen(source), time.monotonic()
         return known
 
     return address

@@ -7,6 +7,7 @@ ports) and is repeated within its deadline. Only what changes nothing, or may be
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -73,12 +74,13 @@ class Platform:
         self.close()
 
     def listen(self, source: Source) -> tuple[str, int]:
-        """Address at which events are taken, read anew: a platform that was started again may have moved.
-
-        Raises:
-            Unavailable: There is none at the moment.
-        """
-        parts = urlsplit(self._find().listen or source.url)
+        """Address at which events are taken, read anew: a platform that was started again may have moved. While there
+        is none, where it was when the source was made."""
+        try:
+            url = self._find().listen or source.url
+        except Unavailable:
+            url = source.url
+        parts = urlsplit(url)
         return parts.hostname or "", parts.port or 80
 
     def add_source(self, name: str, *, kind: str, secret: str, settings: Mapping[str, object] = {}) -> Source:
@@ -93,6 +95,30 @@ class Platform:
         if made.get("missing"):
             raise Unavailable("collector " + ", ".join(made["missing"]), f"source {name} isn't live yet")
         return Source(id=str(made["id"]), name=name, token=str(made["token"]), url=str(made["url"]))
+
+    def own_source(self, prefix: str, *, kind: str, secret: str, settings: Mapping[str, object] = {}) -> Source:
+        """Make a source of a name of our own. A platform that is killed in the middle of it is given `patience_s` to
+        come back; a half-made source of an earlier try is removed then.
+
+        Raises:
+            Rejected: A wrong value.
+            Unavailable: As ``add_source``, for longer than that.
+        """
+        latest = time.monotonic() + self._patience_s
+        for attempt in itertools.count():
+            name = f"{prefix}-{attempt}" if attempt else prefix
+            try:
+                return self.add_source(name, kind=kind, secret=secret, settings=settings)
+            except Rejected as error:
+                # 409: a try that was cut off did make it, but its token went with the answer.
+                if error.status != 409 or time.monotonic() > latest:
+                    raise
+            except Unavailable:
+                if time.monotonic() > latest:
+                    raise
+                time.sleep(RETRY_S)
+            self.remove_source(name)
+        raise AssertionError("counted to the end")
 
     def remove_source(self, name: str) -> None:
         """End a source; fine when it is gone already."""
