@@ -106,7 +106,10 @@ async def router(site: Site) -> AsyncIterator[Opened]:
     keeper = pool.Store(replace(_store_settings(site), connections_max=2), role="housekeeping")
     async with _store(site, "router") as store, keeper, Logs(site.folder) as logs:
         settings = site.settings.of("router", room.Settings)
-        async with room.Router(store, logs.find, settings, clock=site.clock, metrics=site.metrics) as routing:
+        async with room.Router(
+            store, logs.find, settings, clock=site.clock, metrics=site.metrics,
+            runs_expected=bool(site.settings.program.app),
+        ) as routing:  # fmt: skip
             routing.register(site.supervisor)
             keeping = site.settings.of("housekeeping", partition.Settings)
             housekeeping = partition.Housekeeping(keeper, keeping, site.clock, site.metrics)

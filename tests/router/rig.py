@@ -76,12 +76,14 @@ class Rig:
 
     @contextlib.asynccontextmanager
     async def router(
-        self, *, clock: Any = CLOCK, metrics: Metrics | None = None, **settings: Any
+        self, *, clock: Any = CLOCK, metrics: Metrics | None = None, runs_expected: bool = False, **settings: Any
     ) -> AsyncIterator[Supervisor]:
         metrics = metrics or self.metrics
         async with (
             Store(pool.Settings(dsn=self.dsn, statement_timeout_s=2.0), role="router") as store,
-            Router(store, self.find, Settings(**settings), clock=clock, metrics=metrics) as router,
+            Router(
+                store, self.find, Settings(**settings), clock=clock, metrics=metrics, runs_expected=runs_expected
+            ) as router,
         ):
             supervisor = Supervisor(metrics)
             router.register(supervisor)

@@ -45,6 +45,17 @@ async def test_records_that_come_while_it_runs_are_routed_at_once(rig: Rig) -> N
     assert await rig.count("event") == 20
 
 
+async def test_events_wait_in_the_log_until_the_apps_workflows_are_registered(rig: Rig) -> None:
+    journal = rig.log()
+    await append(journal, record(), record())
+    async with rig.router(runs_expected=True) as supervisor:
+        await until(lambda: any("no workflow" in loop.reason for loop in supervisor.health()))
+        assert await rig.count("event") == 0
+        await rig.workflow("order.*")
+        await rig.arrived(2, table="run")
+    assert await rig.count("event") == 2
+
+
 async def test_each_active_workflow_that_matches_gets_one_run_in_its_queue(rig: Rig) -> None:
     first = await rig.workflow("order.*", name="a", queue="fast")
     second = await rig.workflow("*", name="b", queue="slow")

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 import traceback
 from pathlib import Path
+from types import ModuleType
 
 from seawall.kernel.error import Misconfigured
 from seawall.workflow import App
@@ -15,7 +16,7 @@ def load_app(file: str) -> App:
     """The ``App`` of a user's file: the one named ``app``, else the only one there is.
 
     Raises:
-        Misconfigured: The file can't be imported, and why; or it holds no App, or several.
+        Misconfigured: The file can't be imported, and why; it holds no App, or several; the App has no workflow.
     """
     path = Path(file)
     if not file or not path.is_file():
@@ -31,6 +32,13 @@ def load_app(file: str) -> App:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's file does at import is said as one problem
         raise Misconfigured([f"--app {file}: can't be imported: {_where(error, path)}"]) from error
+    app = _only_app(module, file)
+    if not app.workflows:
+        raise Misconfigured([f"--app {file}: declares no workflow; put @app.workflow(on=...) over a function"])
+    return app
+
+
+def _only_app(module: ModuleType, file: str) -> App:
     found = {id(value): value for value in vars(module).values() if isinstance(value, App)}
     named = vars(module).get("app")
     if isinstance(named, App):

@@ -14,21 +14,28 @@ from seawall.store.pool import Store
 
 
 class Rulebook:
-    """The rules in force, read when first asked for and again after ``outdated``."""
+    """The rules in force, read when first asked for and again after ``outdated``.
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    Args:
+        runs_expected: There is an app: a store without any workflow doesn't know it yet.
+    """
+
+    def __init__(self, store: Store, settings: Settings, runs_expected: bool) -> None:
         self._store = store
+        self._runs_expected = runs_expected
         self._window_us = settings.dedupe_window_s * SECOND_US
         self._rules: Rules | None = None
 
-    async def current(self) -> Rules:
-        """The rules as last read.
+    async def current(self) -> Rules | None:
+        """The rules as last read; None: the app's workflows aren't registered yet.
 
         Raises:
             Unavailable: They must be read, and the store is away.
         """
         if self._rules is None:
             catalogue = await rows.catalogue(self._store)
+            if self._runs_expected and not catalogue.workflows:
+                return None
             self._rules = Rules(catalogue, Matcher(catalogue.workflows), self._window_us)
         return self._rules
 

@@ -45,6 +45,9 @@ log = logger("router")
 WAIT_S = 0.5
 """Longest wait for new records between two beats."""
 
+UNREGISTERED_S = 0.1
+"""How soon it is looked again whether the app's workflows are registered."""
+
 IDLE_S = 0.2
 """How soon a new backlog is noticed."""
 
@@ -197,11 +200,14 @@ class Drain:
     async def _store(self, heart: Heart, lane: Lane, range: Range, chunk: Chunk) -> None:
         """Store what the chunk begins with. Without frames only the position moves, past damage or a segment's end."""
         rules = await patiently(heart, self._desk.rulebook.current(), what=STORE)
+        if rules is None:
+            await rest(heart, UNREGISTERED_S, reason="no workflow of the app is registered in this store yet")
+            return
         if chunk.frames and lane.begins(range.part):
             lane.unproven = True
             starts = await patiently(heart, position.count_start(self._desk.store, range), what=STORE)
             lane.began(range.part, starts)
-        batch = self._gather(lane, chunk, rules)
+        batch = _gathered(self.name, lane, chunk, rules)
         complete = len(batch.items) == len(chunk.frames)
         move = Move(range, chunk.next if complete else batch.end)
         try:
@@ -210,17 +216,6 @@ class Drain:
             await self._refused(heart, lane, len(batch.items), error)
         else:
             await self._beat(heart, lane)
-
-    def _gather(self, lane: Lane, chunk: Chunk, rules: Rules) -> Batch:
-        verdict = lane.verdict
-        if verdict is None or not chunk.frames:
-            return gather(chunk.frames[: lane.width], rules)
-        end = chunk.frames[0].end
-        log.error(
-            "a record becomes a dead letter",
-            extra=fields(log=self.name, segment=end.segment_id, offset=end.offset_bytes, reason=verdict.reason),
-        )
-        return alone(chunk.frames[0], tries=verdict.tries, reason=verdict.reason)
 
     async def _commit(self, heart: Heart, lane: Lane, move: Move, batch: Batch, rules: Rules) -> None:
         desk = self._desk
@@ -263,6 +258,19 @@ class Drain:
         for range in self.ranges.known or ():
             with contextlib.suppress(SeawallError):
                 await patiently(heart, position.clear_starts(self._desk.store, range), what=STORE)
+
+
+def _gathered(log_name: str, lane: Lane, chunk: Chunk, rules: Rules) -> Batch:
+    """What the lane takes of a chunk; the one record that it has found guilty becomes a dead letter."""
+    verdict = lane.verdict
+    if verdict is None or not chunk.frames:
+        return gather(chunk.frames[: lane.width], rules)
+    end = chunk.frames[0].end
+    log.error(
+        "a record becomes a dead letter",
+        extra=fields(log=log_name, segment=end.segment_id, offset=end.offset_bytes, reason=verdict.reason),
+    )
+    return alone(chunk.frames[0], tries=verdict.tries, reason=verdict.reason)
 
 
 def _received_us(frames: Sequence[Frame]) -> int | None:

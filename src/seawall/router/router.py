@@ -43,16 +43,23 @@ class Router:
     """Drains all logs of one data folder into the store.
 
     Several routers may work on the same logs: the compare-and-set of positions lets one of them win each batch.
+
+    Args:
+        runs_expected: There is an app. Until its workflows are registered in this store, events stay in the log: in a
+            store that is new, or was restored to before, they would be stored without runs, and never get any.
     """
 
-    def __init__(self, store: Store, logs: Logs, settings: Settings, *, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, logs: Logs, settings: Settings, *, clock: Clock, metrics: Metrics,
+        runs_expected: bool = False,
+    ) -> None:  # fmt: skip
         self._store = store
         self._logs = logs
         self._clock = clock
         self._metrics = metrics
         self._placement = Placement()
         self._desk = Desk(
-            store=store, settings=settings, clock=clock, rulebook=Rulebook(store, settings),
+            store=store, settings=settings, clock=clock, rulebook=Rulebook(store, settings, runs_expected),
             placement=self._placement, meter=Meter(metrics),
         )  # fmt: skip
         self._drains: dict[str, Drain] = {}
