@@ -20,7 +20,7 @@ from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
 from seawall.kernel.event import EventIds
 from seawall.kernel.log import configure, fields, logger
 from seawall.kernel.seam.journal import JournalReader
-from seawall.machine import role
+from seawall.machine import memory, role
 from seawall.machine.claim import Claim, bound
 from seawall.machine.folder import Folder, replace_private
 from seawall.machine.role import Opened, Role, Site, Start, set_log_level, unless
@@ -137,9 +137,12 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
             replace_private(resolved, settings.resolved(program.dsn, program.worker_dsn))
 
     hand_on(site.settings)
+    limits = site.settings.of("worker", room.Settings)
+    if solo is not None:
+        memory.cap(limits.solo_memory_mb)
     start = [sys.executable, "-m", "seawall", "run", "worker", "--data", str(site.folder.path)]
     running = room.Worker(
-        _store_settings(site, user_code=True), load_app(program.app), site.settings.of("worker", room.Settings),
+        _store_settings(site, user_code=True), load_app(program.app), limits,
         clock=site.clock, metrics=site.metrics, owner=solo.owner if solo else owner_of(site.folder),
         solo_queue=solo.queue if solo else None, solo_command=[*start, "--resolved", str(resolved)],
     )  # fmt: skip

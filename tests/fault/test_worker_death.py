@@ -79,3 +79,17 @@ async def test_an_orderly_stop_is_no_death_of_the_suspect_in_hand(rig: Rig, monk
     assert await rig.db.fetchval("select count(*) from refill") == 0
     assert await rig.db.fetchval("select owner is null from shard_lease where shard = -1")
     assert await rig.db.fetchval("select deaths from run where id = $1", run) == 0
+
+
+async def test_a_run_that_exhausts_memory_ends_alone_while_other_suspects_succeed(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    runs = await rig.add("mixed", [{}, {"poison": "memory"}, {}], shard=-1)
+    command = [sys.executable, "-m", "worker.child", rig.database.worker_dsn, "worker.poison"]
+    async with rig.worker(poison.app, solo_command=command):
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 3 from run_done"), 60)
+    rows = {row["id"]: row for row in await rig.db.fetch("select id, status, error from run_done")}
+    assert [rows[run]["status"] for run in runs] == [RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.SUCCEEDED]
+    assert "MemoryError" in rows[runs[1]]["error"]

@@ -15,6 +15,7 @@ from seawall.guard import supervisor as supervisor_module
 from seawall.kernel import log
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
+from seawall.machine import memory
 from seawall.store import pool
 from seawall.worker import Worker
 from worker.rig import QUICK
@@ -30,6 +31,8 @@ async def main() -> None:
     arguments.add_argument("--solo", default=None)
     arguments.add_argument("--parent", type=int, default=None)
     asked = arguments.parse_args()
+    if asked.solo:
+        memory.cap(QUICK.solo_memory_mb)
     log.configure("solo" if asked.solo else "worker", level="warning")
     metrics = Metrics()
     parent = socket.socket(fileno=asked.parent) if asked.parent is not None else None

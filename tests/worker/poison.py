@@ -37,4 +37,8 @@ async def mixed(event: Event, ctx: Context) -> str:
             os._exit(9)
         case "block":
             time.sleep(600)
+        case "memory":
+            hoard = []
+            while True:
+                hoard.append(bytearray(64 << 20))
     return await ctx.step(second, event.id)

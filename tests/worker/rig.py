@@ -28,7 +28,16 @@ from seawall.worker import Settings, Worker
 
 TESTS = Path(__file__).parent.parent
 CLOCK = SystemClock()
-QUICK = Settings(poll_s=0.05, sweep_s=0.2, lease_ttl_s=1.5, renew_s=0.2, timer_s=0.05, drain_s=1.0, solo_idle_s=0.5)
+QUICK = Settings(
+    poll_s=0.05,
+    sweep_s=0.2,
+    lease_ttl_s=1.5,
+    renew_s=0.2,
+    timer_s=0.05,
+    drain_s=1.0,
+    solo_idle_s=0.5,
+    solo_memory_mb=512,
+)
 
 
 def dies(status: int) -> None:

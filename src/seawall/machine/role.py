@@ -20,7 +20,7 @@ from seawall.guard import Heart, Lifecycle, Supervisor
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.log import configure, fields, logger
 from seawall.kernel.metric import Metrics
-from seawall.machine import check
+from seawall.machine import check, memory
 from seawall.machine.claim import bound
 from seawall.machine.folder import Folder, Lock
 from seawall.machine.tuning import Tuning
@@ -113,6 +113,7 @@ def run(start: Start, open_role: Role) -> int:
     configure(start.role, level=start.settings.program.log_level)
     check.refuse_platform()
     check.raise_open_files()
+    memory.yield_to_others(start.role, solo=start.solo is not None)
     if start.parent is None:
         start.folder.prepare()
     lock = Lock(start.folder.run / f"{start.name}.lock")

@@ -51,6 +51,9 @@ class Settings:
         3, min=1, max=100, live=True, help="Deaths of a process with one run alone in it that end the run."
     )
     solo_max: int = setting(2, min=1, max=50, live=True, help="Processes for suspects at the same time.")
+    solo_memory_mb: int = setting(
+        2048, min=256, max=1 << 20, help="Memory of a process for suspects; beyond it the run gets a MemoryError."
+    )
     solo_idle_s: float = setting(
         3.0, min=0, max=600, live=True, help="A process for suspects ends after so long without one."
     )
