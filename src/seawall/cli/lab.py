@@ -235,6 +235,8 @@ def say_verdict(verdict: Verdict) -> None:
     for word, kept in verdict.examples.items():
         for line in kept[:5]:
             click.echo(f"  {word}: {line}")
+    if verdict.accepted and not verdict.runs:
+        click.echo("  no event has a run, so none was missed; --workflow NAME says that each must have one")
     counts = verdict.counts()
     for word, count in counts.items():
         if word != "lost":
