@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from seawall.guard import Supervisor
+from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.metric import Metrics
 from seawall.machine import process
+from seawall.machine.folder import Folder
 from seawall.machine.process import Child, Spec, cause_of
 
 BODY = """
@@ -38,7 +40,8 @@ while True:
 )
 DEAF = BODY + "while True:\n    beat(); time.sleep(0.2)\n"
 SILENT = BODY + "time.sleep(60)\n"
-REFUSING = "import sys\nsys.exit(2)\n"
+REFUSING = BODY.replace("ready", "misconfigured") + "sys.exit(2)\n"
+USER_CODE = BODY.replace('b"ready {}', 'b"beat {}') + "sys.exit(2)\n"
 DYING = BODY + "sys.exit(3)\n"
 
 
@@ -97,6 +100,26 @@ async def test_a_child_that_is_misconfigured_at_its_first_start_is_reported(tmp_
     async with child(tmp_path, REFUSING) as (made, refused):
         await until(lambda: refused == ["r"])
         assert not made.ready.is_set()
+
+
+async def test_a_role_without_a_store_says_that_it_is_misconfigured(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "seawall", "run", "router", "--data", str(tmp_path / "data")]
+    (tmp_path / "data").mkdir()
+    Folder(tmp_path / "data", LocalFilesystem()).prepare()
+    refused: list[str] = []
+    made = Child(Spec(role="router", command=command, stop_s=5.0), refused=refused.append)
+    supervisor = Supervisor(Metrics())
+    supervisor.add("role.router", made.keep)
+    async with supervisor:
+        await until(lambda: refused == ["router"], 20.0)
+        await made.stop(hurry=asyncio.Event())
+
+
+async def test_an_exit_status_that_user_code_chose_is_not_taken_for_misconfigured(tmp_path: Path) -> None:
+    """A workflow's ``os._exit(2)`` before the worker was ready would stop all of `up`, intake too."""
+    async with child(tmp_path, USER_CODE) as (made, refused):
+        await until(lambda: made.restarts >= 2)
+        assert refused == []
 
 
 async def test_an_obedient_child_ends_at_once_and_stays_away(tmp_path: Path) -> None:

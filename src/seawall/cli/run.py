@@ -53,29 +53,32 @@ def run(
 ) -> int:
     """Run one role alone, with the same settings as `seawall up`, for systemd or Kubernetes."""
     from seawall.app import run_role
+    from seawall.guard.lifecycle import confessing
     from seawall.machine.application import load_app
     from seawall.machine.role import Solo, Start
 
-    folder = folder_of(data)
-    if flags["app"]:
-        flags["app"] = str(Path(flags["app"]).absolute())
-    reread = partial(load_resolved, Path(resolved)) if resolved else reader(folder, config, flags)
-    settings = reread()
-    if check:
-        load_app(settings.program.app)
-        return 0
-    address = host_port(health) if health else None
-    if health and address is None:
-        raise Misconfigured([f"--health {health}: must be HOST:PORT with a port from 0 to 65535"])
-    return run_role(
-        Start(
-            role=role,
-            folder=folder,
-            settings=settings,
-            reread=reread,
-            parent=socket.socket(fileno=parent) if parent is not None else None,
-            socket=socket.socket(fileno=served) if served is not None else None,
-            health=address,
-            solo=Solo(solo, UUID(owner)) if solo is not None else None,
+    ours = socket.socket(fileno=parent) if parent is not None else None
+    with confessing(ours):
+        folder = folder_of(data)
+        if flags["app"]:
+            flags["app"] = str(Path(flags["app"]).absolute())
+        reread = partial(load_resolved, Path(resolved)) if resolved else reader(folder, config, flags)
+        settings = reread()
+        if check:
+            load_app(settings.program.app)
+            return 0
+        address = host_port(health) if health else None
+        if health and address is None:
+            raise Misconfigured([f"--health {health}: must be HOST:PORT with a port from 0 to 65535"])
+        return run_role(
+            Start(
+                role=role,
+                folder=folder,
+                settings=settings,
+                reread=reread,
+                parent=ours,
+                socket=socket.socket(fileno=served) if served is not None else None,
+                health=address,
+                solo=Solo(solo, UUID(owner)) if solo is not None else None,
+            )
         )
-    )

@@ -1,7 +1,7 @@
 """A process's way from start to end: signals, the socket to its parent, and one event that says "stop now".
 
-A child of ``seawall up`` holds one end of a socket pair. Lines go over it: ``ready {json}`` and ``beat`` up, ``stop``,
-``hurry`` and ``reload`` down. When it closes, the parent is gone (also by kill -9) and the child leaves as if it had
+A child of ``seawall up`` holds one end of a socket pair. Lines go over it: ``ready {json}``, ``beat`` and ``misconfigured``
+up, ``stop``, ``hurry`` and ``reload`` down. When it closes, the parent is gone (also by kill -9) and the child leaves as if it had
 been told to. A child ignores Ctrl-C: the terminal sends it to everybody, but the order of stopping is the parent's to
 decide.
 """
@@ -16,10 +16,11 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from seawall.guard.stack import stack_of
+from seawall.kernel.error import Misconfigured
 from seawall.kernel.log import fields, logger
 
 log = logger("guard")
@@ -27,6 +28,23 @@ log = logger("guard")
 BEAT_S = 1.0
 PARENT = "parent"
 LINE_BYTES_MAX = 64 * 1024
+MISCONFIGURED = "misconfigured"
+
+
+@contextlib.contextmanager
+def confessing(parent: socket.socket | None) -> Iterator[None]:
+    """Around a child's whole life: tell the parent when it ends as misconfigured. The exit status alone is no proof:
+    user code may end a process with any status, and must not stop the platform by that."""
+    if parent is None:
+        yield
+        return
+    with parent.dup() as ours:  # the lifecycle closes the other one
+        try:
+            yield
+        except Misconfigured:
+            with contextlib.suppress(OSError):
+                ours.sendall(f"{MISCONFIGURED} {{}}\n".encode())  # what is wrong, it says itself on standard error
+            raise
 
 
 class Lifecycle:

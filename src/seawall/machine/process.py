@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from seawall.guard.lifecycle import LINE_BYTES_MAX
+from seawall.guard.lifecycle import LINE_BYTES_MAX, MISCONFIGURED
 from seawall.guard.supervisor import Heart
 from seawall.kernel.log import fields, logger
 
@@ -37,7 +37,8 @@ WELL_S = 10.0
 KILL_S = 5.0
 """How long the kernel may take to end a killed process (it may be in a disk wait)."""
 
-EXIT_MISCONFIGURED = 2
+LAST_WORDS_S = 0.5
+"""What a dead child wrote is there already; its socket may stay open in a process that it forked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,7 @@ class Child:
         self._ended = asyncio.Event()
         self._ended.set()
         self._was_ready = False
+        self._misconfigured = False
         self._replacing = False
         self._reload_due = False  # asked for in this life of it
 
@@ -136,7 +138,7 @@ class Child:
                 command, stdin=subprocess.DEVNULL, process_group=0, pass_fds=(theirs.fileno(), *self.spec.descriptors)
             )
         self._ended = ended = asyncio.Event()  # of this life: whoever waits for it must not see the next one
-        began, self._was_ready = time.monotonic(), False
+        began, self._was_ready, self._misconfigured = time.monotonic(), False, False
         self._heard_at = began + START_S - SILENT_S
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES_MAX)
         if self._reload_due:  # while there was nobody to tell: it may have read the old ones by then
@@ -144,6 +146,7 @@ class Child:
         listening = asyncio.create_task(self._listen(reader), name=f"{self.spec.role}.lines")
         try:
             status = await self._watch(process, heart)
+            await asyncio.wait([listening], timeout=LAST_WORDS_S)
         finally:
             listening.cancel()
             await asyncio.wait([listening])
@@ -158,7 +161,7 @@ class Child:
         if not self._stopping and not self._replacing:
             lived_s = round(time.monotonic() - began, 1)
             log.error("role ended", extra=fields(child=self.spec.role, cause=cause_of(status), lived_s=lived_s))
-            if status == EXIT_MISCONFIGURED and not self._was_ready and self.restarts == 0:
+            if self._misconfigured and not self._was_ready and self.restarts == 0:
                 self._refused(self.spec.role)
 
     async def _watch(self, process: subprocess.Popen[bytes], heart: Heart) -> int:
@@ -185,7 +188,9 @@ class Child:
             while line := await reader.readline():
                 self._heard_at = time.monotonic()
                 word, _, values = line.decode("utf-8", "replace").strip().partition(" ")
-                if word == "ready":
+                if word == MISCONFIGURED:
+                    self._misconfigured = True
+                elif word == "ready":
                     self.said = json.loads(values or "{}")
                     self._was_ready = True
                     self.ready.set()
