@@ -163,15 +163,18 @@ async def test_one_lost_lease_refuses_the_whole_flush_and_is_named(rig: Rig, sto
     assert await rig.db.fetchval("select array_agg(id) from run") == [lost_run]
 
 
-async def test_a_flush_may_be_repeated_under_its_epoch_but_not_over_another(rig: Rig, store: Store) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["unknowingly", "knowingly"])
+async def test_a_flush_may_be_repeated_under_its_epoch_but_not_over_another(
+    rig: Rig, store: Store, again: bool
+) -> None:
     (run,) = await rig.add("nothing", [{}], shard=0)
     first = await take(store)
     async with store.own_connection() as session:
         for _ in range(2):
-            assert await flush(session, outcome(run, first.lease.epoch, [first.lease])) is None
+            assert await flush(session, outcome(run, first.lease.epoch, [first.lease]), again=again) is None
         second = await take(store)
         with pytest.raises(BrokenFence, match=f"epoch {first.lease.epoch}, ours {second.lease.epoch}"):
-            await flush(session, outcome(run, second.lease.epoch, [second.lease]))
+            await flush(session, outcome(run, second.lease.epoch, [second.lease]), again=again)
     assert await rig.db.fetchval("select count(*) from run_done") == 1
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 from uuid import UUID
 
-from seawall.kernel.error import SeawallError
+from seawall.kernel.error import SeawallError, Unstorable
 from seawall.store.lease import Lease
 from seawall.store.pool import Session
 from seawall.store.statement import statements
@@ -84,8 +85,12 @@ class BrokenFence(SeawallError):
         super().__init__(f"a step was written under another epoch: {detail}")
 
 
-async def flush(session: Session, rows: Rows) -> set[Lease] | None:
+async def flush(session: Session, rows: Rows, *, again: bool = False) -> set[Lease] | None:
     """Write it all, or nothing. Safe to repeat under the same epochs.
+
+    Args:
+        again: It may have been sent before. Not so, it is sent in a way that a row which is there already refuses;
+            only when one does, it is sent once more in the way that passes over such rows.
 
     Returns:
         None when it is durable; otherwise the leases among those named that still stand: nothing was written, the
@@ -100,8 +105,7 @@ async def flush(session: Session, rows: Rows) -> set[Lease] | None:
     Durability: committed before return.
     """
     leases = list(rows.leases)
-    row = await session.row(
-        statements("worker")["flush"],
+    values = (
         *_columns(leases, "nnn"),
         *_columns(rows.steps, "nvnvnnnn"),
         *_columns(rows.ends, "nnnvvn"),
@@ -109,6 +113,13 @@ async def flush(session: Session, rows: Rows) -> set[Lease] | None:
         *_columns(rows.answers, "vnnvv"),
         *_columns(rows.spent, "nnnn"),
     )
+    try:
+        row = await session.row(_flush_sql(again=again), *values)
+    except Unstorable:
+        if again:
+            raise
+        # A row was there already, or a value is at fault: the other form passes over the one, and says the other.
+        row = await session.row(_flush_sql(again=True), *values)
     assert row is not None
     held = set(map(Lease, row["queue_ids"] or (), row["shards"] or (), row["epochs"] or ()))
     if len(held) < len(leases):
@@ -116,6 +127,12 @@ async def flush(session: Session, rows: Rows) -> set[Lease] | None:
     if row["steps"] < len(rows.steps):
         await _check_epochs(session, rows.steps)
     return None
+
+
+@cache
+def _flush_sql(*, again: bool) -> str:
+    sql = statements("worker")["flush"]
+    return sql if again else sql.replace("  on conflict do nothing\n", "")
 
 
 async def _check_epochs(session: Session, steps: Sequence[Step]) -> None:

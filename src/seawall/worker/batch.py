@@ -28,6 +28,7 @@ class Batch:
     held: dict[Held, None] = field(default_factory=dict)  # shards that it needs
     count: int = 0
     bytes: int = 0
+    sent: bool = False  # at least once; its rows may be there already
 
     def rows(self) -> Rows:
         return Rows(
@@ -54,6 +55,7 @@ class Batch:
             agains=[e for e in self.agains if e[1] in chosen],
             answers=[e for e in self.answers if e[1] in chosen],
             spent=[e for e in self.spent if not e[1].lost] if spent else [],
+            sent=self.sent,
         )
         part.held = dict.fromkeys([e.held for e in chosen] + [held for _, held in part.spent])
         part.count = len(part.steps) + len(part.ends) + len(part.agains) + len(part.answers) + len(part.spent)
@@ -65,4 +67,7 @@ class Batch:
         parts += [Batch(answers=[e], held={e[1].held: None}, count=1) for e in self.answers]
         parts += [Batch(agains=[e], held={e[1].held: None}, count=1) for e in self.agains]
         parts += [Batch(ends=[e], held={e[1].held: None}, count=1) for e in self.ends]
-        return parts + [Batch(spent=[e], held={e[1]: None}, count=1) for e in self.spent]
+        parts += [Batch(spent=[e], held={e[1]: None}, count=1) for e in self.spent]
+        for part in parts:
+            part.sent = self.sent
+        return parts

@@ -151,7 +151,8 @@ class Flusher(Outcomes):
 
     async def _send(self, session: Session, batch: Batch) -> None:
         try:
-            standing = await flush(session, batch.rows())
+            again, batch.sent = batch.sent, True
+            standing = await flush(session, batch.rows(), again=again)
         except Unstorable as error:
             self._split(batch, error)
             return

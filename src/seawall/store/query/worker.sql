@@ -165,9 +165,10 @@ with lease as (
     order by o.vt, o.id
     limit $9
   ) r
+  order by r.vt, r.id
 ), read as materialized (
   select s.*, e.id is not null as found, e.type, e.source, e.tenant, e.received_at, e.headers, e.body,
-         sum(coalesce(octet_length(e.body), 0)) over (order by s.vt, s.id) - coalesce(octet_length(e.body), 0) as before
+         sum(coalesce(octet_length(e.body), 0)) over (order by s.vt, s.id rows unbounded preceding) - coalesce(octet_length(e.body), 0) as before
   from scanned s left join event e on e.id = s.event_id and s.known
 ), picked as materialized (
   select queue_id, shard, id from read where known and before < $10
@@ -178,9 +179,9 @@ with lease as (
   for key share of s
 ), noted as (
   insert into refill (queue_id, shard, epoch, number, run_ids)
-  select h.queue_id, h.shard, h.epoch, h.number, array_agg(p.id)
-  from picked p join held h on h.queue_id = p.queue_id and h.shard = p.shard
-  group by h.queue_id, h.shard, h.epoch, h.number
+  select h.queue_id, h.shard, h.epoch, h.number, p.run_ids
+  from (select queue_id, shard, array_agg(id) as run_ids from picked group by queue_id, shard) p
+  join held h on h.queue_id = p.queue_id and h.shard = p.shard
 )
 select r.queue_id, r.shard, r.id, r.event_id, r.workflow_id, r.attempt, r.ticket, r.vt, r.known, r.found,
        r.type, r.source, r.tenant, r.received_at, r.headers, r.body
@@ -197,7 +198,11 @@ select run_id, name, nth, result, failed from step where run_id = any($1::bigint
 -- worker; primary keys of shard_lease, step, run, run_done, reply, refill. All of it or nothing: when one of the leases is
 -- of another epoch by now, `guard` has no row and nothing is written. Everything may be repeated under the same epoch: a
 -- flush whose answer was lost is simply sent again. Numbers come as text ('{1,2}'): the driver spends half a microsecond
--- on each element of an array of numbers, the server a tenth of that.
+-- on each element of an array of numbers, the server a tenth of that. Arrays are unnested side by side in a select list:
+-- in `from` each of them would go through a tuple store of its own.
+--
+-- It is sent the first time without each line `on conflict do nothing` (store/flush.py): looking for a conflict before
+-- each row and confirming the row after it are a quarter of a flush, and there can be one only when it is sent again.
 with named as (
   select * from unnest($1::text::smallint[], $2::text::smallint[], $3::text::bigint[]) n(queue_id, shard, epoch)
 ), held as materialized (
@@ -208,21 +213,26 @@ with named as (
   select 1 as held where (select count(*) from held) = cardinality($1::text::smallint[])
 ), kept as (
   insert into step (run_id, name, nth, result, failed, epoch, attempt, started_at)
-  select u.run_id, u.name, u.nth, u.result, u.failed, u.epoch, u.attempt, to_timestamp(u.started_us / 1e6)
-  from guard cross join unnest($4::text::bigint[], $5::text[], $6::text::integer[], $7::bytea[], $8::text::boolean[], $9::text::bigint[],
-                               $10::text::smallint[], $11::text::bigint[])
-    u(run_id, name, nth, result, failed, epoch, attempt, started_us)
+  select u.run_id, u.name, u.nth, u.result, u.failed, u.epoch, u.attempt, to_timestamp(u.started_us / 1e6::float8)
+  from guard cross join (
+    select unnest($4::text::bigint[]) as run_id, unnest($5::text[]) as name, unnest($6::text::integer[]) as nth,
+           unnest($7::bytea[]) as result, unnest($8::text::boolean[]) as failed, unnest($9::text::bigint[]) as epoch,
+           unnest($10::text::smallint[]) as attempt, unnest($11::text::bigint[]) as started_us
+  ) u
   on conflict do nothing
   returning 1
 ), ended as (
   delete from run r
-  using guard, unnest($12::text::bigint[], $13::text::smallint[], $14::text::smallint[], $15::bytea[], $16::text[], $17::text::bigint[])
-    u(id, status, attempt, result, error, started_us)
+  using guard, (
+    select unnest($12::text::bigint[]) as id, unnest($13::text::smallint[]) as status,
+           unnest($14::text::smallint[]) as attempt, unnest($15::bytea[]) as result, unnest($16::text[]) as error,
+           unnest($17::text::bigint[]) as started_us
+  ) u
   where r.id = u.id
   returning r.id, r.event_id, r.workflow_id, r.tenant, r.created_at, u.status, u.attempt, u.result, u.error, u.started_us
 ), done as (
   insert into run_done (id, event_id, workflow_id, tenant, status, attempt, result, error, created_at, started_at)
-  select id, event_id, workflow_id, tenant, status, attempt, result, error, created_at, to_timestamp(started_us / 1e6)
+  select id, event_id, workflow_id, tenant, status, attempt, result, error, created_at, to_timestamp(started_us / 1e6::float8)
   from ended
   on conflict do nothing
 ), retried as (
@@ -236,7 +246,7 @@ with named as (
   select u.event_id, u.run_id, u.status, u.content_type, u.body
   from guard cross join unnest($21::uuid[], $22::text::bigint[], $23::text::smallint[], $24::text[], $25::bytea[])
     u(event_id, run_id, status, content_type, body)
-  on conflict do nothing
+  on conflict (event_id) do nothing
 ), cleared as (
   delete from refill f
   using guard, unnest($26::text::smallint[], $27::text::smallint[], $28::text::bigint[], $29::text::bigint[]) u(queue_id, shard, epoch, number)
