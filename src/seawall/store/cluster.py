@@ -37,7 +37,8 @@ SETTINGS: Mapping[str, str] = {
     "synchronous_commit": "on",
     "full_page_writes": "on",
     "wal_level": "replica",
-    "wal_compression": "on",
+    # Page images after a checkpoint: squeezing them spares a tenth of the WAL and costs a tenth of a flush.
+    "wal_compression": "off",
     "max_wal_size": "1GB",
     "min_wal_size": "80MB",
     "checkpoint_timeout": "5min",
