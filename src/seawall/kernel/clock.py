@@ -20,8 +20,7 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's own clocks."""
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)  # asked for with each step: not through a call of our own
 
     def wall_us(self) -> int:
         return time.time_ns() // 1000

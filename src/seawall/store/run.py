@@ -153,7 +153,7 @@ async def refill(
         runs_each,
         bytes_max,
     )
-    return [Ready(*row) for row in rows]
+    return list(map(Ready._make, rows))
 
 
 async def memos(session: Session, run_ids: Sequence[int]) -> list[Row]:

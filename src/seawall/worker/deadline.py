@@ -19,7 +19,7 @@ class Watch:
 
     __slots__ = ("at", "cancelling", "expired", "of_run", "task")
 
-    def __init__(self, task: asyncio.Task[object], at: float, *, of_run: bool) -> None:
+    def __init__(self, task: asyncio.Task[object], at: float, of_run: bool) -> None:
         self.task = task
         self.at = at
         self.of_run = of_run
@@ -42,17 +42,17 @@ class Deadlines:
         self._clock = clock
         self._store_away = store_away
         self._watches: set[Watch] = set()
+        self.clear: Callable[[Watch], None] = self._watches.discard
+        """Forget a deadline; harmless when it has passed."""
         self._next_at = float("inf")
 
     def set(self, task: asyncio.Task[object], timeout_s: float, *, of_run: bool = False) -> Watch:
-        watch = Watch(task, self._clock.monotonic() + timeout_s, of_run=of_run)
+        at = self._clock.monotonic() + timeout_s
+        watch = Watch(task, at, of_run)
         self._watches.add(watch)
-        if watch.at < self._next_at:
-            self._next_at = watch.at
+        if at < self._next_at:
+            self._next_at = at
         return watch
-
-    def clear(self, watch: Watch) -> None:
-        self._watches.discard(watch)
 
     @property
     def steps(self) -> int:

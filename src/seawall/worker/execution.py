@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 from seawall.kernel.clock import Clock
-from seawall.kernel.event import id_text
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.run import Memo
@@ -53,9 +52,10 @@ class Bench:
         leave: Ends the process, with the reason, when it can't go on.
         """
         self.flusher = flusher
-        self.clock = clock
+        self.wall_us: Callable[[], int] = clock.wall_us
         self.chance = chance
         self.deadlines = Deadlines(clock, store_away=lambda: flusher.away)
+        self.loop = asyncio.get_running_loop()
         self.parked = False  # stopping: no step begins any more
         self.count = 0  # runs under way
         self.body_bytes = 0
@@ -145,7 +145,7 @@ class Execution:
 
     __slots__ = (
         "_bench", "_calls", "_kept", "_memos", "_over", "_row", "_started_us", "attempt", "body_bytes", "dropped",
-        "event_id", "held", "id", "refill", "task", "ticket", "workflow",
+        "event_id", "held", "id", "now_us", "refill", "task", "ticket", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -154,7 +154,8 @@ class Execution:
         self._bench = bench
         self._memos = memos
         self._row = row
-        self._started_us = bench.clock.wall_us()
+        self.now_us = bench.wall_us
+        self._started_us = bench.wall_us()
         self._calls = 0  # steps that are being called now; several, when a workflow does them at once
         self._kept: asyncio.Future[None] | None = None  # of the outcome that was handed in last
         self._over = False  # the workflow has returned or raised: no step of this attempt may begin any more
@@ -182,7 +183,7 @@ class Execution:
             raise asyncio.CancelledError("the workflow ended before this step of it began")
         if bench.parked or self.dropped:
             await asyncio.Event().wait()  # until we are cancelled: the process stops, or the run isn't ours any more
-        task = asyncio.current_task()
+        task = asyncio.current_task(bench.loop)
         assert task is not None
         watch = bench.deadlines.set(task, timeout_s)
         self._calls += 1
@@ -205,7 +206,8 @@ class Execution:
     ) -> Awaitable[None] | None:
         step = Step(self.id, name, nth, result, failed, self.held.lease.epoch, min(attempt, 32767), started_us)
         waiter = self._bench.flusher.step(self, step, wait=wait)
-        self._kept = waiter or self._kept
+        if waiter is not None:
+            self._kept = waiter
         return waiter
 
     async def pause(self, seconds: float) -> None:
@@ -214,9 +216,6 @@ class Execution:
     def reply(self, reply: Reply) -> None:
         answer = Answer(self.event_id, self.id, reply.status, reply.content_type, reply.body)
         self._bench.flusher.answer(self, answer)
-
-    def now_us(self) -> int:
-        return self._bench.clock.wall_us()
 
     # ── its life ──
 
@@ -233,7 +232,7 @@ class Execution:
         try:
             event, context = self._arguments()
             value = await workflow.function(event, context)
-            result = encoded(value, f"the result of workflow {workflow.name}")
+            result = encoded(value, "the result of workflow", workflow.name)
         except asyncio.CancelledError as error:
             if self.dropped:
                 return
@@ -245,7 +244,7 @@ class Execution:
         finally:
             self._over = True
             bench.deadlines.clear(watch)
-        if not await self._calmed():
+        if (self._calls or (self._kept is not None and not self._kept.done())) and not await self._calmed():
             return
         if failure is None:
             self._end(RunStatus.SUCCEEDED, result=result, error=None)
@@ -277,7 +276,7 @@ class Execution:
 
     def _arguments(self) -> tuple[Event, Context]:
         row = self._row
-        id = id_text(self.event_id.bytes)
+        id = str(self.event_id)  # the same as `id_text`, by the driver's own C code
         event = Event(
             id=id, type=row.type, tenant=row.tenant, source=row.source, received_at=row.received_at,
             headers=row.headers, body=row.body,

@@ -61,13 +61,8 @@ class Refiller:
         self._cursors = Cursors()
         self._doubtful: list[tuple[Held, Spent]] = []  # refill rows that may be committed, without a run that started
         self._unknown_at: dict[int, float] = {}
-        self._starved = False  # there was no room at the last look
+        self._wake_below = 0  # there was no room at the last look: there will be when fewer runs are in hand
         self._read = metrics.counter("seawall_runs_started_total", "Executions of runs begun by this worker.")
-
-    @property
-    def _room_min(self) -> int:
-        """Less room isn't worth a statement."""
-        return max(1, min(self.settings.refill_runs, self.settings.inflight_max // 2))
 
     def hint(self, queue_id: int, vt: int) -> None:
         """A queue has new runs, of this virtual time or later."""
@@ -81,8 +76,8 @@ class Refiller:
 
     def freed(self) -> None:
         """A run left: look again when that makes the room that was missing."""
-        if self._starved and self.settings.inflight_max - self._bench.count >= self._room_min:
-            self._starved = False
+        if self._bench.count < self._wake_below:
+            self._wake_below = 0
             self._wake.set()
 
     async def run(self, heart: Heart) -> None:
@@ -119,8 +114,9 @@ class Refiller:
         shards = [held for held in self._shards() if not held.lost]
         room = settings.inflight_max - bench.count
         bytes_max = settings.inflight_body_bytes_max - bench.body_bytes
-        full = room < self._room_min or bytes_max <= 0 or self._flusher.bytes > settings.unflushed_bytes_max
-        self._starved = full
+        room_min = max(1, min(settings.refill_runs, settings.inflight_max // 2))  # less isn't worth a statement
+        full = room < room_min or bytes_max <= 0 or self._flusher.bytes > settings.unflushed_bytes_max
+        self._wake_below = settings.inflight_max - room_min + 1 if full else 0
         if not shards or full or bench.parked or not self._workflows():
             return False
         each = max(1, min(room, settings.refill_runs) // len(shards))

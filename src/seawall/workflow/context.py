@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 import msgspec
 
 from seawall.kernel import limit
-from seawall.kernel.error import Unstorable
+from seawall.kernel.error import Unstorable, said
 from seawall.kernel.seam.run import Memo, Run
 from seawall.kernel.seam.ticket import Reply
 from seawall.workflow.retry import NEVER, NonRetryable, Retry, StepFailed, may_retry, retry_after_s
@@ -31,20 +31,19 @@ class Unkeepable(NonRetryable):
     """A value that can't be kept: no JSON, or larger than `limit.RESULT_BYTES_MAX`."""
 
 
-def encoded(value: object, what: str) -> bytes:
+def encoded(value: object, *what: str) -> bytes:
     """A value as JSON.
 
     Raises:
-        Unkeepable: It is no JSON, or too large; ``what`` names it.
+        Unkeepable: It is no JSON, or too large; the words of ``what`` name it.
     """
     try:
         data = _encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise Unkeepable(f"{what} can't be kept as JSON: {error}") from error
+        raise Unkeepable(f"{' '.join(what)} can't be kept as JSON: {error}") from error
     if len(data) > limit.RESULT_BYTES_MAX:
-        raise Unkeepable(
-            f"{what} is {len(data)} bytes as JSON, at most {limit.RESULT_BYTES_MAX} are kept: return where it is"
-        )
+        most = limit.RESULT_BYTES_MAX
+        raise Unkeepable(f"{' '.join(what)} is {len(data)} bytes as JSON, at most {most} are kept: return where it is")
     return data
 
 
@@ -154,7 +153,7 @@ class Context:
             attempt += 1
             try:
                 value = await run.call(function, args, kwargs, timeout_s=timeout_s)
-                data = encoded(value, f"the result of step {name}")
+                data = encoded(value, "the result of step", name)
                 break
             except Exception as error:
                 # The user's function is foreign: whatever it raises is this step's failure, not ours.
@@ -221,11 +220,11 @@ class Context:
 
 
 def _step_failed(name: str, error: Exception, attempt: int, *, retryable: bool) -> StepFailed:
-    message = str(error).encode("utf-8", "replace").decode()[:MESSAGE_CHARS_MAX]
+    type_name, _, text = said(error).partition(": ")
     return StepFailed(
         step=name,
-        type=type(error).__name__,
-        message=message,
+        type=type_name,
+        message=text.encode("utf-8", "replace").decode()[:MESSAGE_CHARS_MAX],
         attempts=attempt,
         retryable=retryable,
         retry_after_s=retry_after_s(error),
