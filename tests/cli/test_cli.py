@@ -83,6 +83,8 @@ def test_every_command_is_on_its_page() -> None:
         (["run", "router", "--data", "{here}"], 2, "needs a PostgreSQL"),
         (["run", "worker", "--data", "{here}", "--check"], 2, "--app"),
         (["run", "router", "--data", "{here}", "--health", "x"], 2, "--health"),
+        (["lab", "traffic", "--rate", "nan", "--seconds", "1", "--ledger", "{here}/l"], 2, "not a number in the range"),
+        (["lab", "verify", "--timeout", "nan", "--ledger", "{here}/l"], 2, "not a number in the range"),
         (["backup", "{here}/to", "--data", "{here}"], 3, "is no data folder"),
     ],
 )

@@ -364,3 +364,51 @@ async def test_stopping_twice_and_before_the_start_is_harmless(tmp_path: Path) -
     async with running(tmp_path) as rig:
         await asyncio.gather(rig.collector.stop(1.0), rig.collector.stop(1.0))
         await rig.collector.stop(1.0)
+
+
+async def test_a_client_that_closes_behind_a_held_request_gets_the_answers_after_it_and_is_let_go(
+    tmp_path: Path,
+) -> None:
+    sources = SourceTable()
+    sources.add("ask", settings='{"wait_ms_max":20000}')
+    async with running(tmp_path, sources=sources) as rig, client(rig) as c:
+        await c.send(request("/in/ask", b"x", {"Prefer": "wait=20"}))
+        await until(lambda: len(rig.waiting.held) == 1)
+        await c.send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+        c.writer.write_eof()
+        answer = await c.answer(within_s=2.0)
+        assert answer is not None and answer.status == 200
+        assert await c.ended(within_s=2.0) == b""
+        await until(lambda: rig.metrics.gauge("seawall_connections_count", "").now() == 0)
+    assert rig.waiting.held == {}
+
+
+async def test_a_client_that_closed_its_side_is_waited_for_no_longer_than_a_request(tmp_path: Path) -> None:
+    async with running(tmp_path, settings=replace(QUICK, ack_s=60.0)) as rig, client(rig) as c:
+        rig.journal.hold()
+        await c.send(request(body=b"x"))
+        c.writer.write_eof()
+        assert await c.ended(within_s=3.0) == b""
+        await until(lambda: rig.metrics.gauge("seawall_connections_count", "").now() == 0)
+
+
+async def test_thousands_of_tiny_headers_are_refused_before_their_head_ends(tmp_path: Path) -> None:
+    async with running(tmp_path, settings=replace(QUICK, head_s=30.0)) as rig, client(rig) as c:
+        await c.send(H + b"ab:cd\r\n" * 5000)
+        answer = await c.answer(within_s=2.0)
+        assert answer is not None
+        assert (answer.status, answer.headers["connection"]) == (431, "close")
+        assert b"too many headers" in answer.body
+
+
+@pytest.mark.parametrize("target", ["/livez", "/in/tok", "/nowhere"])
+async def test_an_answer_to_head_has_no_body_that_the_next_answer_would_be_read_from(
+    tmp_path: Path, target: str
+) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        await c.send(f"HEAD {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        await c.send(request(body=b"next"))
+        head = await c.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 40")
+        answer = await c.answer()
+        assert answer is not None and answer.status == 202

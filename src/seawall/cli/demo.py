@@ -14,7 +14,7 @@ import click
 
 import seawall
 from seawall.cli.lab import say_verdict
-from seawall.cli.say import FAILED, MISUSED, Failed
+from seawall.cli.say import FAILED, MISUSED, Failed, Number
 from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.demo import Demo, Settings
 from seawall.lab.tree import Tree
@@ -34,7 +34,7 @@ Examples:
 Exit codes: 0 every claim held and nothing was lost; 1 otherwise; 2 misused; 130 Ctrl-C."""
 )
 @click.option("--data", metavar="DIR", help="A data folder, new or of an earlier demo. [default: one that is removed]")
-@click.option("--rate", type=click.FloatRange(1, 5000), default=200.0, show_default=True, help="Events a second.")
+@click.option("--rate", type=Number(1, 5000), default=200.0, show_default=True, help="Events a second.")
 @click.option("--stay", is_flag=True, envvar="STAY", help="Keep it running at the end, until Ctrl-C. [env: STAY=1]")
 def demo(data: str | None, rate: float, stay: bool) -> int:
     """Show the whole way of an event, and that nothing is lost.

@@ -16,7 +16,7 @@ import click
 
 from seawall.cli.client import find as find_place
 from seawall.cli.place import folder_of
-from seawall.cli.say import FAILED, MISUSED, UNREACHABLE, Failed, data_option, json_option, say_json
+from seawall.cli.say import FAILED, MISUSED, UNREACHABLE, Failed, Number, data_option, json_option, say_json
 from seawall.kernel import limit
 from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab import ledger as ledgers
@@ -80,8 +80,8 @@ Arrivals don't wait for answers (open loop). Each attempt is in the ledger befor
 repeated unless --retry says so. A ledger that exists is continued with one more run. Ctrl-C ends it in order.
 Exit codes: 0 the plan was sent, whatever the answers were; 1 not all of it was sent; 2 misused; 4 nobody answers."""
 )
-@click.option("--rate", type=click.FloatRange(0.01, 100_000), required=True, help="Events a second, on average.")
-@click.option("--seconds", type=click.FloatRange(0.01, 86_400 * 7), required=True, help="For how long.")
+@click.option("--rate", type=Number(0.01, 100_000), required=True, help="Events a second, on average.")
+@click.option("--seconds", type=Number(0.01, 86_400 * 7), required=True, help="For how long.")
 @click.option("--ledger", "path", metavar="FILE", required=True, help="Where every attempt and answer is kept.")
 @click.option("--seed", type=int, help="Arrivals and bodies are a function of it. [default: a new one]")
 @click.option("--type", default="lab.event", show_default=True, help="Event type.")
@@ -90,7 +90,7 @@ Exit codes: 0 the plan was sent, whatever the answers were; 1 not all of it was 
     help="Largest body.",
 )  # fmt: skip
 @click.option("--connections", type=click.IntRange(1, 5000), default=64, show_default=True, help="Kept open.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1, 300), default=10.0, show_default=True,
+@click.option("--timeout", "timeout_s", type=Number(0.1, 300), default=10.0, show_default=True,
               metavar="SECONDS", help="How long an answer may take before it counts as unsure.")  # fmt: skip
 @click.option("--retry", type=click.IntRange(0, 20), default=0, show_default=True,
               help="Repeats of what wasn't answered 2xx or 4xx, with the same id.")  # fmt: skip
@@ -198,7 +198,7 @@ Waits until everything that was accepted has come to its end. What hasn't after 
 Exit codes: 0 nothing was lost, invented, corrupted or duplicated, and nothing is unknown; 1 otherwise; 2 misused."""
 )
 @click.option("--ledger", "path", metavar="FILE", required=True, help="What `seawall lab traffic` wrote.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0, 86_400), default=60.0, show_default=True,
+@click.option("--timeout", "timeout_s", type=Number(0, 86_400), default=60.0, show_default=True,
               metavar="SECONDS", help="How long to wait for what isn't finished.")  # fmt: skip
 @click.option("--workflow", "workflows", multiple=True, metavar="NAME",
               help="Every event must have a run of it; repeatable. [default: of what any event has]")  # fmt: skip

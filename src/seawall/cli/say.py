@@ -32,6 +32,16 @@ def say_failure(code: int, *lines: str) -> int:
     return code
 
 
+class Number(click.FloatRange):
+    """A number in a range. NaN is in none, though it compares as if it were in each."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if found != found:
+            self.fail(f"{value!r} is not a number in the range {self._describe_range()}.", param, ctx)
+        return found
+
+
 def data_option(command: F) -> F:
     """``--data DIR``, as every command that needs the platform's folder takes it."""
     return click.option(

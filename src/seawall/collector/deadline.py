@@ -10,6 +10,8 @@ def breach_of(c: Connection, s: Settings, now: float) -> str | None:
     """None: nothing is overdue. "": close without a word. Else: why its request is answered 408."""
     if c.blocked_at is not None and now - c.blocked_at > s.write_s:
         return ""
+    if c.deaf:
+        return "" if now - c.begun_at > s.request_s else None
     if c.lingering:
         return "" if now - c.begun_at > s.linger_s else None
     if c.paused:

@@ -19,7 +19,7 @@ from typing import cast
 import httptools
 
 from seawall.collector.exchange import ANSWERED, HELD, PARKED, RECEIVING, Exchange, Front
-from seawall.collector.receipt import CONTINUE, closing
+from seawall.collector.receipt import CONTINUE, closing, without_body
 from seawall.kernel import limit
 
 PIECE_BYTES = limit.HEADER_BYTES_MAX
@@ -96,12 +96,14 @@ class Connection(asyncio.Protocol):
         if self.exchange is not None:
             self._truncated(self.exchange)
             self.exchange = None
+        self.last = self.ending = self.deaf = True
+        self.begun_at = self.front.now
         for x in list(self.queue):
             # A held request whose client has closed its side: nobody reads the reply. The run goes on.
             if x.stage == HELD:
                 self.front.gone(x)
                 self.queue.remove(x)
-        self.last = self.ending = self.deaf = True
+        self.flush()  # answers that waited behind it
         return bool(self.queue)
 
     def pause_writing(self) -> None:
@@ -154,6 +156,9 @@ class Connection(asyncio.Protocol):
         if not x.in_body:
             if self._fed_bytes > limit.HEAD_BYTES_MAX + PIECE_BYTES:
                 self.fail(431, "headers too large", f"at most {limit.HEAD_BYTES_MAX} bytes")
+            elif len(self._flat) > 2 * limit.HEADERS_MAX:
+                # Not only at the head's end: thousands of tiny headers take many times the memory of their bytes.
+                self.fail(431, "too many headers", f"at most {limit.HEADERS_MAX}")
         elif x.chunked and not self._upgrading:
             overhead = self._fed_bytes - self.body_seen_bytes - self._head_bytes
             if overhead > PIECE_BYTES + CHUNK_OVERHEAD_BYTES * self._chunks:
@@ -351,6 +356,8 @@ class Connection(asyncio.Protocol):
             if self.exchange is None:
                 self.begun_at = front.now
             front.count(data[9:12])
+            if x.method == b"HEAD":
+                data = without_body(data)
             if x.keep_alive and not front.stopping:
                 transport.write(data)
             else:
@@ -402,6 +409,7 @@ class Connection(asyncio.Protocol):
 
     def _close_with(self, x: Exchange, answer: bytes) -> None:
         self.exchange = None
+        self._flat = []
         self.ending = self.last = True
         x.keep_alive = False
         self.queue.append(x)

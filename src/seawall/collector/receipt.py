@@ -112,6 +112,11 @@ class Receipts:
 _NO_CONTROLS = dict.fromkeys((*range(0x20), 0x7F))
 
 
+def without_body(answer: bytes) -> bytes:
+    """What HEAD is answered: a body would be read as the next answer."""
+    return answer[: answer.index(b"\r\n\r\n") + 4]
+
+
 def closing(answer: bytes) -> bytes:
     """The same answer, saying that the connection ends with it."""
     line, _, rest = answer.partition(b"\r\n")
