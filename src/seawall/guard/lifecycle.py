@@ -1,9 +1,9 @@
 """A process's way from start to end: signals, the socket to its parent, and one event that says "stop now".
 
-A child of ``seawall up`` holds one end of a socket pair. Lines go over it: ``ready {json}``, ``beat`` and ``misconfigured``
-up, ``stop``, ``hurry`` and ``reload`` down. When it closes, the parent is gone (also by kill -9) and the child leaves as if it had
-been told to. A child ignores Ctrl-C: the terminal sends it to everybody, but the order of stopping is the parent's to
-decide.
+A child of ``seawall up`` holds one end of a socket pair. Lines go over it: ``ready {json}``, ``beat`` and
+``misconfigured`` up, ``stop``, ``hurry`` and ``reload`` down. When it closes, the parent is gone (also by kill -9) and
+the child leaves as if it had been told to. A child ignores Ctrl-C: the terminal sends it to everybody, but the order of
+stopping is the parent's to decide.
 """
 
 from __future__ import annotations

@@ -9,6 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+UNSAID = "(it can't be said: its own text raises)"
+
+
+def said(error: BaseException) -> str:
+    """``Type: text`` of any exception. Never raises: a user's ``__str__`` may, and so may the name of its class."""
+    name, text = "exception", UNSAID
+    try:
+        # Exact strings from here on: a subclass could raise later, wherever it is put into a line.
+        name = str.__str__(type(error).__name__)
+        text = str.__str__(str(error))
+    except BaseException:  # noqa: BLE001, S110
+        # User code: whatever it raises, SystemExit too, must not take the place of the failure that is being said.
+        pass
+    return f"{name}: {text}"
+
+
 class SeawallError(Exception):
     """Base of everything that Seawall raises on purpose."""
 

@@ -53,13 +53,16 @@ NEVER = Retry(attempts=1)
 
 
 def retry_after_s(error: BaseException) -> float:
-    """The floor that an exception asks for, in seconds; 0.0 when it asks for none or for nonsense."""
-    asked = getattr(error, "retry_after_s", None)
-    if asked is None:
-        asked = getattr(error, "retry_after", None)
+    """The floor that an exception asks for, in seconds; 0.0 when it asks for none or for nonsense. Never raises."""
     try:
-        seconds = float(asked)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
+        asked = getattr(error, "retry_after_s", None)
+        if asked is None:
+            asked = getattr(error, "retry_after", None)
+        if asked is None:
+            return 0.0
+        seconds = float(asked)
+    except BaseException:  # noqa: BLE001
+        # User code: a property or a __float__ of its exception may raise anything, and would end the run's own task.
         return 0.0
     return min(max(seconds, 0.0), RETRY_AFTER_MAX_S) if math.isfinite(seconds) else 0.0
 
@@ -95,4 +98,7 @@ class StepFailed(Exception):
 
 def may_retry(error: BaseException) -> bool:
     """Whether trying again could help."""
-    return error.retryable if isinstance(error, StepFailed) else not isinstance(error, NonRetryable)
+    # By type: isinstance() asks the object too, whose __class__ may be a property that raises.
+    if issubclass(type(error), StepFailed):
+        return bool(getattr(error, "retryable", True))
+    return not issubclass(type(error), NonRetryable)
