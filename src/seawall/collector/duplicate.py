@@ -7,44 +7,55 @@ Forgetting one costs nothing but a 202 in place of the 200: the router collapses
 
 from __future__ import annotations
 
-from hashlib import blake2b
+import struct
+from hashlib import sha256
 
 WINDOW_US = 60 * 1_000_000
 """The least that ``dedupe_window_s`` of the router may be set to: after that the same key may be a new event."""
 
-Known = tuple[bytes, bytes, int]
-"""(text id of the first event, digest of its body, when it was received by the wall clock)."""
+_KNOWN = struct.Struct("<Q36s16s")
+"""When the first event was received by the wall clock, the digest of its body, its id."""
 
 
 class Duplicates:
-    """At most ``size_max`` keys, in two generations: when the young one is half of that, the old one goes."""
+    """At most ``size_max`` keys, in two generations: when the young one is half of that, the old one goes.
+
+    A key here is the source's id, which has one length, and the sender's key.
+
+    A key and what is known of it are two flat byte strings: tuples of values in their place were six objects that the
+    cache never held and the garbage collector walked, and cost 2 to 3 µs of each event.
+    """
 
     def __init__(self, size_max: int) -> None:
         self._half = max(1, size_max // 2) if size_max else 0
-        self._young: dict[tuple[bytes, str], Known] = {}
-        self._old: dict[tuple[bytes, str], Known] = {}
+        self._young: dict[bytes, bytes] = {}
+        self._old: dict[bytes, bytes] = {}
 
-    def find(self, source_id: bytes, key: str, digest: bytes, now_us: int) -> bytes | None:
-        """Text id of the event that was accepted under this key with this body, when its window covers ``now_us``."""
-        at = (source_id, key)
-        known = self._young.get(at) or self._old.get(at)
-        if known is None or known[1] != digest or not 0 <= now_us - known[2] < WINDOW_US:
+    def find(self, key: bytes, digest: bytes, now_us: int) -> bytes | None:
+        """Id of the event that was accepted under this key with this body (``digest_of``), when its window
+        covers ``now_us``."""
+        if key not in self._young and key not in self._old:
             return None
-        return known[0]
+        received_us, first, id = self._first(key)
+        return id if first == digest and 0 <= now_us - received_us < WINDOW_US else None
 
-    def add(self, source_id: bytes, key: str, digest: bytes, id: bytes, received_us: int) -> None:
+    def add(self, key: bytes, digest: bytes, id: bytes, received_us: int) -> None:
         """Remember an event that is durable. While its window lasts the first one stays: a later body under its key is
         a conflict, which the router finds."""
-        at = (source_id, key)
-        known = self._young.get(at) or self._old.get(at)
-        if not self._half or (known is not None and 0 <= received_us - known[2] < WINDOW_US):
+        young, old = self._young, self._old
+        if not self._half or ((key in young or key in old) and 0 <= received_us - self._first(key)[0] < WINDOW_US):
             return
-        self._young[at] = (id, digest, received_us)
-        if len(self._young) >= self._half:
-            self._old, self._young = self._young, {}
+        young[key] = _KNOWN.pack(received_us, digest, id)
+        if len(young) >= self._half:
+            self._old, self._young = young, {}
+
+    def _first(self, key: bytes) -> tuple[int, bytes, bytes]:
+        """When the first event of a known key was received, the digest of its body, its id."""
+        received_us, digest, id = _KNOWN.unpack(self._young.get(key) or self._old[key])
+        return received_us, digest, id
 
 
 def digest_of(body: bytes, key_id: int) -> bytes:
-    """16 bytes that tell bodies apart, also those that somebody made to collide, and the secret that signed them: an
+    """36 bytes that tell bodies apart, also those that somebody made to collide, and the secret that signed them: an
     event whose secret had been revoked is held, and must not stand for one that will run."""
-    return blake2b(body, digest_size=16, salt=key_id.to_bytes(8, "little")).digest()
+    return key_id.to_bytes(4, "little") + sha256(body).digest()

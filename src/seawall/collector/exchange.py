@@ -83,7 +83,7 @@ class Exchange:
     rest = b""  # of the target, after the token
     wait_ms = 0
     id = b""  # 16 bytes, once submitted
-    key = ""
+    key = b""  # its dedupe key among those of all sources, if it has one
     digest = b""
     received_us = 0  # by the wall clock, once its key is known
 
@@ -112,7 +112,10 @@ class Exchange:
     def submitted(self) -> None:
         """The journal has all of it now: let go of head and body. Freed at once, their memory is still in the CPU's
         cache and serves the next request; kept until the answer, it would cost twice as much (bench/intake.py)."""
-        self.release()
+        if self.body_bytes:
+            self.release()
+        else:
+            self.parts.clear()
         self.flat, self.headers = _NO_FLAT, _NO_HEADERS
 
     def answer(self, data: bytes) -> None:

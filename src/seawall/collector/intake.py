@@ -15,7 +15,7 @@ from seawall.collector.receipt import Receipts
 from seawall.kernel import json
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError, Uncertain
-from seawall.kernel.event import id_text
+from seawall.kernel.event import id_ascii
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Journal, Outcome, Position
 from seawall.kernel.seam.ticket import Reply, Waiting
@@ -78,16 +78,17 @@ class Intake:
         if source.choice.require_json and (problem := json.parse(body)[1]) is not None:
             x.answer(self._admission.by_configuration(422, "not JSON", f"this source takes JSON only: {problem}"))
             return
-        if verdict.key:
-            x.key, x.digest, x.received_us = verdict.key, digest_of(body, verdict.key_id), wall_us
-            first = self._duplicates.find(source.id, x.key, x.digest, wall_us)
+        key = verdict.key.encode()
+        if key:
+            x.key, x.digest, x.received_us = source.id + key, digest_of(body, verdict.key_id), wall_us
+            first = self._duplicates.find(x.key, x.digest, wall_us)
             if first is not None:
                 self._repeats.value += 1
-                x.answer(self._receipts.duplicate(first))
+                x.answer(self._receipts.duplicate(id_ascii(first)))
                 return
         x.id = self._ids.next()
         payload = source.encoder.encode(
-            x.id, wall_us, key=verdict.key.encode(), key_signed=verdict.key_signed, target=x.rest,
+            x.id, wall_us, key=key, key_signed=verdict.key_signed, target=x.rest,
             peer=x.connection.peer, key_id=verdict.key_id, config_version=self._snapshot.version, wait_ms=x.wait_ms,
             headers=_kept(x), body=body,
         )  # fmt: skip
@@ -107,12 +108,12 @@ class Intake:
         if not isinstance(outcome, Position):
             self._not_durable(x, outcome)
             return
-        id = id_text(x.id).encode()
+        id = id_ascii(x.id)
         self._accepted.value += 1
         source = x.source
         assert source is not None, "only an admitted exchange was submitted"
         if x.key:
-            self._duplicates.add(source.id, x.key, x.digest, id, x.received_us)
+            self._duplicates.add(x.key, x.digest, x.id, x.received_us)
         if x.stage != SUBMITTED:
             self._late.value += 1
         elif x.wait_ms:
@@ -160,7 +161,7 @@ class Intake:
         if x.stage == HELD:
             self._waiting.drop(x.id)
             self.held -= 1
-            x.answer(self._receipts.waiting(id_text(x.id).encode()))
+            x.answer(self._receipts.waiting(id_ascii(x.id)))
 
     def gone(self, x: Exchange) -> None:
         """Nobody reads this answer any more. What was submitted stays submitted."""

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 import struct
+from binascii import hexlify
 from dataclasses import dataclass
 
 from seawall.kernel.clock import Clock
@@ -31,6 +32,8 @@ from seawall.kernel.error import Corrupt
 VERSION = 1
 _FIXED = struct.Struct("<BBHHHHHHIIIIQQ16s16s")
 _KEY_SIGNED = 1
+_RANDOM, _ID = struct.Struct(">HQ"), struct.Struct(">QQ")
+_GROUPS = struct.Struct("8s4s4s4s12s")
 
 DAY_MS = 86_400_000
 
@@ -58,16 +61,18 @@ class EventIds:
         if used >= len(self._pool):
             self._pool, used = os.urandom(4000), 0
         self._used = used + 10
-        random = int.from_bytes(self._pool[used : used + 10], "big")
-        high = (ms << 16) | 0x7000 | (random >> 68)
-        low = 0x8000_0000_0000_0000 | (random & 0x3FFF_FFFF_FFFF_FFFF)
-        return ((high << 64) | low).to_bytes(16, "big")
+        first, second = _RANDOM.unpack_from(self._pool, used)
+        return _ID.pack((ms << 16) | 0x7000 | (first & 0xFFF), 0x8000_0000_0000_0000 | (second & 0x3FFF_FFFF_FFFF_FFFF))
 
 
 def id_text(id: bytes) -> str:
     """``0193…-….``: the canonical form of a 16-byte id."""
-    h = id.hex()
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+    return id_ascii(id).decode("ascii")
+
+
+def id_ascii(id: bytes) -> bytes:
+    """``id_text`` as the bytes that an answer needs."""
+    return b"-".join(_GROUPS.unpack(hexlify(id)))
 
 
 def id_day(id: bytes) -> int:
