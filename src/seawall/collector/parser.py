@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if len(data) <= PIECE_BYTES:
-            if not self._set_aside(data):
+            if not (self.ending or self.paused) or not self._set_aside(data):
                 self._feed(data)
             return
         for start in range(0, len(data), PIECE_BYTES):
@@ -215,7 +215,8 @@ class Connection(asyncio.Protocol):
         x.method = parser.get_method()
         x.in_body = True
         x.keep_alive = parser.should_keep_alive()
-        version = parser.get_http_version()
+        # Only HTTP/1.1 keeps a connection without being asked to. To ask for the version costs 0.3 µs.
+        version = "1.1" if x.keep_alive and b"connection" not in headers else parser.get_http_version()
         if version != "1.1":
             self._old(x, version)
         host = headers.get(b"host")
@@ -242,7 +243,8 @@ class Connection(asyncio.Protocol):
             self._measure(flat)
         x.flat = flat
         x.headers = headers = {}
-        for name, value in zip(flat[::2], flat[1::2]):  # noqa: B905 (llhttp gives pairs; a dozen for each request)
+        parts = iter(flat)
+        for name, value in zip(parts, parts):  # noqa: B905 (llhttp gives pairs; a dozen for each request)
             headers[name.lower()] = value
         if 2 * len(headers) != count:
             x.headers = _joined(flat)

@@ -12,7 +12,7 @@ from seawall.collector.receipt import Receipts
 from seawall.guard.supervisor import LoopHealth
 from seawall.kernel.seam.journal import Journal
 
-EVENT, TICKET = b"/in/events/", b"/in/tickets/"
+EVENT, TICKET = LOOK_UPS = b"/in/events/", b"/in/tickets/"
 _ALLOW_POST, _ALLOW_GET = b"Allow: POST\r\n", b"Allow: GET\r\n"
 
 
@@ -33,10 +33,9 @@ class Routes:
     def begin(self, x: Exchange) -> None:
         """Judge a head. Only what takes a body gets a ``body_bytes_max`` above 0."""
         target = x.target
-        if x.method == b"POST" and target[:4] == b"/in/" and not target.startswith((EVENT, TICKET)):
-            path, mark, query = target.partition(b"?")
-            token, slash, tail = path[4:].partition(b"/")
-            x.rest = slash + tail + mark + query
+        if x.method == b"POST" and target[:4] == b"/in/" and not target.startswith(LOOK_UPS):
+            token = target[4:].partition(b"?")[0].partition(b"/")[0]
+            x.rest = target[4 + len(token) :]
             self._admission.judge(x, token)
             return
         path, mark, query = target.partition(b"?")

@@ -56,12 +56,12 @@ def verify(secrets: Secrets, headers: Headers, body: bytes, now_s: float, option
 
 def _matches(secret: bytes, signed: bytes, signatures: list[bytes]) -> bool:
     key = _key(secret)
-    if isinstance(key, Ed25519PublicKey):
-        return any(_matches_public(key, signed, s[4:]) for s in signatures if s[:4] == b"v1a,")
+    if isinstance(key, bytes):
+        expected = b"v1," + binascii.b2a_base64(digest(key, signed, "sha256"), newline=False)
+        return True in [compare_digest(signature, expected) for signature in signatures]
     if key is None:
         return False
-    expected = b"v1," + binascii.b2a_base64(digest(key, signed, "sha256"), newline=False)
-    return True in [compare_digest(signature, expected) for signature in signatures]
+    return any(_matches_public(key, signed, s[4:]) for s in signatures if s[:4] == b"v1a,")
 
 
 def _matches_public(key: Ed25519PublicKey, signed: bytes, given: bytes) -> bool:
