@@ -175,7 +175,7 @@ async def console(site: Site) -> AsyncIterator[Opened]:
     sockets = {role: folder.socket(role) for role in (*FLOW, *parent)}
     # Without workflows there is nothing to run, and no worker to miss.
     required = FLOW if program.app else FLOW[:-1]
-    own = Vitals(site.supervisor, site.metrics, role="console")
+    own = Vitals(site.supervisor, site.metrics, role="console", alerts=site.alerts, panel=site.panel)
     async with _store(site, "health") as store:
         serving = Console(
             site.settings.of("console", Limits), listening=site.socket or bound("admin", program.admin),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,10 @@ from responder.world import World, world
 from seawall.console.route import Console
 from seawall.console.setting import Settings
 from seawall.guard import Heart, Supervisor
+from seawall.guard.breaker import Breaker, Limits, State
+from seawall.guard.panel import Panel
+from seawall.kernel.alert import Alerts
+from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import id_text
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import EventStatus, RunStatus
@@ -147,7 +152,7 @@ async def test_every_endpoint_of_the_document_wants_the_token(it: Api) -> None:
     document = (await it.call("GET", "/openapi.json", token=None)).json
     assert document["openapi"] == "3.1.0"
     operations = [(method, path) for path, found in document["paths"].items() for method in found]
-    assert len(operations) == 12
+    assert len(operations) == 15
     for method, path in operations:
         got = await it.call(method.upper(), path.replace("{id}", "1").replace("{name}", "n"), token="wrong")
         assert is_problem(got, 401), (method, path)
@@ -618,3 +623,33 @@ async def test_the_whole_is_ready_when_every_role_and_the_store_are(it: Api, tmp
     assert got.status == 503 and got.json["reason"].startswith("worker: not running")
     for one in reversed(servers):
         await one.__aexit__(None, None, None)
+
+
+async def test_alerts_and_breakers_of_all_roles_are_told_and_a_hand_reaches_them(it: Api, tmp_path: Any) -> None:
+    metrics, clock = Metrics(), SystemClock()
+    alerts, panel = Alerts(metrics, clock), Panel()
+    breaker = Breaker("redis", Limits(), clock=clock, rng=random.Random(1))
+    panel.add(breaker, without="limits are local")
+    alerts.raised("breaker-open", "redis is away", cure="seawall breakers list", breaker="redis")
+    path = tmp_path / "collector.sock"
+    server = HealthServer(
+        Supervisor(metrics), metrics, role="collector", unix_path=path, alerts=alerts, panel=panel
+    )  # fmt: skip
+    async with server:
+        got = await it.get("/v1/alerts")
+        assert [(a["name"], a["role"], a["labels"]) for a in got.json["items"]] == [
+            ("breaker-open", "collector", {"breaker": "redis"})
+        ]
+        assert got.json["unasked"] == ["router", "worker"]
+        moved = await it.call("POST", "/v1/breakers/redis", data=b'{"state":"open"}')
+        assert moved.json == {"roles": ["collector"], "unasked": ["router", "worker"]}
+        assert breaker.state is State.FORCED_OPEN
+        [line] = (await it.get("/v1/breakers")).json["items"]
+        assert (line["role"], line["state"], line["without"]) == ("collector", "forced_open", "limits are local")
+        for target, body, status in (
+            ("/v1/breakers/redis", b'{"state":"ajar"}', 422),
+            ("/v1/breakers/..%2fx", b'{"state":"open"}', 404),
+            ("/v1/breakers/redis", b"{}", 422),
+        ):
+            assert (await it.call("POST", target, data=body)).status == status
+        assert (await it.call("POST", "/v1/breakers/redis", data=b'{"state":"auto"}', token=None)).status == 401

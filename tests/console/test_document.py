@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from seawall.console.openapi import document
+from seawall.console.panel import PanelDesk
 from seawall.console.report import Reports
 from seawall.console.source import SourceDesk
 from seawall.console.table import Endpoint, endpoints
@@ -24,7 +25,7 @@ class Anything:
 
 
 def table() -> tuple[Endpoint, ...]:
-    return endpoints(cast("Reports", Anything()), cast("SourceDesk", Anything()))
+    return endpoints(cast("Reports", Anything()), cast("SourceDesk", Anything()), cast("PanelDesk", Anything()))
 
 
 def test_the_page_has_a_section_for_each_endpoint_and_no_other() -> None:

@@ -18,8 +18,11 @@ import pytest
 import seawall
 from seawall.app import ROLES
 from seawall.guard import Lifecycle, Supervisor
+from seawall.guard.panel import Panel
 from seawall.guard.supervisor import LoopHealth
 from seawall.journal.filesystem import LocalFilesystem
+from seawall.kernel.alert import Alerts
+from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
 from seawall.machine.claim import Claim, bound
 from seawall.machine.external import External
@@ -126,6 +129,8 @@ async def running(role: str, folder: Folder, database: Database, app: Path) -> A
         folder=folder,
         metrics=metrics,
         supervisor=supervisor,
+        alerts=Alerts(metrics, SystemClock()),
+        panel=Panel(),
         socket=bound("listen", "127.0.0.1:0") if role in ("collector", "console") else None,
     )
     async with ROLES[role](site):

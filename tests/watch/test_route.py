@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -13,8 +14,14 @@ from pathlib import Path
 import pytest
 
 from seawall.guard import Heart, Supervisor
+from seawall.guard.breaker import Breaker, Limits, State
+from seawall.guard.panel import Panel
+from seawall.kernel.alert import Alerts
+from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.panel import AlertLine, BreakerLine
 from seawall.watch import HealthServer, read_health, read_metrics
+from seawall.watch.health import post, read_rows
 from seawall.watch.route import CONNECTIONS_MAX, HEAD_BYTES_MAX
 
 
@@ -37,6 +44,9 @@ class Rig:
         self.metrics = Metrics()
         self.supervisor = Supervisor(self.metrics)
         self.path = folder / "router.sock"
+        self.alerts, self.panel = Alerts(self.metrics, SystemClock()), Panel()
+        self.breaker = Breaker("redis", Limits(), clock=SystemClock(), rng=random.Random(1))
+        self.panel.add(self.breaker, without="limits are local")
         self.server = HealthServer(
             self.supervisor,
             self.metrics,
@@ -45,6 +55,8 @@ class Rig:
             host="127.0.0.1",
             port=0,
             extra=lambda: {"log": "c1"},
+            alerts=self.alerts,
+            panel=self.panel,
         )
 
     async def raw(self, data: bytes) -> bytes:
@@ -218,3 +230,28 @@ async def test_a_hanging_role_and_one_that_talks_nonsense_are_not_ready(tmp_path
             health = await read_health(path, 0.3, role="worker")
             assert (health.role, health.ready) == ("worker", False) and reason in health.reason
             await asyncio.sleep(0.01)
+
+
+async def test_alerts_and_breakers_are_read_and_a_breaker_is_moved_over_the_unix_socket(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.alerts.raised("breaker-open", "redis is away", unaffected="accepting", breaker="redis")
+    async with rig.supervisor, rig.server:
+        [alert] = await read_rows(rig.path, "/alerts", AlertLine, 1.0) or ()
+        assert (alert.name, alert.role, alert.labels) == ("breaker-open", "router", {"breaker": "redis"})
+        assert (await post(rig.path, "/breakers/redis/open", 1.0)).status == 200
+        assert rig.breaker.state is State.FORCED_OPEN
+        [line] = await read_rows(rig.path, "/breakers", BreakerLine, 1.0) or ()
+        assert (line.state, line.without) == ("forced_open", "limits are local")
+        assert (await post(rig.path, "/breakers/redis/auto", 1.0)).status == 200
+        assert rig.breaker.state is State.CLOSED
+        for path, status in (("/breakers/kafka/open", 404), ("/breakers/redis/ajar", 422), ("/readyz", 404)):
+            assert (await post(rig.path, path, 1.0)).status == status
+    assert await read_rows(rig.path, "/alerts", AlertLine, 1.0) is None
+
+
+async def test_nobody_moves_a_breaker_over_the_network(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    async with rig.supervisor, rig.server:
+        said = await rig.raw(b"POST /breakers/redis/open HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 405")
+    assert rig.breaker.state is State.CLOSED

@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("seawall.cli.send:send", "Send an event, signed as any kind of source signs."),
     "events": ("seawall.cli.events:events", "Look at events that came in."),
     "runs": ("seawall.cli.runs:runs", "Look at runs of workflows."),
+    "alerts": ("seawall.cli.alerts:alerts", "What is wrong now."),
+    "breakers": ("seawall.cli.alerts:breakers", "Circuit breakers: look, or move one by hand."),
     "journal": ("seawall.cli.journal:journal", "Inspect, verify and export a journal, offline."),
     "settings": ("seawall.cli.settings:settings", "Show every setting, and where its value comes from."),
     "backup": ("seawall.cli.backup:backup", "Write store, journal and key into one folder."),

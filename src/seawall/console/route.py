@@ -29,6 +29,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from seawall.console.answer import JSON, Answer, problem, problem_of
 from seawall.console.ask import Ask, query_of
 from seawall.console.openapi import document
+from seawall.console.panel import PanelDesk
 from seawall.console.report import Reports
 from seawall.console.setting import Settings
 from seawall.console.source import SourceDesk
@@ -38,6 +39,7 @@ from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Rejected, SeawallError
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.panel import Panels
 from seawall.store import pool
 from seawall.store.pool import Store
 from seawall.store.source import Sources
@@ -72,7 +74,7 @@ class HealthPage(Protocol):
     def body(self) -> bytes: ...
 
 
-class Health(Protocol):
+class Health(Panels, Protocol):
     """Health of the whole platform (watch/fleet.py)."""
 
     async def answer(self, path: str) -> HealthPage | None:
@@ -110,7 +112,7 @@ class Console:
         self._store = Store(replace(store, statement_timeout_s=settings.query_s), role="console")
         sources, clock = Sources(self._store, vault), clock or SystemClock()
         desk = SourceDesk(self._store, sources, listen=listen, clock=clock, live_s=settings.live_s)
-        self._table = endpoints(Reports(self._store, query_s=settings.query_s), desk)
+        self._table = endpoints(Reports(self._store, query_s=settings.query_s), desk, PanelDesk(health))
         self._openapi = Answer(200, JSON, document(self._table, version=version("seawall")))
         self._answers = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="ok")
         self._refusals = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="refused")

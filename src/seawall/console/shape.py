@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from seawall.kernel.seam.panel import AlertLine, BreakerLine
 from seawall.store.report import EventLine, RunLine, Workflow
 
 
@@ -53,6 +54,33 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     stages: list[Stage]
     truncated: bool  # True: it has more steps than are shown
+
+
+class AlertList(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong now, the oldest first."""
+
+    items: list[AlertLine]
+    unasked: list[str]  # roles that didn't answer: what is wrong there isn't known
+
+
+class BreakerList(msgspec.Struct, frozen=True, kw_only=True):
+    """All breakers, one line for each role that has it."""
+
+    items: list[BreakerLine]
+    unasked: list[str]
+
+
+class Hand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A breaker moved by hand: open, closed, or auto to let it go."""
+
+    state: str
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a breaker was moved."""
+
+    roles: list[str]
+    unasked: list[str]  # roles that didn't answer, and may not have moved theirs
 
 
 class SourceLine(msgspec.Struct, frozen=True, kw_only=True):

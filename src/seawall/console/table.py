@@ -9,11 +9,16 @@ import msgspec
 
 from seawall.console.answer import BYTES, JSON, Answer
 from seawall.console.ask import CURSOR, EVENT_STATUSES, LIMIT, RUN_STATUSES, Ask, Param
+from seawall.console.panel import PanelDesk
 from seawall.console.report import Reports
 from seawall.console.shape import (
+    AlertList,
+    BreakerList,
     Change,
     Events,
+    Hand,
     MadeSource,
+    Moved,
     NewSecret,
     NewSource,
     OldSecret,
@@ -51,7 +56,7 @@ class Endpoint:
         return BYTES if self.returns is None else JSON
 
 
-def endpoints(reports: Reports, sources: SourceDesk) -> tuple[Endpoint, ...]:
+def endpoints(reports: Reports, sources: SourceDesk, panels: PanelDesk) -> tuple[Endpoint, ...]:
     """Every endpoint below /v1."""
     return (
         Endpoint(
@@ -114,6 +119,34 @@ def endpoints(reports: Reports, sources: SourceDesk) -> tuple[Endpoint, ...]:
             returns=Workflows,
         ),
         *_of_sources(sources),
+        *_of_panels(panels),
+    )
+
+
+def _of_panels(panels: PanelDesk) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            method="GET",
+            path="/v1/alerts",
+            summary="What is wrong now, in every role of this machine. Needs no store.",
+            handler=panels.alerts,
+            returns=AlertList,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/breakers",
+            summary="Every role's circuit breakers. Needs no store.",
+            handler=panels.breakers,
+            returns=BreakerList,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/breakers/{name}",
+            summary="Hold a breaker open or closed by hand, in every role that has it, or let it go (auto).",
+            handler=panels.force,
+            takes=Hand,
+            returns=Moved,
+        ),
     )
 
 

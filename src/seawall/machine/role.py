@@ -17,6 +17,8 @@ from typing import Any
 from uuid import UUID
 
 from seawall.guard import Heart, Lifecycle, Supervisor
+from seawall.guard.panel import Panel
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.log import configure, fields, logger
 from seawall.kernel.metric import Metrics
@@ -53,6 +55,8 @@ class Site:
     socket: socket.socket | None = None  # bound and listening already; only collector and console have one
     clock: Clock = field(default_factory=SystemClock)
     solo: Solo | None = None
+    alerts: Alerts
+    panel: Panel
     fail: Callable[[str], None] = lambda why: None  # this process must be started anew: it can't go on safely
 
 
@@ -127,7 +131,8 @@ def run(start: Start, open_role: Role) -> int:
 
 async def serve(start: Start, open_role: Role) -> int:
     """Open the role, say ready, wait for the end, drain, close."""
-    metrics = Metrics()
+    metrics, panel = Metrics(), Panel()
+    alerts = Alerts(metrics, SystemClock())
     supervisor = Supervisor(metrics, watch_blocking=True)
     opened: Opened | None = None
 
@@ -147,7 +152,7 @@ async def serve(start: Start, open_role: Role) -> int:
 
     site = Site(
         settings=start.settings, folder=start.folder, metrics=metrics, supervisor=supervisor, socket=_socket(start),
-        solo=start.solo, fail=fail,
+        solo=start.solo, fail=fail, alerts=alerts, panel=panel,
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(life)
@@ -164,7 +169,7 @@ async def serve(start: Start, open_role: Role) -> int:
         host, port = start.health or (None, None)
         health = HealthServer(
             supervisor, metrics, role=start.role, unix_path=start.folder.socket(start.name), host=host, port=port,
-            extra=opened.extra,
+            extra=opened.extra, alerts=alerts, panel=panel,
         )  # fmt: skip
         await stack.enter_async_context(health)
         await _ready(supervisor, life)

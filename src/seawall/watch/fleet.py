@@ -9,15 +9,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-from seawall.kernel.error import SeawallError
+from seawall.kernel.error import Rejected, SeawallError
+from seawall.kernel.seam.panel import AlertLine, BreakerLine
 from seawall.store import report
 from seawall.store.pool import Store
 from seawall.watch.exposition import CONTENT_TYPE, merged
-from seawall.watch.health import JSON, TEXT, Page, RoleHealth, Vitals, read_health, read_metrics, status_text
+from seawall.watch.health import (
+    JSON,
+    TEXT,
+    Page,
+    RoleHealth,
+    Vitals,
+    post,
+    read_health,
+    read_metrics,
+    read_rows,
+    status_text,
+)
+
+R = TypeVar("R")
 
 ASK_S: Final = 1.0
 REQUIRED: Final = ("collector", "router", "worker")
@@ -59,6 +73,52 @@ class Fleet:
                 return Page(200, TEXT, (text + f"store: {trouble or 'ready'}\n").encode("utf-8", "replace"))
             case _:
                 return None
+
+    async def alerts(self) -> tuple[list[AlertLine], list[str]]:
+        """Alerts of all roles, the oldest first, and the roles that couldn't be asked."""
+        found, unasked = await self._rows("/alerts", AlertLine)
+        return sorted(found, key=lambda alert: alert.since), unasked
+
+    async def breakers(self) -> tuple[list[BreakerLine], list[str]]:
+        """Breakers of all roles, and the roles that couldn't be asked."""
+        return await self._rows("/breakers", BreakerLine)
+
+    async def force(self, name: str, hand: str) -> tuple[list[str], list[str]]:
+        """Move a breaker by hand in every role that has it: (roles that did, roles that couldn't be asked).
+
+        Raises:
+            Rejected: 404, no role has it; 422, no such state.
+        """
+        path = f"/breakers/{name}/{hand}"
+        pages = await asyncio.gather(
+            *(post(socket, path, ASK_S) for socket in self._roles.values()), return_exceptions=True
+        )
+        done, unasked = [], []
+        for role, page in zip(self._roles, pages, strict=True):
+            if isinstance(page, (OSError, ValueError)):
+                unasked.append(role)
+            elif isinstance(page, BaseException):
+                raise page
+            elif page.status == 200:
+                done.append(role)
+            elif page.status != 404:
+                raise Rejected(page.status, "Refused", page.body.decode("utf-8", "replace").strip())
+        if not done and not unasked:
+            raise Rejected(404, "No such breaker", f"no role has a breaker {name!r}")
+        return done, unasked
+
+    async def _rows(self, path: str, row: type[R]) -> tuple[list[R], list[str]]:
+        answers = await asyncio.gather(*(read_rows(socket, path, row, ASK_S) for socket in self._roles.values()))
+        own = self._own.answer(path)
+        assert own is not None, "every process has these pages"
+        found = msgspec.json.decode(own.body, type=list[row])  # type: ignore[valid-type]
+        unasked = []
+        for role, answer in zip(self._roles, answers, strict=True):
+            if answer is None:
+                unasked.append(role)
+            else:
+                found.extend(answer)
+        return found, unasked
 
     async def _ready(self) -> Page:
         healths, trouble = await self._ask()

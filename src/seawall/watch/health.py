@@ -10,15 +10,20 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from seawall.guard import Supervisor
+from seawall.guard.panel import Line, Panel
 from seawall.guard.supervisor import LoopHealth
+from seawall.kernel.alert import Alert, Alerts
+from seawall.kernel.error import Rejected
 from seawall.kernel.log import printable
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.panel import AlertLine, BreakerLine
 from seawall.watch import exposition
 from seawall.watch.local import open_local
 
@@ -53,17 +58,22 @@ class RoleHealth:
 
 
 class Vitals:
-    """Answers for one process: /livez, /readyz, /metrics and /statusz.
+    """Answers for one process: /livez, /readyz, /metrics and /statusz; /alerts and /breakers for its own people.
 
     Args:
         extra: Read at each /readyz and /statusz.
     """
 
-    def __init__(self, supervisor: Supervisor, metrics: Metrics, *, role: str, extra: Extra | None = None) -> None:
+    def __init__(
+        self, supervisor: Supervisor, metrics: Metrics, *, role: str, extra: Extra | None = None,
+        alerts: Alerts | None = None, panel: Panel | None = None,
+    ) -> None:  # fmt: skip
         self._supervisor = supervisor
         self._metrics = metrics
         self._role = role
         self._extra = extra
+        self._alerts = alerts
+        self._panel = panel
         self._since = time.monotonic()
 
     def health(self) -> RoleHealth:
@@ -86,8 +96,41 @@ class Vitals:
             case "/statusz":
                 up_s = time.monotonic() - self._since
                 return Page(200, TEXT, status_text(self.health(), up_s=up_s).encode("utf-8", "replace"))
+            case "/alerts":
+                active = self._alerts.active() if self._alerts is not None else ()
+                return Page(200, JSON, msgspec.json.encode([told(alert, self._role) for alert in active]))
+            case "/breakers":
+                lines = self._panel.lines() if self._panel is not None else ()
+                return Page(200, JSON, msgspec.json.encode([shown(line, self._role) for line in lines]))
             case _:
                 return None
+
+    def act(self, path: str) -> Page | None:
+        """What a POST does: ``/breakers/NAME/STATE``. None: there is no such thing."""
+        words = path.split("/")
+        if len(words) != 4 or words[1] != "breakers" or self._panel is None:
+            return None
+        try:
+            self._panel.force(words[2], words[3])
+        except Rejected as error:
+            return Page(error.status, TEXT, f"{error}\n".encode())
+        return Page(200, TEXT, b"done\n")
+
+
+def told(alert: Alert, role: str) -> AlertLine:
+    """An alert as it is listed."""
+    since = datetime.fromtimestamp(alert.since_us / 1_000_000, UTC)
+    return AlertLine(
+        name=alert.name, role=role, since=since, labels=dict(alert.labels), summary=alert.summary,
+        unaffected=alert.unaffected, cure=alert.cure,
+    )  # fmt: skip
+
+
+def shown(line: Line, role: str) -> BreakerLine:
+    """A breaker as it is listed."""
+    return BreakerLine(
+        name=line.name, role=role, state=line.state, retry_after_s=line.retry_after_s, without=line.without
+    )
 
 
 def status_text(health: RoleHealth, *, up_s: float | None = None) -> str:
@@ -123,6 +166,30 @@ async def read_health(unix_path: Path, timeout_s: float, *, role: str | None = N
         return RoleHealth(role=name, ready=False, reason=f"its answer can't be read: {error}")
 
 
+Row = TypeVar("Row")
+
+
+async def read_rows(unix_path: Path, path: str, row: type[Row], timeout_s: float) -> list[Row] | None:
+    """A role's list (/alerts, /breakers); None when it can't be had in time."""
+    try:
+        page = await _read_page(unix_path, path, timeout_s)
+        return msgspec.json.decode(page.body, type=list[row])  # type: ignore[valid-type]
+    except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return None
+
+
+async def post(unix_path: Path, path: str, timeout_s: float) -> Page:
+    """Let a role act.
+
+    Raises:
+        OSError, ValueError: It isn't there, doesn't answer in time, or answers nonsense; it may have acted.
+    """
+    try:
+        return await _read_page(unix_path, path, timeout_s, method="POST")
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        raise ValueError(str(error)) from error
+
+
 async def read_metrics(unix_path: Path, timeout_s: float) -> bytes | None:
     """A role's /metrics page; None when it can't be had in time."""
     try:
@@ -131,12 +198,12 @@ async def read_metrics(unix_path: Path, timeout_s: float) -> bytes | None:
         return None
 
 
-async def _read_page(unix_path: Path, path: str, timeout_s: float) -> Page:
+async def _read_page(unix_path: Path, path: str, timeout_s: float, *, method: str = "GET") -> Page:
     """Ask our own server (route.py): it sends a length and closes. TimeoutError is an OSError since Python 3.10."""
     async with asyncio.timeout(timeout_s):
         reader, writer = await open_local(unix_path)
         try:
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: seawall\r\n\r\n".encode())
+            writer.write(f"{method} {path} HTTP/1.1\r\nHost: seawall\r\n\r\n".encode())
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
             length = int(headers["content-length"])

@@ -1,4 +1,5 @@
-"""The health server: GET only, HTTP/1.1, one request a connection, with a bound on everything.
+"""The health server: HTTP/1.1 without bodies, one request a connection, with a bound on everything. POST is taken on
+the unix socket alone, where the file's mode says who may.
 
 It is our own since every role process needs one, at no cost of start or memory, and since it must answer while the role
 is in trouble: it takes no lock, no pool and no thread.
@@ -16,6 +17,8 @@ from types import TracebackType
 from typing import Final
 
 from seawall.guard import Supervisor
+from seawall.guard.panel import Panel
+from seawall.kernel.alert import Alerts
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.watch.health import TEXT, Extra, Page, Vitals
@@ -54,8 +57,10 @@ class HealthServer:
         host: str | None = None,
         port: int | None = None,
         extra: Extra | None = None,
+        alerts: Alerts | None = None,
+        panel: Panel | None = None,
     ) -> None:
-        self.vitals = Vitals(supervisor, metrics, role=role, extra=extra)
+        self.vitals = Vitals(supervisor, metrics, role=role, extra=extra, alerts=alerts, panel=panel)
         self.port = port
         self._unix_path = unix_path
         self._host = host
@@ -68,7 +73,7 @@ class HealthServer:
             if self._unix_path is not None:
                 own = listen_local(self._unix_path)
                 self._identity = identity_of(self._unix_path)
-                self._servers.append(await asyncio.start_unix_server(self._serve, sock=own, limit=HEAD_BYTES_MAX))
+                self._servers.append(await asyncio.start_unix_server(self._trust, sock=own, limit=HEAD_BYTES_MAX))
             if self._host is not None:
                 server = await asyncio.start_server(self._serve, self._host, self.port or 0, limit=HEAD_BYTES_MAX)
                 self.port = server.sockets[0].getsockname()[1]
@@ -95,7 +100,12 @@ class HealthServer:
         if self._unix_path is not None:
             remove_local(self._unix_path, self._identity)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _trust(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._serve(reader, writer, self._act)
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, act: Callable[[str], Page] | None = None
+    ) -> None:
         """One connection. Streams own this task and would only log its death, so it ends here in every case."""
         task = asyncio.current_task()
         assert task is not None
@@ -107,14 +117,16 @@ class HealthServer:
         try:
             with contextlib.suppress(TimeoutError, OSError):
                 async with asyncio.timeout(REQUEST_S):
-                    await self._talk(reader, writer)
+                    await self._talk(reader, writer, act)
         except asyncio.CancelledError:
             pass  # only ``close`` cancels: the server is going away
         finally:
             self._open.discard(task)
             writer.close()
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, act: Callable[[str], Page] | None
+    ) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
@@ -122,7 +134,7 @@ class HealthServer:
         except asyncio.LimitOverrunError:
             page = Page(431, TEXT, b"the head of a request may have 8 KiB\n")
         else:
-            page = answered(head, self._page)
+            page = answered(head, self._page, act)
         writer.write(_encoded(page))
         await writer.drain()
         # Half-close and let the peer finish: closing with bytes unread would reset the connection and lose our answer.
@@ -138,9 +150,16 @@ class HealthServer:
             log.exception("health page failed", extra=fields(path=path))
             return Page(500, TEXT, b"this page failed; the log says why\n")
 
+    def _act(self, path: str) -> Page:
+        return self.vitals.act(path) or Page(404, TEXT, b"/breakers/NAME/STATE\n")
 
-def answered(head: bytes, page_of: Callable[[str], Page]) -> Page:
-    """The answer to a request's head (with its final empty line): strict, since nothing lenient is needed here."""
+
+def answered(head: bytes, page_of: Callable[[str], Page], act: Callable[[str], Page] | None = None) -> Page:
+    """The answer to a request's head (with its final empty line): strict, since nothing lenient is needed here.
+
+    Args:
+        act: What a POST does; None: it isn't taken.
+    """
     lines = head[:-4].decode("latin-1").split("\r\n")
     request = _REQUEST.fullmatch(lines[0])
     if request is None:
@@ -151,6 +170,8 @@ def answered(head: bytes, page_of: Callable[[str], Page]) -> Page:
         return Page(400, TEXT, b"malformed headers\n")
     if "transfer-encoding" in names or any(h and h[1].lower() == "content-length" and h[2] != "0" for h in headers):
         return Page(400, TEXT, b"a body isn't expected\n")
+    if request[1] == "POST" and act is not None:
+        return act(request[2])
     if request[1] != "GET":
         return Page(405, TEXT, b"GET only\n")
     return page_of(request[2].partition("?")[0])

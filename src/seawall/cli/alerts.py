@@ -1,0 +1,76 @@
+"""``seawall alerts`` and ``seawall breakers``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from seawall.cli.client import Client, find, part
+from seawall.cli.listing import place_options
+from seawall.cli.say import FAILED, json_option, say_json, say_table
+
+ALERT_COLUMNS = ("since", "role", "name", "summary", "unaffected", "cure")
+BREAKER_COLUMNS = ("name", "role", "state", "retry_after_s", "without")
+
+
+@click.group(epilog="Exit codes: 0 done, 2 misused, 4 unreachable.")
+def alerts() -> None:
+    """What is wrong now."""
+
+
+@alerts.command("list", epilog="Example: seawall alerts list --json")
+@place_options
+@json_option
+def list_alerts(data: str | None, url: str | None, as_json: bool) -> None:
+    """List the alerts that are raised, the oldest first. Works without the store."""
+    found = Client(find(data, url)).get("/v1/alerts")
+    _say(found, ALERT_COLUMNS, as_json=as_json, empty="nothing is wrong")
+
+
+@click.group(epilog="Exit codes: 0 done, 1 not in every role, 2 misused, 3 no such breaker, 4 unreachable.")
+def breakers() -> None:
+    """Circuit breakers around what Seawall can do without."""
+
+
+@breakers.command("list", epilog="Example: seawall breakers list")
+@place_options
+@json_option
+def list_breakers(data: str | None, url: str | None, as_json: bool) -> None:
+    """List every role's breakers, and what happens while each is open. Works without the store."""
+    found = Client(find(data, url)).get("/v1/breakers")
+    _say(found, BREAKER_COLUMNS, as_json=as_json, empty="no breakers")
+
+
+@breakers.command(
+    epilog="""\b
+Examples:
+  seawall breakers force redis open       nobody asks Redis, until you let it go
+  seawall breakers force redis auto       let it go: it decides by itself again"""
+)
+@click.argument("name")
+@click.argument("state", type=click.Choice(["open", "closed", "auto"]))
+@place_options
+@json_option
+def force(name: str, state: str, data: str | None, url: str | None, as_json: bool) -> int:
+    """Hold a breaker open or closed in every role that has it, or let it go. A restarted role has forgotten it."""
+    found = Client(find(data, url)).send("POST", f"/v1/breakers/{part(name)}", {"state": state})
+    if as_json:
+        say_json(found)
+    else:
+        click.echo(f"{name}: {state} in {', '.join(found['roles']) or 'no role'}")
+    return _unasked(found, as_json=as_json)
+
+
+def _say(found: dict[str, list[Any]], columns: tuple[str, ...], *, as_json: bool, empty: str) -> None:
+    if as_json:
+        say_json(found)
+        return
+    say_table(found["items"], columns, empty=empty)
+    _unasked(found, as_json=as_json)
+
+
+def _unasked(found: dict[str, list[Any]], *, as_json: bool) -> int:
+    if found["unasked"] and not as_json:
+        click.echo(f"seawall: no answer from {', '.join(map(str, found['unasked']))}", err=True)
+    return FAILED if found["unasked"] else 0

@@ -1,0 +1,60 @@
+"""What people may look at and lend a hand to in one process: its breakers, by name.
+
+It works over the process' own socket, so that a hand reaches it while the store, Redis and Kafka are away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seawall.guard.breaker import Breaker, State
+from seawall.kernel.error import Rejected
+from seawall.kernel.log import fields, logger
+
+log = logger("guard")
+
+HANDS = {"open": State.FORCED_OPEN, "closed": State.FORCED_CLOSED, "auto": None}
+"""What may be said of a breaker by hand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One breaker as it stands."""
+
+    name: str
+    state: str
+    retry_after_s: float  # until the next trial; 0.0 when calls pass
+    without: str  # what happens while it is open
+
+
+class Panel:
+    """The breakers of one process."""
+
+    def __init__(self) -> None:
+        self._breakers: dict[str, tuple[Breaker, str]] = {}
+
+    def add(self, breaker: Breaker, *, without: str) -> None:
+        """Show one more; its name must be new here."""
+        assert breaker.name not in self._breakers, breaker.name
+        self._breakers[breaker.name] = (breaker, without)
+
+    def lines(self) -> Sequence[Line]:
+        return [
+            Line(name=name, state=b.state.value, retry_after_s=round(b.retry_after_s(), 3), without=without)
+            for name, (b, without) in sorted(self._breakers.items())
+        ]
+
+    def force(self, name: str, hand: str) -> None:
+        """Put a breaker into a state by hand, or let it go again (auto).
+
+        Raises:
+            Rejected: 404, no such breaker here; 422, no such state.
+        """
+        if hand not in HANDS:
+            raise Rejected(422, "No such state", f"state is one of {', '.join(HANDS)}")
+        found = self._breakers.get(name)
+        if found is None:
+            raise Rejected(404, "No such breaker", f"known here: {', '.join(sorted(self._breakers)) or 'none'}")
+        log.warning("a breaker is moved by hand", extra=fields(breaker=name, state=hand))
+        found[0].force(HANDS[hand])
