@@ -10,7 +10,7 @@ import sys
 import uuid
 from dataclasses import replace
 
-from seawall.guard import Heart, Lifecycle, Supervisor
+from seawall.guard import Heart, Lifecycle, Supervisor, loop
 from seawall.guard import supervisor as supervisor_module
 from seawall.kernel import log
 from seawall.kernel.clock import SystemClock
@@ -54,7 +54,7 @@ async def main() -> None:
             waits = [asyncio.create_task(life.stopping.wait())]
             if asked.solo:
                 waits.append(asyncio.create_task(made.until_idle()))
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await loop.uncancelled(asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED))
             for wait in waits:
                 wait.cancel()
             await made.stop()
@@ -68,4 +68,4 @@ async def beats(heart: Heart, life: Lifecycle) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    loop.run(main())

@@ -37,6 +37,7 @@ QUICK = Settings(
     drain_s=1.0,
     solo_idle_s=0.5,
     solo_memory_mb=512,
+    cancel_grace_s=0.5,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 import time
@@ -410,6 +411,122 @@ async def test_user_code_that_exits_hangs_or_raises_oddly_fails_and_the_process_
         assert part in error
     assert said[-2] == "SystemExit: 4"
     assert said[-1] == "TimeoutError: the workflow took longer than 0.2 s"
+
+
+class Unsayable(Exception):
+    def __str__(self) -> str:
+        return f"HTTP {self.response.status}"  # type: ignore[attr-defined]
+
+
+class Unaskable(Exception):
+    @property
+    def retry_after_s(self) -> float:
+        raise RuntimeError("no header")
+
+
+class Shapeless(Exception):
+    @property
+    def __class__(self) -> Any:
+        raise SystemExit("no class")
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None: ...
+
+
+@pytest.mark.parametrize("kind", [Unsayable, Unaskable, Shapeless])
+@pytest.mark.parametrize("where", ["workflow", "step"])
+async def test_an_exception_that_raises_when_it_is_asked_still_ends_its_run(
+    rig: Rig, kind: type[Exception], where: str
+) -> None:
+    """Its run's task would die without a word, and the slot with it; a process for suspects would wait for ever."""
+    app = App()
+
+    async def raises() -> None:
+        raise kind
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=2, first_s=0.0))
+    async def odd(event: Event, ctx: Context) -> None:
+        await (raises() if where == "workflow" else ctx.step(raises))
+
+    async with rig.running(app) as worker:
+        (run,) = await rig.add("odd", [{}])
+        row = (await rig.ended([run]))[run]
+        assert (row["status"], row["attempt"]) == (RunStatus.FAILED, 2)
+        assert kind.__name__ in row["error"]
+        assert worker._bench.count == 0
+
+
+async def test_a_run_that_swallows_cancellation_fails_once_and_frees_its_slot(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It can't be stopped, so it can't be tried again beside itself; nothing that it does later is kept."""
+    app = App()
+    metrics = Metrics()
+    release = asyncio.Event()
+    calls: list[str] = []
+
+    async def swallows() -> None:
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+
+    async def late() -> None:
+        calls.append("late")
+
+    @app.workflow(on="test.thing", timeout_s=0.2)
+    async def stubborn(event: Event, ctx: Context) -> None:
+        calls.append("began")
+        ctx.respond("early")
+        await (ctx.step(swallows, timeout_s=0.2) if event.json == "step" else swallows())
+        ctx.respond("late")
+        await ctx.step(late)
+
+    @app.workflow(on="test.thing")
+    async def fine(event: Event, ctx: Context) -> str:
+        return "fine"
+
+    async with rig.running(app, replace(QUICK, inflight_max=2), metrics=metrics) as worker:
+        runs = await rig.add("stubborn", ["run", "step"])
+        done = await rig.ended(runs)
+        assert {row["status"] for row in done.values()} == {RunStatus.FAILED}
+        assert all("went on after it was cancelled" in row["error"] for row in done.values())
+        assert metrics.gauge("seawall_runs_stubborn_count", "").now() == 2
+        (after,) = await rig.add("fine", [{}])
+        assert (await rig.ended([after]))[after]["status"] == RunStatus.SUCCEEDED
+        release.set()
+        await rig.until(lambda: metrics.gauge("seawall_runs_stubborn_count", "").now() == 0)
+        assert calls == ["began", "began"]
+        assert worker._bench.count == 0
+    said = [r for r in caplog.records if r.message == "code goes on after it was cancelled"]
+    assert len(said) >= 2 and "swallows" in str(vars(said[0]))
+    assert await rig.db.fetchval("select count(*) from step") == 0
+
+
+async def test_a_run_that_cancels_itself_fails_and_one_that_a_stranger_cancelled_writes_nothing(rig: Rig) -> None:
+    app = App()
+    ended: list[int] = []
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def itself(event: Event, ctx: Context) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await asyncio.sleep(60)
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def innocent(event: Event, ctx: Context) -> None:
+        await asyncio.sleep(60)
+
+    async with rig.running(app, die=ended.append) as worker:
+        (run,) = await rig.add("itself", [{}])
+        row = (await rig.ended([run]))[run]
+        assert (row["status"], row["error"]) == (RunStatus.FAILED, "CancelledError: ")
+        await rig.add("innocent", [{}])
+        [held] = await rig.until(lambda: [h for h in worker._leases.held() if h.inflight])
+        [execution] = held.inflight.values()
+        execution.task.cancel()
+        await rig.until(lambda: ended == [74])
+    assert await rig.db.fetchval("select count(*) from run_done") == 1
 
 
 async def test_when_all_threads_hang_in_user_code_the_process_ends(rig: Rig) -> None:

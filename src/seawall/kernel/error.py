@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
 UNSAID = "(it can't be said: its own text raises)"
 
 

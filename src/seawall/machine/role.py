@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from seawall.guard import Heart, Lifecycle, Supervisor
+from seawall.guard import Heart, Lifecycle, Supervisor, loop
 from seawall.guard.panel import Panel
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock, SystemClock
@@ -34,6 +35,9 @@ log = logger("machine")
 READY_POLL_S = 0.02
 LEAVING_S = 20.0
 """How long a predecessor may take to leave."""
+
+TASKS_S = 1.0
+"""How long tasks that user code left behind may take to end, after everything is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +127,7 @@ def run(start: Start, open_role: Role) -> int:
     lock = Lock(start.folder.run / f"{start.name}.lock")
     lock.acquire(timeout_s=LEAVING_S if start.parent is not None else 0.0)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(serve(start, open_role))
+        return loop.run(serve(start, open_role), loop_factory=_loop_factory())
     finally:
         lock.release()
 
@@ -177,9 +180,14 @@ async def serve(start: Start, open_role: Role) -> int:
             life.tell("ready")
             quietly = start.parent is not None  # who says what matters of all its roles
             log.log(logging.DEBUG if quietly else logging.INFO, "ready")
-            await (life.stopping.wait() if opened.until is None else unless(life.stopping, opened.until()))
+            stopped = life.stopping.wait() if opened.until is None else unless(life.stopping, opened.until())
+            await loop.uncancelled(stopped)
         await opened.drain(life.hurry)
-    return 1 if failures else 0
+    status = 1 if failures else 0
+    if not await loop.ended_tasks(TASKS_S):
+        log.error("tasks of user code go on after they were cancelled; the process ends without them")
+        os._exit(status)
+    return status
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -214,7 +222,7 @@ def beating(life: Lifecycle) -> Callable[[Heart], Coroutine[Any, Any, None]]:
 async def _ready(supervisor: Supervisor, life: Lifecycle) -> None:
     """Wait until every essential loop made its first round, or until told to stop."""
     while not life.stopping.is_set():
-        if all(loop.ready for loop in supervisor.health() if loop.essential):
+        if all(one.ready for one in supervisor.health() if one.essential):
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READY_POLL_S):

@@ -4,31 +4,50 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from seawall.guard import Heart
 from seawall.kernel.clock import Clock
+
+if TYPE_CHECKING:
+    from seawall.worker.execution import Execution
 
 TICK_S = 0.1
 """Deadlines are late by at most this; they are seconds to hours."""
 
 POSTPONE_S = 1.0
 
+CANCELS = 3
+"""How often a task is cancelled within its grace: what was swallowed once by a careless ``except`` may work then, and
+an orderly ``finally`` has some seconds before it is disturbed."""
+
 
 class Watch:
-    """One deadline on one task. When it passes, the task is cancelled once; whoever set it tells that from others."""
+    """One deadline on one task. When it passes, the task is cancelled, and again for as long as it goes on; whoever set
+    it tells that from other cancellations."""
 
-    __slots__ = ("at", "cancelling", "expired", "of_run", "task")
+    __slots__ = ("at", "cancelling", "cancels", "of_run", "run", "task")
 
-    def __init__(self, task: asyncio.Task[object], at: float, of_run: bool) -> None:
+    def __init__(self, task: asyncio.Task[object], at: float, run: Execution, of_run: bool) -> None:
         self.task = task
         self.at = at
+        self.run = run
         self.of_run = of_run
-        self.expired = False
+        self.cancels = 0
         self.cancelling = task.cancelling()
 
     def was_it(self) -> bool:
-        """In ``except CancelledError``: whether this deadline alone caused it. Takes the cancellation back then."""
-        return self.expired and self.task.uncancel() <= self.cancelling
+        """In ``except CancelledError``: whether this deadline alone caused it. Takes its cancellations back then."""
+        if not self.cancels:
+            return False
+        for _ in range(self.cancels):
+            self.task.uncancel()
+        return self.task.cancelling() <= self.cancelling
+
+    def cancel(self) -> None:
+        self.cancels += 1
+        # Not the task's own method, which is there to notice other people's cancellations (execution.py).
+        asyncio.Task.cancel(self.task)
 
 
 class Deadlines:
@@ -36,19 +55,25 @@ class Deadlines:
 
     Args:
         store_away: True while outcomes can't be stored: runs then wait, and no run expires for that.
+        grace_s: How long a task may go on after it was cancelled. A third of it later it is cancelled again.
+        stubborn: Called when it does go on for longer: with its deadline, once.
     """
 
-    def __init__(self, clock: Clock, *, store_away: Callable[[], bool]) -> None:
+    def __init__(
+        self, clock: Clock, *, store_away: Callable[[], bool], grace_s: float, stubborn: Callable[[Watch], None]
+    ) -> None:
         self._clock = clock
         self._store_away = store_away
+        self._grace_s = grace_s
+        self._stubborn = stubborn
         self._watches: set[Watch] = set()
         self.clear: Callable[[Watch], None] = self._watches.discard
-        """Forget a deadline; harmless when it has passed."""
+        """Forget a deadline: whoever had it has ended."""
         self._next_at = float("inf")
 
-    def set(self, task: asyncio.Task[object], timeout_s: float, *, of_run: bool = False) -> Watch:
+    def set(self, task: asyncio.Task[object], timeout_s: float, run: Execution, *, of_run: bool = False) -> Watch:
         at = self._clock.monotonic() + timeout_s
-        watch = Watch(task, at, of_run)
+        watch = Watch(task, at, run, of_run)
         self._watches.add(watch)
         if at < self._next_at:
             self._next_at = at
@@ -77,7 +102,8 @@ class Deadlines:
             if watch.of_run and away:
                 watch.at = now + POSTPONE_S
                 continue
-            self._watches.discard(watch)
-            watch.expired = True
-            watch.task.cancel()
+            watch.at = now + self._grace_s / CANCELS
+            watch.cancel()
+            if watch.cancels == CANCELS + 1:
+                self._stubborn(watch)
         self._next_at = min((w.at for w in self._watches), default=float("inf"))

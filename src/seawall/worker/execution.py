@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
-from seawall.kernel.clock import Clock
+from seawall.kernel.error import said
 from seawall.kernel.log import fields, logger
-from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.status import RunStatus
 from seawall.store.flush import Again, Answer, End, Step
 from seawall.store.pool import text_array
 from seawall.store.run import Ready
-from seawall.worker.deadline import Deadlines
-from seawall.worker.flush import Flusher
-from seawall.worker.settings import Settings
+from seawall.worker.bench import EXIT_MEDDLED, Bench, ordinary
 from seawall.worker.shard import Held, Refill
 from seawall.workflow import Context, Event, Workflow, encoded, may_retry
 
@@ -34,118 +29,34 @@ LEFT_POLL_S = 0.02
 
 _COROUTINE = inspect.CO_COROUTINE
 
-
-class Bench:
-    """What all executions of one process share."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        flusher: Flusher,
-        *,
-        clock: Clock,
-        metrics: Metrics,
-        chance: random.Random,
-        leave: Callable[[str], None],
-    ) -> None:
-        """Args:
-        leave: Ends the process, with the reason, when it can't go on.
-        """
-        self.flusher = flusher
-        self.wall_us: Callable[[], int] = clock.wall_us
-        self.chance = chance
-        self.deadlines = Deadlines(clock, store_away=lambda: flusher.away)
-        self.loop = asyncio.get_running_loop()
-        self.parked = False  # stopping: no step begins any more
-        self.count = 0  # runs under way
-        self.body_bytes = 0
-        self._threads_max = settings.threads_max
-        self._leave = leave
-        self._threads = ThreadPoolExecutor(settings.threads_max, thread_name_prefix="step")
-        self._abandoned = 0
-        self._ended = {
-            status: metrics.counter("seawall_runs_ended_total", "Runs that ended, by how.", status=status.word)
-            for status in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.DEAD)
-        }
-        self._retried = metrics.counter("seawall_runs_retried_total", "Attempts of runs that failed and are repeated.")
-        metrics.gauge("seawall_runs_inflight_count", "Runs under way in this process.").read = lambda: self.count
-        metrics.gauge("seawall_threads_abandoned_count", "Threads that still run a step that timed out.").read = (
-            lambda: self._abandoned
-        )
-
-    def began(self, execution: Execution) -> None:
-        """A run is in hand now."""
-        self.count += 1
-        self.body_bytes += execution.body_bytes
-
-    def left(self, execution: Execution) -> None:
-        """It is not any more: its end is durable, or it was dropped."""
-        if execution.held.inflight.pop(execution.id, None) is execution:
-            self.count -= 1
-            self.body_bytes -= execution.body_bytes
-
-    def counted(self, status: RunStatus) -> None:
-        self._ended[status].value += 1
-
-    def tried_again(self) -> None:
-        self._retried.value += 1
-
-    async def in_thread(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
-        """Call a plain function in a thread, with this task's context.
-
-        Cancelled: the thread goes on to its end, and its place in the pool is taken so long. When all places are taken
-        that way, no plain step could ever run again, so the process ends and its successor begins with fresh threads.
-        """
-        loop = asyncio.get_running_loop()
-        context = contextvars.copy_context()
-        future = self._threads.submit(context.run, _quietly, function, args, kwargs)
-        try:
-            failed, value = await asyncio.wrap_future(future, loop=loop)
-        except asyncio.CancelledError:
-            if not future.cancelled() and not future.done():
-                self._abandoned += 1
-                future.add_done_callback(self._returned)
-                if self._abandoned >= self._threads_max:
-                    self._leave(f"all {self._abandoned} threads hang in steps that timed out")
-            raise
-        if failed:
-            raise value
-        # A decorator may hide that a function is async def: then the thread only made the coroutine.
-        return await value if inspect.isawaitable(value) else value
-
-    def _returned(self, _: object) -> None:
-        self._abandoned -= 1
-
-    def close(self) -> None:
-        """Give the threads up; those that hang can't be stopped."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+_ours: contextvars.ContextVar[int] = contextvars.ContextVar("run", default=0)
+"""The run whose code is running. Its number and not its task, which would hold its context, and so itself."""
 
 
-def _quietly(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[bool, Any]:
-    """In the thread: (raised, value or exception). An exception as a value, since asyncio can't set StopIteration, and
-    SystemExit would end the pool's thread."""
-    try:
-        return False, function(*args, **kwargs)
-    except BaseException as error:  # noqa: BLE001
-        # Outermost in its thread, and raised again in the step: the user's function may raise anything.
-        return True, _ordinary(error)
+class RunTask(asyncio.Task[None]):
+    """A run's task, which knows whether a stranger has cancelled it.
+
+    The run itself may: whatever it began, a timeout or a task group, has its context. We do it by ``Task.cancel``
+    itself. Anybody else is another run's code, or a loop that is being taken down.
+    """
+
+    __slots__ = ("meddled", "run_id")
+    meddled: bool
+    run_id: int
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if _ours.get() != self.run_id:
+            self.meddled = True
+        return super().cancel(msg)
 
 
-def _ordinary(error: BaseException) -> Exception:
-    """What a step raised, as something that can travel: SystemExit must not end the event loop."""
-    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
-        return error
-    ours = RuntimeError(f"{type(error).__name__}: {error}")
-    ours.__cause__ = error
-    return ours
-
-
+# Size: the seam's calls and the ways to end guard one state, attempt by attempt; it is the run itself.
 class Execution:
     """A run under way. The shard's ``inflight`` owns its task: an entry leaves with its last flush, or dropped."""
 
     __slots__ = (
-        "_bench", "_calls", "_kept", "_memos", "_over", "_row", "_started_us", "attempt", "body_bytes", "dropped",
-        "event_id", "held", "id", "now_us", "refill", "task", "ticket", "workflow",
+        "_bench", "_calls", "_ended", "_kept", "_memos", "_over", "_row", "_started_us", "attempt", "body_bytes",
+        "dropped", "event_id", "held", "id", "now_us", "refill", "task", "ticket", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -159,6 +70,7 @@ class Execution:
         self._calls = 0  # steps that are being called now; several, when a workflow does them at once
         self._kept: asyncio.Future[None] | None = None  # of the outcome that was handed in last
         self._over = False  # the workflow has returned or raised: no step of this attempt may begin any more
+        self._ended = False  # this attempt's outcome was handed in: nothing may follow it
         self.refill = refill
         self.held: Held = refill.held
         self.id: int = row.id
@@ -168,7 +80,7 @@ class Execution:
         self.ticket: bool = row.ticket
         self.workflow = workflow
         self.dropped = False
-        self.task: asyncio.Task[None] | None = None
+        self.task: RunTask | None = None
 
     # ── the seam ──
 
@@ -185,7 +97,7 @@ class Execution:
             await asyncio.Event().wait()  # until we are cancelled: the process stops, or the run isn't ours any more
         task = asyncio.current_task(bench.loop)
         assert task is not None
-        watch = bench.deadlines.set(task, timeout_s)
+        watch = bench.deadlines.set(task, timeout_s, self)
         self._calls += 1
         try:
             if _is_async(function):
@@ -196,7 +108,7 @@ class Execution:
                 raise TimeoutError(f"it took longer than {timeout_s:g} s") from None
             raise
         except (SystemExit, KeyboardInterrupt, StopIteration, StopAsyncIteration) as error:
-            raise _ordinary(error) from error
+            raise ordinary(error) from error
         finally:
             self._calls -= 1
             bench.deadlines.clear(watch)
@@ -204,6 +116,8 @@ class Execution:
     def keep(
         self, name: str, nth: int, result: bytes, *, failed: bool, attempt: int, started_us: int, wait: bool
     ) -> Awaitable[None] | None:
+        if self._ended:
+            raise asyncio.CancelledError("the run ended before this step of it did")
         step = Step(self.id, name, nth, result, failed, self.held.lease.epoch, min(attempt, 32767), started_us)
         waiter = self._bench.flusher.step(self, step, wait=wait)
         if waiter is not None:
@@ -214,19 +128,28 @@ class Execution:
         await asyncio.sleep(seconds)
 
     def reply(self, reply: Reply) -> None:
+        if self._ended:
+            return
         answer = Answer(self.event_id, self.id, reply.status, reply.content_type, reply.body)
         self._bench.flusher.answer(self, answer)
 
     # ── its life ──
 
-    async def drive(self) -> None:
+    def begin(self) -> None:
+        """Call the workflow, in a task of its own."""
+        self.task = task = RunTask(self._drive(), loop=self._bench.loop, name="run")
+        task.run_id, task.meddled = self.id, False
+        task.add_done_callback(self._departed)
+
+    async def _drive(self) -> None:
         """From the workflow's first line to its end in the next flush. The task's outermost code: it never raises.
 
-        Cancelled: by ``drop`` only; then nothing more is written.
+        Cancelled: by ``drop``, or by a stranger; then nothing more is written.
         """
         bench, workflow = self._bench, self.workflow
         assert self.task is not None
-        watch = bench.deadlines.set(self.task, workflow.timeout_s, of_run=True)
+        _ours.set(self.id)
+        watch = bench.deadlines.set(self.task, workflow.timeout_s, self, of_run=True)
         result = b""
         failure: BaseException | None = None
         try:
@@ -236,8 +159,12 @@ class Execution:
         except asyncio.CancelledError as error:
             if self.dropped:
                 return
-            expired = watch.was_it()
-            failure = TimeoutError(f"the workflow took longer than {workflow.timeout_s:g} s") if expired else error
+            if watch.was_it():
+                failure = TimeoutError(f"the workflow took longer than {workflow.timeout_s:g} s")
+            elif self._meddled():
+                return
+            else:
+                failure = error
         except BaseException as error:  # noqa: BLE001
             # Outermost: user code may raise anything, SystemExit too, which must not end the event loop.
             failure = error
@@ -245,6 +172,8 @@ class Execution:
             self._over = True
             bench.deadlines.clear(watch)
         if (self._calls or (self._kept is not None and not self._kept.done())) and not await self._calmed():
+            return
+        if self._ended:
             return
         if failure is None:
             self._end(RunStatus.SUCCEEDED, result=result, error=None)
@@ -260,8 +189,36 @@ class Execution:
             while self._calls or (self._kept is not None and not self._kept.done()):  # noqa: ASYNC110 - see LEFT_POLL_S
                 await asyncio.sleep(LEFT_POLL_S)
         except asyncio.CancelledError:
-            return not self.dropped
+            return not (self.dropped or self._meddled())
         return True
+
+    def _meddled(self) -> bool:
+        """Whether somebody else's code cancelled this run. That is nothing that it did itself, and whoever cancels
+        tasks that aren't his has cancelled others too: the process ends as it is, and only the guilty dies alone."""
+        if self._ended or self.task is None or not (self.task.meddled and self.task.cancelling()):
+            return False
+        self._bench.leave(EXIT_MEDDLED, f"run {self.id} was cancelled, neither by itself nor by us")
+        return True
+
+    def outlive(self) -> None:
+        """Fail for good although the workflow's code goes on."""
+        self._over = True
+        if not (self._ended or self.dropped):
+            error = "TimeoutError: it went on after it was cancelled at its deadline, so it can't be tried again here"
+            log.warning("run failed", extra=self.fields(error=error))
+            self._end(RunStatus.FAILED, result=None, error=error)
+
+    def _departed(self, task: asyncio.Task[None]) -> None:
+        """The task has ended. Whatever let it end without a word, the run must neither be lost nor hold its slot."""
+        self._bench.departed(self)
+        error = None if task.cancelled() else task.exception()
+        if self._ended or self.dropped:
+            return
+        if error is not None:
+            log.error("a run's task died", extra=self.fields(cause=said(error)))
+            self._failed(error)
+        elif task.cancelled() and not self._meddled():  # before its first line
+            self._failed(asyncio.CancelledError())
 
     def bury(self, reason: str) -> None:
         """End as dead: it can't be run, or its end can't be stored."""
@@ -272,7 +229,7 @@ class Execution:
         """Forget it without a trace: somebody else owns its shard, or this process stops."""
         self.dropped = True
         if self.task is not None:
-            self.task.cancel()
+            asyncio.Task.cancel(self.task)
 
     def _arguments(self) -> tuple[Event, Context]:
         row = self._row
@@ -285,23 +242,25 @@ class Execution:
 
     def _failed(self, error: BaseException) -> None:
         retry = self.workflow.retry
-        said = f"{type(error).__name__}: {error}"
+        text = said(error)
         if self.attempt >= retry.attempts or not may_retry(error):
-            log.warning("run failed", extra=self._fields(error=said))
-            self._end(RunStatus.FAILED, result=None, error=said)
+            log.warning("run failed", extra=self.fields(error=text[:ERROR_CHARS_MAX]))
+            self._end(RunStatus.FAILED, result=None, error=text)
             return
         delay_s = retry.delay_s(self.attempt, error, self._bench.chance)
-        log.info("run is tried again", extra=self._fields(error=said, delay_s=round(delay_s, 3)))
+        log.info("run is tried again", extra=self.fields(error=text[:ERROR_CHARS_MAX], delay_s=round(delay_s, 3)))
         self._bench.tried_again()
+        self._ended = True
         self._bench.flusher.again(self, Again(self.id, self.attempt, int(delay_s * 1000)))
 
     def _end(self, status: RunStatus, *, result: bytes | None, error: str | None) -> None:
         if error is not None:
             (error,) = text_array([error[:ERROR_CHARS_MAX]])
+        self._ended = True
         self._bench.counted(status)
         self._bench.flusher.end(self, End(self.id, status, self.attempt, result, error, self._started_us))
 
-    def _fields(self, **values: object) -> dict[str, object]:
+    def fields(self, **values: object) -> dict[str, object]:
         return fields(run=self.id, workflow=self.workflow.name, attempt=self.attempt, **values)
 
 

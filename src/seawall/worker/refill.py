@@ -15,8 +15,9 @@ from seawall.kernel.seam.run import Memo
 from seawall.store.flush import Spent
 from seawall.store.pool import Session, Store
 from seawall.store.run import Ready, Wish, memos, prepare, refill
+from seawall.worker.bench import Bench
 from seawall.worker.cursor import BACK_S, Cursors, advance
-from seawall.worker.execution import Bench, Execution
+from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held, Refill
@@ -192,7 +193,7 @@ class Refiller:
             execution.drop()
             self._bench.left(execution)
         elif row.found:
-            execution.task = asyncio.create_task(execution.drive(), name="run")
+            execution.begin()
         else:
             execution.bury("its event is gone")
 

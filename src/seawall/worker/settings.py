@@ -39,6 +39,9 @@ class Settings:
         live=True,
         help="No new runs while more results than this wait for the store.",
     )
+    cancel_grace_s: float = setting(
+        10.0, min=0.1, max=600, help="How long a run or step may go on after it was cancelled at its deadline."
+    )
     threads_max: int = setting(32, min=1, max=1000, help="Threads for steps that are plain functions.")
     timer_s: float = setting(
         0.5, min=0.05, max=10, live=True, help="How often waiting runs whose time has come are woken."

@@ -19,7 +19,8 @@ from seawall.kernel.metric import Metrics
 from seawall.store import pool
 from seawall.store.lease import Taken
 from seawall.store.pool import Store
-from seawall.worker.execution import Bench, Execution
+from seawall.worker.bench import Bench
+from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.hint import Hints, Listening
 from seawall.worker.lease import Leases
@@ -40,7 +41,6 @@ STATEMENT_S = 2.0
 killing the loop that waits for it."""
 
 LAST_FLUSH_S = 2.0
-EXIT_THREADS_HANG = 72
 
 
 def fewer_collections() -> None:
@@ -108,6 +108,7 @@ class Worker:
             metrics=metrics,
             chance=chance or random.Random(),
             leave=self._leave,
+            alone=self._solo,
         )
         self._leases = Leases(
             self._store, settings, app, metrics,
@@ -235,6 +236,6 @@ class Worker:
             self._solos.hint()
         self._refiller.sweep()
 
-    def _leave(self, reason: str) -> None:
+    def _leave(self, status: int, reason: str) -> None:
         log.critical("the process ends", extra=fields(reason=reason))
-        self._die(EXIT_THREADS_HANG)
+        self._die(status)
