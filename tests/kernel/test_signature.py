@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from hmac import digest
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,7 +25,10 @@ SECRETS = {
     "github": b"It's a Secret to Everybody",
     "stripe": b"whsec_test_secret",
     "slack": b"8f742231b10e8888abcd99yyyzzz85a5",
+    "shopify": b"test-webhook-secret",
+    "pagerduty": b"lDQHScfUeXUKaQRNF+8XIiDKZ7XX3itBAYzwU0TARw8lJqRnkKl2iB1anSb0Z+IK",
     "generic-hmac": b"generic",
+    "basic": b"Aladdin:open sesame",
     "bearer": b"token-of-the-sender",
     "none": b"",
 }
@@ -108,10 +112,36 @@ def test_stripe_signs_with_the_secret_as_it_is_written() -> None:
     good(check("stripe", {"Stripe-Signature": given}, body))
 
 
+def test_vector_of_shopify() -> None:
+    # Shopify publishes none; this one is from the tests of SQLPage, an open-source receiver.
+    body = b'{"id":1234567890,"email":"customer@example.com","total_price":"123.45"}'
+    good(check("shopify", {"X-Shopify-Hmac-SHA256": "QNyObTlKbMx2qDlPF/ZOZcBqg5OgPg+2oky3zldc0Gw="}, body))
+
+
+def test_vector_of_pagerduty() -> None:
+    # go-pagerduty, webhookv3/webhookv3_test.go: its key, its body and its signature
+    body = (Path(__file__).parent / "pagerduty.json").read_bytes()
+    right = "v1=0c0b9495b893a39e70d1fea2fe11fbe0a825f88b9f67846f6cc07dd2bc5476cd"
+    wrong = "v1=7020c8a7ec668a9b7012bc3dd82e483394b038f4230acc6785efbf2a7d8bcaf5"
+    good(check("pagerduty", {"X-PagerDuty-Signature": right}, body))
+    good(check("pagerduty", {"X-PagerDuty-Signature": f"{wrong},{right}"}, body))
+    bad(check("pagerduty", {"X-PagerDuty-Signature": wrong}, body))
+    bad(check("pagerduty", {"X-PagerDuty-Signature": f"{wrong}," * 16 + right}, body))
+
+
+def test_vectors_of_basic() -> None:
+    # RFC 7617, sections 2 and 2.1
+    good(check("basic", {"Authorization": "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="}, b""))
+    utf8 = [(1, "test:123£".encode())]
+    good(check("basic", {"Authorization": "basic dGVzdDoxMjPCow=="}, b"", secrets=utf8))
+    for given in ("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ", "Basic", "Basic QQ==", "Bearer QWxhZGRpbjpvcGVuIHNlc2FtZQ=="):
+        bad(check("basic", {"Authorization": given}, b""))
+
+
 # ── All kinds alike ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 SIGNED = [k for k in KINDS if KINDS[k].has_secret]
-COVER_BODY = [k for k in SIGNED if k != "bearer"]
+COVER_BODY = [k for k in KINDS if KINDS[k].covers_body]
 DATED = ("standard", "stripe", "slack")
 
 
@@ -145,7 +175,7 @@ def test_without_headers_it_is_refused(kind: str) -> None:
 def test_a_repeated_header_is_refused(kind: str) -> None:
     headers = signature.sign(kind, SECRETS[kind], b"body", NOW, id="id-1")
     for name, value in headers:
-        if name not in ("Idempotency-Key", "X-GitHub-Delivery"):
+        if name not in ("Idempotency-Key", "X-GitHub-Delivery", "X-Shopify-Event-Id"):
             bad(check(kind, {**dict(headers), name: f"{value}, {value}"}, b"body"))
 
 
@@ -223,6 +253,7 @@ def test_ed25519_verifies_with_the_public_key_alone() -> None:
     [
         ("standard", b"whsec_not base64!"), ("standard", b""), ("standard", WHSK), ("standard", b"whpk_YWJj"),
         ("github", b""), ("bearer", b"two words"), ("bearer", b"caf\xc3\xa9"), ("none", b"something"),
+        ("shopify", b""), ("pagerduty", b""), ("basic", b"user"), ("basic", b":p"), ("basic", b"u:"), ("basic", b"u:\n"),
     ],
 )  # fmt: skip
 def test_a_secret_that_can_not_work_is_told_at_once(kind: str, secret: bytes) -> None:
@@ -249,13 +280,18 @@ def test_a_public_key_can_not_sign() -> None:
         ("github", {}, "id-1", False),
         ("stripe", {}, "", False),
         ("slack", {}, "", False),
+        ("shopify", {}, "id-1", False),
+        ("shopify", {"X-Shopify-Topic": "orders/paid"}, "orders.paid:id-1", False),
+        ("pagerduty", {}, "", False),
+        ("basic", {}, "id-1", False),
         ("generic-hmac", {}, "id-1", False),
         ("none", {"Idempotency-Key": '"quoted-1"'}, "quoted-1", False),
         ("none", {"webhook-id": "w-1"}, "w-1", False),
     ],
 )
 def test_dedupe_key(kind: str, extra: dict[str, str], key: str, signed: bool) -> None:
-    headers = extra or dict(signature.sign(kind, SECRETS[kind], b"body", NOW, id="id-1"))
+    signed_ones = dict(signature.sign(kind, SECRETS[kind], b"body", NOW, id="id-1"))
+    headers = extra if kind == "none" else signed_ones | extra
     verdict = good(check(kind, headers, b"body"))
     assert (verdict.key, verdict.key_signed) == (key, signed)
 
@@ -310,14 +346,28 @@ NAMES = st.sampled_from(
     [
         b"webhook-id", b"webhook-timestamp", b"webhook-signature", b"x-hub-signature-256", b"x-github-delivery",
         b"stripe-signature", b"x-slack-signature", b"x-slack-request-timestamp", b"x-signature", b"authorization",
-        b"idempotency-key",
+        b"idempotency-key", b"x-shopify-hmac-sha256", b"x-shopify-event-id", b"x-shopify-topic",
+        b"x-pagerduty-signature",
     ]
 )  # fmt: skip
 PIECES = st.lists(
     st.one_of(
         st.binary(max_size=40),
         st.sampled_from(
-            [b"v1,", b"v1a,", b"t=", b"v1=", b"sha256=", b"v0=", b"Bearer ", b"1700000000", b" ", b",", b"id"]
+            [
+                b"v1,",
+                b"v1a,",
+                b"t=",
+                b"v1=",
+                b"sha256=",
+                b"v0=",
+                b"Bearer ",
+                b"Basic ",
+                b"1700000000",
+                b" ",
+                b",",
+                b"id",
+            ]
         ),
     ),
     max_size=8,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from router.rig import record
+from seawall.kernel import pointer
+from seawall.kernel.signature import KINDS
+from seawall.router import match
 from seawall.router.match import REMEMBERED_MAX, Matcher, read
 from seawall.store.router import Workflow
 
@@ -20,6 +23,16 @@ from seawall.store.router import Workflow
         ({"kind": "stripe", "body": b'{"type":7}'}, "shop"),
         ({"kind": "slack", "body": b'{"type":"event_callback","event":{"type":"x"}}'}, "slack.event_callback"),
         ({"kind": "standard", "body": b'{"type":"user.created"}'}, "user.created"),
+        (
+            {"kind": "shopify", "body": b'{"type":"x"}', "headers": b"X-Shopify-Topic\0orders/paid"},
+            "shopify.orders/paid",
+        ),
+        ({"kind": "shopify", "body": b'{"id":1}'}, "shop"),
+        (
+            {"kind": "pagerduty", "body": b'{"event":{"event_type":"incident.triggered"}}'},
+            "pagerduty.incident.triggered",
+        ),
+        ({"kind": "pagerduty", "body": b'{"event":["event_type"]}'}, "shop"),
         ({"kind": "none", "body": b'{"type":"a"}', "headers": b"ce-type\0b"}, "a"),
         ({"kind": "none", "body": b"not json", "headers": b"X\0ce-type\0CE-Type\0b\0ce-type\0c"}, "b"),
         ({"kind": "bearer", "body": b"[1]"}, "shop"),
@@ -38,6 +51,7 @@ def test_the_senders_header_key_comes_before_the_key_in_the_body() -> None:
     assert read(record(kind="stripe", key="header", body=body)).key == "header"
     assert read(record(kind="stripe", body=body)).key == "evt_1"
     assert read(record(kind="none", body=body)).key == ""
+    assert read(record(kind="pagerduty", body=b'{"event":{"id":"01B"}}')).key == "01B"
     assert read(record(kind="stripe", body=b'{"id":7}')).key == ""
 
 
@@ -74,3 +88,8 @@ def test_a_sender_of_ever_new_types_does_not_fill_the_memory() -> None:
     for number in range(REMEMBERED_MAX * 2 + 1):
         assert matcher.match(str(number))
     assert len(matcher._remembered) <= REMEMBERED_MAX
+
+
+def test_the_router_looks_for_a_key_where_the_kind_says_that_it_is() -> None:
+    ways = {kind.name: pointer.steps(kind.key_path) for kind in KINDS.values() if kind.key_path}
+    assert ways == match._KEY_WAY

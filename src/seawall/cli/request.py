@@ -24,7 +24,8 @@ FRAMING = frozenset({"host", "content-length", "connection", "transfer-encoding"
 SIGNED = frozenset(
     {
         "x-hub-signature-256", "x-github-delivery", "stripe-signature", "x-slack-signature",
-        "x-slack-request-timestamp", "webhook-id", "webhook-timestamp", "webhook-signature", "x-signature",
+        "x-slack-request-timestamp", "x-shopify-hmac-sha256", "x-shopify-event-id", "x-pagerduty-signature",
+        "webhook-id", "webhook-timestamp", "webhook-signature", "x-signature",
         "authorization",
     }
 )  # fmt: skip

@@ -34,7 +34,8 @@ Examples:
 
 \b
 Settings of a source (--setting, values are JSON or text): body_bytes_max, accepted_status, accepted_body,
-content_types, require_json, wait_ms_max, wait_over_status, signature.tolerance_s, signature.header, …"""
+content_types, require_json, wait_ms_max, wait_over_status, signature.tolerance_s, signature.header,
+dedupe.header, dedupe.paths, dedupe.required, …: see docs/sources.md."""
 )
 @click.argument("name")
 @click.option("--kind", required=True, type=click.Choice(list(signature.KINDS)), help="How its requests are signed.")
@@ -141,12 +142,17 @@ def _secret_for(kind: str, file: str | None) -> tuple[str | None, bool]:
             raise Failed(MISUSED, f"kind {kind} has no secret: leave --secret-file out")
         return None, False
     if file is None:
-        raw = secrets.token_bytes(SECRET_BYTES)
-        return (f"whsec_{base64.b64encode(raw).decode()}" if kind == "standard" else raw.hex()), True
+        return _made_secret(kind, secrets.token_bytes(SECRET_BYTES)), True
     try:
         return sender.read_secret(file).decode(), False
     except UnicodeDecodeError as error:
         raise Failed(MISUSED, f"--secret-file {file}: is not text (UTF-8)") from error
+
+
+def _made_secret(kind: str, raw: bytes) -> str:
+    if kind == "standard":
+        return f"whsec_{base64.b64encode(raw).decode()}"
+    return f"seawall:{raw.hex()}" if kind == "basic" else raw.hex()
 
 
 def settings_of(choices: tuple[str, ...]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from seawall.collector.admission import Admission
 from seawall.collector.duplicate import Duplicates, digest_of
 from seawall.collector.exchange import ANSWERED, HELD, SUBMITTED, Exchange
 from seawall.collector.receipt import Receipts
+from seawall.collector.snapshot import Source
 from seawall.kernel import json
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError, Uncertain
@@ -19,7 +20,7 @@ from seawall.kernel.event import id_ascii
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Journal, Outcome, Position
 from seawall.kernel.seam.ticket import Reply, Waiting
-from seawall.kernel.signature import Refused
+from seawall.kernel.signature import Refused, Verified
 
 CREDENTIALS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 """Headers that never reach the disk."""
@@ -68,15 +69,13 @@ class Intake:
         wall_us = self._clock.wall_us()
         body = x.body()
         verdict = source.kind.verify(source.secrets, x.headers, body, wall_us / 1_000_000, source.options)
+        if source.demanding and isinstance(verdict, Verified):
+            demanded = self._demanded(x, source, verdict, body)
+            if demanded is None:
+                return
+            verdict = demanded
         if isinstance(verdict, Refused):
-            title = "signature refused" if verdict.status == 401 else "malformed dedupe key"
-            x.answer(self._admission.by_configuration(verdict.status, title, verdict.reason))
-            return
-        if source.kind.handshake is not None and (reply := source.kind.handshake(body)) is not None:
-            x.answer(self._receipts.plain(200, reply))
-            return
-        if source.choice.require_json and (problem := json.parse(body)[1]) is not None:
-            x.answer(self._admission.by_configuration(422, "not JSON", f"this source takes JSON only: {problem}"))
+            self._refuse(x, source, verdict)
             return
         key = verdict.key.encode()
         if key:
@@ -93,6 +92,23 @@ class Intake:
             headers=_kept(x), body=body,
         )  # fmt: skip
         self._submit(x, payload)
+
+    def _demanded(self, x: Exchange, source: Source, verdict: Verified, body: bytes) -> Verified | Refused | None:
+        """What only some sources ask for. None: the request has its answer."""
+        if source.kind.handshake is not None and (reply := source.kind.handshake(body)) is not None:
+            x.answer(self._receipts.plain(200, reply))
+            return None
+        if source.choice.require_json and (problem := json.parse(body)[1]) is not None:
+            x.answer(self._admission.by_configuration(422, "not JSON", f"this source takes JSON only: {problem}"))
+            return None
+        return verdict if source.keys is None else source.keys.judge(verdict, x.headers, body)
+
+    def _refuse(self, x: Exchange, source: Source, verdict: Refused) -> None:
+        headers, title = b"", "dedupe key refused"
+        if verdict.status == 401:
+            title, challenge = "signature refused", source.kind.challenge
+            headers = b"WWW-Authenticate: %b\r\n" % challenge.encode("ascii") if challenge else b""
+        x.answer(self._admission.by_configuration(verdict.status, title, verdict.reason, headers=headers))
 
     def _submit(self, x: Exchange, payload: bytes) -> None:
         x.stage, x.submitted_at = SUBMITTED, self.now

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from seawall.kernel import limit, signature
+from seawall.collector.key import PATHS_MAX, DedupeChoice
+from seawall.kernel import limit, pointer, signature
 from seawall.kernel.setting import setting
 from seawall.kernel.signature.generic_hmac import ALGORITHMS, ENCODINGS
 
@@ -85,6 +86,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     wait_ms_max: int = 0  # 0: Prefer: wait is ignored; at most limit.WAIT_MS_MAX
     wait_over_status: int = 202  # what a wait without reply ends with: 202 and Location, or 504
     signature: SignatureChoice = SignatureChoice()
+    dedupe: DedupeChoice = DedupeChoice()
 
 
 STATIC_BODY_BYTES_MAX = 4096
@@ -123,8 +125,18 @@ def _problems(c: Choice) -> list[str]:
         (not c.signature.timestamp_header or _HEADER.fullmatch(c.signature.timestamp_header),
          "signature.timestamp_header must be a header's name"),
         (not c.signature.prefix or _VALUE.fullmatch(c.signature.prefix), "signature.prefix must be printable ASCII"),
+        (not c.dedupe.header or _HEADER.fullmatch(c.dedupe.header), "dedupe.header must be a header's name"),
+        (len(c.dedupe.paths) <= PATHS_MAX, f"dedupe.paths has at most {PATHS_MAX} entries"),
+        (all(map(_is_pointer, c.dedupe.paths)), "dedupe.paths must be JSON Pointers, like /data/id"),
     )  # fmt: skip
     return [problem for good, problem in checks if not good]
+
+
+def _is_pointer(text: str) -> bool:
+    try:
+        return bool(pointer.steps(text))
+    except ValueError:
+        return False
 
 
 def source_problems(*, name: str, kind: str, tenant: str, settings: str, secret: bytes | None) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 
+from seawall.collector.key import KeyRule
 from seawall.collector.sealed import SealedCopy
 from seawall.collector.setting import Choice, Settings, choice
 from seawall.guard import Heart, Supervisor
@@ -67,6 +68,8 @@ class Source:
     choice: Choice
     options: signature.Options
     removed: bool
+    keys: KeyRule | None  # None: the kind's own dedupe key
+    demanding: bool  # more than the signature is looked at: a handshake, JSON, or ``keys``
     trouble: str  # not "": its row can't be used here; answer 503, since that is our fault
 
 
@@ -245,10 +248,12 @@ class Snapshot:
             trouble = f"its settings can't be used: {error}"
         if trouble and not s.removed:
             log.error("a source can't be served", extra=fields(source=s.name, cause=trouble))
+        keys = KeyRule(chosen.dedupe, kind) if chosen.dedupe.given else None
         return Source(
             id=s.id, name=s.name, kind=kind, secrets=s.secrets, choice=chosen,
             encoder=Encoder(source_id=s.id, kind=kind.name, tenant=s.tenant, source=s.name),
             options=signature.Options(**msgspec.structs.asdict(chosen.signature)),
+            keys=keys, demanding=bool(kind.handshake or chosen.require_json or keys),
             removed=s.removed, trouble=trouble,
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """What an event is: its type and its dedupe key, read from the record alone.
 
-Types, by the source's kind: ``github.<X-GitHub-Event>``, ``stripe.<type>`` and ``slack.<type>`` (the body's top-level
-``type``). Others, and those whose own rule finds nothing: the body's top-level ``type``, else the header ``ce-type``,
+Types, by the source's kind: ``github.<X-GitHub-Event>``, ``shopify.<X-Shopify-Topic>``, ``stripe.<type>`` and
+``slack.<type>`` (the body's top-level ``type``), ``pagerduty.<event.event_type>``. Others, and those whose own rule finds nothing: the body's top-level ``type``, else the header ``ce-type``,
 else the source's name. A body that isn't JSON has no fields; it is routed all the same.
 """
 
@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from seawall.kernel import pointer
 from seawall.kernel.event import Record, headers_of
 from seawall.kernel.json import parse
 from seawall.kernel.limit import TYPE_CHARS_MAX
@@ -20,8 +21,10 @@ from seawall.store.router import Workflow
 REMEMBERED_MAX = 4096
 """Types whose workflows are remembered. Senders choose types, so a sender of ever new ones must not fill the memory."""
 
-_BODY_KEY = {"stripe": "id", "slack": "event_id"}
-_BODY_TYPE = ("stripe", "slack")
+_NAMED_BY_HEADER = {"github": "x-github-event", "shopify": "x-shopify-topic"}
+_TYPE_WAY = {"stripe": ("type",), "slack": ("type",), "pagerduty": ("event", "event_type")}
+# As the kinds say in kernel/signature (a test compares them), which brings more into a process than a router needs.
+_KEY_WAY = {"stripe": ("id",), "slack": ("event_id",), "pagerduty": ("event", "id")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,9 @@ class Reading:
 def read(record: Record) -> Reading:
     """Type and key of a record. Never raises, whatever its body is."""
     value, _ = parse(record.body)
-    fields = value if isinstance(value, dict) else {}
-    key = record.key or _text(fields.get(_BODY_KEY.get(record.kind, "")))
-    return Reading(_storable(_type(record, _text(fields.get("type")))), key)
+    way = _KEY_WAY.get(record.kind)
+    key = record.key or (_text(pointer.find(value, way)) if way is not None else "")
+    return Reading(_storable(_type(record, value)), key)
 
 
 def unread_type(record: Record) -> str:
@@ -45,14 +48,15 @@ def unread_type(record: Record) -> str:
     return _storable(record.source)
 
 
-def _type(record: Record, body_type: str) -> str:
-    if record.kind == "github":
-        header = _header(record.headers, "x-github-event")
-        if header:
-            return f"github.{header}"
-    if body_type:
-        return f"{record.kind}.{body_type}" if record.kind in _BODY_TYPE else body_type
-    return _header(record.headers, "ce-type") or record.source
+def _type(record: Record, value: object) -> str:
+    kind = record.kind
+    header, way = _NAMED_BY_HEADER.get(kind), _TYPE_WAY.get(kind)
+    if header is not None and (named := _header(record.headers, header)):
+        return f"{kind}.{named}"
+    if way is not None and (named := _text(pointer.find(value, way))):
+        return f"{kind}.{named}"
+    named = _text(value.get("type")) if isinstance(value, dict) and kind not in _TYPE_WAY else ""
+    return named or _header(record.headers, "ce-type") or record.source
 
 
 def _text(value: object) -> str:

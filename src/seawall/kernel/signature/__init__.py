@@ -5,11 +5,23 @@
 
 from __future__ import annotations
 
-from seawall.kernel.signature import bearer, generic_hmac, github, none, slack, standard, stripe
+from seawall.kernel.signature import (
+    basic,
+    bearer,
+    generic_hmac,
+    github,
+    none,
+    pagerduty,
+    shopify,
+    slack,
+    standard,
+    stripe,
+)
 from seawall.kernel.signature.scheme import DEFAULT, Headers, Kind, Options, Refused, Secrets, Verified
 
 KINDS: dict[str, Kind] = {
-    module.KIND.name: module.KIND for module in (standard, github, stripe, slack, generic_hmac, bearer, none)
+    module.KIND.name: module.KIND
+    for module in (standard, github, stripe, slack, shopify, pagerduty, generic_hmac, basic, bearer, none)
 }
 
 

@@ -30,4 +30,6 @@ def secret_problem(secret: bytes) -> str:
     return "" if all(0x21 <= c <= 0x7E for c in secret) else "a bearer secret must be printable ASCII without spaces"
 
 
-KIND = Kind(name="bearer", verify=verify, sign=sign, secret_problem=secret_problem)
+KIND = Kind(
+    name="bearer", verify=verify, sign=sign, secret_problem=secret_problem, covers_body=False, challenge="Bearer"
+)

@@ -17,4 +17,4 @@ def secret_problem(secret: bytes) -> str:
     return "a source of kind none has no secret" if secret else ""
 
 
-KIND = Kind(name="none", verify=verify, sign=sign, secret_problem=secret_problem, has_secret=False)
+KIND = Kind(name="none", verify=verify, sign=sign, secret_problem=secret_problem, has_secret=False, covers_body=False)

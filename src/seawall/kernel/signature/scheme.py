@@ -78,6 +78,9 @@ class Kind:
     secret_problem: Callable[[bytes], str]
     handshake: Callable[[bytes], bytes | None] | None = None
     has_secret: bool = True
+    covers_body: bool = True  # the signature proves the body too
+    key_path: str = ""  # JSON Pointer of the provider's event id in the body, where no header carries one
+    challenge: str = ""  # WWW-Authenticate of its 401 (RFC 9110 §11.6.1), where it is a scheme of HTTP
 
 
 def consists_of(characters: bytes, value: bytes) -> bool:

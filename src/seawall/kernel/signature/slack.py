@@ -48,4 +48,4 @@ def handshake(body: bytes) -> bytes | None:
     return challenge.encode("utf-8", "replace") if isinstance(challenge, str) else None
 
 
-KIND = Kind(name="slack", verify=verify, sign=sign, secret_problem=not_empty, handshake=handshake)
+KIND = Kind(name="slack", verify=verify, sign=sign, secret_problem=not_empty, handshake=handshake, key_path="/event_id")

@@ -45,4 +45,4 @@ def sign(secret: bytes, body: bytes, now_s: float, id: str, options: Options) ->
     return [("Stripe-Signature", f"t={stamp},v1={signature}")]
 
 
-KIND = Kind(name="stripe", verify=verify, sign=sign, secret_problem=not_empty)
+KIND = Kind(name="stripe", verify=verify, sign=sign, secret_problem=not_empty, key_path="/id")
