@@ -11,7 +11,7 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from router.rig import append, record
@@ -131,6 +131,15 @@ class World:
         assert left + self.stored == Counter(r.id for r in self.sent)
 
 
+SPLIT_UNSEEN = [("append", 1), ("begin", 0), ("look", 0), ("look", 1), ("split", 0), ("store", 1, 0, 1, "")]
+"""The second router doesn't know that the range that it reads has an end by now."""
+
+BEGUN_AGAIN = [("append", 1), ("begin", 0), ("look", 0), ("split", 0), ("store", 0, 0, 1, ""), ("begin", 1)]
+"""The second router took the log for a new one, and was slow: its first range is drained by now."""
+
+
+@example(steps=SPLIT_UNSEEN)
+@example(steps=BEGUN_AGAIN)
 @given(steps=st.lists(STEP, min_size=5, max_size=40))
 @settings(
     max_examples=60,

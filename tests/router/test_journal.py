@@ -12,7 +12,7 @@ from router.rig import Rig, append, record, until
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Corrupt, Unavailable
 from seawall.kernel.seam.journal import Chunk, Damage, JournalReader, Position
-from seawall.testing import MemoryReader
+from seawall.testing import MemoryJournal, MemoryReader
 
 
 async def test_a_log_that_appears_later_is_found_and_routed(rig: Rig) -> None:
@@ -135,12 +135,73 @@ async def test_a_stretch_that_can_not_be_read_is_an_alarm_and_fresh_records_go_o
         await rig.arrived(6)
 
 
-async def test_a_log_that_knows_nothing_of_our_position_is_an_alarm_and_never_skipped(rig: Rig) -> None:
-    journal = rig.log()
-    await append(journal, record())
+@pytest.mark.parametrize("wrong", ["segment = 7", "salt = '\\x00'", '"offset" = 1000000'])
+async def test_a_log_that_knows_nothing_of_our_position_is_an_alarm_and_read_again(
+    rig: Rig, wrong: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its folder was put back from a copy: what was accepted since may lie anywhere before the position."""
+    journal = rig.log(segment_bytes_max=600)
+    await append(journal, *[record() for _ in range(5)])
     async with rig.router():
-        await rig.arrived(1)
-    await rig.database.execute("update log_position set segment = 7")
+        await rig.arrived(5)
+    await rig.database.execute("delete from event where segment = 1")
+    lost = 5 - await rig.count("event")
+    assert lost > 0
+    await rig.database.execute(f"update log_position set {wrong}")
     async with rig.router() as supervisor:
-        await until(lambda: any("segment 7" in loop.reason for loop in supervisor.health()))
-        assert await rig.database.fetchval("select segment from log_position") == 7
+        await rig.arrived(5)
+        await append(journal, record())
+        await rig.arrived(6)
+        assert all(loop.restarts == 0 for loop in supervisor.health())
+    assert rig.number("seawall_router_begun_anew_total") == 1
+    assert any("put back from a copy" in r.message for r in caplog.records if r.levelname == "ERROR")
+    assert await rig.database.fetchval("select part from log_position") == 1
+
+
+async def test_a_missing_segment_holds_nothing_back_and_readiness_tells_of_it(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = rig.log(segment_bytes_max=600)
+    clock = SlowTime()
+    await append(journal, *[record() for _ in range(3)])
+    async with rig.router(clock=clock):
+        await rig.arrived(3)
+    await append(journal, *[record() for _ in range(9)])
+    at = await rig.database.fetchval("select segment from log_position")
+    left = sum(len(s.payloads) for id, s in journal.segments.items() if id > at)
+    assert left > 3
+    for id in [id for id in journal.segments if id <= at]:
+        del journal.segments[id]
+    async with rig.router(clock=clock) as supervisor:
+        await rig.arrived(3 + left)
+
+        def said() -> list[str]:
+            return [loop.reason for loop in supervisor.health() if not loop.ready and "is missing" in loop.reason]
+
+        await until(said)
+        assert f"segment {at}" in said()[0]
+        clock.ahead_s = 61.0
+        await until(lambda: not said())
+    assert rig.number("seawall_router_missing_segments_count") == 1
+    assert any("damaged" in r.message for r in caplog.records if r.levelname == "ERROR")
+
+
+async def test_two_copies_of_one_log_are_told_and_neither_loses_an_event(rig: Rig) -> None:
+    """Two collectors write the same log id, each in a folder of its own, and two routers share the store."""
+    one, two = rig.log(segment_bytes_max=600), MemoryJournal(segment_bytes_max=600)
+    two.log_id = one.log_id
+    await append(one, *[record() for _ in range(8)])
+    await append(two, *[record() for _ in range(8)])
+    other = Rig(rig.dsn, rig.database, logs={"c1": two.reader()})
+    async with rig.router(batch_records=2) as first, other.router(batch_records=2) as second:
+        await rig.arrived(16)
+
+        async def told() -> bool:
+            await append(one, record())
+            await append(two, record())
+            loops = (*first.health(), *second.health())
+            return any("second copy" in loop.reason for loop in loops if not loop.ready)
+
+        await until(told)
+        await rig.arrived(len(one.payloads) + len(two.payloads), timeout_s=40.0)
+    assert rig.number("seawall_router_begun_anew_total") + other.number("seawall_router_begun_anew_total") >= 2

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from seawall.journal import Log, LogReader, Settings, SyncedPublisher
 from seawall.kernel.error import Corrupt, Overloaded
 from seawall.kernel.metric import Metrics
-from seawall.kernel.seam.journal import Journal, JournalReader, Outcome, Position
+from seawall.kernel.seam.journal import Displaced, Journal, JournalReader, Outcome, Position
 from seawall.testing import MemoryJournal
 
 SEGMENT_BYTES = 16 * 1024
@@ -180,13 +180,55 @@ async def test_forgetting_takes_whole_segments_before_a_position_and_never_the_n
     middle = next(position for position in positions if position.segment_id == 2)
     assert pair.reader.forget(middle) == 1
     assert pair.reader.start() <= middle
-    with pytest.raises(Corrupt):
-        pair.reader.read(positions[0], records_max=1, bytes_max=1)
+    assert pair.reader.read(positions[0], records_max=1, bytes_max=1).damage
     assert pair.reader.forget(positions[-1]) == positions[-1].segment_id - 2
     assert pair.reader.start().segment_id == positions[-1].segment_id
     assert pair.reader.forget(positions[-1]) == 0
     await pair.keep(b"after")
     assert pair.all()[-1] == b"after"
+
+
+async def test_what_a_position_says_of_its_segment_is_the_same_wherever_it_comes_from(pair: Pair) -> None:
+    kept = await pair.keep(b"a" * 20_000, b"b")
+    chunk = pair.reader.read(pair.reader.start(), records_max=10, bytes_max=1 << 20)
+    assert [frame.end.salt for frame in chunk.frames] == [position.salt for position in kept]
+    assert len({position.salt for position in kept}) == 2 and all(len(p.salt) == 16 for p in kept)
+    assert pair.reader.synced_end().salt == chunk.next.salt == kept[-1].salt
+    assert pair.reader.start().salt == kept[0].salt
+
+
+async def test_a_position_in_a_segment_that_was_written_anew_is_refused(pair: Pair) -> None:
+    """A log that was put back from a copy gives segment numbers again; only the salt tells them apart."""
+    first, second = await pair.keep(b"a" * 20_000, b"b")
+    other = replace(second, salt=bytes(16))
+    with pytest.raises(Displaced):
+        pair.reader.read(other, records_max=1, bytes_max=1)
+    with pytest.raises(Displaced):
+        pair.reader.forget(other)
+    assert pair.reader.start() < first, "nothing was forgotten"
+
+
+async def test_a_position_beyond_the_end_is_refused(pair: Pair) -> None:
+    (last,) = await pair.keep(b"x")
+    with pytest.raises(Displaced):
+        pair.reader.read(replace(last, segment_id=last.segment_id + 3), records_max=1, bytes_max=1)
+    with pytest.raises(Displaced):
+        await pair.reader.wait(replace(last, offset_bytes=last.offset_bytes + 1), 1)
+    with pytest.raises(Displaced):
+        await pair.reader.wait(replace(last, segment_id=last.segment_id + 1), 1)
+
+
+async def test_a_missing_segment_is_told_and_passed_also_where_reading_stood_in_it(pair: Pair) -> None:
+    positions = await pair.keep(*(b"%d" % n * 900 for n in range(60)))
+    inside = next(position for position in positions if position.segment_id == 2)
+    later = [n for n, position in enumerate(positions) if position.segment_id > 2]
+    assert pair.reader.forget(positions[later[0]]) == 2
+    chunk = pair.reader.read(inside, records_max=1000, bytes_max=1 << 20)
+    assert [(damage.segment_id, damage.reason) for damage in chunk.damage] == [(2, "the segment is missing")]
+    assert [frame.payload for frame in chunk.frames] == [b"%d" % n * 900 for n in later]
+    # A stretch that ends in what is missing is done with.
+    chunk = pair.reader.read(positions[0], end=inside, records_max=1000, bytes_max=1 << 20)
+    assert not chunk.frames and chunk.damage and chunk.next >= inside
 
 
 async def test_more_than_the_queue_holds_is_refused_and_not_kept(pair: Pair) -> None:

@@ -10,9 +10,10 @@ from seawall.journal.scan import Found, Range, scan
 from seawall.journal.segment import read_header, segment_ids, segment_path
 from seawall.kernel.error import Corrupt
 from seawall.kernel.seam.filesystem import File, Filesystem
-from seawall.kernel.seam.journal import Chunk, Damage, Frame, Position
+from seawall.kernel.seam.journal import Chunk, Damage, Displaced, Frame, Position
 
 _STEP_BYTES = 8 * 1024 * 1024
+_MISSING = "the segment is missing"
 
 
 @dataclass(slots=True)
@@ -23,6 +24,10 @@ class _Segment:
     file: File
     header: Header | None
     codec: Codec | None
+
+    @property
+    def salt(self) -> bytes:
+        return self.header.salt if self.header is not None else b""
 
 
 class Cursor:
@@ -54,6 +59,8 @@ class Cursor:
         ids = self.ids()
         self._check(at, ids)
         reading = _Reading(records_max, bytes_max)
+        if at.segment_id not in ids and ids and at.segment_id < ids[-1]:
+            at = self._pass_lost(at, limit, ids, reading)
         while at < limit and not reading.done:
             end = limit.offset_bytes if at.segment_id == limit.segment_id else self._certain_end(at.segment_id, ids)
             if at.offset_bytes < end:
@@ -61,7 +68,7 @@ class Cursor:
                 if after == at:
                     break  # the next record is more than may still be read
                 at = after
-            elif at.segment_id < limit.segment_id:
+            elif at.segment_id < min(limit.segment_id, ids[-1] if ids else 0):
                 at = self._next_segment(at.segment_id, ids, reading)
             else:
                 break
@@ -77,12 +84,22 @@ class Cursor:
             if segment.codec is None:
                 continue
             at = after.offset_bytes if id == after.segment_id else HEADER_BYTES
-            return Position(self._log_id, id, _last_batch(segment.file, segment.codec, at))
+            return Position(self._log_id, id, _last_batch(segment.file, segment.codec, at), segment.salt)
         return after
+
+    def settled(self, at: Position) -> Position:
+        """The same place, as the end of the segment before when ``at`` is the top of one. A segment without a frame is
+        removed after a crash and made again under another salt: nobody's position may lie in it."""
+        ids = self.ids()
+        if at.offset_bytes > HEADER_BYTES or at.segment_id not in ids or at.segment_id - 1 not in ids:
+            return at
+        end = self._certain_end(at.segment_id - 1, ids)
+        return Position(self._log_id, at.segment_id - 1, end, self._open(at.segment_id - 1).salt)
 
     def forget(self, before: Position) -> int:
         """See ``JournalReader.forget``. Oldest first: interrupted, it leaves no gap."""
         ids = self.ids()
+        self._check(before, ids)
         gone = [id for id in ids[:-1] if id < before.segment_id]
         for id in gone:
             if self._segment is not None and self._segment.id == id:
@@ -93,15 +110,37 @@ class Cursor:
         return len(gone)
 
     def _top(self, segment_id: int) -> Position:
-        return Position(self._log_id, segment_id, HEADER_BYTES)
+        """A segment's first position; without a salt while the segment isn't there, or its header is unreadable."""
+        salt = self._open(segment_id).salt if segment_id in self.ids() else b""
+        return Position(self._log_id, segment_id, HEADER_BYTES, salt)
 
     def _check(self, at: Position, ids: list[int]) -> None:
+        """Whether a position is a place in this log, or was one before its segment was lost."""
+        where = f"segment {at.segment_id} at {at.offset_bytes}"
         if at.log_id != self._log_id:
             raise Corrupt("position", f"log {at.log_id.hex()} is not this log, {self._log_id.hex()}")
-        # The top of the segment that comes next is a position, also before that segment is there.
-        upcoming = self._top(ids[-1] + 1 if ids else 1)
-        if at != upcoming and (at.segment_id not in ids or at.offset_bytes < HEADER_BYTES):
-            raise Corrupt(f"segment {at.segment_id} at {at.offset_bytes}", "there is no such place in this log")
+        if at.offset_bytes < HEADER_BYTES:
+            raise Corrupt(where, "there is no such place in any log")
+        newest = ids[-1] if ids else 0
+        if at.offset_bytes == HEADER_BYTES and at.segment_id == (ids[0] if ids else 1):
+            return  # the log's start, whoever wrote it: nothing lies before it
+        if at.segment_id > newest:
+            # The top of the segment that comes next is a position, also before that segment is there.
+            if at.salt or at.segment_id > newest + 1 or at.offset_bytes > HEADER_BYTES:
+                raise Displaced(where, f"the log ends in segment {newest}")
+        elif at.segment_id in ids:
+            segment = self._open(at.segment_id)
+            if at.salt and segment.salt and at.salt != segment.salt:
+                raise Displaced(where, "the segment was written anew under the same number")
+            if at.offset_bytes > segment.file.size_bytes():
+                raise Displaced(where, f"the segment has only {segment.file.size_bytes()} bytes")
+
+    def _pass_lost(self, at: Position, limit: Position, ids: list[int], reading: _Reading) -> Position:
+        """Where to go on when the segment of a position is gone. Waiting for it would hold back all that comes after:
+        so it is damage, like one that is missing between others."""
+        reading.damage.append(Damage(at.segment_id, 0, 0, _MISSING))
+        later = next(id for id in ids if id > at.segment_id)
+        return self._next_segment(at.segment_id, ids, reading) if later <= limit.segment_id else max(at, limit)
 
     def _open(self, segment_id: int) -> _Segment:
         if self._segment is not None and self._segment.id == segment_id and self._segment.codec is not None:
@@ -131,16 +170,16 @@ class Cursor:
         if segment.codec is None or segment.header is None:
             reading.damage.append(Damage(at.segment_id, at.offset_bytes, end, "the segment's header is unreadable"))
             self._expected = None
-            return Position(self._log_id, at.segment_id, end)
+            return Position(self._log_id, at.segment_id, end, at.salt)
         found = scan(
             segment.file, segment.codec, at.offset_bytes, end,
             records_max=reading.records, bytes_max=reading.bytes, one_at_least=not reading.frames,
         )  # fmt: skip
         self._check_sequence(at, segment.header, found.frames, found.damage, reading)
-        id, log_id = at.segment_id, self._log_id
-        reading.take([Frame(frame.payload, Position(log_id, id, frame.end)) for frame in found.frames])
+        id, log_id, salt = at.segment_id, self._log_id, segment.salt
+        reading.take([Frame(frame.payload, Position(log_id, id, frame.end, salt)) for frame in found.frames])
         reading.damage += [Damage(id, *part) for part in found.damage]
-        after = Position(log_id, id, found.next)
+        after = Position(log_id, id, found.next, salt)
         self._expected = (after, found.frames[-1].sequence + 1) if found.frames and not found.damage else None
         return after
 
@@ -164,7 +203,7 @@ class Cursor:
     def _next_segment(self, segment_id: int, ids: list[int], reading: _Reading) -> Position:
         """The top of the next segment that is there; each one that should be between is damage, never passed over."""
         later = next(id for id in ids if id > segment_id)
-        reading.damage += [Damage(id, 0, 0, "the segment is missing") for id in range(segment_id + 1, later)]
+        reading.damage += [Damage(id, 0, 0, _MISSING) for id in range(segment_id + 1, later)]
         after = self._top(later)
         if later > segment_id + 1 or self._expected is None:
             self._expected = None

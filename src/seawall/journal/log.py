@@ -183,7 +183,9 @@ class Log:
         """The batch in flight is durable."""
         batch = self._close_flight()
         log_id = self._synced_end.log_id
-        self._synced_end = Position(log_id, segment_id, ends[-1])
+        # The writer's thread rests until this was reported, so its end is still that of this batch.
+        salt = self._writer.synced_end.salt
+        self._synced_end = Position(log_id, segment_id, ends[-1], salt)
         self._meter.landed(len(ends), batch.size_bytes, self._writer.sync_s)
         for follower in self._followers:
             follower(self._synced_end)
@@ -191,7 +193,9 @@ class Log:
         # that makes fewer and larger syncs, a twentieth off an event's CPU; with little load nothing is queued.
         self._loop.call_soon(self._begin)
         if not batch.answered:
-            self._answer((done, Position(log_id, segment_id, end)) for done, end in zip(batch.dones, ends, strict=True))
+            self._answer(
+                (done, Position(log_id, segment_id, end, salt)) for done, end in zip(batch.dones, ends, strict=True)
+            )
 
     def _sank(self, error: SeawallError) -> None:
         """The batch in flight was refused, or its fate is unknown."""

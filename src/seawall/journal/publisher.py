@@ -1,6 +1,6 @@
 """Tells readers in other processes how far a log is synced, over a unix socket.
 
-One message of 28 bytes, both ways of life: the first on connecting, then one whenever the end moved. It is a hint about
+One message of 44 bytes, both ways of life: the first on connecting, then one whenever the end moved. It is a hint about
 what the disk holds already: a reader that misses some asks for nothing, and the newest replaces all before it.
 """
 
@@ -22,7 +22,7 @@ from seawall.kernel.seam.journal import Position
 
 log = logger("journal")
 
-MESSAGE = struct.Struct("<16sIQ")
+MESSAGE = struct.Struct("<16sIQ16s")
 INTERVAL_S = 0.002
 """At most one message in this time: a reader that wakes for each batch would cost more than the batch."""
 
@@ -42,11 +42,12 @@ class Synced(Protocol):
 
 
 def encode(position: Position) -> bytes:
-    return MESSAGE.pack(position.log_id, position.segment_id, position.offset_bytes)
+    return MESSAGE.pack(position.log_id, position.segment_id, position.offset_bytes, position.salt)
 
 
 def decode(message: bytes) -> Position:
-    return Position(*MESSAGE.unpack(message))
+    log_id, segment_id, offset_bytes, salt = MESSAGE.unpack(message)
+    return Position(log_id, segment_id, offset_bytes, salt if any(salt) else b"")
 
 
 class SyncedPublisher:

@@ -20,7 +20,7 @@ from seawall.kernel.clock import Clock, Deadline, SystemClock
 from seawall.kernel.error import Corrupt, Unavailable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.filesystem import Filesystem
-from seawall.kernel.seam.journal import Chunk, Damage, Position
+from seawall.kernel.seam.journal import Chunk, Damage, Displaced, Position
 
 log = logger("journal")
 
@@ -70,6 +70,7 @@ class LogReader:
         self._recovered_ids: list[int] | None = None
         self._kept: set[Damage] = set()
         self._end: Position | None = None
+        self._certain = False  # whether the last refresh found the very end, not just something before it
         self._cursor: Cursor | None = None
 
     async def __aenter__(self) -> LogReader:
@@ -111,6 +112,12 @@ class LogReader:
 
     async def wait(self, after: Position, timeout_s: float) -> bool:
         deadline = Deadline.after(timeout_s, self._clock)
+        if self.synced_end() < after:
+            # Another reader may have heard of a later end already: only a word given now can contradict it.
+            await self._refresh()
+            if self._certain and self.synced_end() < after:
+                where = f"segment {after.segment_id} at {after.offset_bytes}"
+                raise Displaced(where, f"the log ends in segment {self.synced_end().segment_id}")
         while self.synced_end() <= after:
             left_s = deadline.left_s(self._clock)
             if left_s == 0.0:
@@ -165,7 +172,9 @@ class LogReader:
 
     async def _refresh(self) -> None:
         """Connect to the writer, or do without."""
-        if not await self._connect():
+        if await self._connect():
+            self._certain = self._feed.end is not None and self._feed.end.log_id == self._log_id
+        else:
             await self._in_thread(self._recover_or_prove)
 
     async def _connect(self) -> bool:
@@ -204,11 +213,13 @@ class LogReader:
                     log.error("damage", extra=fields(journal=self.name, segment=part.segment_id, reason=part.reason))
                 self._recovered_ids = self._prover.ids()
                 self._end = max(self.synced_end(), found.end.position)
+            self._certain = True
         finally:
             lock.release()
 
     def _prove(self) -> None:
-        self._end = max(self.synced_end(), self._prover.proven_end(self.synced_end()))
+        self._certain = False
+        self._end = max(self.synced_end(), self._prover.settled(self._prover.proven_end(self.synced_end())))
 
 
 class _Feed(asyncio.Protocol):

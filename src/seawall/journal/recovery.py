@@ -92,7 +92,8 @@ class _Newest:
         finally:
             file.close()
         return LogEnd(
-            log_id=self._log_id, segment_id=id, offset_bytes=walked.end, next_sequence=walked.next_sequence
+            log_id=self._log_id, segment_id=id, offset_bytes=walked.end, next_sequence=walked.next_sequence,
+            salt=walked.salt,
         )  # fmt: skip
 
     def _settle(self, file: File, walked: _Walked, size: int) -> None:
@@ -150,6 +151,7 @@ class _Walked:
     end: int  # just after the last frame
     next_sequence: int
     damage: list[Range]  # before the end
+    salt: bytes
 
 
 def _walk(file: File, log_id: bytes, segment_id: int, size: int) -> _Walked | None:
@@ -158,7 +160,7 @@ def _walk(file: File, log_id: bytes, segment_id: int, size: int) -> _Walked | No
     if header is None:
         return None
     codec = Codec(header.salt)
-    walked = _Walked(HEADER_BYTES, header.first_sequence, [])
+    walked = _Walked(HEADER_BYTES, header.first_sequence, [], header.salt)
     at = HEADER_BYTES
     while at < size:
         found = scan(file, codec, at, size, records_max=1_000_000, bytes_max=_STEP_BYTES)

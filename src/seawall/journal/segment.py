@@ -26,12 +26,13 @@ class LogEnd:
     segment_id: int  # the newest segment; 0: there is none
     offset_bytes: int  # just after its last frame
     next_sequence: int
+    salt: bytes = b""  # of the newest segment; empty where its header is unreadable
 
     @property
     def position(self) -> Position:
         if self.segment_id == 0:
             return Position(self.log_id, 1, HEADER_BYTES)
-        return Position(self.log_id, self.segment_id, self.offset_bytes)
+        return Position(self.log_id, self.segment_id, self.offset_bytes, self.salt)
 
 
 def segment_path(folder: Path, segment_id: int) -> Path:

@@ -27,6 +27,7 @@ class _Open:
     id: int
     file: File
     codec: Codec
+    salt: bytes
     end: int = HEADER_BYTES  # just after the last frame that is synced
     filled: int = HEADER_BYTES  # zeros are written up to here
     named: bool = False  # its name is on stable storage
@@ -85,7 +86,7 @@ class Writer:
         base = segment.end
         segment.end += len(batch)
         self._next_sequence += len(payloads)
-        self.synced_end = Position(self._log_id, segment.id, segment.end)
+        self.synced_end = Position(self._log_id, segment.id, segment.end, segment.salt)
         return segment.id, [base + end for end in ends]
 
     def probe(self) -> bool:
@@ -136,7 +137,7 @@ class Writer:
             self._filesystem.remove(path)
             raise
         self._last_id = id
-        self._segment = _Open(id, file, Codec(salt))
+        self._segment = _Open(id, file, Codec(salt), salt)
         return self._segment
 
     def _fill(self, segment: _Open, needed: int) -> None:

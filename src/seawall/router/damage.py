@@ -11,6 +11,9 @@ from seawall.router.meter import Meter
 log = logger("router")
 
 REPORTED_MAX = 1000
+MISSING_SAID_S = 60.0
+"""How long readiness tells of a missing segment. What comes after it is routed, so it isn't told for ever; the gauge
+and the log keep it."""
 
 
 class DamageReport:
@@ -20,14 +23,24 @@ class DamageReport:
         self._log_name = log_name
         self._meter = meter
         self._known: set[Damage] = set()
+        self._missing: tuple[float, str] | None = None  # the newest: when it was found, and what
 
-    def add(self, found: Iterable[Damage]) -> None:
-        """Count and log what is new."""
+    def missing(self, now: float) -> str:
+        """Which segment was found missing in the last ``MISSING_SAID_S``; "" when none was."""
+        if self._missing is None or now - self._missing[0] > MISSING_SAID_S:
+            return ""
+        return self._missing[1]
+
+    def add(self, found: Iterable[Damage], now: float) -> None:
+        """Count and log what is new at this monotonic time."""
         for damage in found:
             if damage in self._known or len(self._known) >= REPORTED_MAX:
                 continue
             self._known.add(damage)
             self._meter.damage.value += 1
+            if damage.end_bytes == 0:
+                self._meter.missing.value += 1
+                self._missing = (now, f"log {self._log_name}: segment {damage.segment_id} is missing and was passed")
             log.error(
                 "the journal is damaged; what is readable after it goes on",
                 extra=fields(

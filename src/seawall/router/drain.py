@@ -23,7 +23,8 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import Corrupt, Fenced, SeawallError, Unavailable, Uncertain, Unstorable
 from seawall.kernel.event import decode
 from seawall.kernel.log import fields, logger
-from seawall.kernel.seam.journal import Chunk, Frame, JournalReader, Position
+from seawall.kernel.seam.journal import Chunk, Displaced, Frame, JournalReader, Position
+from seawall.router.anew import begin_anew
 from seawall.router.batch import Batch, Rules, alone, gather, settle
 from seawall.router.catalogue import Rulebook
 from seawall.router.damage import DamageReport
@@ -103,6 +104,8 @@ class Drain:
             try:
                 await self._round(heart, lane)
                 backoff_s = 0.05
+            except Displaced as error:
+                await begin_anew(heart, self.name, self.ranges, self._desk.meter, error)
             except Stale:
                 self._desk.rulebook.outdated()
             except Fenced as error:
@@ -130,6 +133,8 @@ class Drain:
             return
         try:
             chunk = self._read(range, allowed)
+        except Displaced:
+            raise
         except (Corrupt, OSError) as error:
             await self._bypass(heart, lane, range, error)
             return
@@ -150,7 +155,7 @@ class Drain:
     def _read(self, range: Range, records_max: int) -> Chunk:
         bytes_max = self._desk.settings.batch_bytes
         chunk = self.reader.read(range.at, end=range.end, records_max=records_max, bytes_max=bytes_max)
-        self._damage.add(chunk.damage)
+        self._damage.add(chunk.damage, self._desk.clock.monotonic())
         self.ranges.saw(range, _received_us(chunk.frames))
         return chunk
 
@@ -184,10 +189,12 @@ class Drain:
         await rest(heart, 1.0, reason=reason)
 
     async def _beat(self, heart: Heart, lane: Lane) -> None:
-        """Progress was made; readiness stays away while some older range can't be read."""
+        """Progress was made; readiness stays away while some older range can't be read, and a while after a segment
+        was found missing."""
         await heart.beat()
-        if lane.backlog and self.ranges.trouble:
-            heart.unready(self.ranges.trouble)
+        trouble = self.ranges.trouble or self._damage.missing(self._desk.clock.monotonic())
+        if lane.backlog and trouble:
+            heart.unready(trouble)
 
     async def _wait(self, heart: Heart, lane: Lane, range: Range) -> None:
         await self._beat(heart, lane)

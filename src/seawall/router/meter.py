@@ -19,6 +19,14 @@ class Meter:
         self.fenced = counter("seawall_router_fenced_total", "Batches dropped since another router moved the position.")
         self.refused = counter("seawall_router_refused_total", "Batches that the store refused for a value in them.")
         self.damage = counter("seawall_router_damage_total", "Damaged ranges of the journal that reading passed.")
+        self.missing = metrics.gauge(
+            "seawall_router_missing_segments_count",
+            "Journal segments that were missing when reading came to them, since this router began.",
+        )
+        self.anew = counter(
+            "seawall_router_begun_anew_total",
+            "Times that a log wasn't what its position says (put back from a copy, or two copies) and was read again.",
+        )
         self.splits = counter("seawall_router_splits_total", "Times that fresh records were put before a backlog.")
         self.forgotten = counter("seawall_router_forgotten_total", "Journal segments deleted after they were routed.")
         self._events = {

@@ -5,6 +5,7 @@ A wrong memory is harmless: every move is a compare-and-set, and whoever is refu
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from seawall.kernel.clock import Clock
@@ -19,6 +20,10 @@ STORE = "PostgreSQL"
 BLOCKED_S = 5.0
 """How long a range that can't be read is left alone for the others."""
 
+ANEW_MAX_S = 300.0
+"""Longest pause between two times that a log is begun anew. Two copies of a log, each with its router, put each other
+back by turns: in the growing pauses either of them reads to its end."""
+
 
 class Ranges:
     """The ranges of one log, shared by the loops that work on it."""
@@ -31,6 +36,8 @@ class Ranges:
         self._changes = 0  # what was read while something changed is not to be remembered
         self._oldest_us: dict[int, int | None] = {}  # by part: when its next record came; None: nothing is unread
         self._blocked: dict[int, tuple[float, str]] = {}  # by part: until when it is left alone, and why
+        self._anew_count = 0
+        self._anew_at = -math.inf  # not before this monotonic time
 
     @property
     def known(self) -> list[Range] | None:
@@ -91,6 +98,25 @@ class Ranges:
             await position.split(self._store, range, at)
         finally:
             self.doubt()
+
+    async def begin_anew(self) -> bool:
+        """The log isn't what its ranges say: read all of it again. False: that was done too short a while ago.
+
+        Raises:
+            Fenced: They aren't what we thought.
+            Unavailable, Uncertain: Read them again.
+        """
+        now = self._clock.monotonic()
+        known = self._known
+        self.doubt()
+        if not known or now < self._anew_at:
+            return False
+        await position.begin_anew(self._store, known[-1], self._reader.start())
+        self._anew_count += 1
+        self._anew_at = now + min(ANEW_MAX_S, 2.0**self._anew_count)
+        self._oldest_us.clear()
+        self._blocked.clear()
+        return True
 
     def doubt(self) -> None:
         """Something happened that we didn't do, or may have done: read them again before the next step."""

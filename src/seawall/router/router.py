@@ -12,7 +12,7 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
-from seawall.kernel.seam.journal import JournalReader, Position
+from seawall.kernel.seam.journal import Displaced, JournalReader, Position
 from seawall.router.batch import SECOND_US
 from seawall.router.catalogue import Rulebook
 from seawall.router.drain import Desk, Drain
@@ -159,7 +159,10 @@ class Router:
             old = seen.popleft()[1]
         # A position that went back (a restore) makes records before the older checkpoint needed again.
         if old is not None and at >= old:
-            self._desk.meter.forgotten.value += drain.reader.forget(old)
+            try:
+                self._desk.meter.forgotten.value += drain.reader.forget(old)
+            except Displaced:
+                seen.clear()  # checkpoints of a log that isn't this one say nothing about it
 
     async def _prune(self, heart: Heart) -> None:
         """Delete dedupe keys that had expired before the oldest unread record came."""

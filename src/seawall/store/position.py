@@ -27,7 +27,7 @@ class Range:
     starts: int = 0  # loops that began with it since it last moved
 
     def place(self) -> tuple[object, int, int, int]:
-        """What the compare-and-set compares."""
+        """What every compare-and-set compares; that of a batch looks at ``end`` as well."""
         return UUID(self.at.log_id), self.part, self.at.segment_id, self.at.offset_bytes
 
 
@@ -41,7 +41,7 @@ async def ranges(store: Store, log_id: bytes) -> list[Range]:
     return [
         Range(
             row["part"],
-            Position(log_id, row["segment"], row["offset"]),
+            Position(log_id, row["segment"], row["offset"], row["salt"]),
             None if row["end_segment"] is None else Position(log_id, row["end_segment"], row["end_offset"]),
             row["starts"],
         )
@@ -55,7 +55,25 @@ async def begin(store: Store, at: Position) -> None:
     Raises:
         Unavailable, Uncertain: Safe to repeat.
     """
-    await store.execute(_SQL["begin_log"], UUID(at.log_id), at.segment_id, at.offset_bytes)
+    await store.execute(_SQL["begin_log"], UUID(at.log_id), at.segment_id, at.offset_bytes, at.salt)
+
+
+async def begin_anew(store: Store, range: Range, at: Position) -> None:
+    """Read a whole log again, from ``at`` on: what its ranges say isn't true of it.
+
+    Args:
+        range: One of its ranges, as the caller found it.
+
+    Raises:
+        Fenced: That range moved, or is gone. Nothing was changed.
+        Unavailable, Uncertain: Read the ranges again.
+
+    Durability: the old ranges are gone and the new one is there on return, or neither.
+    """
+    async with store.transaction() as session:
+        if await session.value(_SQL["lock_range"], *range.place()) is None:
+            raise Fenced(f"part {range.part} of log {range.at.log_id.hex()}")
+        await session.execute(_SQL["begin_anew"], UUID(at.log_id), at.segment_id, at.offset_bytes, at.salt)
 
 
 async def count_start(store: Store, range: Range) -> int:
@@ -92,6 +110,6 @@ async def split(store: Store, range: Range, at: Position) -> None:
     """
     assert range.at < at, "there is nothing to split off"
     async with store.transaction() as session:
-        part = await session.value(_SQL["split_range"], *range.place(), at.segment_id, at.offset_bytes)
+        part = await session.value(_SQL["split_range"], *range.place(), at.segment_id, at.offset_bytes, at.salt)
     if part is None:
         raise Fenced(f"part {range.part} of log {range.at.log_id.hex()}")

@@ -210,6 +210,9 @@ async def _claim(session: Session, move: Move, keys: Sequence[Key], version: Ver
         [k.body_hash for k in keys],
         [k.received_us for k in keys],
         [k.window_us for k in keys],
+        move.to.salt,
+        None if move.range.end is None else move.range.end.segment_id,
+        None if move.range.end is None else move.range.end.offset_bytes,
     )
     first = rows[0]
     if first["moved"] == 0:

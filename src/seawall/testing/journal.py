@@ -12,7 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from seawall.kernel.error import Corrupt, Overloaded, SeawallError, Unavailable, Uncertain
-from seawall.kernel.seam.journal import Chunk, Done, Frame, Position
+from seawall.kernel.seam.journal import Chunk, Damage, Displaced, Done, Frame, Position
 
 SEGMENT_HEADER_BYTES = 64
 FRAME_HEADER_BYTES = 32
@@ -24,6 +24,7 @@ class _Segment:
 
     payloads: list[bytes] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
+    salt: bytes = field(default_factory=lambda: os.urandom(16))
 
     @property
     def end_bytes(self) -> int:
@@ -61,7 +62,7 @@ class MemoryJournal:
     @property
     def synced_end(self) -> Position:
         newest = max(self.segments)
-        return Position(self.log_id, newest, self.segments[newest].end_bytes)
+        return Position(self.log_id, newest, self.segments[newest].end_bytes, self.segments[newest].salt)
 
     def submit(self, payload: bytes, done: Done) -> None:
         if self._refusal is not None:
@@ -118,7 +119,7 @@ class MemoryJournal:
             segment = self.segments[newest] = _Segment()
         segment.ends.append(segment.end_bytes + FRAME_HEADER_BYTES + len(payload))
         segment.payloads.append(payload)
-        return Position(self.log_id, newest, segment.ends[-1])
+        return Position(self.log_id, newest, segment.ends[-1], segment.salt)
 
     def add_waker(self, waker: asyncio.Event) -> None:
         self._wakers.add(waker)
@@ -138,12 +139,17 @@ class MemoryReader:
         return self._journal.log_id
 
     def start(self) -> Position:
-        return Position(self.log_id, min(self._journal.segments), SEGMENT_HEADER_BYTES)
+        return self._top(min(self._journal.segments))
+
+    def _top(self, segment_id: int) -> Position:
+        return Position(self.log_id, segment_id, SEGMENT_HEADER_BYTES, self._journal.segments[segment_id].salt)
 
     def synced_end(self) -> Position:
         return self._journal.synced_end
 
     async def wait(self, after: Position, timeout_s: float) -> bool:
+        if self.synced_end() < after:
+            raise Displaced(f"segment {after.segment_id} at {after.offset_bytes}", "the log ends before it")
         waker = asyncio.Event()
         self._journal.add_waker(waker)
         try:
@@ -163,25 +169,30 @@ class MemoryReader:
         limit = self.synced_end() if end is None else min(end, self.synced_end())
         frames: list[Frame] = []
         size_bytes = 0
+        damage: list[Damage] = []
+        if at.segment_id not in segments:
+            damage.append(Damage(at.segment_id, 0, 0, "the segment is missing"))
+            at = self._top(min(id for id in segments if id > at.segment_id))
         while at < limit and len(frames) < records_max:
             segment = segments[at.segment_id]
             index = bisect_right(segment.ends, at.offset_bytes)
             if index == len(segment.ends):
                 if at.segment_id + 1 not in segments:
                     break
-                at = Position(self.log_id, at.segment_id + 1, SEGMENT_HEADER_BYTES)
+                at = self._top(at.segment_id + 1)
                 continue
             payload = segment.payloads[index]
-            after = Position(self.log_id, at.segment_id, segment.ends[index])
+            after = Position(self.log_id, at.segment_id, segment.ends[index], segment.salt)
             size_bytes += len(payload)
             if after > limit or (frames and size_bytes > bytes_max):
                 break
             frames.append(Frame(payload, after))
             at = after
-        return Chunk(frames, at)
+        return Chunk(frames, at, damage)
 
     def forget(self, before: Position) -> int:
         segments = self._journal.segments
+        self._check(before)
         gone = [id for id in segments if id < min(before.segment_id, max(segments))]
         for id in gone:
             del segments[id]
@@ -190,5 +201,10 @@ class MemoryReader:
     def _check(self, at: Position) -> None:
         if at.log_id != self.log_id:
             raise Corrupt("position", f"log {at.log_id.hex()} is not this log, {self.log_id.hex()}")
-        if at.segment_id not in self._journal.segments:
-            raise Corrupt(f"segment {at.segment_id}", "it is missing")
+        segments = self._journal.segments
+        if at == self.start():
+            return
+        if at.segment_id > max(segments):
+            raise Displaced(f"segment {at.segment_id}", f"the log ends in segment {max(segments)}")
+        if at.salt and at.segment_id in segments and at.salt != segments[at.segment_id].salt:
+            raise Displaced(f"segment {at.segment_id}", "it was written anew under the same number")

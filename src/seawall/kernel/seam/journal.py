@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from seawall.kernel.error import SeawallError
+from seawall.kernel.error import Corrupt, SeawallError
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -17,12 +17,22 @@ class Position:
     """A place in one log; when it was given out, every byte before it in that log was on stable storage.
 
     It can't come to mean another event: the log id is random and made with the log's folder, a segment id is never
-    used for other events, and bytes are never overwritten.
+    used for other events, and bytes are never overwritten. All that holds for one folder. Where the folder is put back
+    from a copy, or two copies of it are written, the same numbers are given twice, and only the salt tells them apart.
     """
 
     log_id: bytes  # 16 random bytes
     segment_id: int  # counts from 1, without gaps
     offset_bytes: int  # just after the last byte of a frame, or just after a segment's header
+    salt: bytes = field(default=b"", compare=False)  # the segment's 16 random bytes; empty: it isn't there yet
+
+
+class Displaced(Corrupt):
+    """A position isn't a place in this log: its folder was put back from a copy, or there are two copies of it.
+
+    Nobody can tell what lies between the two. Reading anew from ``start`` misses nothing that is there; what was read
+    before collapses by event id.
+    """
 
 
 Outcome = Position | SeawallError
@@ -94,18 +104,28 @@ class JournalReader(Protocol):
     async def wait(self, after: Position, timeout_s: float) -> bool:
         """Wait until the synced end lies beyond ``after``; False when ``timeout_s`` passed first.
 
+        Raises:
+            Displaced: ``after`` lies beyond the log's end, and that is certain.
+
         Cancelled: nothing happened.
         """
 
     def read(self, at: Position, *, end: Position | None = None, records_max: int, bytes_max: int) -> Chunk:
         """Frames from ``at`` on, at most up to ``end`` and to the synced end. At least one frame when there is any.
 
+        A segment that is missing though later ones exist is damage, told and passed, also the one that ``at`` lies in:
+        waiting for it would only hold back what comes after it.
+
         Raises:
-            Corrupt: ``at`` lies in a segment that is missing though later ones exist, or in no segment of this log.
+            Displaced: ``at`` lies in a segment of another salt, or beyond the last one.
+            Corrupt: ``at`` is of another log.
         """
 
     def forget(self, before: Position) -> int:
         """Delete segments that end at or before ``before``; returns how many went. Never the newest one.
 
         The caller's own checkpoint beyond them must be durable, and old enough (DESIGN §4).
+
+        Raises:
+            Displaced: ``before`` isn't a place in this log, so it says nothing about it. Nothing was deleted.
         """

@@ -44,6 +44,7 @@ create table log_position (
   part          integer not null,                -- 0 is the first range; a higher one begins later in the log
   segment       bigint not null,
   "offset"      bigint not null,
+  salt          bytea not null default '',       -- of the segment: tells it from another one under the same number
   end_segment   bigint,
   end_offset    bigint,
   starts        integer not null default 0,      -- router starts since this range last moved: a crash loop shows here

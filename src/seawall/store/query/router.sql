@@ -1,10 +1,21 @@
 -- name: ranges
 -- router.drain, at start and after each doubt; primary key of log_position. At most ranges_max rows.
-select part, segment, "offset", end_segment, end_offset, starts from log_position where log_id = $1 order by part
+select part, segment, "offset", salt, end_segment, end_offset, starts from log_position where log_id = $1 order by part
 
 -- name: begin_log
 -- router.drain, when a log is seen for the first time; primary key of log_position.
-insert into log_position (log_id, part, segment, "offset") values ($1, 0, $2, $3) on conflict do nothing
+insert into log_position (log_id, part, segment, "offset", salt)
+select $1, 0, $2, $3, $4 where not exists (select 1 from log_position where log_id = $1) on conflict do nothing
+
+-- name: lock_range
+-- router.drain, before a log is begun anew; primary key of log_position. No row: somebody else moved it.
+select part from log_position where log_id = $1 and part = $2 and segment = $3 and "offset" = $4 for update
+
+-- name: begin_anew
+-- router.drain, when a log isn't what the position says; primary key of log_position. A part of its own, so that
+-- whoever remembers an old one is fenced.
+with gone as (delete from log_position where log_id = $1 returning part)
+insert into log_position (log_id, part, segment, "offset", salt) select $1, max(part) + 1, $2, $3, $4 from gone
 
 -- name: count_start
 -- router.drain, before the first batch of a range since its loop started; primary key of log_position.
@@ -23,7 +34,8 @@ with closed as (
   where log_id = $1 and part = $2 and segment = $3 and "offset" = $4 and end_segment is null
   returning part
 )
-insert into log_position (log_id, part, segment, "offset") select $1, part + 1, $5, $6 from closed returning part
+insert into log_position (log_id, part, segment, "offset", salt)
+select $1, part + 1, $5, $6, $7 from closed returning part
 
 -- name: finish_range
 -- router.commit, in the transaction of a range's last batch; primary key of log_position.
@@ -38,8 +50,10 @@ where log_id = $1 and part = $2 and (end_segment, end_offset) <= (segment, "offs
 -- that was received when our own window had passed is no holder to us: fresh records are read before a backlog, and one
 -- from the backlog must not be taken for a copy of what came long after it. The key stays with the later event.
 with moved as (
-  update log_position set segment = $5, "offset" = $6, starts = 0, moved_at = now()
+  update log_position set segment = $5, "offset" = $6, salt = $13, starts = 0, moved_at = now()
   where log_id = $1 and part = $2 and segment = $3 and "offset" = $4
+    -- Whoever doesn't know of a split yet has read on into the newer range.
+    and end_segment is not distinct from $14 and end_offset is not distinct from $15
   returning 1
 ),
 claimed as (

@@ -1,0 +1,43 @@
+"""What to do when a log isn't what its position says: read all of it again, and say so.
+
+Its folder was put back from a copy, or two collectors write copies of it. What was accepted since would be passed over
+as soon as its place lies before the position; read again, what is in the store already collapses.
+"""
+
+from __future__ import annotations
+
+from seawall.guard.supervisor import Heart
+from seawall.kernel.error import Fenced, Unavailable, Uncertain
+from seawall.kernel.log import fields, logger
+from seawall.kernel.seam.journal import Displaced
+from seawall.router.meter import Meter
+from seawall.router.patience import patiently, rest
+from seawall.router.range import STORE, Ranges
+
+log = logger("router")
+
+PAUSE_S = 1.0
+
+
+async def begin_anew(heart: Heart, name: str, ranges: Ranges, meter: Meter, error: Displaced) -> None:
+    """Put the log's position back to its start, unless that was done a short while ago.
+
+    Two copies of a log, each with its router, put each other back by turns. In the growing pauses between (see
+    `Ranges.begin_anew`) either of them reads to its end, so neither loses anything; and readiness tells of it.
+    """
+    try:
+        begun = await patiently(heart, ranges.begin_anew(), what=STORE)
+    except (Fenced, Unavailable, Uncertain) as failure:
+        log.warning("the log's position isn't put back yet", extra=fields(log=name, cause=str(failure)))
+        await rest(heart, PAUSE_S, reason=f"log {name}: {error}")
+        return
+    if not begun:
+        await rest(heart, PAUSE_S, reason=f"log {name}: {error}; is there a second copy of this log at work?")
+        return
+    meter.anew.value += 1
+    log.error(
+        "the log was put back from a copy, or there is a second copy of it: all of it is read again, and copies "
+        "collapse; what only the lost part held is lost with it",
+        extra=fields(log=name, cause=str(error)),
+    )
+    await heart.beat()
