@@ -66,6 +66,12 @@ class Program:
     stop_router_s: float = setting(8.0, min=0.5, max=120, help="Finish the transaction in hand, then stop.")
     stop_worker_s: float = setting(10.0, min=0.5, max=600, help="Finish or set down the steps in hand, then stop.")
     stop_console_s: float = setting(3.0, min=0.5, max=60, help="Answer the calls in hand, then stop.")
+    kill_after_s: float = setting(
+        0.0,
+        min=0,
+        max=86_400,
+        help="How long your supervisor waits between SIGTERM and SIGKILL, for the doctor; 0: not said.",
+    )
     stop_postgres_s: float = setting(20.0, min=1, max=600, help="Write its checkpoint, then stop.")
 
 
@@ -133,6 +139,16 @@ class Tuned:
     settings: Settings  # in force from now on
     changed: list[str]  # as "key = value"
     kept: list[str]  # keys whose new value needs a restart
+
+
+def postgres_environment() -> dict[str, str]:
+    """What PostgreSQL's programs go by, where a user has set it: libpq's variables, certificates, locale, and the home
+    that its files lie in. Nothing else: our own variables may hold secrets."""
+    wanted = ("HOME", "PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "OPENSSL_CONF", "LD_LIBRARY_PATH")
+    return {
+        name: value for name, value in os.environ.items()
+        if name in wanted or name.startswith(("PG", "LC_", "KRB5"))
+    }  # fmt: skip
 
 
 def environ(name: str) -> str | None:

@@ -1,27 +1,15 @@
-"""What on this machine will bite, said at start in one line each, with its cure. A warning never refuses to start."""
+"""What a process of ours sees to before it starts: a platform that can keep its promises, and enough open files."""
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
-import time
 from pathlib import Path
 
-from seawall.kernel.clock import Clock
 from seawall.kernel.error import Misconfigured
 
 FILES_MIN = 4096
 FILES_WANTED = 65_536
-FREE_BYTES_MIN = 1024**3
-CLOCK_EARLIEST_S = 1_760_000_000
-"""October 2025: no machine that runs this code can honestly say an earlier time."""
-
-CLOCK_BACK_S = 120
-VOLATILE = frozenset({"tmpfs", "ramfs", "overlay", "aufs", "zram"})
-NETWORK = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs", "fuse.s3fs", "afs"}
-)
 
 
 def refuse_platform() -> None:
@@ -52,18 +40,6 @@ def raise_open_files() -> str | None:
     return None
 
 
-def warnings(folder: Path, clock: Clock, *, mounts: str | None = None) -> list[str]:
-    """One line for each thing about the folder's disk and the clock that will bite.
-
-    Args:
-        folder: An existing data folder.
-        mounts: Text of /proc/self/mountinfo; read when None.
-    """
-    found = [_filesystem(folder, _mounts() if mounts is None else mounts), _space(folder)]
-    found.append(_clock(folder, clock.wall_us() / 1e6))
-    return [line for line in found if line]
-
-
 def filesystem_of(folder: Path, mounts: str) -> str:
     """The type of the file system that holds ``folder``: the longest mount point above it; "" when unknown."""
     best, kind = "", ""
@@ -78,40 +54,3 @@ def filesystem_of(folder: Path, mounts: str) -> str:
         if inside and len(point) >= len(best):
             best, kind = point, right.split()[0]
     return kind
-
-
-def _mounts() -> str:
-    try:
-        return Path("/proc/self/mountinfo").read_text("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-def _filesystem(folder: Path, mounts: str) -> str | None:
-    kind = filesystem_of(folder, mounts)
-    if kind in VOLATILE:
-        return f"{folder} is on {kind}, which a restart may empty: accepted events would be lost; use a disk"
-    if kind in NETWORK:
-        return (
-            f"{folder} is on {kind}, a network file system whose fsync and locks can't be relied on: use a local disk"
-        )
-    return None
-
-
-def _space(folder: Path) -> str | None:
-    room = os.statvfs(folder)
-    free = room.f_bavail * room.f_frsize
-    if free < FREE_BYTES_MIN:
-        least = FREE_BYTES_MIN >> 20
-        return f"{folder} has {free >> 20} MiB free, and a full disk refuses events: free at least {least} MiB"
-    return None
-
-
-def _clock(folder: Path, now_s: float) -> str | None:
-    if now_s < CLOCK_EARLIEST_S:
-        today = time.strftime("%Y-%m-%d", time.gmtime(now_s))
-        return f"the clock says {today}: signatures that carry a time will be refused; set the clock"
-    newest = max((p.stat().st_mtime for p in folder.iterdir() if not p.is_symlink()), default=0.0)
-    if newest - now_s > CLOCK_BACK_S:
-        return f"the clock is {newest - now_s:.0f} s behind the newest file in {folder}: it went back; set the clock"
-    return None

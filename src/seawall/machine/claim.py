@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Sequence
 
-from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Misconfigured
 from seawall.kernel.log import fields, logger
 from seawall.machine import check
@@ -38,7 +37,7 @@ class Claim:
         self.admin: socket.socket | None = None
 
     def take(self) -> list[str]:
-        """Prepare the folder and take it and the ports; warnings about the machine.
+        """Prepare the folder and take it and the ports; a warning when few files may be open.
 
         Raises:
             Misconfigured: The folder or a port is in use, or the folder can't be used.
@@ -48,13 +47,11 @@ class Claim:
         self._lock.acquire()
         with contextlib.suppress(FileNotFoundError):
             self.folder.admin_file.unlink()
-        found = check.warnings(self.folder.path, SystemClock())
-        if few := check.raise_open_files():
-            found.append(few)
+        few = check.raise_open_files()
         await_leaving(self.folder, ROLES)
         self.listen = bound("listen", self._program.listen)
         self.admin = bound("admin", self._program.admin)
-        return found
+        return [few] if few else []
 
     def close_sockets(self) -> None:
         """Our copies only: the roles that serve them close their own."""
@@ -70,6 +67,8 @@ class Claim:
 def await_leaving(folder: Folder, roles: Sequence[str], *, timeout_s: float = LEAVE_S) -> None:
     """Wait until no role of an earlier `up` is left; end one that doesn't leave, when it is proven to be ours.
 
+    Ours are also those that a role forked, and that outlived it: they hold its lock, which names a dead process.
+
     Raises:
         Busy: One is left that can't be proven ours, or that can't be ended.
     """
@@ -80,11 +79,13 @@ def await_leaving(folder: Folder, roles: Sequence[str], *, timeout_s: float = LE
             lock.acquire(timeout_s=max(0.0, latest - time.monotonic()))
         except Busy as busy:
             pid = lock.holder_pid()
-            if pid is None:
+            pids = [pid] if pid is not None else lock.heirs()
+            if not pids:
                 raise
-            log.warning("a role of an earlier start doesn't leave; ending it", extra=fields(child=role, pid=pid))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            log.warning("a role of an earlier start doesn't leave; ending it", extra=fields(child=role, pids=pids))
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             try:
                 lock.acquire(timeout_s=5.0)
             except Busy:

@@ -23,9 +23,11 @@ from typing import Protocol
 
 from seawall.guard import Heart, Lifecycle, Supervisor
 from seawall.guard.supervisor import Pace
+from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Misconfigured, SeawallError
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
+from seawall.machine import doctor
 from seawall.machine.claim import ROLES, Claim, url_of
 from seawall.machine.folder import Folder, replace_private, start_time
 from seawall.machine.process import Child, Spec
@@ -229,6 +231,17 @@ class Up:
             # For whoever sits there; a service's log has no need of it.
             add = f"seawall source add NAME --kind github --data {shlex.quote(str(self._folder.path))}"
             log.info("next, in another terminal: %s (Ctrl-C here stops)", add)
+        await self._examine()
+
+    async def _examine(self) -> None:
+        """Say what will bite in a bad hour, once everything is ready. It never refuses to start."""
+        found = await doctor.examine(
+            self._folder, self._parts.settings, dsn=self._dsns[0], clock=SystemClock(), pid=os.getpid(),
+            embedded=not self._program.dsn,
+        )  # fmt: skip
+        for finding in found:
+            if finding.severity >= doctor.Severity.WARNING:
+                log.warning(finding.line(), extra=fields(check=finding.check, severity=finding.severity.name.lower()))
 
     # ── Changes while running ──────────────────────────────────────────────────────────────────────────────────────
     def _apply(self, settings: Settings) -> None:

@@ -135,6 +135,14 @@ def has_data(folder: Path) -> bool:
     return record.exists() and (folder / _read(record).place / "data").exists()
 
 
+def recorded(folder: Path) -> Path | None:
+    """Where a data folder's store lies, as far as it says; nothing is made. None: it has no record, or a damaged one."""
+    try:
+        return folder / _read(folder / WHERE).place
+    except Misconfigured:
+        return None
+
+
 def clear(folder: Path) -> None:
     """Forget a store whose data is gone, so that a new one may be made; for whoever restores it."""
     if not has_data(folder):

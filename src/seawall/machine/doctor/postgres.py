@@ -1,0 +1,70 @@
+"""Checks of the store's PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from seawall.machine.doctor.finding import Finding, Severity
+
+VERSION_MIN = 150_000
+DURABLE = {
+    "fsync": "a power cut leaves the database damaged beyond repair",
+    "full_page_writes": "a power cut may leave half-written pages, which nothing notices",
+}
+
+
+def durability(settings: Mapping[str, str]) -> Iterator[Finding]:
+    """What makes a commit last."""
+    for name, why in DURABLE.items():
+        if settings.get(name) == "off":
+            yield Finding(
+                check="store-durability", severity=Severity.CRITICAL, what=f"PostgreSQL runs with {name} = off",
+                why=why,
+                cure=f"set {name} = on in postgresql.conf, and reload",
+            )  # fmt: skip
+    if settings.get("synchronous_commit") == "off":
+        yield Finding(
+            check="store-durability", severity=Severity.CRITICAL,
+            what="PostgreSQL commits with synchronous_commit = off",
+            why="a crash loses the last commits: steps that were reported done are done again",
+            cure="set synchronous_commit = on for this database or role",
+        )  # fmt: skip
+    if settings.get("autovacuum") == "off":
+        yield Finding(
+            check="store-durability", severity=Severity.WARNING,
+            what="PostgreSQL runs with autovacuum = off",
+            why="tables of runs change all the time; they bloat until every refill is slow",
+            cure="set autovacuum = on, and reload",
+        )  # fmt: skip
+
+
+def fitness(settings: Mapping[str, str], *, connections_needed: int, recovering: bool) -> Iterator[Finding]:
+    """Whether it is one that we can use at all, and enough of it.
+
+    Args:
+        settings: From pg_settings.
+        connections_needed: By all roles of one machine together.
+        recovering: It is a standby.
+    """
+    version = int(settings.get("server_version_num", VERSION_MIN))
+    if version < VERSION_MIN:
+        yield Finding(
+            check="store-version", severity=Severity.CRITICAL,
+            what=f"PostgreSQL is of version {version // 10_000}",
+            why="it lacks what Seawall's statements use", cure="upgrade it to 15 or newer",
+        )  # fmt: skip
+    if recovering:
+        yield Finding(
+            check="store-standby", severity=Severity.CRITICAL,
+            what="the DSN leads to a standby, which takes no writes",
+            why="events pile up in the journal, and nothing runs",
+            cure="name all hosts in the DSN, with target_session_attrs=read-write",
+        )  # fmt: skip
+    most = int(settings.get("max_connections", 0)) - int(settings.get("superuser_reserved_connections", 0))
+    if 0 < most < connections_needed:
+        yield Finding(
+            check="store-connections", severity=Severity.WARNING,
+            what=f"PostgreSQL takes {most} connections, and one machine of this platform may need {connections_needed}",
+            why="whoever comes last gets none, and that is a role after a restart, in the middle of an outage",
+            cure="raise max_connections, or lower store.connections_max",
+        )  # fmt: skip

@@ -1,0 +1,89 @@
+"""Every misconfiguration that the doctor knows is shown to it, and found; a sound machine is left in peace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from seawall.machine.doctor import Finding, Severity, host, postgres
+from seawall.machine.doctor.examine import span_s
+from seawall.machine.doctor.host import Room, Supervision
+
+STAGES = {"collector": 8.0, "router": 8.0, "worker": 10.0, "console": 3.0, "postgres": 20.0}
+EPHEMERAL = (32768, 60999)
+SOUND = {
+    "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on",
+    "server_version_num": "150018", "max_connections": "100", "superuser_reserved_connections": "3",
+}  # fmt: skip
+
+
+def room(**values: Any) -> Room:
+    given = {
+        "what": "the data folder", "path": "/srv", "kind": "ext4", "bytes_free": 50 << 30, "bytes_all": 100 << 30,
+        "inodes_free": 10**6,
+    }  # fmt: skip
+    return Room(**{**given, **values})
+
+
+def store(**values: str) -> list[Finding]:
+    said = {**SOUND, **values}
+    return [*postgres.durability(said), *postgres.fitness(said, connections_needed=40, recovering=False)]
+
+
+C, W = Severity.CRITICAL, Severity.WARNING
+SEEDED: list[tuple[str, Iterable[Finding], Severity, str]] = [
+    ("ports", host.ports({"--listen": 40000}, EPHEMERAL, []), W, "port 40000 of --listen"),
+    ("stop-budget", host.stop_budget(STAGES, Supervision(kind="kubernetes", kill_after_s=30)), C, "kills after 30 s"),
+    ("stop-budget", host.stop_budget(STAGES, Supervision(kill_after_s=51)), C, "its supervisor kills after 51 s"),
+    ("stop-budget", host.stop_budget(STAGES, Supervision(kind="container")), W, "its default is 10 s"),
+    ("disk", host.disk([room(kind="tmpfs")]), C, "is on tmpfs"),
+    ("disk", host.disk([room(kind="nfs4")]), C, "network file system"),
+    ("disk", host.disk([room(bytes_free=1 << 20)]), C, "has 1 MiB of"),
+    ("disk", host.disk([room(bytes_free=5 << 30)]), W, "has 5120 MiB of"),
+    ("disk", host.disk([room(inodes_free=12)]), W, "12 inodes"),
+    ("clock", host.clock(now_s=1.8e9, store_ahead_s=-5.0, newest_file_ahead_s=0), W, "differ by 5.0 s"),
+    ("clock", host.clock(now_s=1.8e9, store_ahead_s=90.0, newest_file_ahead_s=0), C, "differ by 90.0 s"),
+    ("clock", host.clock(now_s=1.8e9, store_ahead_s=None, newest_file_ahead_s=500), W, "500 s in the future"),
+    ("clock", host.clock(now_s=1e9, store_ahead_s=None, newest_file_ahead_s=0), C, "2001-09-09"),
+    ("open-files", host.open_files(1024), W, "only 1024"),
+    ("secret-files", host.secrets({"/srv/key": 0o640}), C, "/srv/key has mode 0640"),
+    ("store-durability", store(fsync="off"), C, "fsync = off"),
+    ("store-durability", store(full_page_writes="off"), C, "full_page_writes = off"),
+    ("store-durability", store(synchronous_commit="off"), C, "synchronous_commit = off"),
+    ("store-durability", store(autovacuum="off"), W, "autovacuum = off"),
+    ("store-version", store(server_version_num="140012"), C, "of version 14"),
+    ("store-connections", store(max_connections="20"), W, "takes 17 connections"),
+    ("store-standby", postgres.fitness(SOUND, connections_needed=40, recovering=True), C, "standby"),
+]
+
+
+@pytest.mark.parametrize(("check", "found", "severity", "said"), SEEDED, ids=[s[3] for s in SEEDED])
+def test_each_seeded_misconfiguration_is_found(
+    check: str, found: Iterable[Finding], severity: Severity, said: str
+) -> None:
+    [finding] = found
+    assert (finding.check, finding.severity) == (check, severity)
+    assert said in finding.what and finding.why and finding.cure
+    assert "\n" not in finding.line()
+
+
+def test_a_sound_machine_is_left_in_peace() -> None:
+    assert not [*host.ports({"--listen": 8080, "none": 0}, EPHEMERAL, [])]
+    assert not [*host.ports({"--listen": 40000}, EPHEMERAL, [(39999, 40001)])]
+    assert not [*host.stop_budget(STAGES, Supervision(kind="systemd"))]
+    assert not [*host.stop_budget(STAGES, Supervision(kind="kubernetes", kill_after_s=60))]
+    assert not [*host.stop_budget(STAGES, Supervision())]
+    assert not [*host.disk([room(), room(inodes_free=None)])]
+    assert not [*host.clock(now_s=1.8e9, store_ahead_s=0.2, newest_file_ahead_s=-3)]
+    assert not [*host.open_files(None), *host.open_files(65536), *host.secrets({"/srv/key": 0o600})]
+    assert not store()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1min 30s\n", 90.0), ("10s", 10.0), ("2h", 7200.0), ("500ms", 0.5), ("infinity", None), ("", None)],
+)
+def test_systemds_time_spans_are_read(text: str, seconds: float | None) -> None:
+    assert span_s(text) == seconds
