@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.error import Misconfigured
 from seawall.machine.claim import await_leaving, bound
-from seawall.machine.folder import Busy, Folder, Lock, replace_private
+from seawall.machine.folder import Busy, Folder, Lock, replace_private, start_time
 
 HOLDER = """
 import sys
@@ -141,6 +143,76 @@ def test_a_holder_that_is_not_proven_is_left_alone(tmp_path: Path) -> None:
         await_leaving(folder, ["worker"], timeout_s=0.1)
     assert process.poll() is None
     let_go(process)
+
+
+FORKING = HOLDER.replace(
+    "print(",
+    """import multiprocessing
+import time
+def nap():
+    time.sleep(60)
+child = multiprocessing.get_context("fork").Process(target=nap)
+child.start()
+print(child.pid, flush=True)
+print(""",
+)
+
+
+def forking(path: Path, code: str = FORKING) -> tuple[subprocess.Popen[str], int]:
+    """A holder, and the process that it forked."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    assert process.stdout.readline() == "held\n"
+    return process, child
+
+
+def killed(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):  # not communicate(): the forked one has them too
+        assert pipe is not None
+        pipe.close()
+
+
+def test_a_forked_process_does_not_inherit_the_lock(tmp_path: Path) -> None:
+    """After a kill -9 no worker, and no `up`, could begin again while a process of its pool lived."""
+    process, child = forking(tmp_path / "lock")
+    try:
+        killed(process)
+        lock = Lock(tmp_path / "lock")
+        lock.acquire(timeout_s=1.0)
+        lock.release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+UNNOTICED = FORKING.replace("import time", "import time\nfrom seawall.guard import fork; fork._kept.clear()")
+"""As a library does that forks without Python's knowledge."""
+
+
+def test_a_lock_that_was_inherited_all_the_same_is_named_and_its_holder_ended(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    process, child = forking(folder.run / "worker.lock", UNNOTICED)
+    killed(process)
+    lock = Lock(folder.run / "worker.lock")
+    assert lock.held() and lock.holder_pid() is None and lock.heirs() == [child]
+    with pytest.raises(Busy, match=f"in use by process {child}"):
+        lock.acquire()
+    await_leaving(folder, ["worker"], timeout_s=0.1)
+    assert not lock.held()
+
+
+def test_what_the_main_thread_forked_ends_with_its_process(tmp_path: Path) -> None:
+    code = FORKING.replace("import time", "import time\nfrom seawall.guard import fork; fork.end_orphans()")
+    process, child = forking(tmp_path / "lock", code)
+    killed(process)
+    latest = time.monotonic() + 5
+    while start_time(child) and time.monotonic() < latest:
+        time.sleep(0.01)
+    assert not start_time(child) or " Z " in Path(f"/proc/{child}/stat").read_text()
 
 
 def test_a_private_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from seawall.guard import Supervisor
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.metric import Metrics
 from seawall.machine import process
-from seawall.machine.folder import Folder
+from seawall.machine.folder import Folder, start_time
 from seawall.machine.process import Child, Spec, cause_of
 
 BODY = """
@@ -120,6 +120,27 @@ async def test_an_exit_status_that_user_code_chose_is_not_taken_for_misconfigure
     async with child(tmp_path, USER_CODE) as (made, refused):
         await until(lambda: made.restarts >= 2)
         assert refused == []
+
+
+FORKING = (
+    """
+import os, sys, time
+pid = os.fork()
+if not pid:
+    time.sleep(60)
+open(sys.argv[0] + ".forked", "w").write(str(pid))
+"""
+    + OBEDIENT
+)
+
+
+async def test_what_a_child_forked_is_ended_with_it(tmp_path: Path) -> None:
+    async with child(tmp_path, FORKING) as (made, _):
+        await until(made.ready.is_set)
+        forked = int((tmp_path / "child.py.forked").read_text())
+        assert start_time(forked)
+        made.signal(signal.SIGKILL)
+        await until(lambda: not start_time(forked) or " Z " in Path(f"/proc/{forked}/stat").read_text())
 
 
 async def test_an_obedient_child_ends_at_once_and_stays_away(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
+from seawall.guard import fork
 from seawall.guard.stack import stack_of
 from seawall.kernel.error import Misconfigured
 from seawall.kernel.log import fields, logger
@@ -39,12 +40,15 @@ def confessing(parent: socket.socket | None) -> Iterator[None]:
         yield
         return
     with parent.dup() as ours:  # the lifecycle closes the other one
+        fork.keep(ours.fileno())
         try:
             yield
         except Misconfigured:
             with contextlib.suppress(OSError):
                 ours.sendall(f"{MISCONFIGURED} {{}}\n".encode())  # what is wrong, it says itself on standard error
             raise
+        finally:
+            fork.let(ours.fileno())
 
 
 class Lifecycle:
@@ -74,6 +78,7 @@ class Lifecycle:
             loop.add_signal_handler(signal.SIGINT, self._asked, "SIGINT")
         else:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            fork.keep(self._parent.fileno())
             reader, self._writer = await asyncio.open_connection(sock=self._parent, limit=LINE_BYTES_MAX)
             self._tasks.append(asyncio.create_task(self._obey(reader), name="lifecycle.parent"))
         loop.add_signal_handler(signal.SIGUSR1, self._dump)
@@ -89,6 +94,7 @@ class Lifecycle:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
         if self._writer is not None:
+            fork.let(self._writer.get_extra_info("socket").fileno())
             self._writer.close()
 
     def stop(self, why: str) -> None:

@@ -27,6 +27,7 @@ import secrets
 import time
 from pathlib import Path
 
+from seawall.guard import fork
 from seawall.kernel.error import Misconfigured
 from seawall.kernel.seam.filesystem import Filesystem
 
@@ -203,15 +204,17 @@ class Lock:
             except BlockingIOError:
                 if time.monotonic() >= latest:
                     os.close(descriptor)
-                    raise Busy(self.path, self.holder()) from None
+                    raise Busy(self.path, self._known_holder()) from None
                 time.sleep(LOCK_POLL_S)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "start": start_time(os.getpid())}).encode(), 0)
         self._descriptor = descriptor
+        fork.keep(descriptor)
 
     def release(self) -> None:
         """Let go. Harmless when not held."""
         if self._descriptor is not None:
+            fork.let(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -250,3 +253,31 @@ class Lock:
         if not isinstance(pid, int) or pid <= 1 or start_time(pid) != holder.get("start"):
             return None
         return pid
+
+    def heirs(self) -> list[int]:
+        """Who holds the lock although the holder that the file names is dead: processes that it forked, and that
+        inherited it. Linux only, and only those of our own user; [] when the named holder lives, or none is named."""
+        named = self.holder()
+        pid = named.get("pid")
+        if not isinstance(pid, int) or start_time(pid) == named.get("start"):
+            return []
+        return _lockers(self.path)
+
+    def _known_holder(self) -> dict[str, object]:
+        heirs = self.heirs()
+        return {"pid": ", ".join(map(str, heirs))} if heirs else self.holder()
+
+
+def _lockers(path: Path) -> list[int]:
+    """Processes with an open file on ``path`` that carries a flock. /proc/locks names only who took it."""
+    found = set()
+    with contextlib.suppress(OSError):
+        wanted = path.stat()
+        for link in Path("/proc").glob("[0-9]*/fd/*"):
+            with contextlib.suppress(OSError):  # it ended, or isn't ours to look at
+                if not os.path.samestat(link.stat(), wanted):
+                    continue
+                info = link.parent.parent / "fdinfo" / link.name
+                if "FLOCK" in info.read_text("ascii", "replace"):
+                    found.add(int(link.parts[2]))
+    return sorted(found - {os.getpid()})

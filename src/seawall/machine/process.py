@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from seawall.guard import fork
 from seawall.guard.lifecycle import LINE_BYTES_MAX, MISCONFIGURED
 from seawall.guard.supervisor import Heart
 from seawall.kernel.log import fields, logger
@@ -157,6 +158,7 @@ class Child:
                 process.kill()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=KILL_S)
+            fork.end_group(process.pid)
             ended.set()
         if not self._stopping and not self._replacing:
             lived_s = round(time.monotonic() - began, 1)

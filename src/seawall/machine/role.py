@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from seawall.guard import Heart, Lifecycle, Supervisor, loop
+from seawall.guard import Heart, Lifecycle, Supervisor, fork, loop
 from seawall.guard.panel import Panel
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock, SystemClock
@@ -125,6 +125,8 @@ def run(start: Start, open_role: Role) -> int:
     if start.parent is None:
         start.folder.prepare()
     lock = Lock(start.folder.run / f"{start.name}.lock")
+    if start.role == "worker":
+        fork.end_orphans()
     lock.acquire(timeout_s=LEAVING_S if start.parent is not None else 0.0)
     try:
         return loop.run(serve(start, open_role), loop_factory=_loop_factory())

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from uuid import UUID, uuid5
 
-from seawall.guard import Heart
+from seawall.guard import Heart, fork
 from seawall.guard.lifecycle import LINE_BYTES_MAX
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
@@ -157,7 +157,10 @@ class Solos:
             # The socket is closed or silent: whatever the process is doing, it ends now.
             if writer is not None:
                 writer.close()
-            status = await _ended(process)
+            try:
+                status = await _ended(process)
+            finally:
+                fork.end_group(process.pid)
         return status
 
     async def _hear(self, reader: asyncio.StreamReader, queue: str) -> None:
