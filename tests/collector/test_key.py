@@ -22,7 +22,8 @@ BODY = b'{"data":{"id":"evt-7","n":42,"dotted":"a.b","list":[{"id":"first"}],"no
 
 
 def judged(
-    kind: str = "github", *, body: bytes = BODY, headers: dict[bytes, bytes] | None = None, own: str = "own", **wish: object
+    kind: str = "github", *, body: bytes = BODY, headers: dict[bytes, bytes] | None = None, own: str = "own",
+    **wish: object,
 ) -> Verified | Refused:  # fmt: skip
     rule = KeyRule(DedupeChoice(**wish), KINDS[kind])  # type: ignore[arg-type]
     return rule.judge(Verified(1, own, True), headers or {}, body)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from seawall.collector.exchange import PARKED, RECEIVING, Exchange
+from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
 from seawall.collector.snapshot import Snapshot, Source
 from seawall.kernel import limit
@@ -21,8 +22,11 @@ _WAIT = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 class Admission:
     """Judges heads."""
 
-    def __init__(self, *, snapshot: Snapshot, journal: Journal, receipts: Receipts, body_bytes_max: int) -> None:
+    def __init__(
+        self, *, snapshot: Snapshot, journal: Journal, receipts: Receipts, rates: Rates, body_bytes_max: int
+    ) -> None:
         self._snapshot = snapshot
+        self._rates = rates
         self._journal = journal
         self._receipts = receipts
         self.body_bytes_max = body_bytes_max  # where a source says none
@@ -55,8 +59,7 @@ class Admission:
     def by_configuration(self, status: int, title: str, detail: str = "", *, headers: bytes = b"") -> bytes:
         """A refusal that a newer configuration might take back: 503 while ours may be old."""
         if self._snapshot.stale:
-            said = f"it would be {status} {title}, but the store hasn't confirmed the configuration for a while"
-            return self._receipts.unavailable("configuration is stale", said, retry_after_s=5.0)
+            return self._receipts.stale(status, title)
         return self._receipts.problem(status, title, detail, headers=headers)
 
     def _again(self, x: Exchange) -> None:
@@ -84,7 +87,9 @@ class Admission:
         x.source = source
         choice = source.choice
         x.body_bytes_max = choice.body_bytes_max or self.body_bytes_max
-        if x.length > x.body_bytes_max or x.body_bytes > x.body_bytes_max:
+        if source.metered and (refusal := self._rates.look(source)) is not None:
+            x.refuse(refusal)
+        elif x.length > x.body_bytes_max or x.body_bytes > x.body_bytes_max:
             x.refuse(self.too_large(x, x.body_bytes_max))
         elif choice.content_types and _media_type(x) not in choice.content_types:
             allowed = ", ".join(choice.content_types)

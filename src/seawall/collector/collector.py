@@ -17,11 +17,13 @@ from seawall.collector.intake import Ids, Intake
 from seawall.collector.look_up import LookUps
 from seawall.collector.overflow import Overflow
 from seawall.collector.parser import Connection
+from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
 from seawall.collector.route import Routes
 from seawall.collector.setting import Settings
 from seawall.collector.snapshot import Snapshot
 from seawall.guard import Heart, Supervisor
+from seawall.guard.limiter import LocalLimiter
 from seawall.guard.supervisor import LoopHealth
 from seawall.kernel.clock import Clock, Deadline
 from seawall.kernel.error import Misconfigured
@@ -29,6 +31,7 @@ from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Counter, Metrics
 from seawall.kernel.seam.event import Events
 from seawall.kernel.seam.journal import Journal
+from seawall.kernel.seam.limiter import Limiter
 from seawall.kernel.seam.ticket import Waiting
 
 log = logger("collector")
@@ -49,16 +52,19 @@ class Collector:
             while this process is started again.
         journal, waiting, events: Seams of other rooms. None of them is ever waited for, except the journal.
         random: For jitter only.
+        limiter: Counts what sources, tenants and readers send; None: in this process alone.
     """
 
     def __init__(
         self, settings: Settings, *, listen: str | socket.socket, journal: Journal, snapshot: Snapshot,
         waiting: Waiting, events: Events, clock: Clock, metrics: Metrics, ids: Ids, random: Random | None = None,
+        limiter: Limiter | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.now = clock.monotonic()
         self.stopping = False
-        self.receipts = Receipts(clock, random or Random())
+        random = random or Random()
+        self.receipts = Receipts(clock, random)
         self._listen = listen
         self._clock = clock
         self._snapshot = snapshot
@@ -66,14 +72,22 @@ class Collector:
         self._connections = Crowd()
         self._bodies_bytes = 0
         self._supervisor: Supervisor | None = None
-        self._admission = Admission(
-            snapshot=snapshot, journal=journal, receipts=self.receipts, body_bytes_max=settings.body_bytes_max
-        )
-        self._intake = Intake(
-            admission=self._admission, journal=journal, waiting=waiting, snapshot=snapshot, receipts=self.receipts,
-            duplicates=Duplicates(settings.duplicates_max), ids=ids, clock=clock, metrics=metrics,
+        self._rates = Rates(
+            settings, limiter=limiter or LocalLimiter(clock), snapshot=snapshot, receipts=self.receipts,
+            metrics=metrics, random=random,
         )  # fmt: skip
-        self._look_ups = LookUps(settings, events=events, waiting=waiting, receipts=self.receipts, clock=clock)
+        self._admission = Admission(
+            snapshot=snapshot, journal=journal, receipts=self.receipts, rates=self._rates,
+            body_bytes_max=settings.body_bytes_max,
+        )  # fmt: skip
+        self._intake = Intake(
+            admission=self._admission, rates=self._rates, journal=journal, waiting=waiting, snapshot=snapshot,
+            receipts=self.receipts, duplicates=Duplicates(settings.duplicates_max), ids=ids, clock=clock,
+            metrics=metrics,
+        )  # fmt: skip
+        self._look_ups = LookUps(
+            settings, events=events, waiting=waiting, receipts=self.receipts, rates=self._rates, clock=clock
+        )
         routes = Routes(
             admission=self._admission, intake=self._intake, look_ups=self._look_ups, receipts=self.receipts,
             journal=journal, health=self._health,
@@ -106,6 +120,7 @@ class Collector:
         as it was at the start."""
         self.settings = self._look_ups.settings = settings
         self._admission.body_bytes_max = settings.body_bytes_max
+        self._rates.reload(settings)
         self._snapshot.reload(settings)
 
     @property

@@ -11,6 +11,7 @@ from typing import Protocol
 from seawall.collector.admission import Admission
 from seawall.collector.duplicate import Duplicates, digest_of
 from seawall.collector.exchange import ANSWERED, HELD, SUBMITTED, Exchange
+from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
 from seawall.collector.snapshot import Source
 from seawall.kernel import json
@@ -43,10 +44,11 @@ class Intake:
     """Takes events in."""
 
     def __init__(
-        self, *, admission: Admission, journal: Journal, waiting: Waiting, snapshot: Version, duplicates: Duplicates,
-        receipts: Receipts, ids: Ids, clock: Clock, metrics: Metrics,
+        self, *, admission: Admission, rates: Rates, journal: Journal, waiting: Waiting, snapshot: Version,
+        duplicates: Duplicates, receipts: Receipts, ids: Ids, clock: Clock, metrics: Metrics,
     ) -> None:  # fmt: skip
         self._admission = admission
+        self._rates = rates
         self._journal = journal
         self._waiting = waiting
         self._snapshot = snapshot
@@ -85,6 +87,9 @@ class Intake:
                 self._repeats.value += 1
                 x.answer(self._receipts.duplicate(id_ascii(first)))
                 return
+        if source.metered and (refusal := self._rates.spend(source)) is not None:
+            x.answer(refusal)
+            return
         x.id = self._ids.next()
         payload = source.encoder.encode(
             x.id, wall_us, key=key, key_signed=verdict.key_signed, target=x.rest,

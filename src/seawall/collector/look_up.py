@@ -12,6 +12,7 @@ import re
 from collections.abc import Awaitable, Callable
 
 from seawall.collector.exchange import PARKED, Exchange
+from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
 from seawall.collector.setting import Settings
 from seawall.kernel.clock import Clock
@@ -36,9 +37,11 @@ class LookUps:
     """Answers reads of events and tickets, a bounded number at once."""
 
     def __init__(
-        self, settings: Settings, *, events: Events, waiting: Waiting, receipts: Receipts, clock: Clock
-    ) -> None:
+        self, settings: Settings, *, events: Events, waiting: Waiting, receipts: Receipts, rates: Rates,
+        clock: Clock,
+    ) -> None:  # fmt: skip
         self.settings = settings
+        self._rates = rates
         self._events = events
         self._waiting = waiting
         self._receipts = receipts
@@ -62,7 +65,9 @@ class LookUps:
 
     def _start(self, x: Exchange, text: str, read: _Read, *, age_ms_max: int | None) -> None:
         id = self._given_out(text)
-        if id is None:
+        if (refusal := self._rates.read_by(x.connection.peer)) is not None:
+            x.answer(refusal)
+        elif id is None:
             x.answer(self._receipts.problem(404, "unknown id", "this is no id that was given out here"))
         elif len(self._tasks) >= self.settings.look_ups_max:
             x.answer(self._receipts.unavailable("too busy", "too many reads at once"))

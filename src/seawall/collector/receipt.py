@@ -101,6 +101,11 @@ class Receipts:
             headers += b"Seawall-Outcome: uncertain\r\n"
         return self.problem(503, title, detail, headers=headers)
 
+    def stale(self, status: int, title: str) -> bytes:
+        """503 in place of a refusal that a newer configuration might take back, while ours is old."""
+        said = f"it would be {status} {title}, but the store hasn't confirmed the configuration for a while"
+        return self.unavailable("configuration is stale", said, retry_after_s=5.0)
+
     def whole(self, status: int, headers: bytes, body: bytes) -> bytes:
         """An answer out of its parts; ``headers`` are lines, each with its end. 204 and 304 have no body."""
         line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d Status\r\n" % status

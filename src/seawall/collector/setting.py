@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import ceil
 
 import msgspec
 
 from seawall.collector.key import PATHS_MAX, DedupeChoice
 from seawall.kernel import limit, pointer, signature
+from seawall.kernel.seam.limiter import Rate
 from seawall.kernel.setting import setting
 from seawall.kernel.signature.generic_hmac import ALGORITHMS, ENCODINGS
 
@@ -60,6 +62,22 @@ class Settings:
     )
     duplicates_max: int = setting(50_000, min=0, max=10_000_000, help="Dedupe keys remembered for the 200 answer.")
     look_ups_max: int = setting(64, min=1, max=1000, live=True, help="Reads of events and tickets at once.")
+    look_up_rate_per_s: float = setting(
+        50.0,
+        min=0,
+        max=1_000_000,
+        live=True,
+        help="Reads of events and tickets a second by one address; 0: any number.",
+    )
+    look_up_burst: int = setting(
+        200, min=1, max=1_000_000, live=True, help="Such reads by one address at once, after a pause."
+    )
+    tenant_rate_per_s: float = setting(
+        0.0, max=1_000_000, live=True, help="Events a second of one tenant; more are answered 429. 0: any number."
+    )
+    tenant_burst: int = setting(
+        0, max=1_000_000, live=True, help="Events of one tenant at once, after a pause; 0: those of one second."
+    )
     look_up_s: float = setting(0.25, min=0.01, max=5, live=True, help="How long such a read may ask the store.")
 
 
@@ -87,9 +105,12 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     wait_over_status: int = 202  # what a wait without reply ends with: 202 and Location, or 504
     signature: SignatureChoice = SignatureChoice()
     dedupe: DedupeChoice = DedupeChoice()
+    rate_per_s: float = 0.0  # events a second; more are answered 429; 0: any number
+    burst: int = 0  # events at once, after a pause; 0: those of one second
 
 
 STATIC_BODY_BYTES_MAX = 4096
+RATE_MAX = 1_000_000
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _VALUE = re.compile(r"[\x20-\x7e]{1,100}")
 
@@ -126,10 +147,21 @@ def _problems(c: Choice) -> list[str]:
          "signature.timestamp_header must be a header's name"),
         (not c.signature.prefix or _VALUE.fullmatch(c.signature.prefix), "signature.prefix must be printable ASCII"),
         (not c.dedupe.header or _HEADER.fullmatch(c.dedupe.header), "dedupe.header must be a header's name"),
+        (0 <= c.rate_per_s <= RATE_MAX, f"rate_per_s must be 0 to {RATE_MAX}"),
+        (0 <= c.burst <= RATE_MAX and (not c.burst or c.rate_per_s),
+         f"burst must be 0 to {RATE_MAX}, and needs a rate_per_s"),
         (len(c.dedupe.paths) <= PATHS_MAX, f"dedupe.paths has at most {PATHS_MAX} entries"),
         (all(map(_is_pointer, c.dedupe.paths)), "dedupe.paths must be JSON Pointers, like /data/id"),
     )  # fmt: skip
     return [problem for good, problem in checks if not good]
+
+
+def rate_of(per_s: float, burst: int) -> Rate | None:
+    """The rate that two settings say; None: no limit."""
+    if not per_s:
+        return None
+    limit = burst or max(1, ceil(per_s))
+    return Rate(limit, limit / per_s)
 
 
 def _is_pointer(text: str) -> bool:

@@ -19,7 +19,7 @@ import msgspec
 
 from seawall.collector.key import KeyRule
 from seawall.collector.sealed import SealedCopy
-from seawall.collector.setting import Choice, Settings, choice
+from seawall.collector.setting import Choice, Settings, choice, rate_of
 from seawall.guard import Heart, Supervisor
 from seawall.kernel import signature
 from seawall.kernel.clock import Clock, Deadline
@@ -28,6 +28,7 @@ from seawall.kernel.event import Encoder
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.filesystem import Filesystem
+from seawall.kernel.seam.limiter import Rate
 from seawall.kernel.status import CHANNEL_SOURCE
 from seawall.store import pool
 from seawall.store.source import Loaded
@@ -69,6 +70,9 @@ class Source:
     options: signature.Options
     removed: bool
     keys: KeyRule | None  # None: the kind's own dedupe key
+    tenant: str
+    rate: Rate | None
+    metered: bool  # it or its tenant has a rate
     demanding: bool  # more than the signature is looked at: a handshake, JSON, or ``keys``
     trouble: str  # not "": its row can't be used here; answer 503, since that is our fault
 
@@ -135,7 +139,14 @@ class Snapshot:
         return True
 
     def reload(self, settings: Settings) -> None:
-        """Go on with other limits, from the next refresh on."""
+        """Go on with other limits: for tenants at once, else from the next refresh on."""
+        by_tenant = settings.tenant_rate_per_s > 0
+        if by_tenant != (self._settings.tenant_rate_per_s > 0):
+            self._by_hash = {
+                hash: replace(source, metered=source.rate is not None or by_tenant)
+                for hash, source in self._by_hash.items()
+            }
+            self._by_token = {}
         self._settings = settings
 
     def hint(self) -> None:
@@ -253,6 +264,8 @@ class Snapshot:
             id=s.id, name=s.name, kind=kind, secrets=s.secrets, choice=chosen,
             encoder=Encoder(source_id=s.id, kind=kind.name, tenant=s.tenant, source=s.name),
             options=signature.Options(**msgspec.structs.asdict(chosen.signature)),
+            tenant=s.tenant, rate=(rate := rate_of(chosen.rate_per_s, chosen.burst)),
+            metered=rate is not None or self._settings.tenant_rate_per_s > 0,
             keys=keys, demanding=bool(kind.handshake or chosen.require_json or keys),
             removed=s.removed, trouble=trouble,
         )  # fmt: skip

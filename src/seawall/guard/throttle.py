@@ -9,37 +9,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
 
-SECOND_US = 1_000_000
+from seawall.kernel.seam.limiter import SECOND_US, Allowance, Rate
 
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """``limit`` per ``per_s`` seconds on average, and all of them at once when nothing came before."""
-
-    limit: int
-    per_s: float = 1.0
-
-    @property
-    def interval_us(self) -> int:
-        """Between two at the steady rate; at least 1."""
-        return max(1, round(self.per_s * SECOND_US / self.limit))
-
-    @property
-    def window_us(self) -> int:
-        return self.interval_us * self.limit
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """A decision, with what the RateLimit fields and Retry-After say."""
-
-    allowed: bool
-    tat_us: int  # to be kept; unchanged when it wasn't allowed
-    remaining: int  # that would be allowed at once now
-    retry_after_us: int  # until one more is allowed; 0 when one is
-    reset_us: int  # until all of them are
+__all__ = ["SECOND_US", "Allowance", "Rate", "Throttle", "decide"]
 
 
 def decide(tat_us: int, now_us: int, rate: Rate, *, cost: int = 1) -> Allowance:

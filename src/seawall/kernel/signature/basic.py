@@ -1,4 +1,4 @@
-"""``Authorization: Basic`` (RFC 7617); the secret is ``USER:PASSWORD``. It proves the sender, nothing about the body."""
+"""``Authorization: Basic`` (RFC 7617); the secret is ``USER:PASSWORD``. It proves the sender, not the body."""
 
 from __future__ import annotations
 
