@@ -1,4 +1,4 @@
-"""``seawall lab``: traffic with a ledger, and the verdict on it."""
+"""``seawall lab``: traffic with a ledger, the verdict on it, and real parts to break."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from seawall.cli.client import find as find_place
+from seawall.cli.parts import parts
 from seawall.cli.place import folder_of
 from seawall.cli.say import FAILED, MISUSED, UNREACHABLE, Failed, Number, data_option, json_option, say_json
 from seawall.kernel import limit
@@ -31,13 +32,16 @@ SAY_EVERY_S = 1.0
 
 @click.group()
 def lab() -> None:
-    """Make traffic, and verify that nothing was lost.
+    """Make traffic, verify that nothing was lost, and start real parts to break.
 
     \b
       seawall lab traffic --rate 500 --seconds 30 --ledger L &
       kill -9 …                                   any process of the platform, any time
       seawall lab verify --ledger L               lost 0
     """
+
+
+lab.add_command(parts)
 
 
 def finder(data: str | None, url: str | None) -> Find:

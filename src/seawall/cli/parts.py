@@ -1,0 +1,212 @@
+"""``seawall lab parts``: real Kafka, Redis and more on this machine, to break."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from seawall.cli.say import FAILED, MISUSED, NOT_FOUND, Failed, json_option, say_json, say_table
+from seawall.kernel.error import Misconfigured, Rejected, SeawallError, Unavailable
+
+if TYPE_CHECKING:
+    from seawall.lab.part.part import Part
+
+COLUMNS = ("part", "node", "state", "pid", "memory_mb", "port")
+SIGNALS = ("KILL", "TERM", "INT", "QUIT", "STOP", "CONT", "HUP")
+
+
+@click.group()
+def parts() -> None:
+    """Real Kafka, Redis, PostgreSQL and a fault proxy on this machine, all in one folder.
+
+    \b
+      seawall lab parts doctor                    what is missing, and the cure
+      seawall lab parts up kafka3 sentinel        fetched at the first time; says what and how big
+      seawall lab parts kill kafka3 broker2       or --signal STOP; then start, then settle
+      seawall lab parts down
+    """
+
+
+def folder_option(command: Any) -> Any:
+    return click.option(
+        "--folder", metavar="DIR", default="build/parts", show_default=True,
+        help="Where programs, data, logs and pid files lie. Nothing is written elsewhere.",
+    )(command)  # fmt: skip
+
+
+def told(command: Callable[..., int]) -> Callable[..., int]:
+    """Failures as lines and exit codes."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **given: Any) -> int:
+        try:
+            return command(*args, **given)
+        except Misconfigured as error:
+            raise Failed(MISUSED, "\n".join(error.problems)) from error
+        except Rejected as error:
+            raise Failed(NOT_FOUND if error.status == 404 else FAILED, error.detail) from error
+        except Unavailable as error:
+            raise Failed(FAILED, str(error)) from error
+        except SeawallError as error:
+            raise Failed(FAILED, str(error)) from error
+
+    return run
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _one(folder: str, name: str) -> Part:
+    from seawall.lab.part import catalog
+
+    return catalog.parts(Path(folder), [name], _say)[0]
+
+
+@parts.command(
+    epilog="""\b
+Examples:
+  seawall lab parts up                          kafka, redis and proxy
+  seawall lab parts up kafka3 sentinel
+
+\b
+They run on after this command, until `down`. What is there already stays as it is.
+Exit codes: 0 all of it works; 1 something couldn't be fetched or started; 2 a program is missing."""
+)
+@click.argument("names", nargs=-1, metavar="[PART]...")
+@folder_option
+@json_option
+@told
+def up(names: tuple[str, ...], folder: str, as_json: bool) -> int:
+    """Start parts, and wait until they work."""
+    from seawall.lab.part import catalog
+
+    wanted = catalog.parts(Path(folder), names, _say)
+    for part in wanted:
+        began = time.monotonic()
+        part.up()
+        _say(f"{part.kind}: ready after {time.monotonic() - began:.1f} s")
+    _say_status(wanted, as_json=as_json)
+    return 0
+
+
+@parts.command(
+    epilog="""\b
+Examples:
+  seawall lab parts down
+  seawall lab parts down kafka3 --wipe
+
+\b
+In order, and after 20 s by SIGKILL. Only processes that stand in the folder's pid files, with their start time, are
+ever signalled. Exit codes: 0 none of them runs; 1 one doesn't end."""
+)
+@click.argument("names", nargs=-1, metavar="[PART]...")
+@click.option("--wipe", is_flag=True, help="Remove their data too. What was fetched stays.")
+@folder_option
+@told
+def down(names: tuple[str, ...], wipe: bool, folder: str) -> int:
+    """Stop parts; all that are there, when none is named."""
+    from seawall.lab.part import catalog
+
+    there = catalog.made(Path(folder), _say)
+    for part in there:
+        if not names or part.kind in names:
+            (part.wipe if wipe else part.down)()
+    return 0
+
+
+@parts.command(
+    epilog="""\b
+Example: seawall lab parts status --json
+
+\b
+Exit codes: 0 every node of every part that is there is up; 1 otherwise."""
+)
+@folder_option
+@json_option
+@told
+def status(folder: str, as_json: bool) -> int:
+    """Every node: up, stopped by SIGSTOP or down; pid, memory, port."""
+    from seawall.lab.part import catalog
+
+    there = catalog.made(Path(folder))
+    _say_status(there, as_json=as_json)
+    return 0 if all(node.state == "up" for part in there for node in part.status()) else FAILED
+
+
+def _say_status(there: list[Part], *, as_json: bool) -> None:
+    rows = [asdict(node) for part in there for node in part.status()]
+    if as_json:
+        say_json({"parts": rows})
+    else:
+        say_table(rows, COLUMNS, empty="no part was ever started there")
+
+
+@parts.command(
+    epilog="""\b
+Examples:
+  seawall lab parts kill kafka3 broker2
+  seawall lab parts kill sentinel r1 --signal STOP      it hangs; --signal CONT lets it go on
+
+\b
+Exit codes: 0 done; 1 it doesn't run; 3 no such part or node."""
+)
+@click.argument("part")
+@click.argument("node")
+@click.option("--signal", "name", type=click.Choice(SIGNALS), default="KILL", show_default=True, help="Which signal.")
+@folder_option
+@told
+def kill(part: str, node: str, name: str, folder: str) -> int:
+    """Signal one node; one that ends it is waited for."""
+    found = _one(folder, part)
+    if name == "STOP":
+        found.stop(node)
+    elif name == "CONT":
+        found.cont(node)
+    else:
+        found.kill(node, signal.Signals[f"SIG{name}"])
+    return 0
+
+
+@parts.command(
+    epilog="""\b
+Example: seawall lab parts start kafka3 broker2
+
+\b
+Exit codes: 0 it answers; 1 it doesn't; 3 no such part or node."""
+)
+@click.argument("part")
+@click.argument("node")
+@folder_option
+@told
+def start(part: str, node: str, folder: str) -> int:
+    """Start a node that was killed, and wait until it answers."""
+    _one(folder, part).start(node)
+    return 0
+
+
+@parts.command(
+    epilog="""\b
+Example: seawall lab parts settle kafka3
+
+\b
+Between two faults this matters: a second one within about 10 s can take what was acknowledged, since a stale
+Redis may be elected.
+Exit codes: 0 healed; 1 not in time, and why."""
+)
+@click.argument("part")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0, 3600), default=60.0, show_default=True,
+              metavar="SECONDS", help="How long to wait.")  # fmt: skip
+@folder_option
+@told
+def settle(part: str, timeout_s: float, folder: str) -> int:
+    """Wait until every replica has everything."""
+    _one(folder, part).settle(timeout_s)
+    return 0

@@ -1,0 +1,204 @@
+"""A process of a part, known by its pid file: which holds its start time too, so that a reused number is never taken
+for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seawall.kernel.error import Unavailable
+
+LOG_BYTES_MAX = 16 * 1024 * 1024
+"""A node's log that is larger is set aside at its next start; one older log is kept."""
+
+KILLED_S = 10.0
+"""How long a process may take to vanish after SIGKILL: it may be busy writing to a slow disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells a process from a later one with its number."""
+
+    pid: int
+    started: str  # kernel's ticks since boot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How a node is started."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)  # on top of a PATH and a locale
+    extra: Mapping[str, Any] = field(default_factory=dict)  # more for Popen: user, group
+
+
+def identity(pid: int) -> Identity | None:
+    """The process that has this number now; None when there is none, or it has ended and isn't reaped yet."""
+    try:
+        # The name, in parentheses, may hold anything; what follows it are numbers. Field 3 is the state, 22 the start.
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if not fields or fields[0] in "ZX" else Identity(pid, fields[19])
+
+
+def working_in(folder: Path) -> list[Identity]:
+    """Every process whose working folder this is: PostgreSQL's postmaster and backends are in their data folder."""
+    found = []
+    resolved = folder.resolve()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (entry / "cwd").readlink() == resolved and (who := identity(int(entry.name))) is not None:
+                found.append(who)
+    return found
+
+
+def send(who: Identity, number: signal.Signals) -> bool:
+    """Signal exactly this process; False when it is gone."""
+    try:
+        descriptor = os.pidfd_open(who.pid)
+    except (ProcessLookupError, OSError):
+        return False
+    try:
+        # After opening: from here on the descriptor means the process that is looked at.
+        if identity(who.pid) != who:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def gone(who: Identity, timeout_s: float) -> bool:
+    """Wait for its end; False when ``timeout_s`` passed first."""
+    try:
+        descriptor = os.pidfd_open(who.pid)
+    except (ProcessLookupError, OSError):
+        return True
+    try:
+        if identity(who.pid) != who:
+            return True
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(max(0.0, timeout_s) * 1000))
+    finally:
+        os.close(descriptor)
+
+
+class Node:
+    """One process of a part. Its pid file and log lie in the part's folder under its name."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self._file = folder / f"{name}.pid"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def who(self) -> Identity | None:
+        """The process, when it lives and is the one that was started."""
+        if self._child is not None:
+            self._child.poll()  # reaps it, if it has ended
+        try:
+            pid, started = self._file.read_text("ascii").split()
+            found = identity(int(pid))
+        except (OSError, ValueError):
+            return None
+        return found if found is not None and found.started == started else None
+
+    def start(self, launch: Launch) -> None:
+        """Start it, in a session of its own (a Ctrl-C in the terminal isn't for it). Harmless when it runs.
+
+        Raises:
+            Unavailable: It can't be started.
+        """
+        if self.who() is not None:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if self.log.stat().st_size > LOG_BYTES_MAX:
+                self.log.replace(self.log.with_suffix(".log.1"))
+        environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", **launch.environment}
+        try:
+            with self.log.open("ab") as log:
+                self._child = subprocess.Popen(
+                    launch.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                    env=environment, **launch.extra,
+                )  # fmt: skip
+        except OSError as error:
+            raise Unavailable(self.name, f"it can't be started: {error}") from error
+        who = identity(self._child.pid)
+        if who is not None:
+            _write(self._file, f"{who.pid} {who.started}\n")
+
+    def end(self, number: signal.Signals, timeout_s: float) -> bool:
+        """Signal it and wait for its end, then kill it. True: it ended by itself, or didn't run.
+
+        A stopped process (SIGSTOP) is continued, or it would never see the signal.
+
+        Raises:
+            Unavailable: It is still there ``KILLED_S`` after SIGKILL.
+        """
+        who = self.who()
+        orderly = True
+        if who is not None:
+            send(who, number)
+            send(who, signal.SIGCONT)
+            orderly = gone(who, timeout_s)
+            if not orderly:
+                send(who, signal.SIGKILL)
+                if not gone(who, KILLED_S):
+                    raise Unavailable(self.name, f"process {who.pid} doesn't end, even by SIGKILL")
+        if self._child is not None:
+            # The kernel has ended it: this only takes its entry away.
+            self._child.wait(KILLED_S)
+            self._child = None
+        self._file.unlink(missing_ok=True)
+        return orderly
+
+    def tail(self, lines: int = 12) -> str:
+        """The end of its log."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, self.log.stat().st_size - 16_384))
+                return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+
+def memory_mb(who: Identity) -> float:
+    """What it holds in memory (RSS), in MiB; 0 when it is gone."""
+    try:
+        for line in Path(f"/proc/{who.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
+
+
+def stopped(who: Identity) -> bool:
+    """Whether SIGSTOP holds it."""
+    try:
+        return Path(f"/proc/{who.pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] == "T"
+    except (OSError, IndexError):
+        return False
+
+
+def until(deadline: float) -> float:
+    """Seconds left until a moment of ``time.monotonic``, never below 0."""
+    return max(0.0, deadline - time.monotonic())
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_suffix(".new")
+    beside.write_text(text, "ascii")
+    beside.replace(path)
