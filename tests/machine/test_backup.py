@@ -7,6 +7,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -16,14 +17,18 @@ import pytest
 from seawall import migrate
 from seawall.guard import Supervisor
 from seawall.journal import LocalFilesystem, Log, LogReader, Settings, SyncedPublisher, discover
+from seawall.journal.segment import segment_path
 from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Outcome, Position
+from seawall.machine import hold
 from seawall.machine.backup import backup, serving
 from seawall.machine.folder import Folder, Lock
 from seawall.machine.restore import RUN_NUMBERS_SKIPPED, restore
 from seawall.store import embedded, place, pool, position
+from seawall.store.binary import Binaries
 from seawall.store.embedded import EmbeddedPostgres
+from seawall.testing.postgres import Database
 
 FILES = LocalFilesystem()
 
@@ -203,11 +208,143 @@ async def test_an_unfinished_backup_is_none(made: Folder, home: Path) -> None:
 
 
 async def test_a_store_that_is_away_fails_the_backup_in_words(made: Folder, home: Path) -> None:
-    with pytest.raises(Unavailable, match=r"pg_dump.*exit status"):
+    with pytest.raises(Unavailable, match=r"PostgreSQL is unavailable") as raised:
         await backup(
             made, home / "B", dsn="postgresql://seawall:secret@/x?host=/nonexistent",
             programs=_postgres(made).find_programs(), filesystem=FILES,
         )  # fmt: skip
+    assert "secret" not in str(raised.value)
     assert not (home / "B" / "BACKUP").exists()
     with pytest.raises(Misconfigured, match="isn't empty"):
         await backup(made, home / "B", dsn="", programs=_postgres(made).find_programs(), filesystem=FILES)
+
+
+def _slow_dump(home: Path, programs: Binaries) -> Binaries:
+    """PostgreSQL's programs, of which pg_dump, once done, makes a file ``dumped`` and waits for ``go``."""
+    folder = home / "slow" / "bin"
+    folder.mkdir(parents=True)
+    for program in programs.folder.iterdir():
+        (folder / program.name).symlink_to(program)
+    (folder / "pg_dump").unlink()
+    (folder / "pg_dump").write_text(
+        f'#!/bin/sh\n"{programs.program("pg_dump")}" "$@" || exit 1\ntouch {home}/dumped\n'
+        f"while [ ! -e {home}/go ]; do sleep 0.05; done\n"
+    )
+    (folder / "pg_dump").chmod(0o755)
+    return Binaries(folder, programs.version)
+
+
+async def _there(path: Path) -> None:
+    async with asyncio.timeout(30):
+        while not path.exists():
+            await asyncio.sleep(0.02)
+
+
+async def _route_and_forget(folder: Folder, end: Position) -> None:
+    """What the router does while a dump takes longer than `router.journal_keep_s`."""
+    async with LogReader(folder.journal("c1"), folder.synced_socket("c1")) as reader:
+        reader.forget(end)
+
+
+async def test_a_dump_that_takes_longer_than_segments_are_kept_leaves_no_hole(made: Folder, home: Path) -> None:
+    programs = _slow_dump(home, _postgres(made).find_programs())
+    async with serving(_postgres(made)) as dsn:
+        await migrate.apply(pool.Settings(dsn=dsn, statement_timeout_s=30))
+        async with _log(made) as log:
+            at = await _write(log, b"routed before")
+            await _write(log, b"first")
+        async with pool.Store(pool.Settings(dsn=dsn), role="test") as store:
+            await position.begin(store, at)
+            backing = asyncio.create_task(backup(made, home / "B", dsn=dsn, programs=programs, filesystem=FILES))
+            await _there(home / "dumped")
+            for payload in (b"second", b"third", b"fourth"):
+                # A collector's start begins a segment; long after it was routed it is forgotten.
+                async with _log(made) as log:
+                    end = await _write(log, payload)
+                await asyncio.sleep(2 * hold.LOOK_S)
+                await _route_and_forget(made, end)
+        (home / "go").touch()
+        manifest = await backing
+    assert sorted(n for n in manifest.files if n.endswith(".seg")) == [
+        f"journal/c1/{id:020d}.seg" for id in (1, 2, 3, 4)
+    ]
+    new = Folder(home / "E", FILES)
+    await restore(home / "B", new, _postgres(new), filesystem=FILES)
+    assert await _payloads(new, at) == [b"first", b"second", b"third", b"fourth"]
+
+
+async def test_a_hole_that_came_while_the_store_was_dumped_fails_the_backup(
+    made: Folder, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segments that come and go between two looks can't be held; a backup without them must not pass for one."""
+    monkeypatch.setattr(hold, "LOOK_S", 3600.0)
+    programs = _slow_dump(home, _postgres(made).find_programs())
+    async with serving(_postgres(made)) as dsn:
+        await migrate.apply(pool.Settings(dsn=dsn, statement_timeout_s=30))
+        async with _log(made) as log:
+            at = await _write(log, b"first")
+        async with pool.Store(pool.Settings(dsn=dsn), role="test") as store:
+            await position.begin(store, at)
+        backing = asyncio.create_task(backup(made, home / "B", dsn=dsn, programs=programs, filesystem=FILES))
+        await _there(home / "dumped")
+        for payload in (b"second", b"third"):
+            async with _log(made) as log:
+                end = await _write(log, payload)
+        await _route_and_forget(made, end)
+        (home / "go").touch()
+        with pytest.raises(Unavailable, match=r"journal c1.*segments \[2\] were deleted"):
+            await backing
+    assert not (home / "B" / "BACKUP").exists()
+
+
+async def test_what_was_missing_before_the_backup_is_no_reason_to_have_none(made: Folder, home: Path) -> None:
+    async with serving(_postgres(made)) as dsn:
+        await migrate.apply(pool.Settings(dsn=dsn, statement_timeout_s=30))
+        for payload in (b"first", b"second", b"third"):
+            async with _log(made) as log:
+                end = await _write(log, payload)
+        segment_path(made.journal("c1"), 2).unlink()
+        async with pool.Store(pool.Settings(dsn=dsn), role="test") as store:
+            await position.begin(store, replace(end, segment_id=1))
+        await backup(made, home / "B", dsn=dsn, programs=_postgres(made).find_programs(), filesystem=FILES)
+
+
+@pytest.fixture
+async def empty(database: Database) -> AsyncIterator[str]:
+    """The DSN of an empty database on a server of somebody's own."""
+    admin = await asyncpg.connect(database.dsn)
+    await admin.execute('create database "foreign"')
+    try:
+        yield database.dsn.replace(f"/{database.name}?", "/foreign?")
+    finally:
+        await admin.execute('drop database "foreign" with (force)')
+        await admin.close()
+
+
+async def test_a_backup_comes_back_in_a_postgresql_of_ones_own(made: Folder, home: Path, empty: str) -> None:
+    at = await _fill(made, home / "B")
+    new = Folder(home / "E", FILES)
+    await restore(home / "B", new, _postgres(new), filesystem=FILES, dsn=empty)
+    assert not place.has_data(new.path), "no server of ours was made"
+    assert await _value(empty, "select name from queue") == "kept"
+    assert await _value(empty, "select salt from log_position") == at.salt
+    assert await migrate.apply(pool.Settings(dsn=empty, statement_timeout_s=30)) == []
+    assert await _payloads(new, at) == [b"three"]
+    # And from there again: a store that isn't ours is backed up as well.
+    await backup(new, home / "C", dsn=empty, programs=_postgres(new).find_programs(), filesystem=FILES)
+    with pytest.raises(Misconfigured, match="isn't empty"):
+        await restore(home / "C", Folder(home / "F", FILES), _postgres(new), filesystem=FILES, dsn=empty)
+
+
+async def test_a_foreign_server_that_is_away_is_said_and_the_restore_can_be_repeated(
+    made: Folder, home: Path, empty: str
+) -> None:
+    at = await _fill(made, home / "B")
+    new = Folder(home / "E", FILES)
+    with pytest.raises(Unavailable, match="PostgreSQL") as raised:
+        await restore(
+            home / "B", new, _postgres(new), filesystem=FILES, dsn="postgresql://me:secret@127.0.0.1:1/nowhere"
+        )
+    assert "secret" not in str(raised.value)
+    await restore(home / "B", new, _postgres(new), filesystem=FILES, dsn=empty)
+    assert await _payloads(new, at) == [b"three"]

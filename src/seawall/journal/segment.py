@@ -10,7 +10,7 @@ from seawall.journal.frame import HEADER_BYTES, Header, decode_header
 from seawall.kernel.seam.filesystem import File, Filesystem
 from seawall.kernel.seam.journal import Position
 
-_SUFFIX = ".seg"
+SEGMENT_SUFFIX = ".seg"
 _DIGITS = 20
 _BLOCK_BYTES = 4096
 
@@ -36,12 +36,12 @@ class LogEnd:
 
 
 def segment_path(folder: Path, segment_id: int) -> Path:
-    return folder / f"{segment_id:0{_DIGITS}d}{_SUFFIX}"
+    return folder / f"{segment_id:0{_DIGITS}d}{SEGMENT_SUFFIX}"
 
 
 def segment_ids(filesystem: Filesystem, folder: Path) -> list[int]:
     """Ids of the segments in a folder, ascending."""
-    stems = (name[: -len(_SUFFIX)] for name in filesystem.names(folder) if name.endswith(_SUFFIX))
+    stems = (name[: -len(SEGMENT_SUFFIX)] for name in filesystem.names(folder) if name.endswith(SEGMENT_SUFFIX))
     return sorted(int(stem) for stem in stems if len(stem) == _DIGITS and stem.isdigit())
 
 

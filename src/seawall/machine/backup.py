@@ -8,8 +8,10 @@
          store.dump         pg_dump's custom format
          journal/NAME/      each log: its id, its segments up to what was synced, and what was put aside
 
-The store comes first, the journal after it: so the journal reaches from the store's positions to a later moment, and
-what is routed twice after a restore collapses. The other way round, events would be missing between the two. A dump
+The journal is held open before the store's moment is chosen, and copied after it was dumped: so it reaches from the
+store's positions to a later moment, however long the dump takes, and what is routed twice after a restore collapses.
+Copied first, events would be missing between the two; only looked at afterwards, those would be that the router deleted
+meanwhile. At the end the positions of the dump are compared with the segments copied. A dump
 restores into the same major version of PostgreSQL or a newer one, ours or a foreign one; a copy of the server's files
 would be quicker to restore, but bound to one version and to servers whose files we can reach.
 """
@@ -21,22 +23,25 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 from seawall.guard import Supervisor
-from seawall.journal import LogReader, discover
-from seawall.journal.segment import segment_ids, segment_path
+from seawall.journal import LogReader
+from seawall.journal.segment import SEGMENT_SUFFIX, segment_path
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
 from seawall.kernel.metric import Metrics
-from seawall.kernel.seam.filesystem import Filesystem
+from seawall.kernel.seam.filesystem import File, Filesystem
 from seawall.kernel.seam.journal import Position
+from seawall.machine.check import raise_open_files
 from seawall.machine.folder import FORMAT, Folder
+from seawall.machine.hold import HeldLog, Hold
+from seawall.machine.program import Progress, run_program
 from seawall.store.binary import Binaries
 from seawall.store.embedded import EmbeddedPostgres
+from seawall.store.export import moment
 
 MANIFEST = "BACKUP"
 VERSION = 1
@@ -46,12 +51,8 @@ ALONE = ("FORMAT", "key", "snapshot")
 COPY_BYTES = 1024 * 1024
 DUMP_TIMEOUT_S = 24 * 3600.0
 LOCK_WAIT = "60s"
-SAY_S = 1.0
 STOP_S = 60.0
 READY_S = 600.0
-
-Progress = Callable[[str], None]
-"""Called now and then with one sentence for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ async def backup(
 
     Raises:
         Misconfigured: ``to`` isn't empty, or ``folder`` is no data folder.
-        Unavailable: pg_dump failed, or the disk did. Without its file ``BACKUP``, what is in ``to`` is no backup.
+        Unavailable: pg_dump failed, or the disk did, or part of the journal was deleted meanwhile. Without its file
+            ``BACKUP``, what is in ``to`` is no backup.
         Corrupt: A log can't be read.
 
     Durability: on return, all of it is on stable storage.
@@ -107,10 +109,18 @@ async def backup(
         for name in ALONE:
             if (folder.path / name).exists():
                 await asyncio.to_thread(_copy, folder.path / name, to / name)
-        await _dump(dsn, programs, to / DUMP, progress)
-        for log in discover(folder.journals):
-            progress(f"journal {log.name}")
-            await _copy_log(log, folder.synced_socket(log.name), to / JOURNAL / log.name, filesystem)
+        raise_open_files()
+        hold = Hold(folder.journals, filesystem)
+        try:
+            async with hold.watching(), moment(dsn, timeout_s=DUMP_TIMEOUT_S) as found:
+                await _dump(dsn, found.snapshot, programs, to / DUMP, progress)
+            for log in hold.logs.values():
+                progress(f"journal {log.folder.name}")
+                name = log.folder.name
+                await _copy_log(log, folder.synced_socket(name), to / JOURNAL / name)
+            _check_cover(hold, found.positions)
+        finally:
+            hold.close()
         made_us = (clock or SystemClock()).wall_us()
         return await asyncio.to_thread(_finish, to, filesystem, made_us, programs.version)
     except OSError as error:
@@ -178,81 +188,49 @@ def check(source: Path, manifest: Manifest, progress: Progress = _quietly) -> No
             raise Corrupt(str(path), f"it can't be read: {error.strerror}") from error
 
 
-async def run_program(
-    command: list[str], dsn: str, progress: Progress, said: Callable[[], str], *, timeout_s: float = DUMP_TIMEOUT_S
-) -> None:
-    """Run pg_dump or pg_restore against ``dsn``; its password goes through the environment, which others can't read.
-
-    Raises:
-        Unavailable: It failed or took too long; what it said last is in the message.
-    """
-    address, password = _without_password(dsn)
-    process = await asyncio.create_subprocess_exec(
-        *command, "--dbname", address, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE, env={"PGPASSWORD": password} if password else {}, start_new_session=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    reading = asyncio.create_task(_tail(process.stderr))
-    try:
-        async with asyncio.timeout(timeout_s):
-            while not reading.done():
-                await asyncio.wait([reading], timeout=SAY_S)
-                progress(said())
-            status = await process.wait()
-    except TimeoutError as error:
-        raise Unavailable(Path(command[0]).name, f"not done in {timeout_s:g} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        reading.cancel()
-    if status != 0:
-        raise Unavailable(Path(command[0]).name, f"exit status {status}: {reading.result()}")
-
-
-async def _tail(stream: asyncio.StreamReader) -> str:
-    """The last bytes of what a program says; all of it is read, so that it never waits for us."""
-    last = b""
-    while data := await stream.read(65536):
-        last = (last + data)[-2000:]
-    return last.decode("utf-8", "replace").strip()
-
-
-def _without_password(dsn: str) -> tuple[str, str]:
-    parts = urlsplit(dsn)
-    if parts.password is None:
-        return dsn, ""
-    user, _, hosts = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{hosts}")), unquote(parts.password)
-
-
-async def _dump(dsn: str, programs: Binaries, to: Path, progress: Progress) -> None:
+async def _dump(dsn: str, snapshot: str, programs: Binaries, to: Path, progress: Progress) -> None:
     # Neither owners nor rights: both are made anew by whoever restores (the runner of migrations grants them).
     command = [
         programs.program("pg_dump"), "--format=custom", "--no-owner", "--no-acl",
-        f"--lock-wait-timeout={LOCK_WAIT}", f"--file={to}",
+        f"--lock-wait-timeout={LOCK_WAIT}", f"--snapshot={snapshot}", f"--file={to}",
     ]  # fmt: skip
-    await run_program(command, dsn, progress, lambda: f"store: {_size(to) / 1e6:.0f} MB")
+    said = lambda: f"store: {_size(to) / 1e6:.0f} MB"  # noqa: E731
+    await run_program(command, dsn, progress, said, timeout_s=DUMP_TIMEOUT_S)
 
 
-async def _copy_log(log: Path, socket: Path, to: Path, filesystem: Filesystem) -> None:
+async def _copy_log(log: HeldLog, socket: Path, to: Path) -> None:
     """Copy what is on stable storage of one log, while it may be written."""
-    async with LogReader(log, socket) as reader:
+    async with LogReader(log.folder, socket) as reader:
         end = reader.synced_end()
-        await asyncio.to_thread(_copy_segments, log, to, end, filesystem)
+        await asyncio.to_thread(_copy_segments, log, to, end)
 
 
-def _copy_segments(log: Path, to: Path, end: Position, filesystem: Filesystem) -> None:
+def _copy_segments(log: HeldLog, to: Path, end: Position) -> None:
     to.mkdir(mode=0o700, parents=True)
-    segments = {segment_path(log, id): id for id in segment_ids(filesystem, log)}
-    for path in sorted(log.iterdir()):
-        id = segments.get(path)
-        if id is None and (path.name == "LOCK" or path.suffix == ".tmp" or not path.is_file()):
+    for path in sorted(log.folder.iterdir()):
+        if path.name == "LOCK" or path.suffix in (".tmp", SEGMENT_SUFFIX) or not path.is_file():
             continue
-        if id is not None and id > end.segment_id:
-            continue
-        with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile: it was routed long before the dump
-            _copy(path, to / path.name, bytes_max=end.offset_bytes if id == end.segment_id else None)
+        with contextlib.suppress(FileNotFoundError):
+            _copy(path, to / path.name)
+    for id, file in sorted(log.files.items()):
+        if id <= end.segment_id:
+            _copy_held(file, segment_path(to, id), file.size_bytes() if id < end.segment_id else end.offset_bytes)
+
+
+def _check_cover(hold: Hold, positions: Sequence[Position]) -> None:
+    """Whether each log reaches, without a gap, from where the dump says that routing goes on.
+
+    Raises:
+        Unavailable: It doesn't: after a restore, what is missing would be lost.
+    """
+    for log in hold.logs.values():
+        for at in positions:
+            if at.log_id == log.log_id and (gone := log.uncovered(at)):
+                raise Unavailable(
+                    f"journal {log.folder.name}",
+                    f"segments {gone[:10]} were deleted while the store was dumped: set router.journal_keep_s higher "
+                    "than the dump takes, and begin again",
+                )
 
 
 def _make_empty(to: Path) -> None:
@@ -261,15 +239,19 @@ def _make_empty(to: Path) -> None:
         raise Misconfigured([f"{to} isn't empty: each backup has a folder of its own"])
 
 
-def _copy(source: Path, target: Path, *, bytes_max: int | None = None) -> None:
+def _copy(source: Path, target: Path) -> None:
     with source.open("rb") as read, target.open("xb") as write:
         target.chmod(0o600)
-        if bytes_max is None:
-            shutil.copyfileobj(read, write, COPY_BYTES)
-            return
-        while bytes_max > 0 and (data := read.read(min(COPY_BYTES, bytes_max))):
+        shutil.copyfileobj(read, write, COPY_BYTES)
+
+
+def _copy_held(source: File, target: Path, bytes_max: int) -> None:
+    with target.open("xb") as write:
+        target.chmod(0o600)
+        at = 0
+        while at < bytes_max and (data := source.read_at(at, min(COPY_BYTES, bytes_max - at))):
             write.write(data)
-            bytes_max -= len(data)
+            at += len(data)
 
 
 def _digest(path: Path) -> Kept:

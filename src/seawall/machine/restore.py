@@ -24,15 +24,15 @@ from seawall.kernel.seam.filesystem import Filesystem
 from seawall.machine.backup import (
     ALONE,
     DUMP,
+    DUMP_TIMEOUT_S,
     JOURNAL,
-    Progress,
     check,
     read_manifest,
-    run_program,
     serving,
     sync_tree,
 )
 from seawall.machine.folder import Folder, Lock
+from seawall.machine.program import Progress, run_program
 from seawall.store import place, pool
 from seawall.store.embedded import EmbeddedPostgres
 from seawall.store.pool import Store
@@ -169,6 +169,6 @@ async def _load(source: Path, postgres: EmbeddedPostgres, dsn: str, progress: Pr
             postgres.find_programs().program("pg_restore"), "--no-owner", "--no-acl", "--exit-on-error",
             "--single-transaction", str(source / DUMP),
         ]  # fmt: skip
-        await run_program(command, dsn, progress, lambda: "store: restoring")
+        await run_program(command, dsn, progress, lambda: "store: restoring", timeout_s=DUMP_TIMEOUT_S)
         await store.value(_SQL["skip_run_numbers"], RUN_NUMBERS_SKIPPED)
         await store.execute(_SQL["skip_source_versions"], SOURCE_VERSIONS_SKIPPED)
