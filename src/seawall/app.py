@@ -93,7 +93,13 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
             answers.reload(fresh.of("responder", responder.Settings))
             front.reload(fresh.of("collector", room.Settings))
 
-        yield Opened(drain=drain, reload=reload)
+        def report() -> dict[str, int]:
+            """Two counts of two rooms, joined by nothing but the truth: told to senders, and made durable."""
+            accepted = int(metrics.counter("seawall_accepted_total", "").value)
+            durable = int(metrics.counter("seawall_journal_records_total", "", journal=log_.name).value)
+            return {"accepted": accepted, "durable": durable, "lost": max(0, accepted - durable)}
+
+        yield Opened(drain=drain, reload=reload, report=report)
 
 
 @asynccontextmanager
@@ -108,7 +114,7 @@ async def router(site: Site) -> AsyncIterator[Opened]:
         settings = site.settings.of("router", room.Settings)
         async with room.Router(
             store, logs.find, settings, clock=site.clock, metrics=site.metrics,
-            runs_expected=bool(site.settings.program.app),
+            runs_expected=bool(site.settings.program.app), alerts=site.alerts,
         ) as routing:  # fmt: skip
             routing.register(site.supervisor)
             keeping = site.settings.of("housekeeping", partition.Settings)

@@ -26,8 +26,10 @@ from seawall.kernel.metric import Metrics
 from seawall.machine import check, memory
 from seawall.machine.claim import bound
 from seawall.machine.folder import Folder, Lock
+from seawall.machine.stopping import Report, Stopping
+from seawall.machine.systemd import Notifier
 from seawall.machine.tuning import Tuning
-from seawall.settings import Settings
+from seawall.settings import Settings, environ
 from seawall.watch import HealthServer
 
 log = logger("machine")
@@ -76,6 +78,7 @@ class Opened:
     reload: Callable[[Settings], None] = lambda settings: None  # all rooms; raises Misconfigured before any changed
     until: Callable[[], Coroutine[Any, Any, None]] | None = None  # the process ends by itself when this returns
     extra: Callable[[], dict[str, object]] = dict
+    report: Report | None = None  # asked when everything is closed
 
 
 Role = Callable[[Site], AbstractAsyncContextManager[Opened]]
@@ -149,6 +152,9 @@ async def serve(start: Start, open_role: Role) -> int:
     tuning = Tuning(start.settings, start.reread, apply, quietly=start.parent is not None)
     life = Lifecycle(start.role, parent=start.parent, reload=tuning.reload)
     failures: list[str] = []
+    stopping = Stopping(getattr(start.settings.program, f"stop_{start.role}_s"))
+    # Under `up` it is the parent whom systemd knows.
+    systemd = Notifier(environ if start.parent is None else lambda name: None)
 
     def fail(why: str) -> None:
         log.critical("this process must be started anew", extra=fields(why=why))
@@ -169,6 +175,7 @@ async def serve(start: Start, open_role: Role) -> int:
         if tuning.settings is not start.settings:  # they changed while it was opened with the old ones
             opened.reload(tuning.settings)
         supervisor.add("parent", beating(life), essential=False)
+        supervisor.add("systemd", systemd.run, essential=False)
         # Entered after the rooms, so that it is left before them: no loop runs on a closed room.
         await stack.enter_async_context(supervisor)
         host, port = start.health or (None, None)
@@ -182,9 +189,17 @@ async def serve(start: Start, open_role: Role) -> int:
             life.tell("ready")
             quietly = start.parent is not None  # who says what matters of all its roles
             log.log(logging.DEBUG if quietly else logging.INFO, "ready")
+            systemd.ready()
             stopped = life.stopping.wait() if opened.until is None else unless(life.stopping, opened.until())
             await loop.uncancelled(stopped)
-        await opened.drain(life.hurry)
+        systemd.stopping()
+        with stopping.stage("drain"):
+            await opened.drain(life.hurry)
+        rooms = stack.pop_all()
+    with stopping.stage("flush"):
+        await rooms.aclose()
+    if opened.report is not None:
+        stopping.report(opened.report())
     status = 1 if failures else 0
     if not await loop.ended_tasks(TASKS_S):
         log.error("tasks of user code go on after they were cancelled; the process ends without them")

@@ -32,8 +32,9 @@ from seawall.machine.claim import ROLES, Claim, url_of
 from seawall.machine.folder import Folder, replace_private, start_time
 from seawall.machine.process import Child, Spec
 from seawall.machine.reload import AppWatch
+from seawall.machine.systemd import Notifier
 from seawall.machine.tuning import Tuning
-from seawall.settings import Settings, verify
+from seawall.settings import Settings, environ, verify
 from seawall.watch import HealthServer
 
 log = logger("machine")
@@ -87,6 +88,7 @@ class Up:
         self._dsns = ("", "")
         self._schema = asyncio.Event()
         self._life = Lifecycle("up", reload=self._tuning.reload)
+        self._systemd = Notifier(environ)
         self._metrics = Metrics()
         self.supervisor = Supervisor(self._metrics, pace=pace)
         self._children = {role: self._child(role) for role in ROLES if role != "worker" or self._program.app}
@@ -118,6 +120,7 @@ class Up:
     def _register(self) -> None:
         self.supervisor.add("postgres", self._database)
         self.supervisor.add("schema", self._migrate)
+        self.supervisor.add("systemd", self._systemd.run, essential=False)
         before_router = [self._schema]
         for role, child in self._children.items():
             if role != "router":
@@ -231,6 +234,7 @@ class Up:
             # For whoever sits there; a service's log has no need of it.
             add = f"seawall source add NAME --kind github --data {shlex.quote(str(self._folder.path))}"
             log.info("next, in another terminal: %s (Ctrl-C here stops)", add)
+        self._systemd.ready()
         await self._examine()
 
     async def _examine(self) -> None:
@@ -255,6 +259,7 @@ class Up:
     # ── The end ────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _stop(self) -> None:
         """In the order of an event's way, so that each part can hand over what it has to the next."""
+        self._systemd.stopping()
         self._claim.close_sockets()
         for role in ROLES:
             if role in self._children:
