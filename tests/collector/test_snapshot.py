@@ -92,6 +92,76 @@ async def test_refusals_become_503_when_the_snapshot_is_stale(tmp_path: Path) ->
         assert await status_of(rig, b"POST /in/tok HTTP/1.1\r\n\r\n") == 400
 
 
+HEAD = b"POST /in/tok HTTP/1.1\r\nHost: h\r\n"
+BY_CONFIGURATION = {
+    "401": request("/in/signed", b"x"),
+    "404": request("/in/no", b"x"),
+    "410": request("/in/gone", b"x"),
+    "413": request(body=b"x" * 11),
+    "413, chunked": HEAD + b"Transfer-Encoding: chunked\r\n\r\nb\r\n" + b"x" * 11 + b"\r\n0\r\n\r\n",
+    "415": request("/in/typed", b"x"),
+    "422 not JSON": request("/in/json", b"x"),
+    "422 no key": request("/in/json", b"{}"),
+    "400 no key": request("/in/keyed", b"x"),
+    "429": request("/in/slow", b"x"),
+}
+BY_NOTHING = {
+    "405": request(method="GET"),
+    "405 ": request(method="PUT"),
+    "400": b"POST /in/tok HTTP/1.1\r\n\r\n",
+    "401": request("/v1/events", b"x"),
+    "413": HEAD + b"Content-Length: 99999999\r\n\r\n",
+    "414": request("/in/tok?" + "x" * 9000),
+    "417": HEAD + b"Expect: tea\r\nContent-Length: 0\r\n\r\n",
+    "431": request(headers={f"X-{n}": "" for n in range(200)}),
+}
+
+
+async def test_each_refusal_that_configuration_decides_is_503_while_it_is_old(tmp_path: Path) -> None:
+    settings = replace(QUICK, stale_s=0.4)
+    sources = SourceTable()
+    sources.add("tok", settings='{"body_bytes_max":10}')
+    sources.add("signed", kind="bearer", secret=b"s3cret")
+    sources.add("gone", removed=True)
+    sources.add("typed", settings='{"content_types":["a/b"]}')
+    sources.add("json", settings='{"require_json":true,"dedupe":{"paths":["/id"],"required":true}}')
+    sources.add("keyed", settings='{"dedupe":{"header":"X-Id","required":true}}')
+    sources.add("slow", settings='{"rate_per_s":0.001}')
+    async with running(tmp_path, settings=settings, sources=sources) as rig:
+        assert await status_of(rig, request("/in/slow", b"x")) == 202
+        for table in (BY_CONFIGURATION, BY_NOTHING):
+            assert {name: await status_of(rig, raw) for name, raw in table.items()} == {n: int(n[:3]) for n in table}
+        sources.away = True
+        await until(lambda: rig.snapshot.stale)
+        for name, raw in BY_CONFIGURATION.items():
+            async with client(rig) as c:
+                await c.send(raw)
+                answer = await c.answer()
+                assert answer is not None
+                assert (name, answer.status) == (name, 503)
+                # Certainly nothing was stored, and the sender knows when to try again.
+                assert int(answer.headers["retry-after"]) >= 1
+                assert "seawall-outcome" not in answer.headers
+        assert {name: await status_of(rig, raw) for name, raw in BY_NOTHING.items()} == {
+            n: int(n[:3]) for n in BY_NOTHING
+        }
+        assert await status_of(rig, request(body=b"x")) == 202
+        sources.away = False
+        await until(lambda: not rig.snapshot.stale)
+        assert await status_of(rig, BY_CONFIGURATION["404"]) == 404
+
+
+async def test_a_body_that_only_its_new_source_allows_is_not_413(tmp_path: Path) -> None:
+    settings = replace(QUICK, refresh_s=0.5, body_bytes_max=1000)
+    async with running(tmp_path, settings=settings) as rig:
+        rig.snapshot._tried_at = float("-inf")
+        rig.sources.add("fresh", settings='{"body_bytes_max":5000}')
+        assert await status_of(rig, request("/in/fresh", b"x" * 4000)) == 202
+        assert await status_of(rig, request("/in/fresh", b"x" * 5001)) == 413
+        rig.snapshot._tried_at = float("-inf")
+        assert await status_of(rig, request("/in/none", b"x" * 4000)) == 404
+
+
 async def test_a_new_source_is_known_within_a_refresh_and_said_to_be_live(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         added = rig.sources.add("fresh")

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 
 from seawall.guard import Supervisor
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import EventIds, Record, encode
 from seawall.kernel.metric import Metrics
@@ -76,13 +77,15 @@ class Rig:
 
     @contextlib.asynccontextmanager
     async def router(
-        self, *, clock: Any = CLOCK, metrics: Metrics | None = None, runs_expected: bool = False, **settings: Any
-    ) -> AsyncIterator[Supervisor]:
+        self, *, clock: Any = CLOCK, metrics: Metrics | None = None, runs_expected: bool = False,
+        alerts: Alerts | None = None, **settings: Any,
+    ) -> AsyncIterator[Supervisor]:  # fmt: skip
         metrics = metrics or self.metrics
         async with (
             Store(pool.Settings(dsn=self.dsn, statement_timeout_s=2.0), role="router") as store,
             Router(
-                store, self.find, Settings(**settings), clock=clock, metrics=metrics, runs_expected=runs_expected
+                store, self.find, Settings(**settings), clock=clock, metrics=metrics, runs_expected=runs_expected,
+                alerts=alerts,
             ) as router,
         ):
             supervisor = Supervisor(metrics)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from router.rig import Rig, append, id_uuid, record, until
+from seawall.kernel.alert import Alerts
+from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import id_day
 from seawall.router.placement import COST
 
@@ -150,9 +152,13 @@ async def test_an_event_under_a_secret_already_revoked_is_held(rig: Rig) -> None
     late = record(key_id=1, key="k", received_us=one.received_us + 60_000_000)
     genuine = record(key_id=2, key="k")
     await append(rig.log(), one, late, genuine)
-    async with rig.router():
+    alerts = Alerts(rig.metrics, SystemClock())
+    async with rig.router(alerts=alerts):
         await rig.arrived(2)
         await rig.arrived(1, table="duplicate")
+        await until(alerts.active)
+    [alert] = alerts.active()
+    assert (alert.name, dict(alert.labels)) == ("accepted-under-revoked-secret", {"source": "shop"})
     assert (await rig.event(one.id))["status"] == 1
     row = await rig.event(late.id)
     assert (row["status"], row["reason"]) == (2, "signed with key 1, which had been revoked")

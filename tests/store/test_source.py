@@ -17,7 +17,7 @@ from seawall.kernel.error import Corrupt, Rejected
 from seawall.kernel.metric import Metrics
 from seawall.store import pool
 from seawall.store.pool import Store
-from seawall.store.source import SECRETS_MAX, Added, Sources, token_hash
+from seawall.store.source import SECRETS_MAX, SEEN_S, Added, Sources, token_hash
 from seawall.store.vault import Vault, secret_owner
 from seawall.testing.postgres import Database
 
@@ -156,6 +156,20 @@ async def test_live_waits_for_collectors_that_are_behind_and_names_them(sources:
     assert (await waiting).behind == ()
     await sources.forget("c1", timeout_s=2)
     assert (await sources.live_collectors(made.version)).live == ("c2",)
+
+
+async def test_a_collector_that_lives_and_lost_the_store_is_named(sources: Sources, database: Database) -> None:
+    made = await added(sources)
+    await sources.seen("cut-off", made.version - 1, timeout_s=2)
+    await sources.seen("long-dead", made.version - 1, timeout_s=2)
+    connection = await asyncpg.connect(database.dsn)
+    for name, ago_s in (("cut-off", 20), ("long-dead", SEEN_S + 1)):
+        await connection.execute(
+            "update collector set seen_at = now() - make_interval(secs => $2) where name = $1", name, ago_s
+        )
+    await connection.close()
+    # Half a minute after its last word it may still refuse by what it knew then.
+    assert (await sources.live(made.version, timeout_s=0)).behind == ("cut-off",)
 
 
 async def test_a_change_is_live_at_a_collector_within_a_moment(

@@ -43,9 +43,9 @@ class Admission:
         if source is not None:
             self._fit(x, source)
             return
-        x.body_bytes_max = self.body_bytes_max
         if self._snapshot.ask(lambda: self._again(x)):
             x.stage = PARKED
+            x.body_bytes_max = limit.BODY_BYTES_MAX  # its source may allow more than others do
         else:
             self._unknown(x)
 

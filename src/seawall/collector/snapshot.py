@@ -243,32 +243,10 @@ class Snapshot:
             call()
 
     def _take(self, version: int, sources: list[Loaded]) -> None:
-        self._by_hash = {s.token_hash: self._made(s) for s in sources}
+        self._by_hash = {s.token_hash: _made(s, self._settings) for s in sources}
         self._by_token = {}
         self._count.value = len(self._by_hash)
         self.version = version
-
-    def _made(self, s: Loaded) -> Source:
-        trouble = s.trouble
-        chosen, kind = Choice(), signature.KINDS["none"]
-        try:
-            chosen, kind = choice(s.settings), signature.KINDS[s.kind]
-        except KeyError:
-            trouble = f"kind {s.kind!r} is unknown to this version"
-        except ValueError as error:
-            trouble = f"its settings can't be used: {error}"
-        if trouble and not s.removed:
-            log.error("a source can't be served", extra=fields(source=s.name, cause=trouble))
-        keys = KeyRule(chosen.dedupe, kind) if chosen.dedupe.given else None
-        return Source(
-            id=s.id, name=s.name, kind=kind, secrets=s.secrets, choice=chosen,
-            encoder=Encoder(source_id=s.id, kind=kind.name, tenant=s.tenant, source=s.name),
-            options=signature.Options(**msgspec.structs.asdict(chosen.signature)),
-            tenant=s.tenant, rate=(rate := rate_of(chosen.rate_per_s, chosen.burst)),
-            metered=rate is not None or self._settings.tenant_rate_per_s > 0,
-            keys=keys, demanding=bool(kind.handshake or chosen.require_json or keys),
-            removed=s.removed, trouble=trouble,
-        )  # fmt: skip
 
     async def _keep_copy(self, version: int, sources: list[Loaded]) -> None:
         """Replace the copy. Failing is no reason not to serve: the next change tries again, and the log says it."""
@@ -278,6 +256,30 @@ class Snapshot:
         except OSError as error:  # TimeoutError is one
             cause = str(error) or "the disk took too long"
             log.error("the snapshot's copy can't be written", extra=fields(file=str(self._copy.file), cause=cause))
+
+
+def _made(s: Loaded, settings: Settings) -> Source:
+    """A source as requests are judged by it. One that can't be used here is kept, with why."""
+    trouble = s.trouble
+    chosen, kind = Choice(), signature.KINDS["none"]
+    try:
+        chosen, kind = choice(s.settings), signature.KINDS[s.kind]
+    except KeyError:
+        trouble = f"kind {s.kind!r} is unknown to this version"
+    except ValueError as error:
+        trouble = f"its settings can't be used: {error}"
+    if trouble and not s.removed:
+        log.error("a source can't be served", extra=fields(source=s.name, cause=trouble))
+    keys = KeyRule(chosen.dedupe, kind) if chosen.dedupe.given else None
+    return Source(
+        id=s.id, name=s.name, kind=kind, secrets=s.secrets, choice=chosen,
+        encoder=Encoder(source_id=s.id, kind=kind.name, tenant=s.tenant, source=s.name),
+        options=signature.Options(**msgspec.structs.asdict(chosen.signature)),
+        tenant=s.tenant, rate=(rate := rate_of(chosen.rate_per_s, chosen.burst)),
+        metered=rate is not None or settings.tenant_rate_per_s > 0,
+        keys=keys, demanding=bool(kind.handshake or chosen.require_json or keys),
+        removed=s.removed, trouble=trouble,
+    )  # fmt: skip
 
 
 async def _listen(listener: pool.Listener, heart: Heart) -> None:

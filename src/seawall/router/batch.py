@@ -24,6 +24,7 @@ from seawall.kernel.seam.journal import Frame, Position
 from seawall.kernel.status import CHANNEL_REPLY, CHANNEL_RUN, EventStatus
 from seawall.router.match import Matcher, read, unread_type
 from seawall.router.placement import Placement, shard_of
+from seawall.router.revoked import REASON
 from seawall.store.router import Catalogue, Event, Holder, Holders, Key, Note, Run, Writes
 
 SECOND_US = 1_000_000
@@ -118,7 +119,7 @@ def _judge(frame: Frame, rules: Rules) -> Item:
     reading = read(record)
     revoked_us = rules.catalogue.revoked_us.get((record.source_id, record.key_id)) if record.key_id else None
     if revoked_us is not None and revoked_us <= record.received_us:
-        reason = f"signed with key {record.key_id}, which had been revoked"
+        reason = f"{REASON} {record.key_id}, which had been revoked"
         return Item(frame.end, record, reading.type, EventStatus.HELD, reason, reading.key or None)
     if not reading.key:
         return Item(frame.end, record, reading.type)

@@ -1,8 +1,9 @@
 """What an event is: its type and its dedupe key, read from the record alone.
 
 Types, by the source's kind: ``github.<X-GitHub-Event>``, ``shopify.<X-Shopify-Topic>``, ``stripe.<type>`` and
-``slack.<type>`` (the body's top-level ``type``), ``pagerduty.<event.event_type>``. Others, and those whose own rule finds nothing: the body's top-level ``type``, else the header ``ce-type``,
-else the source's name. A body that isn't JSON has no fields; it is routed all the same.
+``slack.<type>`` (the body's top-level ``type``), ``pagerduty.<event.event_type>``. Others, and those whose own rule
+finds nothing: the body's top-level ``type``, else the header ``ce-type``, else the source's name. A body that isn't
+JSON has no fields; it is routed all the same.
 """
 
 from __future__ import annotations

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import EventStatus
+from seawall.router.revoked import REASON, Revoked
 from seawall.store.router import Kept, Writes
 
 
 class Meter:
     """Counters of one router."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, revoked: Revoked) -> None:
+        self._revoked = revoked
         counter = metrics.counter
         self.batches = counter("seawall_router_batches_total", "Transactions that the router committed.")
         self.runs = counter("seawall_router_runs_total", "Runs that the router created.")
@@ -42,3 +44,5 @@ class Meter:
         self.reread.value += len(writes.events) - kept.events + len(writes.duplicates) - kept.duplicates
         for event in writes.events:
             self._events[event.status].value += 1
+            if event.status is EventStatus.HELD and (event.reason or "").startswith(REASON):
+                self._revoked.saw(event)

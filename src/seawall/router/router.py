@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 
 from seawall.guard.supervisor import Heart, Supervisor
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
@@ -20,6 +21,7 @@ from seawall.router.meter import Meter
 from seawall.router.patience import patiently, rest
 from seawall.router.placement import Placement
 from seawall.router.range import STORE
+from seawall.router.revoked import Revoked
 from seawall.router.settings import Settings
 from seawall.store import router as rows
 from seawall.store.pool import Store
@@ -51,16 +53,17 @@ class Router:
 
     def __init__(
         self, store: Store, logs: Logs, settings: Settings, *, clock: Clock, metrics: Metrics,
-        runs_expected: bool = False,
+        runs_expected: bool = False, alerts: Alerts | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._logs = logs
         self._clock = clock
         self._metrics = metrics
         self._placement = Placement()
+        self._revoked = Revoked(alerts or Alerts(metrics, clock), clock)
         self._desk = Desk(
             store=store, settings=settings, clock=clock, rulebook=Rulebook(store, settings, runs_expected),
-            placement=self._placement, meter=Meter(metrics),
+            placement=self._placement, meter=Meter(metrics, self._revoked),
         )  # fmt: skip
         self._drains: dict[str, Drain] = {}
         self._checkpoints: dict[str, deque[tuple[float, Position]]] = {}
@@ -122,6 +125,7 @@ class Router:
         """Read each queue's virtual time; without the store the last one is good enough."""
         while True:
             try:
+                self._revoked.rest()
                 self._placement.observe(await patiently(heart, rows.virtual_now(self._store), what=STORE))
             except Unavailable as error:
                 await rest(heart, EVERY_S, reason=str(error))

@@ -28,8 +28,9 @@ SECRETS_MAX = 4
 """Live secrets of one source: verification tries each."""
 
 PAGE_MAX = 500
-SEEN_S = 5.0
-"""A collector that wasn't heard for so long isn't waited for: it is down, and loads everything when it comes back."""
+SEEN_S = 60.0
+"""A collector that wasn't heard for so long isn't waited for: it is down, and loads everything when it comes back. One
+that lives and can't reach the store has, by then, long taken its configuration for stale: it refuses nobody by it."""
 
 LIVE_POLL_S = 0.05
 
