@@ -210,3 +210,55 @@ def settle(part: str, timeout_s: float, folder: str) -> int:
     """Wait until every replica has everything."""
     _one(folder, part).settle(timeout_s)
     return 0
+
+
+@parts.command(
+    epilog="""\b
+Examples:
+  seawall lab parts prepare                     what `make parts` runs
+  seawall lab parts prepare kafka redis
+
+\b
+What was proven, and hasn't changed since, is not done again.
+Exit codes: 0 each works; 1 something couldn't be fetched or started; 2 a program is missing."""
+)
+@click.argument("names", nargs=-1, metavar="[PART]...")
+@folder_option
+@json_option
+@told
+def prepare(names: tuple[str, ...], folder: str, as_json: bool) -> int:
+    """Fetch parts (all, when none is named), start and use each once, and stop it."""
+    from seawall.lab.part import proof
+
+    found = proof.prove(Path(folder), names, _say)
+    if as_json:
+        say_json({"proven": [asdict(each) for each in found]})
+    else:
+        rows = [{**asdict(each), "seconds": round(each.seconds, 1)} for each in found]
+        say_table(rows, ("part", "seconds", "what"), empty="nothing")
+    return 0
+
+
+@parts.command(
+    epilog="""\b
+Example: seawall lab parts doctor --json
+
+\b
+Nothing is fetched or started. Exit codes: 0 nothing is missing; 1 something is."""
+)
+@folder_option
+@json_option
+@told
+def doctor(folder: str, as_json: bool) -> int:
+    """What this machine lacks for the parts, and the cure."""
+    from seawall.lab.part import doctor as examination
+
+    checks = examination.examine(Path(folder))
+    if as_json:
+        say_json({"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            click.echo(f"{'ok' if check.ok else 'MISSING':8} {check.name:16} {check.found}")
+            if not check.ok:
+                click.echo(f"{'':8} needed for {check.parts}. Cure: {check.cure}")
+    return 0 if all(check.ok for check in checks) else FAILED

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from seawall.store import binary, cluster, process
-from seawall.store.binary import Binaries
+from seawall.store.binary import Binaries, ServerUser
 from seawall.store.cluster import Cluster
 
 START_TIMEOUT_S = 60.0
@@ -41,6 +41,16 @@ class Database:
     name: str
     dsn: str  # as the owner
     worker_dsn: str  # as seawall_worker
+
+
+def programs(bin: str = "") -> tuple[Binaries, ServerUser]:
+    """The PostgreSQL to start, where the user who will run it can reach it, and that user: root may not.
+
+    Raises:
+        Misconfigured: There is none, or no user who may run it.
+    """
+    user = binary.server_user()
+    return binary.runnable(binary.find(bin), user), user
 
 
 def _mark(pid: int) -> str:

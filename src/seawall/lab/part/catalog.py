@@ -43,14 +43,18 @@ CATALOG: Mapping[str, Entry] = {
     "kafka3": Entry("Apache Kafka, a controller and three brokers", 800, "kafka", "Kafka", {"brokers": 3}),
     "redis": Entry("Redis", 12, "redis", "Redis", {}),
     "sentinel": Entry("Redis with a replica, and three sentinels", 60, "redis", "Redis", {"replica": True}),
+    "postgres": Entry("PostgreSQL with a streaming replica, and pgbouncer", 120, "postgres", "Postgres", {}),
     "proxy": Entry("the TCP fault proxy", 30, "proxy", "FaultProxy", {}),
 }
-USUAL = ("kafka", "redis", "proxy")
+USUAL = ("kafka", "redis", "postgres", "proxy")
 """What is meant when nothing is named: one of each, small."""
 
 
-def parts(folder: Path, names: Sequence[str] = (), say: Say = quiet) -> list[Part]:
+def parts(folder: Path, names: Sequence[str] = (), say: Say = quiet, *, fetched: Path | None = None) -> list[Part]:
     """Parts in a folder, each in a folder of its name there, in the catalogue's order.
+
+    Args:
+        fetched: Where programs lie; by default in the folder too.
 
     Raises:
         Rejected: A name isn't in the catalogue.
@@ -60,7 +64,7 @@ def parts(folder: Path, names: Sequence[str] = (), say: Say = quiet) -> list[Par
     if unknown := sorted(set(wanted) - CATALOG.keys()):
         raise Rejected(404, "no such part", f"{', '.join(unknown)}; there are {', '.join(CATALOG)}")
     return [
-        entry.make()(folder / name, fetched=folder / FETCHED, say=say, **entry.options)
+        entry.make()(folder / name, fetched=fetched or folder / FETCHED, say=say, **entry.options)
         for name, entry in CATALOG.items() if name in wanted
     ]  # fmt: skip
 

@@ -55,7 +55,6 @@ class Nodes(ABC):
     """
 
     kind = "part"
-    end_signal = signal.SIGTERM
     end_s = 20.0
     """How long an orderly end may take before it is killed."""
 
@@ -144,6 +143,11 @@ class Nodes(ABC):
     @abstractmethod
     def launch(self, node: str) -> Launch:
         """How the node is started."""
+
+    def ending(self, node: str) -> signal.Signals:
+        """What makes a node end in order."""
+        del node
+        return signal.SIGTERM
 
     def others(self, node: str) -> list[Identity]:
         """Further processes that belong to a node."""

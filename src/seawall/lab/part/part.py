@@ -76,12 +76,12 @@ class Part(Nodes):
             for name, who in found.items():
                 for each in (who, *self.others(name)):
                     send(each, signal.SIGCONT)
-                send(who, self.end_signal)
+                send(who, self.ending(name))
             latest = time.monotonic() + self.end_s
             for who in found.values():
                 gone(who, until(latest))
             for name in reversed(self.nodes):
-                self._node[name].end(self.end_signal, until(latest))
+                self._node[name].end(self.ending(name), until(latest))
 
     def wipe(self) -> None:
         """``down``, and remove the folder. Nothing that wasn't made by a part is removed.
