@@ -53,7 +53,7 @@ LOOPS = {
     },
     "worker": {
         "parent", "worker.flush", "worker.deadline", "worker.lease", "worker.refill", "worker.timer", "worker.hint",
-        "worker.listen", "worker.solo",
+        "worker.listen", "worker.presence", "worker.solo",
     },
     "console": {"parent", "console.http"},
 }  # fmt: skip

@@ -85,10 +85,11 @@ class Rig:
 
     async def registered(self, app: App) -> None:
         """Make an app's workflows known without running them."""
-        from seawall.store.run import Declared, register
+        from seawall.store.workflow import Declared, register
 
         async with pool.Store(pool.Settings(dsn=self.database.worker_dsn), role="test") as store:
-            await register(store, [Declared(w.name, w.version, w.on, w.queue) for w in app.workflows])
+            declared = [Declared(w.name, w.version, w.on, w.queue) for w in app.workflows]
+            await register(store, declared, owner=uuid.uuid4(), live_s=60.0)
 
     async def add(
         self,

@@ -1,4 +1,4 @@
-"""Runs as a worker meets them: what it can do is registered, what is ready is read, what waits is woken."""
+"""Runs as a worker meets them: what is ready is read, what waits is woken."""
 
 from __future__ import annotations
 
@@ -16,66 +16,6 @@ from seawall.store.statement import statements
 
 BEGIN = (-(1 << 63), -(1 << 63))
 """Before the smallest (virtual time, id)."""
-
-
-class Declared(NamedTuple):
-    """A workflow as an app declares it."""
-
-    name: str
-    version: str
-    pattern: str
-    queue: str
-
-
-class Known(NamedTuple):
-    """A workflow as the store numbers it."""
-
-    id: int
-    name: str
-    version: str
-    queue_id: int
-    queue: str
-
-
-async def register(store: Store, workflows: Sequence[Declared]) -> list[Known]:
-    """Make queues, leases and workflow versions known; the newest registered version of each name becomes active.
-
-    A version that is registered already keeps its age: a worker that starts again with older code doesn't take new
-    runs away from the newer version.
-
-    Raises:
-        Unavailable, Uncertain: Safe to repeat.
-    """
-    names, versions, patterns, queues = ([w[n] for w in workflows] for n in range(4))
-    sql = statements("worker")
-    async with store.transaction() as session:
-        await session.execute(sql["lock_registration"])
-        await session.execute(sql["register_queues"], sorted(set(queues)))
-        await session.execute(sql["register_leases"], queues)
-        await session.execute(sql["register_workflows"], names, versions, patterns, queues)
-        await session.execute(sql["deactivate_older"], names)
-        await session.execute(sql["activate_newest"], names)
-        rows = await session.fetch(sql["known_workflows"], names, versions)
-    return [Known(r["id"], r["name"], r["version"], r["queue_id"], r["queue"]) for r in rows]
-
-
-class Left(NamedTuple):
-    """A queue with unfinished runs that no declared workflow uses."""
-
-    queue_id: int
-    queue: str
-    ours: bool  # some of the runs are of a declared workflow, which was moved to another queue
-
-
-async def left_behind(store: Store, known: Sequence[Known]) -> list[Left]:
-    """Queues beside those of ``known`` that hold unfinished runs.
-
-    Raises:
-        Unavailable: The store is away.
-    """
-    queue_ids = sorted({k.queue_id for k in known})
-    rows = await store.fetch(statements("worker")["left_behind"], queue_ids, [k.id for k in known])
-    return [Left(r["id"], r["name"], r["ours"]) for r in rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

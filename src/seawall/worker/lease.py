@@ -16,7 +16,8 @@ from seawall.kernel.metric import Metrics
 from seawall.kernel.status import SUSPECT_SHARD
 from seawall.store.lease import Shard, Taken, free, release, renew, take
 from seawall.store.pool import Store
-from seawall.store.run import Declared, left_behind, register
+from seawall.store.workflow import Declared, left_behind, register
+from seawall.worker.presence import live_s, say_changes
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
 from seawall.workflow import App, Workflow
@@ -68,6 +69,10 @@ class Leases:
     def held(self) -> list[Held]:
         return list(self._held.values())
 
+    def register_again(self) -> None:
+        """The store may not know our workflows any more."""
+        self._registered = False
+
     def forget(self, held: Held) -> None:
         """Its lease is gone: a flush or a renewal said so."""
         if not held.lost:
@@ -109,7 +114,9 @@ class Leases:
 
     async def _register(self) -> None:
         declared = [Declared(w.name, w.version, w.on, w.queue) for w in self._app.workflows]
-        known = await register(self._store, declared)
+        owner = self._owner if self._solo_queue is None else None
+        known, changes = await register(self._store, declared, owner=owner, live_s=live_s(self.settings))
+        say_changes(changes)
         by_name = {(w.name, w.version): w for w in self._app.workflows}
         # A workflow that was moved to another queue has runs in the old one still, and nobody else would run them.
         left = await left_behind(self._store, known)

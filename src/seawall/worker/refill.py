@@ -28,6 +28,7 @@ log = logger("worker")
 BACKOFF_S = 0.25
 WAIT_MAX_S = 1.0
 UNKNOWN_LOG_S = 60.0
+MET_S = 5.0
 
 Memos = dict[tuple[str, int], Memo]
 
@@ -62,6 +63,7 @@ class Refiller:
         self._cursors = Cursors()
         self._doubtful: list[tuple[Held, Spent]] = []  # refill rows that may be committed, without a run that started
         self._unknown_at: dict[int, float] = {}
+        self._met_at: dict[int, float] = {}  # workflows that we don't have, by when one of their runs was read last
         self._wake_below = 0  # there was no room at the last look: there will be when fewer runs are in hand
         self._read = metrics.counter("seawall_runs_started_total", "Executions of runs begun by this worker.")
 
@@ -74,6 +76,12 @@ class Refiller:
         """Anything may be ready: hints may have been missed, or runs were woken."""
         self._cursors.sweep()
         self._wake.set()
+
+    def met(self) -> list[int]:
+        """Workflows that we don't have, and of which the last sweeps met runs."""
+        since = self._clock.monotonic() - max(MET_S, 3 * self.settings.sweep_s)
+        self._met_at = {id: at for id, at in self._met_at.items() if at > since}
+        return list(self._met_at)
 
     def freed(self) -> None:
         """A run left: look again when that makes the room that was missing."""
@@ -207,6 +215,7 @@ class Refiller:
     def _unknown(self, rows: Iterable[Ready]) -> None:
         now = self._clock.monotonic()
         for workflow_id in {row.workflow_id for row in rows}:
+            self._met_at[workflow_id] = now
             if now >= self._unknown_at.get(workflow_id, 0.0):
                 self._unknown_at[workflow_id] = now + UNKNOWN_LOG_S
                 log.error(

@@ -24,6 +24,7 @@ from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.hint import Hints, Listening
 from seawall.worker.lease import Leases
+from seawall.worker.presence import Presence
 from seawall.worker.refill import Refiller
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
@@ -33,7 +34,7 @@ from seawall.workflow import App
 
 log = logger("worker")
 
-CONNECTIONS = 7
+CONNECTIONS = 8
 """One for each loop that uses the store, so that no loop waits for another's connection."""
 
 STATEMENT_S = 2.0
@@ -121,6 +122,10 @@ class Worker:
         self._timers = Timers(
             self._store, settings, queue_ids=lambda: self._leases.queue_ids, woken=self._refiller.sweep
         )
+        self._presence = Presence(
+            self._store, settings, metrics,
+            clock=clock, owner=owner, met=self._refiller.met, forgotten=self._leases.register_again,
+        )  # fmt: skip
         self._hints = Hints(self._store, metrics)
         self._listening = Listening(limits, self._refiller.hint, self._refiller.sweep)
         self._solos: Solos | None = None
@@ -140,7 +145,7 @@ class Worker:
         """Go on with other bounds. What is in hand beyond a lower one is finished, and nothing is taken until then."""
         settings = self._fitting(settings)
         self._settings = self._flusher.settings = self._leases.settings = self._refiller.settings = settings
-        self._timers.settings = settings
+        self._timers.settings = self._presence.settings = settings
         if self._solos is not None:
             self._solos.settings = settings
 
@@ -151,6 +156,8 @@ class Worker:
         supervisor.add("worker.lease", self._leases.run)
         supervisor.add("worker.refill", self._refiller.run)
         supervisor.add("worker.timer", self._timers.run)
+        if not self._solo:
+            supervisor.add("worker.presence", self._presence.run, essential=False)
         supervisor.add("worker.hint", self._hints.run, essential=False)
         supervisor.add("worker.listen", self._listening.run, essential=False)
         if self._solos is not None:

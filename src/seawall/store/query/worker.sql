@@ -34,17 +34,88 @@ order by w.n
 on conflict (name, version) do update set pattern = excluded.pattern, queue_id = excluded.queue_id
 where (workflow.pattern, workflow.queue_id) is distinct from (excluded.pattern, excluded.queue_id)
 
--- name: deactivate_older
--- worker, at start, before activate_newest: the unique index allows one active version of a name at each moment.
-update workflow w set active = false
-where w.name = any($1::text[]) and w.active
-  and exists (select 1 from workflow o where o.name = w.name and (o.registered_at, o.id) > (w.registered_at, w.id))
+-- name: say_worker
+-- worker, at start; primary key of worker, unique (name, version). What this worker's app declares from now on; returns
+-- what it declared before.
+with former as (
+  select workflow_ids from worker where owner = $1
+), said as (
+  insert into worker (owner, workflow_ids)
+  select $1, coalesce(array_agg(id order by id), '{}') from workflow
+  where (name, version) in (select * from unnest($2::text[], $3::text[]))
+  on conflict (owner) do update set workflow_ids = excluded.workflow_ids, seen_at = now()
+)
+select coalesce((select workflow_ids from former), '{}')
 
--- name: activate_newest
--- worker, at start; unique (name, version).
-update workflow w set active = true
-where w.name = any($1::text[]) and not w.active
-  and not exists (select 1 from workflow o where o.name = w.name and (o.registered_at, o.id) > (w.registered_at, w.id))
+-- name: see_worker
+-- worker, every other second; primary key of worker. No row: the store was put back to a time before this worker.
+update worker set seen_at = now() where owner = $1
+
+-- name: misplaced
+-- worker, every other second; the small tables worker and workflow. Whether another version than the active one should
+-- take new runs: of each name, the newest that a worker has which was seen in the last $1 seconds.
+with live as (
+  select distinct unnest(workflow_ids) as id from worker where seen_at > now() - $1 * interval '1 second'
+), chosen as (
+  select distinct on (w.name) w.name, w.id from workflow w join live using (id)
+  order by w.name, w.registered_at desc, w.id desc
+)
+select exists (select 1 from chosen c join workflow w on w.id = c.id where not w.active)
+       or exists (select 1 from worker where seen_at < now() - $2 * interval '1 second')
+
+-- name: forget_workers
+-- worker, at start and when one is long gone; the small table worker. Returns what those had that were not seen for $1
+-- seconds.
+with gone as (
+  delete from worker where seen_at < now() - $1 * interval '1 second' returning workflow_ids
+)
+select coalesce(array_agg(distinct u.id), '{}') from gone cross join lateral unnest(gone.workflow_ids) as u(id)
+
+-- name: deactivate_removed
+-- worker, at start, after say_worker and forget_workers; the small tables worker and workflow. Of those that a worker had
+-- ($1): what no worker has any more, be it live or only away for a while, takes no new runs.
+update workflow w set active = false
+where w.id = any($1::integer[]) and w.active
+  and not exists (select 1 from worker k where w.id = any(k.workflow_ids))
+returning w.name, w.version
+
+-- name: deactivate_others
+-- worker, before activate_chosen: the unique index allows one active version of a name at each moment. As misplaced.
+with live as (
+  select distinct unnest(workflow_ids) as id from worker where seen_at > now() - $1 * interval '1 second'
+), chosen as (
+  select distinct on (w.name) w.name, w.id from workflow w join live using (id)
+  order by w.name, w.registered_at desc, w.id desc
+)
+update workflow w set active = false from chosen c where w.name = c.name and w.id <> c.id and w.active
+
+-- name: activate_chosen
+-- worker, after deactivate_others; the small tables worker and workflow. As misplaced.
+with live as (
+  select distinct unnest(workflow_ids) as id from worker where seen_at > now() - $1 * interval '1 second'
+), chosen as (
+  select distinct on (w.name) w.name, w.id from workflow w join live using (id)
+  order by w.name, w.registered_at desc, w.id desc
+)
+update workflow w set active = true from chosen c where w.id = c.id and not w.active
+returning w.name, w.version
+
+-- name: nobodys_workflows
+-- worker, every other second while it meets runs of workflows ($1) that it doesn't have; primary key of workflow.
+select w.name, w.version from workflow w
+where w.id = any($1::integer[])
+  and not exists (select 1 from worker k
+                  where w.id = any(k.workflow_ids) and k.seen_at > now() - $2 * interval '1 second')
+order by w.name, w.version
+
+-- name: nobodys_queues
+-- worker, every other second; the small tables queue and shard_lease, and run_ready, one probe for each shard that nobody
+-- leases. Queues with ready runs that no worker serves.
+select q.name from queue q
+where not exists (select 1 from shard_lease s where s.queue_id = q.id and s.shard >= 0 and s.expires_at > now())
+  and exists (select 1 from generate_series(0, q.shards - 1) s(shard) cross join lateral (
+        select 1 from run r where r.queue_id = q.id and r.shard = s.shard::smallint and r.state = 0 limit 1) one)
+order by q.name
 
 -- name: known_workflows
 -- worker, at start; unique (name, version).

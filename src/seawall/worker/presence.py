@@ -1,0 +1,100 @@
+"""Says that this worker is there with its workflows, and finds runs that wait for what no worker has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from seawall.guard import Heart
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import Unavailable, Uncertain
+from seawall.kernel.log import fields, logger
+from seawall.kernel.metric import Metrics
+from seawall.store.pool import Store
+from seawall.store.workflow import Changes, nobodys, seen
+from seawall.worker.settings import Settings
+
+log = logger("worker")
+
+SEEN_S = 2.0
+SAY_S = 60.0
+
+
+def live_s(settings: Settings) -> float:
+    """How long a worker that isn't seen still counts: its lease has expired by then, and somebody may have it."""
+    return max(3 * settings.lease_ttl_s, 2 * SEEN_S)
+
+
+def say_changes(changes: Changes) -> None:
+    """Log what new events start from now on."""
+    if changes.chosen:
+        log.info("new events start these workflow versions", extra=fields(workflows=changes.chosen))
+    if changes.removed:
+        log.warning(
+            "new events don't start these any more: no worker has them", extra=fields(workflows=changes.removed)
+        )
+
+
+class Presence:
+    """One worker's part in what all workers have.
+
+    Args:
+        met: Workflows by the store's id, of which this worker has lately met runs without having them.
+        forgotten: Called when the store doesn't know this worker (any more).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        clock: Clock,
+        owner: UUID,
+        met: Callable[[], Sequence[int]],
+        forgotten: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self.settings = settings
+        self._clock = clock
+        self._owner = owner
+        self._met = met
+        self._forgotten = forgotten
+        self._stranded: list[str] = []
+        self._say_at = 0.0
+        metrics.gauge(
+            "seawall_stranded_count", "Workflow versions and queues with runs that wait, and that no live worker has."
+        ).read = lambda: len(self._stranded)
+
+    async def run(self, heart: Heart) -> None:
+        """The supervised loop. It is unready, with the names, while runs wait for what nobody has."""
+        while True:
+            try:
+                await self._round()
+                if self._stranded:
+                    heart.unready(f"runs wait for what no live worker has: {', '.join(self._stranded)}")
+                else:
+                    await heart.beat()
+            except (Unavailable, Uncertain) as error:
+                heart.unready(str(error))
+            await asyncio.sleep(min(SEEN_S, self.settings.lease_ttl_s / 3))
+
+    async def _round(self) -> None:
+        wait_s = live_s(self.settings)
+        changes = await seen(self._store, owner=self._owner, live_s=wait_s)
+        if changes is None:
+            self._forgotten()
+        else:
+            say_changes(changes)
+        found = await nobodys(self._store, self._met(), live_s=wait_s)
+        now = self._clock.monotonic()
+        if found and (found != self._stranded or now >= self._say_at):
+            self._say_at = now + SAY_S
+            log.error(
+                "runs wait for what no live worker has: start one whose app has it",
+                extra=fields(workflows=found),
+            )
+        elif self._stranded and not found:
+            log.info("no run waits for what no worker has any more", extra=fields(workflows=self._stranded))
+        self._stranded = found

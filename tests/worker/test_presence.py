@@ -1,0 +1,115 @@
+"""What new events start follows what workers have: deploys, rollbacks and removals, one at a time or rolling."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from seawall import App, Context, Event
+from seawall.kernel.metric import Metrics
+from seawall.store import pool
+from seawall.store.workflow import Declared, register, seen
+from worker.rig import Rig
+
+
+def app_of(*workflows: str, queue: str = "default") -> App:
+    """An app with ``name@version`` each."""
+    app = App()
+    for workflow in workflows:
+        name, _, version = workflow.partition("@")
+
+        @app.workflow(on="test.thing", name=name, version=version, queue=queue)
+        async def any(event: Event, ctx: Context) -> str:
+            return "ran"
+
+    return app
+
+
+async def active(rig: Rig) -> list[str]:
+    rows = await rig.db.fetch("select name, version from workflow where active order by name")
+    return [f"{row['name']}@{row['version']}" for row in rows]
+
+
+async def test_an_app_that_is_rolled_back_runs_new_events_and_says_what_waits(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner, metrics = uuid.uuid4(), Metrics()
+    async with rig.running(app_of("deploy@1"), owner=owner):
+        assert await active(rig) == ["deploy@1"]
+    async with rig.running(app_of("deploy@2"), owner=owner):
+        assert await active(rig) == ["deploy@2"]
+    left = await rig.add("deploy", [{}], version="2")
+    async with rig.running(app_of("deploy@1"), owner=owner, metrics=metrics) as worker:
+        assert await active(rig) == ["deploy@1"]
+        await rig.ended(await rig.add("deploy", [{}], version="1"))
+
+        def health() -> str:
+            [loop] = [h for h in worker.supervisor.health() if h.name == "worker.presence"]  # type: ignore[attr-defined]
+            assert not loop.essential
+            return loop.reason
+
+        await rig.until(lambda: "deploy@2" in health())
+        assert metrics.gauge("seawall_stranded_count", "").now() == 1
+        assert [r for r in caplog.records if r.levelname == "ERROR" and "no live worker has" in r.message]
+    async with rig.running(app_of("deploy@1", "deploy@2"), owner=owner):
+        await rig.ended(left)
+
+
+async def test_a_workflow_that_was_removed_collects_no_runs(rig: Rig) -> None:
+    owner = uuid.uuid4()
+    async with rig.running(app_of("old@1", "kept@1"), owner=owner):
+        assert await active(rig) == ["kept@1", "old@1"]
+    async with rig.running(app_of("new@1", "kept@1"), owner=owner):
+        assert await active(rig) == ["kept@1", "new@1"]
+    async with rig.running(app_of("old@1", "kept@1"), owner=owner):  # and it may come back
+        assert await active(rig) == ["kept@1", "old@1"]
+
+
+async def test_while_its_worker_is_away_a_workflow_of_another_app_keeps_its_runs(rig: Rig) -> None:
+    """Deactivated, its events would be routed without runs: lost for it, when it comes back."""
+    owner = uuid.uuid4()
+    await rig.registered(app_of("theirs@1"))
+    async with rig.running(app_of("ours@1", "theirs@1"), owner=owner):
+        pass
+    await rig.db.execute("update worker set seen_at = now() - interval '1 hour' where owner <> $1", owner)
+    async with rig.running(app_of("ours@1"), owner=owner):
+        assert await active(rig) == ["ours@1", "theirs@1"]
+
+
+async def test_a_worker_that_is_gone_for_good_keeps_nothing_active(rig: Rig) -> None:
+    await rig.registered(app_of("theirs@1"))
+    await rig.db.execute("update worker set seen_at = now() - interval '2 days'")
+    async with rig.running(app_of("ours@1")):
+        await rig.until(lambda: _is(rig, ["ours@1"]))
+
+
+async def test_in_a_rolling_rollback_the_newer_version_goes_with_its_last_worker(rig: Rig) -> None:
+    first, second = uuid.uuid4(), uuid.uuid4()
+    new, old = [Declared("deploy", "2", "x", "default")], [Declared("deploy", "1", "x", "default")]
+    async with pool.Store(pool.Settings(dsn=rig.database.worker_dsn), role="test") as store:
+        await register(store, old, owner=first, live_s=60)
+        for owner in (first, second):
+            await register(store, new, owner=owner, live_s=60)
+        assert await active(rig) == ["deploy@2"]
+        await register(store, old, owner=first, live_s=60)
+        assert await active(rig) == ["deploy@2"], "the second one has it still"
+        _, changes = await register(store, old, owner=second, live_s=60)
+        assert (await active(rig), changes.chosen) == (["deploy@1"], ("deploy@1",))
+        await register(store, new, owner=second, live_s=60)
+        await rig.db.execute("update worker set seen_at = now() - interval '61 s' where owner = $1", second)
+        changed = await seen(store, owner=first, live_s=60)
+        assert changed is not None and changed.chosen == ("deploy@1",)
+        assert await active(rig) == ["deploy@1"]
+
+
+async def test_runs_in_a_queue_that_nobody_serves_are_said(rig: Rig) -> None:
+    metrics = Metrics()
+    await rig.registered(app_of("lonely@1", queue="side"))
+    await rig.add("lonely", [{}], shard=0)
+    async with rig.running(app_of("ours@1"), metrics=metrics):
+        await rig.until(lambda: metrics.gauge("seawall_stranded_count", "").now() == 1)
+
+
+async def _is(rig: Rig, names: list[str]) -> bool:
+    return await active(rig) == names
