@@ -75,7 +75,7 @@ def _storm(tree: Tree, path: Path, seed: int) -> None:
             said, _ = traffic.communicate(timeout=60)
     assert traffic.returncode == 0, f"seed {seed}: the traffic ended with {traffic.returncode}"
     with Platform(tree.place) as platform:
-        verdict = verify(platform, ledger.read(path), timeout_s=DRAIN_S, workflows=("weigh",))
+        verdict = verify(platform, ledger.read(path), timeout_s=DRAIN_S, workflows=("weigh",), must_succeed=True)
     assert verdict.holds, f"seed {seed}, killed {killed}: {verdict.counts()} {verdict.examples}\n{tree.log_tail(40)}"
     assert verdict.accepted == json.loads(said)["acked"] > 50, f"seed {seed}: hardly anything was accepted"
     assert verdict.duplicated == 0, f"seed {seed}: {verdict.examples}"

@@ -76,7 +76,7 @@ def _judge(tree: Tree, path: Path, *, within_s: float = DRAIN_S) -> None:
     statuses = {a.status for run in book.runs for a in run.attempts}
     assert statuses == {202}, f"answers: {statuses}\n{tree.log_tail(20)}"
     with Platform(tree.place) as platform:
-        verdict = verify(platform, book, timeout_s=within_s, workflows=("weigh",))
+        verdict = verify(platform, book, timeout_s=within_s, workflows=("weigh",), must_succeed=True)
     assert verdict.holds, f"{verdict.counts()} {verdict.examples}\n{tree.log_tail(40)}"
     assert verdict.accepted > 200
 

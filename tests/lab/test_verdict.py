@@ -57,6 +57,17 @@ def test_a_run_that_was_asked_for_and_that_no_event_has_is_lost() -> None:
     assert _judge([_attempt(0)], [replace(_event(0), runs=())], workflows=("w",)).lost == 1
 
 
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_run_that_failed_is_finished_and_where_all_must_succeed_it_is_lost(status: str) -> None:
+    """Innocents that somebody else's code had failed passed for finished."""
+    seen = {"s": [_event(0), _event(1, run=status)]}
+    sent = [Run("r", ABOUT, [_attempt(0), _attempt(1)])]
+    assert judge(sent, seen).holds
+    verdict = judge(sent, seen, must_succeed=True)
+    assert _words(verdict) == {"accepted": 2, "finished": 1, "lost": 1}
+    assert f"ended as {status}" in verdict.examples["lost"][0]
+
+
 @pytest.mark.parametrize("status", ["dead", "conflict"])
 def test_an_acked_event_that_ended_as_a_dead_letter_is_lost(status: str) -> None:
     assert _words(_judge([_attempt(0)], [_event(0, status=status)])) == {"accepted": 1, "lost": 1}

@@ -195,7 +195,7 @@ def _remove(platform: Platform, source: Source) -> None:
     epilog="""\b
 Examples:
   seawall lab verify --ledger L
-  seawall lab verify --ledger L --timeout 300 --workflow weigh --json
+  seawall lab verify --ledger L --timeout 300 --workflow weigh --must-succeed --json
 
 \b
 Waits until everything that was accepted has come to its end. What hasn't after --timeout is unknown, and red.
@@ -206,11 +206,19 @@ Exit codes: 0 nothing was lost, invented, corrupted or duplicated, and nothing i
               metavar="SECONDS", help="How long to wait for what isn't finished.")  # fmt: skip
 @click.option("--workflow", "workflows", multiple=True, metavar="NAME",
               help="Every event must have a run of it; repeatable. [default: of what any event has]")  # fmt: skip
+@click.option("--must-succeed", is_flag=True,
+              help="Count a run that failed as lost: for workflows that can't fail by themselves.")  # fmt: skip
 @data_option
 @url_option
 @json_option
 def verify(
-    path: str, timeout_s: float, workflows: tuple[str, ...], data: str | None, url: str | None, as_json: bool
+    path: str,
+    timeout_s: float,
+    workflows: tuple[str, ...],
+    must_succeed: bool,
+    data: str | None,
+    url: str | None,
+    as_json: bool,
 ) -> int:
     """Compare a ledger with what the platform holds: lost, invented, corrupted, duplicated, recovered, unknown."""
     try:
@@ -219,7 +227,12 @@ def verify(
         raise Failed(MISUSED, f"--ledger {path}: {error}") from error
     with Platform(finder(data, url), patience_s=min(5.0, timeout_s)) as platform:
         verdict = verified(
-            platform, book, timeout_s=timeout_s, workflows=workflows, progress=None if as_json else _say_round
+            platform,
+            book,
+            timeout_s=timeout_s,
+            workflows=workflows,
+            must_succeed=must_succeed,
+            progress=None if as_json else _say_round,
         )
     if as_json:
         say_json({**verdict.counts(), "runs": verdict.runs, "holds": verdict.holds, "examples": verdict.examples})

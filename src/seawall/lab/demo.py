@@ -233,5 +233,6 @@ class Demo:
             ledger.read(self._ledger),
             timeout_s=self._settings.verify_s,
             workflows=("weigh",),
+            must_succeed=True,
             progress=progress,
         )

@@ -4,7 +4,8 @@ The words, per event that was sent (Jepsen's total-queue checker, with its "unkn
 
     accepted    answered 2xx at least once
     finished    accepted, there, its bytes right, every run in an end state
-    lost        accepted, and not there; or a run that its like have is missing; or it, or a run, ended as dead letter
+    lost        accepted, and not there; or a run that its like have is missing; or it, or a run, ended as dead letter;
+                or a run didn't succeed, where all must
     corrupted   there, and its bytes or its answer's id are not what was sent
     unknown     accepted or there, and not at its end: not drained. Red, as "nobody looked" is not "nothing was lost"
     recovered   not answered, or unsurely, and there all the same: fine, and counted
@@ -82,23 +83,31 @@ class Verdict:
             kept.append(f"{key}: {why}")
 
 
-def judge(runs: Sequence[Run], seen: Mapping[str, Iterable[SeenEvent]], *, workflows: Iterable[str] = ()) -> Verdict:
+def judge(
+    runs: Sequence[Run],
+    seen: Mapping[str, Iterable[SeenEvent]],
+    *,
+    workflows: Iterable[str] = (),
+    must_succeed: bool = False,
+) -> Verdict:
     """Compare.
 
     Args:
         runs: Of one ledger.
         seen: Every event of each run's source, by the source's id.
         workflows: Those of which every event must have a run, beside those of which any event has one.
+        must_succeed: Their code can't fail, so a run that did was failed by somebody else: it is lost.
     """
     verdict = Verdict()
+    good = frozenset({"succeeded"}) if must_succeed else END_STATES
     for run in runs:
         events = list(seen.get(run.source_id, ()))
         wanted = set(workflows) | {r.workflow for e in events for r in e.runs}
-        _judge_run(verdict, run, events, wanted)
+        _judge_run(verdict, run, events, wanted, good)
     return verdict
 
 
-def _judge_run(verdict: Verdict, run: Run, events: list[SeenEvent], wanted: set[str]) -> None:
+def _judge_run(verdict: Verdict, run: Run, events: list[SeenEvent], wanted: set[str], good: frozenset[str]) -> None:
     by_key: dict[str, list[SeenEvent]] = {}
     for event in events:
         by_key.setdefault(event.key, []).append(event)
@@ -111,10 +120,17 @@ def _judge_run(verdict: Verdict, run: Run, events: list[SeenEvent], wanted: set[
             verdict.add("invented", key or "(no key)", f"event {event.id} was never sent")
     for key, tries in attempts.items():
         verdict.sent += 1
-        _judge_key(verdict, run, tries, by_key.get(key, []), wanted)
+        _judge_key(verdict, run, tries, by_key.get(key, []), wanted, good)
 
 
-def _judge_key(verdict: Verdict, run: Run, tries: list[Attempt], events: list[SeenEvent], wanted: set[str]) -> None:
+def _judge_key(
+    verdict: Verdict,
+    run: Run,
+    tries: list[Attempt],
+    events: list[SeenEvent],
+    wanted: set[str],
+    good: frozenset[str],
+) -> None:
     """One event that was sent, by all of its tries and all that is there for it."""
     key, acked = tries[0].key, any(t.acked for t in tries)
     verdict.accepted += acked
@@ -128,7 +144,7 @@ def _judge_key(verdict: Verdict, run: Run, tries: list[Attempt], events: list[Se
         verdict.add("invented", key, f"refused with {_answers(tries)}, and event {events[0].id} is there")
         return
     # Of several copies the one that is furthest from well decides.
-    words = [_word(run, tries, event, wanted) for event in events]
+    words = [_word(run, tries, event, wanted, good) for event in events]
     # A repeat may be answered with an id of its own that leads to the first event; a single try may not.
     if len(tries) == 1 and acked and tries[0].event_id not in {e.id for e in events}:
         words.append(("corrupted", f"event {events[0].id} was answered as {tries[0].event_id or 'nothing'}"))
@@ -146,7 +162,7 @@ def _judge_key(verdict: Verdict, run: Run, tries: list[Attempt], events: list[Se
             verdict.add("duplicated", key, f"event {event.id} has more than one run of a workflow")
 
 
-def _word(run: Run, tries: list[Attempt], event: SeenEvent, wanted: set[str]) -> tuple[str, str]:
+def _word(run: Run, tries: list[Attempt], event: SeenEvent, wanted: set[str], good: frozenset[str]) -> tuple[str, str]:
     """(word, why) of one event that is there; "" when all is well."""
     at = f"event {event.id}"
     if event.status in ("dead", "conflict"):
@@ -166,6 +182,9 @@ def _word(run: Run, tries: list[Attempt], event: SeenEvent, wanted: set[str]) ->
     if dead:
         # Unlike one that failed, it is not the workflow's own word: it could not be run, or not be stored.
         return "lost", f"run {dead[0].id} of {at} ended as dead"
+    ended = [r for r in event.runs if r.status in END_STATES - good]
+    if ended:
+        return "lost", f"run {ended[0].id} of {at} ended as {ended[0].status}, and every run must succeed"
     unfinished = [r for r in event.runs if r.status not in END_STATES]
     if unfinished:
         return "unknown", f"run {unfinished[0].id} of {at} is {unfinished[0].status}"

@@ -21,12 +21,19 @@ Progress = Callable[[Verdict], None]
 
 
 def verify(
-    platform: Platform, book: Book, *, timeout_s: float, workflows: Iterable[str] = (), progress: Progress | None = None
+    platform: Platform,
+    book: Book,
+    *,
+    timeout_s: float,
+    workflows: Iterable[str] = (),
+    must_succeed: bool = False,
+    progress: Progress | None = None,
 ) -> Verdict:
     """The verdict on a ledger: as soon as nothing is missing or unfinished, else what stands after ``timeout_s``.
 
     Args:
         workflows: Those of which every event must have a run.
+        must_succeed: A run that failed, or was cancelled, is lost: the workflows can't fail by themselves.
 
     Raises:
         Rejected: The platform refuses our token, or doesn't know what we ask for.
@@ -37,7 +44,7 @@ def verify(
         began = time.monotonic()
         try:
             seen = {run.source_id: reader.events(run.source_id) for run in book.runs}
-            verdict = judge(book.runs, seen, workflows=workflows)
+            verdict = judge(book.runs, seen, workflows=workflows, must_succeed=must_succeed)
         except Unavailable as error:
             verdict = _nobody_looked(book, error)
         for number in book.unreadable:
