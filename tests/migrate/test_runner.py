@@ -96,7 +96,16 @@ async def test_waiting_says_for_whom_and_has_an_end(empty: pool.Settings) -> Non
 
 
 # ── The worker's role ──────────────────────────────────────────────────────────────────────────────────────────────
-NOTHING = ("source", "source_secret", "source_version", "collector", "log_position", "dedupe", "router_note")
+NOTHING = (
+    "source",
+    "source_secret",
+    "source_version",
+    "collector",
+    "log_position",
+    "dedupe",
+    "router_note",
+    "retention",
+)
 READ = ("event", "duplicate", "ticket", "schema_version")
 ALL = ("run", "run_done", "step", "shard_lease", "refill", "reply", "worker")
 REGISTER = ("queue", "workflow")

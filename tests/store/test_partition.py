@@ -281,7 +281,8 @@ async def test_inserts_go_on_while_days_are_made_and_dropped(
     inserter = _Inserter(database.dsn, TODAY)
     await _beside(inserter, _keeper(store, clock).round())
     assert not [p for p in await _partitions(store) if p.endswith(f"_d{OLD}")]
-    assert inserter.count == await store.value("select count(*) from duplicate")
+    # The last one may have been cut off after its commit.
+    assert await store.value("select count(*) from duplicate") - inserter.count in (0, 1)
     assert inserter.longest_s < 2.0
 
 

@@ -26,6 +26,7 @@ from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.setting import setting
 from seawall.kernel.status import DAY_SHIFT
+from seawall.store.calendar import Calendar
 from seawall.store.driver import Contended
 from seawall.store.pool import Session, Store
 from seawall.store.statement import statements
@@ -39,6 +40,7 @@ TRY_AGAIN_S = 0.5
 BATCHES_MAX = 200
 BEAT_S = 0.5
 ROUND_S = 600.0
+FAR_US = 1 << 62
 _NAME = re.compile(r"^(\w+)_d(\d+)$")
 _SQL = statements("partition")
 
@@ -92,7 +94,7 @@ class Table:
 
 def first_id(day: int) -> str:
     """The smallest UUID that an event accepted on this day (since 1970) can have."""
-    h = f"{day * DAY_MS:012x}"
+    h = f"{max(0, day) * DAY_MS:012x}"
     return f"{h[:8]}-{h[8:12]}-0000-0000-000000000000"
 
 
@@ -132,6 +134,7 @@ class Housekeeping:
         self._store = store
         self._settings = settings
         self._clock = clock
+        self._calendar = Calendar(clock, metrics)
         self._pruned = metrics.counter("seawall_rows_pruned_total", "Old rows deleted by housekeeping.")
         self._dropped = metrics.counter("seawall_partitions_dropped_total", "Days dropped by housekeeping.")
         self._kept = metrics.gauge(
@@ -186,23 +189,31 @@ class Housekeeping:
             if not await guard.value(_SQL["try_lock"]):
                 return  # another housekeeper is at work
             try:
-                await self._round()
+                await self._round(guard)
             finally:
                 with contextlib.suppress(SeawallError):
                     await guard.value(_SQL["unlock"])
 
-    async def _round(self) -> None:
+    async def _round(self, session: Session) -> None:
         there = await self._days()
+        now_us = await self._calendar.now_us(session, harmless_until_us=self._harmless_until_us(there))
+        # By the wall clock, right or wrong: it is what the events of this machine have in their ids.
         today = self._clock.wall_us() // 1000 // DAY_MS
         for table in TABLES:
-            for day in range(today - DAYS_BEHIND, today + DAYS_AHEAD + 1):
+            for day in range(max(0, today - DAYS_BEHIND), today + DAYS_AHEAD + 1):
                 if day not in there[table.name]:
                     await self._patiently(self._make, table, day)
         kept = 0
-        for table, day in self._due(there, today):
+        for table, day in self._due(there, now_us // 1000 // DAY_MS):
             kept += not await self._patiently(self._drop, table, day)
         self._kept.value = kept
-        await self._prune(today)
+        await self._prune(now_us)
+
+    def _harmless_until_us(self, there: dict[str, set[int]]) -> int:
+        """A day before the moment from which the first day that is there is past its retention: whoever leaps to the
+        brink itself goes over it with the next step."""
+        last = [min(there[table.name]) + self._days_kept(table) for table in TABLES if there[table.name]]
+        return min(last) * DAY_MS * 1000 if last else FAR_US
 
     async def _days(self) -> dict[str, set[int]]:
         """The days that have a partition, by table."""
@@ -276,9 +287,10 @@ class Housekeeping:
     async def _begin(self, session: Session) -> None:
         await session.execute(_SQL["be_brief"], str(self._settings.lock_ms), str(self._settings.hold_ms))
 
-    async def _prune(self, today: int) -> None:
+    async def _prune(self, now_us: int) -> None:
         """Delete in batches: each is short, and waits for nobody."""
-        now = datetime.fromtimestamp(self._clock.wall_us() / 1e6, UTC)
+        now = datetime.fromtimestamp(now_us / 1e6, UTC)
+        today = now_us // 1000 // DAY_MS
         batch = self._settings.batch_rows
         before = now - timedelta(days=self._settings.retention_days)
         await self._in_batches(lambda: self._store.execute(_SQL["prune_notes"], before, batch))

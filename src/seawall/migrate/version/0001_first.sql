@@ -37,6 +37,11 @@ create table collector (                          -- live collectors, and which 
   seen_at     timestamptz not null default now()
 );
 
+-- ── Age: housekeeping ──────────────────────────────────────────────────────────────────────────────────────────────
+-- The latest moment from which ages were counted, in microseconds since 1970: a clock that leaps moves it slowly.
+create table retention (only_row boolean primary key default true check (only_row), reached_us bigint not null);
+insert into retention (reached_us) values ((extract(epoch from now()) * 1000000)::bigint);
+
 -- ── Journal positions: router ──────────────────────────────────────────────────────────────────────────────────────
 -- What is still to be read of a log is a small set of ranges [segment/offset, end). The newest one has no end.
 create table log_position (

@@ -6,6 +6,14 @@ select pg_try_advisory_lock(hashtext('seawall.partition'))
 -- partition, after each round.
 select pg_advisory_unlock(hashtext('seawall.partition'))
 
+-- name: reached
+-- calendar, each round; one row.
+select reached_us from retention
+
+-- name: reach
+-- calendar, each round that moves it; one row.
+update retention set reached_us = $1
+
 -- name: be_brief
 -- partition, first in each transaction here: how long it may queue for a lock, and hold one, in milliseconds.
 select set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true)
