@@ -25,6 +25,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from seawall.guard import fork
@@ -164,12 +165,30 @@ class Folder:
 
 
 def replace_private(path: Path, text: str) -> None:
-    """Replace a file of mode 0600 in one piece. Not durable: it is written again at each start."""
+    """Replace a file of mode 0600 in one piece. Not durable: it is written again at each start.
+
+    Raises:
+        OSError: It can't be written, and names it; what was there stays.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    draft.replace(path)
+    with _named(path):
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)  # each attempt of another process would leave one more on a full disk
+            raise
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk is met in a write, which knows no name: say whose it was."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def start_time(pid: int) -> str:
@@ -206,8 +225,9 @@ class Lock:
                     os.close(descriptor)
                     raise Busy(self.path, self._known_holder()) from None
                 time.sleep(LOCK_POLL_S)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "start": start_time(os.getpid())}).encode(), 0)
+        with _named(self.path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "start": start_time(os.getpid())}).encode(), 0)
         self._descriptor = descriptor
         fork.keep(descriptor)
 
