@@ -150,7 +150,8 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
     running = room.Worker(
         _store_settings(site, user_code=True), load_app(program.app), limits,
         clock=site.clock, metrics=site.metrics, owner=solo.owner if solo else owner_of(site.folder),
-        solo_queue=solo.queue if solo else None, solo_command=[*start, "--resolved", str(resolved)],
+        solo_queue=solo.queue if solo else None, solo_turn_s=solo.turn_s if solo else None,
+        solo_command=[*start, "--resolved", str(resolved)],
     )  # fmt: skip
 
     def reload(fresh: Settings) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from seawall.kernel.status import RunStatus
 from seawall.testing.postgres import Database
-from worker import rude
-from worker.rig import TESTS, Rig, opened, process
+from worker import rude, slow, slow_and_rude
+from worker.rig import QUICK, TESTS, Rig, opened, process
 
 
 @pytest.fixture
@@ -50,3 +51,18 @@ async def test_a_suspect_that_swallows_cancellation_dies_alone_and_the_lane_goes
         rows = await rig.ended([guilty, *innocents], 60)
     assert rows[guilty]["status"] == RunStatus.DEAD
     assert {rows[run]["status"] for run in innocents} == {RunStatus.SUCCEEDED}
+
+
+async def test_suspects_that_never_end_keep_no_other_one_waiting(rig: Rig) -> None:
+    """They have no deadline that comes, and blocked the lane for ever; nor may those that take long starve."""
+    await rig.registered(slow.app)
+    endless = await rig.add("never_ends", [{}, {}], shard=-1)
+    innocents = await rig.add("innocent", [{}] * 2, shard=-1)
+    slowly = await rig.add("slow", [{}], shard=-1)
+    command = [sys.executable, "-m", "worker.child", rig.database.worker_dsn, "worker.slow_and_rude"]
+    async with rig.worker(slow_and_rude.app, replace(QUICK, solo_turn_s=0.3), solo_command=command):
+        rows = await rig.ended([*innocents, *slowly], 60)
+    assert {row["status"] for row in rows.values()} == {RunStatus.SUCCEEDED}
+    left = await rig.db.fetch("select id, shard, deaths from run order by id")
+    assert [tuple(row) for row in left] == [(id, -1, 0) for id in endless]
+    assert await rig.db.fetchval("select count(*) from refill") == 0

@@ -1,4 +1,7 @@
-"""A worker process of the tests: DSN APP [--owner HEX] [--solo QUEUE] [--parent FD]; APP is a module with ``app``."""
+"""A worker process of the tests: DSN APP [--owner HEX] [--solo QUEUE] [--turn S] [--parent FD].
+
+APP is a module with ``app``.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ async def main() -> None:
     arguments.add_argument("app")
     arguments.add_argument("--owner", type=uuid.UUID, default=None)
     arguments.add_argument("--solo", default=None)
+    arguments.add_argument("--turn", type=float, default=None)
     arguments.add_argument("--parent", type=int, default=None)
     asked = arguments.parse_args()
     if asked.solo:
@@ -44,6 +48,7 @@ async def main() -> None:
         metrics=metrics,
         owner=asked.owner or uuid.uuid4(),
         solo_queue=asked.solo,
+        solo_turn_s=asked.turn,
         solo_command=[sys.executable, "-m", "worker.child", asked.dsn, asked.app],
     )
     async with Lifecycle("worker", parent=parent) as life, made:

@@ -37,6 +37,7 @@ Exit codes: 0 stopped, 1 failed, 2 misconfigured, 70 a loop couldn't be stopped.
 @click.option("--parent", type=int, hidden=True)  # descriptor of the parent's socket
 @click.option("--solo", hidden=True)  # only this queue's suspects (worker)
 @click.option("--owner", hidden=True)  # its name in leases
+@click.option("--turn", "turn_s", type=float, hidden=True)  # how long one may run while others wait, in seconds
 @click.option("--socket", "served", type=int, hidden=True)  # descriptor of a listening socket
 def run(
     role: str,
@@ -49,6 +50,7 @@ def run(
     served: int | None,
     solo: str | None,
     owner: str | None,
+    turn_s: float | None,
     **flags: str | None,
 ) -> int:
     """Run one role alone, with the same settings as `seawall up`, for systemd or Kubernetes."""
@@ -79,6 +81,6 @@ def run(
                 parent=ours,
                 socket=socket.socket(fileno=served) if served is not None else None,
                 health=address,
-                solo=Solo(solo, UUID(owner)) if solo is not None else None,
+                solo=Solo(solo, UUID(owner), turn_s) if solo is not None else None,
             )
         )

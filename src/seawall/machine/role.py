@@ -48,6 +48,7 @@ class Solo:
 
     queue: str
     owner: UUID
+    turn_s: float | None = None  # of one suspect while others wait; None: as the settings say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

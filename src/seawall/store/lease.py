@@ -105,6 +105,16 @@ async def renew(store: Store, leases: Sequence[Lease], *, owner: UUID, ttl_s: fl
     return {Shard(r["queue_id"], r["shard"]) for r in rows}
 
 
+async def give_way(store: Store, lease: Lease, run_id: int) -> bool:
+    """Put a suspect behind the others of its queue; False when there are none, or the lease is gone.
+
+    Raises:
+        Unavailable, Uncertain: Safe to repeat.
+    """
+    sql = statements("worker")["give_way"]
+    return bool(await store.execute(sql, lease.queue_id, lease.epoch, run_id))
+
+
 async def release(store: Store, leases: Sequence[Lease], *, owner: UUID) -> None:
     """Give leases back at once, with their refill rows: whoever takes them suspects nothing. The last flush is done.
 

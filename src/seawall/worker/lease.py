@@ -116,7 +116,7 @@ class Leases:
         declared = [Declared(w.name, w.version, w.on, w.queue) for w in self._app.workflows]
         owner = self._owner if self._solo_queue is None else None
         known, changes = await register(self._store, declared, owner=owner, live_s=live_s(self.settings))
-        say_changes(changes)
+        say_changes(changes, first=True)
         by_name = {(w.name, w.version): w for w in self._app.workflows}
         # A workflow that was moved to another queue has runs in the old one still, and nobody else would run them.
         left = await left_behind(self._store, known)

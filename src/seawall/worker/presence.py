@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -26,10 +27,11 @@ def live_s(settings: Settings) -> float:
     return max(3 * settings.lease_ttl_s, 2 * SEEN_S)
 
 
-def say_changes(changes: Changes) -> None:
-    """Log what new events start from now on."""
+def say_changes(changes: Changes, *, first: bool = False) -> None:
+    """Log what new events start from now on. At a start, which says what is registered, only quietly."""
     if changes.chosen:
-        log.info("new events start these workflow versions", extra=fields(workflows=changes.chosen))
+        level = logging.DEBUG if first else logging.INFO
+        log.log(level, "new events start these workflow versions", extra=fields(workflows=changes.chosen))
     if changes.removed:
         log.warning(
             "new events don't start these any more: no worker has them", extra=fields(workflows=changes.removed)

@@ -60,6 +60,13 @@ class Settings:
     solo_idle_s: float = setting(
         3.0, min=0, max=600, live=True, help="A process for suspects ends after so long without one."
     )
+    solo_turn_s: float = setting(
+        30.0,
+        min=0.1,
+        max=86_400,
+        live=True,
+        help="How long a suspect may run while others of its queue wait behind it; each further turn is twice as long.",
+    )
     solo_silent_s: float = setting(
         8.0, min=1, max=600, live=True, help="A process for suspects that doesn't beat is ended."
     )

@@ -2,6 +2,11 @@
 
 So a run that kills whatever executes it (``os._exit``, a blocked event loop, memory) takes nobody with it, and only its
 own deaths are counted against it.
+
+One that doesn't end must not keep the others waiting for ever. After its turn it goes behind them, and is begun again
+when they are through; turns double while the lane doesn't empty, so that each suspect gets one in finite time, and each
+run that ends at all gets one that is long enough. Back among the innocent it would be no better: there is no time after
+which a run is proven harmless.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ START_S = 20.0
 
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 2.0
+TURN_MAX_S = 86_400.0
 DRAIN_S = 1.0
 """How long the step in hand of such a process may take at its stop. Less than ``KILL_S`` by what it takes to write and
 to give the lease back: killed before that, it would count as one more death of a run that did nothing wrong."""
@@ -42,8 +48,8 @@ class Solos:
     """Starts a process for each queue that has suspects, and watches it.
 
     Args:
-        command: Completed with ``--solo QUEUE --owner HEX --parent FD``. The process beats on its end of the socket
-            pair (guard/lifecycle.py has the lines), leases the queue's suspects, and ends when there are none.
+        command: Completed with ``--solo QUEUE --owner HEX --turn SECONDS --parent FD``. The process beats on its end of
+            the socket pair (guard/lifecycle.py has the lines), leases the queue's suspects, and ends when there are none.
         owner: Of this worker; a solo's name is made from it, so that the next one takes over at once from the last,
             which is certainly dead by then.
     """
@@ -66,6 +72,7 @@ class Solos:
         self._children: dict[int, asyncio.Task[int]] = {}
         self._not_before: dict[int, float] = {}
         self._pause_s: dict[int, float] = {}
+        self._turn_s: dict[int, float] = {}  # of queues whose suspects had to give way
         self._wake = asyncio.Event()
         self._parked = False
         self._started = metrics.counter("seawall_solos_started_total", "Processes started for suspects.")
@@ -108,7 +115,10 @@ class Solos:
     async def _look(self) -> None:
         now = time.monotonic()
         idle = {id: self._name(id) for id in self._queue_ids() if id not in self._children}
-        for queue_id, queue in await lonely(self._store, idle):
+        waiting = await lonely(self._store, idle)
+        for queue_id in self._turn_s.keys() & (idle.keys() - {id for id, _ in waiting}):
+            del self._turn_s[queue_id]  # the lane is empty
+        for queue_id, queue in waiting:
             full = len(self._children) >= self.settings.solo_max
             if full or now < self._not_before.get(queue_id, 0.0):
                 continue
@@ -125,6 +135,7 @@ class Solos:
             status = None if task.cancelled() or error is not None else task.result()
             if status == 0:
                 self._pause_s.pop(queue_id, None)
+                self._turn_s[queue_id] = min(TURN_MAX_S, 2 * self._turn(queue_id))  # taken back if none is left
                 continue
             self._died.value += 1
             pause_s = self._pause_s.get(queue_id, PAUSE_MIN_S)
@@ -136,6 +147,9 @@ class Solos:
             self._not_before[queue_id] = time.monotonic() + pause_s
             self._pause_s[queue_id] = min(PAUSE_MAX_S, pause_s * 2)
 
+    def _turn(self, queue_id: int) -> float:
+        return max(self.settings.solo_turn_s, self._turn_s.get(queue_id, 0.0))
+
     def _name(self, queue_id: int) -> UUID:
         """In whose name the suspects of a queue are leased, whichever process runs them."""
         return uuid5(self._owner, str(queue_id))
@@ -144,7 +158,8 @@ class Solos:
         """One process from start to end; returns its exit status."""
         ours, theirs = socket.socketpair()
         name = self._name(queue_id)
-        command = [*self._command, "--solo", queue, "--owner", name.hex, "--parent", str(theirs.fileno())]
+        command = [*self._command, "--solo", queue, "--owner", name.hex, "--turn", str(self._turn(queue_id))]
+        command += ["--parent", str(theirs.fileno())]
         with theirs:
             process = subprocess.Popen(  # noqa: ASYNC220 - a few ms, and rarely
                 command, stdin=subprocess.DEVNULL, process_group=0, pass_fds=(theirs.fileno(),)

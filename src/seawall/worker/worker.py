@@ -17,7 +17,7 @@ from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.store import pool
-from seawall.store.lease import Taken
+from seawall.store.lease import Taken, give_way
 from seawall.store.pool import Store
 from seawall.worker.bench import Bench
 from seawall.worker.execution import Execution
@@ -42,6 +42,7 @@ STATEMENT_S = 2.0
 killing the loop that waits for it."""
 
 LAST_FLUSH_S = 2.0
+TURN_LOOK_S = 1.0
 
 
 def fewer_collections() -> None:
@@ -64,6 +65,7 @@ class Worker:
         owner: Names this process in its leases. Random, or the name of a former process that is certainly dead (its
             lock was free): what that one had is taken at once instead of after ``lease_ttl_s``.
         solo_queue: Run only this queue's suspects, one at a time; see ``until_idle``.
+        solo_turn_s: How long one of them may run while others wait behind it; None: as the settings say.
         solo_command: Starts such a process (``worker/solo.py``); empty: somebody else runs suspects.
         die: Ends the process when it must not go on; only a test passes another.
         flusher: Makes the flusher; the benchmark passes one that commits each outcome by itself.
@@ -80,11 +82,13 @@ class Worker:
         owner: UUID,
         chance: random.Random | None = None,
         solo_queue: str | None = None,
+        solo_turn_s: float | None = None,
         solo_command: Sequence[str] = (),
         die: Callable[[int], object] = os._exit,
         flusher: type[Flusher] = Flusher,
     ) -> None:
         self._solo = solo_queue is not None
+        self._turn_s = solo_turn_s or settings.solo_turn_s
         settings = self._fitting(settings)
         limits = replace(
             store,
@@ -207,14 +211,33 @@ class Worker:
         await self._store.close()
 
     async def until_idle(self) -> None:
-        """Return when there has been nothing to run for ``solo_idle_s``: the end of a process for suspects."""
+        """Return when there has been nothing to run for ``solo_idle_s``, or the turn of the run in hand is over and
+        others wait: the end of a process for suspects. What it breaks off begins again in a process of its own, so that
+        threads which it left behind can't run beside it."""
+        turn: tuple[int, float] = (0, 0.0)
         while True:
             now = self._clock.monotonic()
-            if self._bench.count:
+            run = next((run for held in self._leases.held() for run in held.inflight.values()), None)
+            if run is not None:
                 self._busy_at = now
+                if turn[0] != run.id:
+                    turn = (run.id, now + self._turn_s)
+                elif now >= turn[1]:
+                    turn = (run.id, now + TURN_LOOK_S)
+                    if await self._gave_way(run):
+                        return
             elif now - self._busy_at > self._settings.solo_idle_s:
                 return
             await asyncio.sleep(0.05)
+
+    async def _gave_way(self, run: Execution) -> bool:
+        try:
+            gave = await give_way(self._store, run.held.lease, run.id)
+        except (Unavailable, Uncertain):
+            return False
+        if gave:
+            log.warning("a suspect takes long, and others wait: it goes behind them", extra=run.fields())
+        return gave
 
     # ── what the parts tell each other ──
 

@@ -171,12 +171,27 @@ with gone as (
 select count(*) from moved
 
 -- name: count_deaths
--- worker, third statement of a takeover of suspects; primary keys of refill and run. Each row was one run, alone.
+-- worker, third statement of a takeover of suspects; primary keys of refill and run. Each row was one run, alone. It
+-- goes behind the others: they needn't wait for all of its deaths.
 with gone as (
   delete from refill where queue_id = $1 and shard = -1 and epoch < $2 returning run_ids
 )
-update run set deaths = deaths + 1
+update run r
+set deaths = deaths + 1,
+    vt = greatest(r.vt, 1 + (select o.vt from run o where o.queue_id = $1 and o.shard = -1 and o.state = 0
+                             order by o.vt desc, o.id desc limit 1))
 where id in (select unnest(run_ids) from gone) and queue_id = $1 and shard = -1 and state = 0
+
+-- name: give_way
+-- worker for suspects, when one has run for its turn; primary keys of shard_lease and run, run_ready. It goes behind all
+-- others, when there are others.
+with held as (
+  select 1 from shard_lease where queue_id = $1 and shard = -1 and epoch = $2 for key share
+), last as (
+  select vt from run where queue_id = $1 and shard = -1 and state = 0 and id <> $3 order by vt desc, id desc limit 1
+)
+update run r set vt = greatest(r.vt, last.vt + 1)
+from held, last where r.id = $3 and r.queue_id = $1 and r.shard = -1 and r.state = 0
 
 -- name: end_dead
 -- worker, last statement of a takeover of suspects; run_ready. At most 100: what is left ends with the next takeover.
