@@ -49,7 +49,8 @@ class Solos:
 
     Args:
         command: Completed with ``--solo QUEUE --owner HEX --turn SECONDS --parent FD``. The process beats on its end of
-            the socket pair (guard/lifecycle.py has the lines), leases the queue's suspects, and ends when there are none.
+            the socket pair (guard/lifecycle.py has the lines), leases the queue's suspects, and ends when there are
+            none.
         owner: Of this worker; a solo's name is made from it, so that the next one takes over at once from the last,
             which is certainly dead by then.
     """

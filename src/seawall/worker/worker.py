@@ -57,6 +57,7 @@ def fewer_collections() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+# Size: it builds and joins all parts of a worker, and is what they tell each other.
 class Worker:
     """Runs an app's workflows. ``async with`` it around the supervisor that its loops were registered with.
 
