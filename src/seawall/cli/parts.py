@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from seawall.cli.say import FAILED, MISUSED, NOT_FOUND, Failed, json_option, say_json, say_table
-from seawall.kernel.error import Misconfigured, Rejected, SeawallError, Unavailable
+from seawall.kernel.error import Misconfigured, Rejected, SeawallError
 
 if TYPE_CHECKING:
     from seawall.lab.part.part import Part
+    from seawall.lab.part.proxy import FaultProxy
 
 COLUMNS = ("part", "node", "state", "pid", "memory_mb", "port")
 SIGNALS = ("KILL", "TERM", "INT", "QUIT", "STOP", "CONT", "HUP")
@@ -51,9 +52,7 @@ def told(command: Callable[..., int]) -> Callable[..., int]:
         except Misconfigured as error:
             raise Failed(MISUSED, "\n".join(error.problems)) from error
         except Rejected as error:
-            raise Failed(NOT_FOUND if error.status == 404 else FAILED, error.detail) from error
-        except Unavailable as error:
-            raise Failed(FAILED, str(error)) from error
+            raise Failed(NOT_FOUND if error.status == 404 else FAILED, str(error)) from error
         except SeawallError as error:
             raise Failed(FAILED, str(error)) from error
 
@@ -210,6 +209,60 @@ def settle(part: str, timeout_s: float, folder: str) -> int:
     """Wait until every replica has everything."""
     _one(folder, part).settle(timeout_s)
     return 0
+
+
+@parts.command(
+    epilog="""\b
+Example: seawall lab parts link redis 127.0.0.1:6379
+
+\b
+The proxy must be up. A link that is there is pointed at the new address, for connections to come.
+Exit codes: 0 done; 1 the proxy doesn't answer, or refused."""
+)
+@click.argument("name")
+@click.argument("address", metavar="127.0.0.1:PORT")
+@folder_option
+@told
+def link(name: str, address: str, folder: str) -> int:
+    """Make a line through the proxy; prints the address for clients."""
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost") or not port.isdigit():
+        raise Failed(MISUSED, f"{address} isn't an address of loopback, such as 127.0.0.1:6379")
+    click.echo(f"127.0.0.1:{_proxy(folder).link(name, int(port))}")
+    return 0
+
+
+@parts.command(
+    epilog="""\b
+Examples:
+  seawall lab parts fault redis latency ms=300 jitter_ms=50
+  seawall lab parts fault redis hole way=down           black hole: no RST; also up, both
+  seawall lab parts fault redis cut bytes=100           also reset, refuse, bandwidth bytes_s=1000
+  seawall lab parts fault redis                         nothing is wrong with it any more
+
+\b
+It takes the place of the faults that were there. Exit codes: 0 done; 1 the proxy doesn't answer; 3 no such link."""
+)
+@click.argument("name")
+@click.argument("kind", required=False)
+@click.argument("values", nargs=-1, metavar="[FIELD=VALUE]...")
+@folder_option
+@told
+def fault(name: str, kind: str | None, values: tuple[str, ...], folder: str) -> int:
+    """Break a line that goes through the proxy, or mend it."""
+    from seawall.lab.part.fault import parse
+
+    if unclear := [word for word in values if "=" not in word]:
+        raise Failed(MISUSED, f"{unclear[0]} isn't FIELD=VALUE")
+    said = {key: value for key, _, value in (word.partition("=") for word in values)}
+    _proxy(folder).set(name, *([parse({"kind": kind, **said})] if kind is not None else []))
+    return 0
+
+
+def _proxy(folder: str) -> FaultProxy:
+    from seawall.lab.part.proxy import FaultProxy
+
+    return FaultProxy(Path(folder) / "proxy")
 
 
 @parts.command(

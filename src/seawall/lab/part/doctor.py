@@ -44,8 +44,8 @@ def _machine(folder: Path) -> Iterator[Check]:
     yield Check(name="Linux", ok=linux, found=platform.platform(), parts="all", cure="use a Linux machine, with /proc")
     there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
     writable, free_mb = os.access(there, os.W_OK), shutil.disk_usage(there).free // 2**20
-    yield Check(name="folder", ok=writable, found=f"{folder}: {'writable' if writable else 'not writable'}", parts="all",
-                cure="choose another one with --folder")  # fmt: skip
+    yield Check(name="folder", ok=writable, parts="all", cure="choose another one with --folder",
+                found=f"{folder}: {'writable' if writable else 'not writable'}")  # fmt: skip
     yield Check(name="disk", ok=free_mb >= DISK_MB, found=f"{free_mb} MB free", parts="all",
                 cure=f"free {DISK_MB} MB, or choose a folder elsewhere with --folder")  # fmt: skip
     memory_mb = _memory_mb()

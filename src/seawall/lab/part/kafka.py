@@ -9,7 +9,8 @@ brokers among themselves and for our own questions, so that a fault on the way o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,12 +20,13 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic, Partit
 from seawall.kernel.error import Unavailable
 from seawall.lab.part import broker, fetch
 from seawall.lab.part.broker import CONTROLLER
-from seawall.lab.part.node import FETCHED, Say, quiet, whole
+from seawall.lab.part.node import FETCHED, POLL_S, Say, quiet, whole
 from seawall.lab.part.part import Part
 from seawall.lab.part.port import LOOPBACK
 from seawall.lab.part.process import Launch
 
 ASK_S = 3.0
+ASK_TIMES = 4
 TOPIC_S = 30.0
 
 
@@ -71,7 +73,7 @@ class Kafka(Part):
     def make_topic(
         self, name: str, *, partitions: int = 1, replication: int = 0, settings: Mapping[str, str] | None = None
     ) -> None:
-        """Make a topic; with no ``replication`` given, on every broker. Returns when each partition has a leader.
+        """Make a topic; with no ``replication`` given, on every broker.
 
         Raises:
             Unavailable: It couldn't be made, for instance since it is there.
@@ -82,23 +84,21 @@ class Kafka(Part):
             made.result(TOPIC_S)
         except KafkaException as error:
             raise Unavailable(f"the topic {name}", str(error)) from error
+        for number in range(partitions):
+            self._partition(name, number)
 
     def leader(self, topic: str, partition: int = 0) -> str:
         """The broker that leads a partition; "" while nobody does.
 
         Raises:
-            Unavailable: The cluster doesn't answer.
+            Unavailable: The cluster doesn't answer, or has no such partition.
         """
-        found = self._metadata().topics[topic].partitions[partition].leader
+        found = self._partition(topic, partition).leader
         return f"broker{found}" if found > 0 else ""
 
     def in_sync(self, topic: str, partition: int = 0) -> frozenset[str]:
-        """The brokers that have everything of a partition.
-
-        Raises:
-            Unavailable: The cluster doesn't answer.
-        """
-        return frozenset(f"broker{each}" for each in self._metadata().topics[topic].partitions[partition].isrs)
+        """The brokers that have everything of a partition. Raises as `leader`."""
+        return frozenset(f"broker{each}" for each in self._partition(topic, partition).isrs)
 
     # ── As a part ──────────────────────────────────────────────────────────────────────────────────────────────────
     def prepare(self) -> None:
@@ -141,19 +141,15 @@ class Kafka(Part):
 
     def unsettled(self) -> str:
         """Every broker is registered, and every partition is whole and led by a broker."""
-        try:
-            found = self._metadata()
-        except Unavailable as error:
-            return error.cause
-        if len(found.brokers) < len(self.brokers):
-            return f"{len(found.brokers)} of {len(self.brokers)} brokers are registered"
-        for name, partition, state in _partitions(found):
-            if state.leader < 0 or set(state.isrs) != set(state.replicas):
-                return f"{name}/{partition}: leader {state.leader}, in sync {state.isrs} of {state.replicas}"
-        return ""
+        # Any of the brokers may answer, and one of them may not have heard yet.
+        return next(filter(None, (self._unwhole() for _ in range(ASK_TIMES))), "")
 
     def open(self, node: str) -> bool:
         return super().open(node if node == CONTROLLER else f"{node}.inner")
+
+    def stages(self) -> Sequence[Sequence[str]]:
+        # A broker hands its partitions over as it leaves, and waits for the controller's word.
+        return [self.brokers, [name for name in self.nodes if name not in self.brokers]]
 
     def down(self) -> None:
         self._admin = None
@@ -175,6 +171,28 @@ class Kafka(Part):
                 "reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 500,
             })  # fmt: skip
         return self._admin
+
+    def _unwhole(self) -> str:
+        try:
+            found = self._metadata()
+        except Unavailable as error:
+            return error.cause
+        if len(found.brokers) < len(self.brokers):
+            return f"{len(found.brokers)} of {len(self.brokers)} brokers are registered"
+        for name, partition, state in _partitions(found):
+            if state.leader < 0 or set(state.isrs) != set(state.replicas):
+                return f"{name}/{partition}: leader {state.leader}, in sync {state.isrs} of {state.replicas}"
+        return ""
+
+    def _partition(self, topic: str, number: int) -> PartitionMetadata:
+        """Its state. A topic is known to the broker that made it before the others have heard of it."""
+        latest = time.monotonic() + ASK_S
+        while True:
+            with suppress(KeyError):
+                return self._metadata().topics[topic].partitions[number]
+            if time.monotonic() > latest:
+                raise Unavailable(self.kind, f"there is no {topic}/{number}")
+            time.sleep(POLL_S)
 
     def _metadata(self) -> ClusterMetadata:
         try:

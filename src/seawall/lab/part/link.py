@@ -32,6 +32,7 @@ class Counts:
     unconnected: int = 0  # the server behind didn't take the connection
     bytes_up: int = 0
     bytes_down: int = 0
+    bytes_held: int = 0  # waiting in queues now
 
 
 class _Connection:
@@ -201,6 +202,7 @@ class Link:
 
     def _count(self) -> None:
         self.counts.open = len(self._connections)
+        self.counts.bytes_held = sum(pipe.held for each in self._connections for pipe in each.pipes or ())
         for each in self._connections:
             for pipe in each.pipes or ():
                 self._add(pipe)

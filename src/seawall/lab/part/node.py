@@ -13,7 +13,7 @@ from pathlib import Path
 
 from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.part.port import LOOPBACK, Ports, answers
-from seawall.lab.part.process import Identity, Launch, Node, gone, memory_mb, send, stopped, until
+from seawall.lab.part.process import Identity, Launch, Node, gone, identity, memory_mb, send, stopped, until
 
 DEFAULT = Path("build/parts")
 FETCHED = DEFAULT / "fetched"
@@ -22,6 +22,7 @@ POLL_S = 0.05
 LOCK_S = 180.0
 FATAL = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT}
 FATAL_S = 30.0
+STOP_S = 10.0
 
 Say = Callable[[str], None]
 
@@ -91,12 +92,18 @@ class Nodes(ABC):
         """SIGSTOP: it holds its connections and ports, and answers nothing. ``cont`` ends it.
 
         Raises:
-            Unavailable: It doesn't run.
+            Unavailable: It doesn't run, or doesn't stop.
         """
         who = self._running(node)
         # The parent first, or it would replace children that are stopped.
         for each in (who, *self.others(node)):
             send(each, signal.SIGSTOP)
+            latest = time.monotonic() + STOP_S
+            # The signal is on its way when `send` returns: a process that writes to disk takes it later.
+            while not stopped(each) and identity(each.pid) == each:
+                if time.monotonic() > latest:
+                    raise Unavailable(node, f"process {each.pid} doesn't stop")
+                time.sleep(0.001)
 
     def cont(self, node: str) -> None:
         """SIGCONT after ``stop``.

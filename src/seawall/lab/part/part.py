@@ -71,17 +71,8 @@ class Part(Nodes):
         if not self.folder.is_dir():
             return
         with self._locked():
-            # All are told at once: an end in order takes a Kafka broker seconds.
-            found = {name: who for name in reversed(self.nodes) if (who := self._node[name].who()) is not None}
-            for name, who in found.items():
-                for each in (who, *self.others(name)):
-                    send(each, signal.SIGCONT)
-                send(who, self.ending(name))
-            latest = time.monotonic() + self.end_s
-            for who in found.values():
-                gone(who, until(latest))
-            for name in reversed(self.nodes):
-                self._node[name].end(self.ending(name), until(latest))
+            for stage in self.stages():
+                self._end(stage)
 
     def wipe(self) -> None:
         """``down``, and remove the folder. Nothing that wasn't made by a part is removed.
@@ -138,11 +129,28 @@ class Part(Nodes):
     def unsettled(self) -> str:
         """What isn't healed yet; "" when all is. Bounded, some seconds."""
 
+    def stages(self) -> Sequence[Sequence[str]]:
+        """In which order nodes end; those of one stage end together."""
+        return [self.nodes]
+
     def moved(self) -> None:
         """The ports are others now, and no node runs: a part whose data names them removes it."""
         self.say(f"{self.kind}: a port was taken by somebody else; it has new ones now")
 
     # ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _end(self, names: Sequence[str]) -> None:
+        # All are told at once: an end in order takes a Kafka broker seconds.
+        found = {name: who for name in names if (who := self._node[name].who()) is not None}
+        for name, who in found.items():
+            for each in (who, *self.others(name)):
+                send(each, signal.SIGCONT)
+            send(who, self.ending(name))
+        latest = time.monotonic() + self.end_s
+        for who in found.values():
+            gone(who, until(latest))
+        for name in names:
+            self._node[name].end(self.ending(name), until(latest))
+
     def _unready(self) -> str:
         for name in self.nodes:
             if not self.open(name):

@@ -116,7 +116,7 @@ class Pipe:
         self._target = target
         self._close = close
         self._queue: deque[tuple[float, memoryview]] = deque()
-        self._held = 0
+        self.held = 0  # bytes that wait
         self._eof = False
         self._finished = False
         self._blocked = False
@@ -158,7 +158,7 @@ class Pipe:
             self._write(data)
             return
         self._queue.append((self._when(), memoryview(data)))
-        self._held += len(data)
+        self.held += len(data)
         self._move()
 
     def finish(self) -> None:
@@ -180,7 +180,7 @@ class Pipe:
         """Nothing moves any more."""
         self._finished = True
         self._queue.clear()
-        self._held = 0
+        self.held = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -211,7 +211,7 @@ class Pipe:
         if self._eof and not self._queue and not self._hole and not self._finished:
             self._end()
         # In a hole not even the end of a connection is seen: it would be told to nobody.
-        self._source.read(wanted=not self._hole and not self._blocked and self._held < BUFFER_BYTES)
+        self._source.read(wanted=not self._hole and not self._blocked and self.held < BUFFER_BYTES)
 
     def _next(self, now: float) -> memoryview:
         """The next slice of the queue."""
@@ -222,7 +222,7 @@ class Pipe:
                 self._queue.appendleft((due, data[slice_bytes:]))
                 data = data[:slice_bytes]
             self._free_at = max(now, self._free_at) + len(data) / self._bytes_s
-        self._held -= len(data)
+        self.held -= len(data)
         return data
 
     def _write(self, data: bytes | memoryview) -> None:

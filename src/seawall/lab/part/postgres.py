@@ -1,34 +1,26 @@
 """PostgreSQL: a primary, a streaming replica, and pgbouncer before the primary.
 
-PostgreSQL refuses to run as root, so root runs it as another user (`seawall.testing.postgres.programs` says who). When
-that user can't reach the part's folder, the data lies in a folder of /tmp that the part's ``home`` file names.
+PostgreSQL refuses to run as root, so root runs it as another user. When that user can't reach the part's folder, the
+data lies in a folder of /tmp whose name is made from the part's (`Server.home`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import signal
-import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections.abc import Mapping
 from pathlib import Path
 
-from seawall.kernel.error import Misconfigured, Rejected, Unavailable
+from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.part import fetch
 from seawall.lab.part.node import FETCHED, Say, quiet, whole
 from seawall.lab.part.part import Part
 from seawall.lab.part.port import LOOPBACK
 from seawall.lab.part.process import Identity, Launch, working_in
-from seawall.testing.postgres import programs
+from seawall.lab.part.server import INITDB_S, QUICK_S, ROLE, Server
 
 SERVERS = ("a", "b")
 BOUNCER = "bouncer"
-ROLE = "postgres"
-QUICK_S = 5.0
-INITDB_S = 90.0
 PROMOTE_S = 30
 PACKAGES = {"pgbouncer": "pgbouncer", "libc-ares2": "a library of it", "libevent-2.1-7": "a library of it"}
 
@@ -58,7 +50,7 @@ class Postgres(Part):
         nodes = [*SERVERS, BOUNCER] if bouncer else list(SERVERS)
         super().__init__(folder, nodes=nodes, ports=nodes, fetched=fetched, say=say)
         self._settings = {**SETTINGS, **(settings or {})}
-        self._binaries, self._user = programs()
+        self._server = Server(self.folder)
         self._route = "a"
 
     # ── For those who use it ───────────────────────────────────────────────────────────────────────────────────────
@@ -76,7 +68,7 @@ class Postgres(Part):
             Unavailable: Neither says that it does.
         """
         for name in SERVERS:
-            if self._node[name].who() is not None and self._says(name, "role.sql") == "primary":
+            if self._node[name].who() is not None and self._server.ask(self._conninfo(name), "role.sql") == "primary":
                 return name
         raise Unavailable(self.kind, "neither a nor b is a primary")
 
@@ -86,7 +78,9 @@ class Postgres(Part):
         Raises:
             Unavailable: It couldn't.
         """
-        self._run("pg_ctl", "promote", "-D", str(self.data(node)), "-w", "-t", str(PROMOTE_S), timeout_s=PROMOTE_S + 5)
+        self._server.run(
+            "pg_ctl", "promote", "-D", str(self.data(node)), "-w", "-t", str(PROMOTE_S), timeout_s=PROMOTE_S + 5
+        )
 
     def rejoin(self, node: str) -> None:
         """Start a former primary as the replica of the other node; what only it had is gone (pg_rewind).
@@ -97,9 +91,9 @@ class Postgres(Part):
         """
         if self._node[node].who() is not None:
             raise Rejected(409, "it runs", f"{node} must be down first")
-        self._run("pg_rewind", "-D", str(self.data(node)), "--source-server", self._conninfo(_other(node)),
-                  timeout_s=INITDB_S)  # fmt: skip
-        self._signal_standby(self.data(node))
+        self._server.run("pg_rewind", "-D", str(self.data(node)), "--source-server", self._conninfo(_other(node)),
+                         timeout_s=INITDB_S)  # fmt: skip
+        self._server.follow(self.data(node))
         self.start(node)
 
     def route(self, node: str) -> None:
@@ -111,34 +105,26 @@ class Postgres(Part):
 
     def write(self, node: str, word: str) -> None:
         """Keep a word, in one row of a table of its own. Raises Unavailable."""
-        self._says(node, "write.sql", word=word)
+        self._server.ask(self._conninfo(node), "write.sql", word=word)
 
     def read(self, node: str) -> str:
         """The word that a node has; "" for none. Raises Unavailable."""
-        return self._says(node, "read.sql")
+        return self._server.ask(self._conninfo(node), "read.sql")
 
     @property
     def version(self) -> str:
         """The server's."""
-        return self._binaries.version
+        return self._server.binaries.version
 
     def data(self, node: str) -> Path:
         """A server's data folder."""
-        return self.home() / node
-
-    def home(self) -> Path:
-        """Where both data folders lie."""
-        beside = self.folder / "data"
-        if not self._user.other or self._reaches(self.folder):
-            return beside
-        name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"seawall-parts-{name}"
+        return self._server.home() / node
 
     # ── As a part ──────────────────────────────────────────────────────────────────────────────────────────────────
     def prepare(self) -> None:
-        self._make_home()
+        self._server.make_home()
         if not self.data("a").exists():
-            self._make_data()
+            self._server.make_data(self._settings)
         if BOUNCER in self.nodes:
             self._bouncer_program()
             self._write_bouncer()
@@ -147,7 +133,9 @@ class Postgres(Part):
         if node == BOUNCER:
             program, environment = self._bouncer_program()
             return Launch(
-                command=[program, str(self.home() / "bouncer.ini")], environment=environment, extra=self._user.popen()
+                command=[program, str(self._server.home() / "bouncer.ini")],
+                environment=environment,
+                extra=self._server.user.popen(),
             )
         said = {
             **self._settings, "port": str(self.port(node)), "cluster_name": node,
@@ -156,8 +144,8 @@ class Postgres(Part):
         }  # fmt: skip
         options = [word for key, value in said.items() for word in ("-c", f"{key}={value}")]
         return Launch(
-            command=[self._binaries.program("postgres"), "-D", str(self.data(node)), *options],
-            extra={**self._user.popen(), "cwd": "/"},
+            command=[self._server.binaries.program("postgres"), "-D", str(self.data(node)), *options],
+            extra={**self._server.user.popen(), "cwd": "/"},
         )
 
     def ending(self, node: str) -> signal.Signals:
@@ -181,52 +169,24 @@ class Postgres(Part):
         """There is one primary, and its replica has replayed everything."""
         try:
             primary = self.primary()
-            said = self._says(primary, "level.sql")
+            said = self._server.ask(self._conninfo(primary), "level.sql")
         except Unavailable as error:
             return str(error)
         return "" if said == "streaming level" else f"the replica of {primary}: {said}"
 
     def wipe(self) -> None:
-        home = self.home()
+        home = self._server.home()
         super().wipe()
-        if home.exists() and home.stat().st_uid == self._user.uid:
+        if home.exists() and home.stat().st_uid == self._server.user.uid:
             shutil.rmtree(home)
 
     # ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _make_home(self) -> None:
-        home = self.home()
-        home.mkdir(mode=0o700, exist_ok=True)
-        if self._user.other and home.stat().st_uid == os.geteuid():
-            os.chown(home, self._user.uid, self._user.gid)
-        if home.is_symlink() or home.stat().st_uid != self._user.uid:
-            raise Misconfigured([f"{home} belongs to somebody else; remove it, or choose another folder for the parts"])
-
-    def _make_data(self) -> None:
-        """Two folders that are equal, the second told to follow: right after initdb, a copy of a server that never ran
-        is as good as a base backup, and needs no server to run."""
-        draft, copy = self.home() / "a.new", self.home() / "b"
-        for each in (draft, copy):
-            shutil.rmtree(each, ignore_errors=True)
-        # The control file keeps these, and a replica refuses to start with less. (PostgreSQL 15 can't be told.)
-        said = {key: self._settings[key] for key in ("max_connections", "max_wal_senders") if key in self._settings}
-        options = [word for key, value in said.items() for word in ("-c", f"{key}={value}")]
-        self._run("initdb", "-D", str(draft), "-U", ROLE, "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync",
-                  *(options if self._binaries.major >= 16 else ()), timeout_s=INITDB_S)  # fmt: skip
-        shutil.copytree(draft, copy)
-        self._signal_standby(copy)
-        draft.replace(self.data("a"))
-
-    def _signal_standby(self, data: Path) -> None:
-        (data / "standby.signal").touch()
-        if self._user.other:
-            for path in (data, *data.rglob("*")):
-                os.chown(path, self._user.uid, self._user.gid, follow_symlinks=False)
 
     def _bouncer_program(self) -> tuple[str, Mapping[str, str]]:
         found = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
         if found is not None:
             return found, {}
-        root, mine = fetch.packages(self.fetched, "pgbouncer", PACKAGES, self.say), self.home() / "pgbouncer"
+        root, mine = fetch.packages(self.fetched, "pgbouncer", PACKAGES, self.say), self._server.home() / "pgbouncer"
         if not mine.exists():
             # A copy: the server's user may not reach where it was fetched.
             shutil.copytree(root, mine, symlinks=True)
@@ -240,43 +200,17 @@ class Postgres(Part):
             "server_connect_timeout=2", "server_login_retry=1", "ignore_startup_parameters=extra_float_digits",
             f"admin_users={ROLE}",
         ]  # fmt: skip
-        whole(self.home() / "bouncer.ini", "\n".join(lines) + "\n")
+        whole(self._server.home() / "bouncer.ini", "\n".join(lines) + "\n")
 
     def _conninfo(self, node: str) -> str:
         return f"host={LOOPBACK} port={self.port(node)} user={ROLE} dbname=postgres connect_timeout=3"
 
     def _refuses(self, node: str) -> str:
         try:
-            self._run("pg_isready", "-q", "-d", self._conninfo(node), timeout_s=QUICK_S)
+            self._server.run("pg_isready", "-q", "-d", self._conninfo(node), timeout_s=QUICK_S)
         except Unavailable:
             return f"{node} doesn't take connections yet"
         return ""
-
-    def _says(self, node: str, query: str, **values: str) -> str:
-        """The answer to the statements of a file in ``query/``. psql puts values in only where it reads a file."""
-        text = resources.files(__package__).joinpath("query", query).read_text("utf-8")
-        said = [word for key, value in values.items() for word in ("-v", f"{key}={value}")]
-        return self._run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *said, "-d", self._conninfo(node), "-f", "-",
-                         timeout_s=QUICK_S, given=text)  # fmt: skip
-
-    def _run(self, program: str, *arguments: str, timeout_s: float, given: str = "") -> str:
-        command: Sequence[str] = [self._binaries.program(program), *arguments]
-        try:
-            done = subprocess.run(
-                command, input=given, capture_output=True, text=True, timeout=timeout_s, check=False,
-                cwd="/", env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, **self._user.popen(),
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unavailable(program, str(error)) from error
-        if done.returncode != 0:
-            raise Unavailable(program, (done.stdout + done.stderr).strip()[-2000:] or f"it ended {done.returncode}")
-        return str(done.stdout).strip()
-
-    def _reaches(self, folder: Path) -> bool:
-        """Whether the server's user can get there: tried, since access lists and mounts have a say too."""
-        command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)]
-        done = subprocess.run(command, cwd="/", capture_output=True, timeout=QUICK_S, check=False, **self._user.popen())
-        return done.returncode == 0
 
 
 def _other(node: str) -> str:

@@ -19,6 +19,7 @@ from seawall.kernel.error import Unavailable
 LOG_BYTES_MAX = 16 * 1024 * 1024
 """A node's log that is larger is set aside at its next start; one older log is kept."""
 
+ENDED = ("", "Z", "X")
 KILLED_S = 10.0
 """How long a process may take to vanish after SIGKILL: it may be busy writing to a slow disk."""
 
@@ -42,12 +43,18 @@ class Launch:
 
 def identity(pid: int) -> Identity | None:
     """The process that has this number now; None when there is none, or it has ended and isn't reaped yet."""
+    state, started = _state(pid)
+    return None if state in ENDED else Identity(pid, started)
+
+
+def _state(pid: int) -> tuple[str, str]:
+    """(state, start); ("", "") when there is none."""
     try:
         # The name, in parentheses, may hold anything; what follows it are numbers. Field 3 is the state, 22 the start.
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if not fields or fields[0] in "ZX" else Identity(pid, fields[19])
+        return fields[0], fields[19]
+    except (OSError, IndexError):
+        return "", ""
 
 
 def working_in(folder: Path) -> list[Identity]:
@@ -102,18 +109,16 @@ class Node:
         self.name = name
         self.log = folder / f"{name}.log"
         self._file = folder / f"{name}.pid"
-        self._child: subprocess.Popen[bytes] | None = None
 
     def who(self) -> Identity | None:
         """The process, when it lives and is the one that was started."""
-        if self._child is not None:
-            self._child.poll()  # reaps it, if it has ended
         try:
             pid, started = self._file.read_text("ascii").split()
-            found = identity(int(pid))
+            found = Identity(int(pid), started)
         except (OSError, ValueError):
             return None
-        return found if found is not None and found.started == started else None
+        _reap(found)
+        return found if identity(found.pid) == found else None
 
     def start(self, launch: Launch) -> None:
         """Start it, in a session of its own (a Ctrl-C in the terminal isn't for it). Harmless when it runs.
@@ -129,15 +134,16 @@ class Node:
         environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", **launch.environment}
         try:
             with self.log.open("ab") as log:
-                self._child = subprocess.Popen(
+                child = subprocess.Popen(
                     launch.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                     env=environment, **launch.extra,
                 )  # fmt: skip
         except OSError as error:
             raise Unavailable(self.name, f"it can't be started: {error}") from error
-        who = identity(self._child.pid)
-        if who is not None:
-            _write(self._file, f"{who.pid} {who.started}\n")
+        _write(self._file, f"{child.pid} {_state(child.pid)[1]}\n")
+        # From here on it is known by number and start time alone, as by any later process. It may outlive us: Popen,
+        # which would complain of that, is told that it ended.
+        child.returncode = 0
 
     def end(self, number: signal.Signals, timeout_s: float) -> bool:
         """Signal it and wait for its end, then kill it. True: it ended by itself, or didn't run.
@@ -157,10 +163,7 @@ class Node:
                 send(who, signal.SIGKILL)
                 if not gone(who, KILLED_S):
                     raise Unavailable(self.name, f"process {who.pid} doesn't end, even by SIGKILL")
-        if self._child is not None:
-            # The kernel has ended it: this only takes its entry away.
-            self._child.wait(KILLED_S)
-            self._child = None
+            _reap(who)
         self._file.unlink(missing_ok=True)
         return orderly
 
@@ -187,10 +190,14 @@ def memory_mb(who: Identity) -> float:
 
 def stopped(who: Identity) -> bool:
     """Whether SIGSTOP holds it."""
-    try:
-        return Path(f"/proc/{who.pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] == "T"
-    except (OSError, IndexError):
-        return False
+    return _state(who.pid) == ("T", who.started)
+
+
+def _reap(who: Identity) -> None:
+    """Take away what is left of a child of ours that has ended. Nobody else can have its number before that."""
+    if _state(who.pid) == ("Z", who.started):
+        with contextlib.suppress(ChildProcessError):  # another one's child
+            os.waitpid(who.pid, os.WNOHANG)
 
 
 def until(deadline: float) -> float:

@@ -1,6 +1,6 @@
 """Each part started once, used as it is meant, and stopped; so that a test that needs it doesn't find out otherwise.
 
-What was proven is written down with what it depends on: our own code, and the programs. A second run looks only at that.
+What was proven is written down with what it rests on, our own code and the programs. A second run looks only at that.
 """
 
 from __future__ import annotations

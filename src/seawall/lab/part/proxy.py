@@ -112,7 +112,7 @@ class FaultProxy(Part):
         except (OSError, ValueError) as error:
             raise Unavailable("the proxy", str(error)) from error
         if "error" in said:
-            raise Rejected(400, "refused by the proxy", str(said["error"]))
+            raise Rejected(said.get("status", 400), "refused by the proxy", str(said["error"]))
         return dict(said)
 
 
@@ -162,6 +162,8 @@ class Control:
         try:
             request = json.loads(line)
             return await self._do(request)
+        except Rejected as error:
+            return {"error": f"{error}", "status": error.status}
         except (SeawallError, ValueError, KeyError, TypeError, AttributeError) as error:
             return {"error": f"{error}" or type(error).__name__}
 

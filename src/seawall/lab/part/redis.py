@@ -141,9 +141,8 @@ class Redis(Part):
                 return f"{primary} is a {state.get('role')}"
             if len(self.servers) == 1:
                 return ""
-            said = state.get("slave0", "")
-            if "state=online" not in said or f"offset={state.get('master_repl_offset')}" not in said.split(","):
-                return f"the replica of {primary} isn't level: {said or 'none'}"
+            if why := self._behind(primary, int(state.get("master_repl_offset", 0))):
+                return why
             return next(filter(None, (self._blind(name, primary) for name in self.sentinels)), "")
         except (OSError, resp.Refused, Unavailable) as error:
             return str(error)
@@ -159,6 +158,16 @@ class Redis(Part):
             if str(self.port(name)) == port:
                 return name
         raise Unavailable("the sentinels", f"their primary listens on {port}, where none of ours does")
+
+    def _behind(self, primary: str, offset: int) -> str:
+        """What the replica lacks of ``offset``, as it says itself: the primary hears it only once a second."""
+        name = next(each for each in self.servers if each != primary)
+        state = resp.info(self.port(name), "replication", timeout_s=QUICK_S)
+        followed = state.get("role") == "slave" and state.get("master_port") == str(self.port(primary))
+        if not followed or state.get("master_link_status") != "up":
+            return f"{name} doesn't follow {primary}: {state.get('role')}, link {state.get('master_link_status')}"
+        has = int(state.get("slave_repl_offset", 0))
+        return "" if has >= offset else f"{name} has {has} of {offset} bytes"
 
     def _blind(self, sentinel: str, primary: str) -> str:
         """What a sentinel doesn't see."""
