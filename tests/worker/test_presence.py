@@ -111,5 +111,15 @@ async def test_runs_in_a_queue_that_nobody_serves_are_said(rig: Rig) -> None:
         await rig.until(lambda: metrics.gauge("seawall_stranded_count", "").now() == 1)
 
 
+async def test_suspects_of_what_nobody_has_are_said_and_start_no_process_in_vain(rig: Rig) -> None:
+    metrics = Metrics()
+    await rig.registered(app_of("gone@1"))
+    await rig.db.execute("update worker set seen_at = now() - interval '1 hour'")
+    await rig.add("gone", [{}], shard=-1)
+    async with rig.running(app_of("ours@1"), metrics=metrics, solo_command=["false"]):
+        await rig.until(lambda: metrics.gauge("seawall_stranded_count", "").now() == 1)
+        assert metrics.counter("seawall_solos_started_total", "").value == 0
+
+
 async def _is(rig: Rig, names: list[str]) -> bool:
     return await active(rig) == names

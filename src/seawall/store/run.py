@@ -106,13 +106,13 @@ async def wake(store: Store, queue_ids: Sequence[int], *, runs_max: int) -> int:
     return await store.execute(statements("worker")["wake"], queue_ids, runs_max)
 
 
-async def lonely(store: Store, owners: Mapping[int, UUID]) -> list[tuple[int, str]]:
-    """(id, name) of queues with suspects that no process runs.
+async def lonely(store: Store, owners: Mapping[int, UUID], *, known: Sequence[int]) -> list[tuple[int, str]]:
+    """(id, name) of queues with suspects that no process runs, of workflows in ``known``.
 
     Args:
         owners: By queue, a name in which nobody runs suspects now, whatever its lease says.
     """
-    rows = await store.fetch(statements("worker")["suspects"], list(owners), list(owners.values()))
+    rows = await store.fetch(statements("worker")["suspects"], list(owners), list(owners.values()), list(known))
     return [(r["id"], r["name"]) for r in rows]
 
 

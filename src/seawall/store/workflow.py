@@ -102,13 +102,14 @@ async def _choose(session: Session, former: Sequence[int], live_s: float) -> Cha
 
 
 async def nobodys(store: Store, workflow_ids: Sequence[int], *, live_s: float) -> list[str]:
-    """Of these workflows those that no live worker has, and queues with ready runs that nobody serves, in words.
+    """Of these workflows, and of those with suspects, the ones that no live worker has; and queues with ready runs that
+    nobody serves. In words.
 
     Raises:
         Unavailable: The store is away.
     """
     sql = statements("worker")
-    found = await store.fetch(sql["nobodys_workflows"], list(workflow_ids), live_s) if workflow_ids else []
+    found = await store.fetch(sql["nobodys_workflows"], list(workflow_ids), live_s)
     queues = await store.fetch(sql["nobodys_queues"])
     return [f"{r['name']}@{r['version']}" for r in found] + [f"queue {r['name']}" for r in queues]
 

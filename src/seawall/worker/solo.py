@@ -64,12 +64,14 @@ class Solos:
         command: Sequence[str],
         owner: UUID,
         queue_ids: Callable[[], Sequence[int]],
+        workflow_ids: Callable[[], Sequence[int]],
     ) -> None:
         self._store = store
         self.settings = settings
         self._command = tuple(command)
         self._owner = owner
         self._queue_ids = queue_ids
+        self._workflow_ids = workflow_ids
         self._children: dict[int, asyncio.Task[int]] = {}
         self._not_before: dict[int, float] = {}
         self._pause_s: dict[int, float] = {}
@@ -116,7 +118,7 @@ class Solos:
     async def _look(self) -> None:
         now = time.monotonic()
         idle = {id: self._name(id) for id in self._queue_ids() if id not in self._children}
-        waiting = await lonely(self._store, idle)
+        waiting = await lonely(self._store, idle, known=self._workflow_ids())
         for queue_id in self._turn_s.keys() & (idle.keys() - {id for id, _ in waiting}):
             del self._turn_s[queue_id]  # the lane is empty
         for queue_id, queue in waiting:

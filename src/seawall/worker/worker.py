@@ -138,6 +138,7 @@ class Worker:
             self._solos = Solos(
                 self._store, settings, metrics,
                 command=solo_command, owner=owner, queue_ids=lambda: self._leases.queue_ids,
+                workflow_ids=lambda: list(self._leases.workflows),
             )  # fmt: skip
 
     def _fitting(self, settings: Settings) -> Settings:

@@ -101,11 +101,14 @@ update workflow w set active = true from chosen c where w.id = c.id and not w.ac
 returning w.name, w.version
 
 -- name: nobodys_workflows
--- worker, every other second while it meets runs of workflows ($1) that it doesn't have; primary key of workflow.
+-- worker, every other second; the small tables workflow and worker, and run_ready for the suspects of what nobody has.
+-- $1: of these the worker has met runs, without having them.
 select w.name, w.version from workflow w
-where w.id = any($1::integer[])
-  and not exists (select 1 from worker k
+where not exists (select 1 from worker k
                   where w.id = any(k.workflow_ids) and k.seen_at > now() - $2 * interval '1 second')
+  and (w.id = any($1::integer[])
+       or exists (select 1 from run r
+                  where r.queue_id = w.queue_id and r.shard = -1 and r.state = 0 and r.workflow_id = w.id))
 order by w.name, w.version
 
 -- name: nobodys_queues
@@ -363,11 +366,13 @@ where r.id in (
 )
 
 -- name: suspects
--- worker, each second; run_ready. Queues with suspects that nobody runs. A lease in the name of our own process for them
+-- worker, each second; run_ready. Queues with suspects of workflows in $3 that nobody runs: for others, no process that we
+-- could start would help. A lease in the name of our own process for them
 -- doesn't count: we know that it is dead.
 select q.id, q.name
 from queue q join unnest($1::smallint[], $2::uuid[]) as o(queue_id, owner) on o.queue_id = q.id
-where exists (select 1 from run r where r.queue_id = q.id and r.shard = -1 and r.state = 0)
+where exists (select 1 from run r
+              where r.queue_id = q.id and r.shard = -1 and r.state = 0 and r.workflow_id = any($3::integer[]))
   and not exists (select 1 from shard_lease s
                   where s.queue_id = q.id and s.shard = -1 and s.expires_at > now() and s.owner is distinct from o.owner)
 
