@@ -35,6 +35,7 @@ lab: ## not there yet (seawall lab traffic|verify are)
 	@echo "lab: there is no catalogue of experiments yet; try .venv/bin/seawall lab --help"; exit 2
 
 clean: ## remove what was made here; says what it leaves
+	@if [ -d build/parts ] && [ -x .venv/bin/seawall ]; then .venv/bin/seawall lab parts down --wipe; fi
 	@rm -rf .venv build .mypy_cache .ruff_cache .hypothesis
 	@find src tests bench examples tool -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "clean: removed .venv, build and caches. Left alone: data folders (those given to --data, and /var/lib/seawall"

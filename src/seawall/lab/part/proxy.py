@@ -77,7 +77,8 @@ class FaultProxy(Part):
 
     # ── As a part ──────────────────────────────────────────────────────────────────────────────────────────────────
     def prepare(self) -> None:
-        self.say("proxy: nothing to fetch")
+        """Nothing is needed but ourselves."""
+        assert sys.executable, "Python itself is the program"
 
     def launch(self, node: str) -> Launch:
         (self.folder / CONTROL).unlink(missing_ok=True)

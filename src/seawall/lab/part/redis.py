@@ -108,7 +108,7 @@ class Redis(Part):
 
     # ── As a part ──────────────────────────────────────────────────────────────────────────────────────────────────
     def prepare(self) -> None:
-        self.say(f"{self.kind}: {self.engine.name}")
+        self.say(f"{self.kind}: this is {self.engine.name}")
         for name in self.nodes:
             (self.folder / name).mkdir(exist_ok=True)
             file = self.folder / name / "conf"
