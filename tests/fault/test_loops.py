@@ -59,7 +59,7 @@ LOOPS = {
 }  # fmt: skip
 """Exactly what there is: neither can a loop be lost, nor a new one be forgotten here."""
 
-OF_UP = {"postgres", "schema", "watch.app", *(f"role.{role}" for role in ROLES)}
+OF_UP = {"postgres", "schema", "systemd", "watch.app", *(f"role.{role}" for role in ROLES)}
 
 
 class Killed(Exception):

@@ -194,7 +194,7 @@ async def test_two_copies_of_one_log_are_told_and_neither_loses_an_event(rig: Ri
     await append(two, *[record() for _ in range(8)])
     other = Rig(rig.dsn, rig.database, logs={"c1": two.reader()})
     async with rig.router(batch_records=2) as first, other.router(batch_records=2) as second:
-        await rig.arrived(16)
+        await rig.arrived(16, timeout_s=40.0)
 
         async def told() -> bool:
             await append(one, record())
@@ -202,6 +202,6 @@ async def test_two_copies_of_one_log_are_told_and_neither_loses_an_event(rig: Ri
             loops = (*first.health(), *second.health())
             return any("second copy" in loop.reason for loop in loops if not loop.ready)
 
-        await until(told)
+        await until(told, timeout_s=40.0)
         await rig.arrived(len(one.payloads) + len(two.payloads), timeout_s=40.0)
     assert rig.number("seawall_router_begun_anew_total") + other.number("seawall_router_begun_anew_total") >= 2
