@@ -7,12 +7,12 @@ as soon as its place lies before the position; read again, what is in the store 
 from __future__ import annotations
 
 from seawall.guard.supervisor import Heart
-from seawall.kernel.error import Fenced, Unavailable, Uncertain
+from seawall.kernel.error import Unavailable, Uncertain, Unstorable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.journal import Displaced
 from seawall.router.meter import Meter
 from seawall.router.patience import patiently, rest
-from seawall.router.range import STORE, Ranges
+from seawall.router.range import STORE, Anew, Ranges
 
 log = logger("router")
 
@@ -27,17 +27,18 @@ async def begin_anew(heart: Heart, name: str, ranges: Ranges, meter: Meter, erro
     """
     try:
         begun = await patiently(heart, ranges.begin_anew(), what=STORE)
-    except (Fenced, Unavailable, Uncertain) as failure:
+    except (Unavailable, Uncertain, Unstorable) as failure:  # Unstorable: a part of that number came meanwhile
         log.warning("the log's position isn't put back yet", extra=fields(log=name, cause=str(failure)))
         await rest(heart, PAUSE_S, reason=f"log {name}: {error}")
         return
-    if not begun:
+    if begun is Anew.LATER:
         await rest(heart, PAUSE_S, reason=f"log {name}: {error}; is there a second copy of this log at work?")
         return
-    meter.anew.value += 1
-    log.error(
-        "the log was put back from a copy, or there is a second copy of it: all of it is read again, and copies "
-        "collapse; what only the lost part held is lost with it",
-        extra=fields(log=name, cause=str(error)),
-    )
+    if begun is Anew.DONE:
+        meter.anew.value += 1
+        log.error(
+            "the log was put back from a copy, or there is a second copy of it: all of it is read again, and copies "
+            "collapse; what only the lost part held is lost with it",
+            extra=fields(log=name, cause=str(error)),
+        )
     await heart.beat()

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from enum import Enum, auto
 
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable
-from seawall.kernel.seam.journal import JournalReader, Position
+from seawall.kernel.seam.journal import Displaced, JournalReader, Position
 from seawall.store import position
 from seawall.store.pool import Store
 from seawall.store.position import Range
@@ -23,6 +24,14 @@ BLOCKED_S = 5.0
 ANEW_MAX_S = 300.0
 """Longest pause between two times that a log is begun anew. Two copies of a log, each with its router, put each other
 back by turns: in the growing pauses either of them reads to its end."""
+
+
+class Anew(Enum):
+    """What became of beginning a log anew."""
+
+    DONE = auto()
+    NEEDLESS = auto()  # somebody else did it meanwhile
+    LATER = auto()  # it was done too short a while ago
 
 
 class Ranges:
@@ -99,24 +108,32 @@ class Ranges:
         finally:
             self.doubt()
 
-    async def begin_anew(self) -> bool:
-        """The log isn't what its ranges say: read all of it again. False: that was done too short a while ago.
+    async def begin_anew(self) -> Anew:
+        """The log isn't what its ranges say: read all of it again, unless that was done too short a while ago.
 
         Raises:
-            Fenced: They aren't what we thought.
             Unavailable, Uncertain: Read them again.
         """
-        now = self._clock.monotonic()
-        known = self._known
         self.doubt()
-        if not known or now < self._anew_at:
-            return False
-        await position.begin_anew(self._store, known[-1], self._reader.start())
+        now = self._clock.monotonic()
+        if now < self._anew_at:
+            return Anew.LATER
+        if not await position.begin_anew(self._store, self._reader.start(), self._displaced):
+            return Anew.NEEDLESS
         self._anew_count += 1
         self._anew_at = now + min(ANEW_MAX_S, 2.0**self._anew_count)
         self._oldest_us.clear()
         self._blocked.clear()
-        return True
+        return Anew.DONE
+
+    def _displaced(self, at: Position) -> bool:
+        """Whether a position isn't a place in the log, as far as can be told at once."""
+        try:
+            self._reader.read(at, records_max=1, bytes_max=1)
+        except Displaced:
+            return True
+        # That this is certain was found out just now, by asking the writer.
+        return at > self._reader.synced_end()
 
     def doubt(self) -> None:
         """Something happened that we didn't do, or may have done: read them again before the next step."""

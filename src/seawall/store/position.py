@@ -5,6 +5,7 @@ The compare-and-set alone fences a second router: whoever finds the position mov
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from asyncpg.pgproto.pgproto import UUID
@@ -58,22 +59,24 @@ async def begin(store: Store, at: Position) -> None:
     await store.execute(_SQL["begin_log"], UUID(at.log_id), at.segment_id, at.offset_bytes, at.salt)
 
 
-async def begin_anew(store: Store, range: Range, at: Position) -> None:
-    """Read a whole log again, from ``at`` on: what its ranges say isn't true of it.
+async def begin_anew(store: Store, at: Position, displaced: Callable[[Position], bool]) -> bool:
+    """Read a whole log again, from ``at`` on, if what its ranges say isn't true of it; returns whether that was so.
 
     Args:
-        range: One of its ranges, as the caller found it.
+        displaced: Whether a position isn't a place in the log. Asked while the ranges are locked, so that the answer is
+            about what they say now.
 
     Raises:
-        Fenced: That range moved, or is gone. Nothing was changed.
         Unavailable, Uncertain: Read the ranges again.
 
     Durability: the old ranges are gone and the new one is there on return, or neither.
     """
     async with store.transaction() as session:
-        if await session.value(_SQL["lock_range"], *range.place()) is None:
-            raise Fenced(f"part {range.part} of log {range.at.log_id.hex()}")
+        rows = await session.fetch(_SQL["lock_ranges"], UUID(at.log_id))
+        if not any(displaced(Position(at.log_id, row["segment"], row["offset"], row["salt"])) for row in rows):
+            return False
         await session.execute(_SQL["begin_anew"], UUID(at.log_id), at.segment_id, at.offset_bytes, at.salt)
+    return True
 
 
 async def count_start(store: Store, range: Range) -> int:

@@ -7,9 +7,10 @@ select part, segment, "offset", salt, end_segment, end_offset, starts from log_p
 insert into log_position (log_id, part, segment, "offset", salt)
 select $1, 0, $2, $3, $4 where not exists (select 1 from log_position where log_id = $1) on conflict do nothing
 
--- name: lock_range
--- router.drain, before a log is begun anew; primary key of log_position. No row: somebody else moved it.
-select part from log_position where log_id = $1 and part = $2 and segment = $3 and "offset" = $4 for update
+-- name: lock_ranges
+-- router.drain, before a log is begun anew; primary key of log_position. Waits for who moves them, so that a router of a
+-- second copy that does it all the time can't keep this one from its own.
+select segment, "offset", salt from log_position where log_id = $1 order by part for update
 
 -- name: begin_anew
 -- router.drain, when a log isn't what the position says; primary key of log_position. A part of its own, so that
