@@ -80,6 +80,7 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
             room.Collector(
                 limits, listen=site.socket or settings.program.listen, journal=log_, snapshot=snapshot,
                 waiting=answers, events=answers, clock=clock, metrics=metrics, ids=EventIds(clock),
+                alerts=site.alerts,
             )
         )  # fmt: skip
         for one in (log_, published, answers, front):
@@ -187,7 +188,7 @@ async def console(site: Site) -> AsyncIterator[Opened]:
         serving = Console(
             site.settings.of("console", Limits), listening=site.socket or bound("admin", program.admin),
             store=_store_settings(site), vault=Vault(folder.key()), token=folder.token(),
-            listen=lambda: listen_url(folder, program), health=Fleet(own, sockets, store, required=required),
+            listen=lambda: listen_url(folder, site.settings), health=Fleet(own, sockets, store, required=required),
             metrics=site.metrics, clock=site.clock,
         )  # fmt: skip
         async with serving:
@@ -195,12 +196,13 @@ async def console(site: Site) -> AsyncIterator[Opened]:
             yield Opened(drain=serving.drain, reload=lambda fresh: serving.reload(fresh.of("console", Limits)))
 
 
-def listen_url(folder: Folder, program: Program) -> str:
+def listen_url(folder: Folder, settings: Settings) -> str:
     """Where senders reach the collector: as `up` says, else as the settings do."""
     try:
         return str(json.loads(folder.admin_file.read_text("utf-8"))["listen"])
     except (OSError, ValueError, KeyError, TypeError):
-        return f"http://{program.listen}"
+        tls = settings.values["collector", "tls_certificate"].value
+        return f"{'https' if tls else 'http'}://{settings.program.listen}"
 
 
 class Logs:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import random
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 from seawall.collector import Collector, Settings, Snapshot
 from seawall.guard import Supervisor
 from seawall.journal.filesystem import LocalFilesystem
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Unavailable
 from seawall.kernel.event import EventIds, Record, decode
@@ -124,6 +127,7 @@ class Rig:
     events: EventTable
     metrics: Metrics
     supervisor: Supervisor
+    alerts: Alerts
 
     @property
     def port(self) -> int:
@@ -188,8 +192,13 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def client(rig: Rig) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+async def client(rig: Rig, *, tls: ssl.SSLContext | None = None, hello: bytes = b"") -> AsyncIterator[Client]:
+    """A connection; ``hello`` is sent before TLS begins."""
+    own = socket.create_connection(("127.0.0.1", rig.port), timeout=5)
+    own.sendall(hello)
+    own.setblocking(False)
+    name = "localhost" if tls is not None else None
+    reader, writer = await asyncio.open_connection(sock=own, ssl=tls, server_hostname=name)
     c = Client(reader, writer)
     try:
         yield c
@@ -216,6 +225,7 @@ async def running(
         table.add("tok")
     clock = clock or SystemClock()
     metrics, held, events = Metrics(), Waiters(), EventTable()
+    alerts = Alerts(metrics, clock)
     journal = journal or MemoryJournal()
     snapshot = Snapshot(
         settings, name="c1", sources=table, vault=Vault(b"k" * 32), filesystem=LocalFilesystem(),
@@ -223,11 +233,11 @@ async def running(
     )  # fmt: skip
     collector = Collector(
         settings, listen="127.0.0.1:0", journal=journal, snapshot=snapshot, waiting=held, events=events, clock=clock,
-        metrics=metrics, ids=EventIds(clock), random=random.Random(7),
+        metrics=metrics, ids=EventIds(clock), random=random.Random(7), alerts=alerts,
     )  # fmt: skip
     supervisor = Supervisor(metrics)
     collector.register(supervisor)
-    rig = Rig(collector, journal, snapshot, table, held, events, metrics, supervisor)
+    rig = Rig(collector, journal, snapshot, table, held, events, metrics, supervisor, alerts)
     async with collector, supervisor:
         if ready:
             await until(lambda: all(h.ready for h in supervisor.health() if h.essential) and not snapshot.stale)

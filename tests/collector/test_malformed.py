@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,8 +148,8 @@ TABLE = [
 ]  # fmt: skip
 
 
-async def _met(rig: Rig, row: Row, *, piece_bytes: int) -> None:
-    async with client(rig) as c:
+async def met(rig: Rig, row: Row, *, piece_bytes: int, tls: ssl.SSLContext | None = None) -> None:
+    async with client(rig, tls=tls) as c:
         for start in range(0, len(row.raw), piece_bytes):
             await c.send(row.raw[start : start + piece_bytes])
         if row.half_close:
@@ -172,7 +173,7 @@ async def _met(rig: Rig, row: Row, *, piece_bytes: int) -> None:
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 async def test_row_gets_its_required_answer(row: Row, tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
-        await _met(rig, row, piece_bytes=1 << 30)
+        await met(rig, row, piece_bytes=1 << 30)
 
 
 @pytest.mark.parametrize("row", [r for r in TABLE if len(r.raw) < 2000], ids=lambda row: row.name)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import seawall
+from collector.authority import Authority
 from seawall.app import ROLES
 from seawall.guard import Lifecycle, Supervisor
 from seawall.guard.panel import Panel
@@ -45,7 +46,7 @@ LOOPS = {
     "collector": {
         "parent",
         "journal.c1", "journal.c1.publisher", "responder.listener", "responder.reader", "responder.deadline",
-        "collector.sweep", "collector.snapshot", "collector.source_hint",
+        "collector.sweep", "collector.snapshot", "collector.source_hint", "collector.certificate",
     },
     "router": {
         "parent", "router.discover", "router.clock", "router.housekeeping", "housekeeping",
@@ -122,6 +123,9 @@ class Running:
 @contextlib.asynccontextmanager
 async def running(role: str, folder: Folder, database: Database, app: Path) -> AsyncIterator[Running]:
     flags = {"dsn": database.dsn, "worker_dsn": database.worker_dsn, "app": str(app)}
+    if role == "collector":
+        certificate, key = Authority().put(folder.path)
+        flags |= {"collector.tls_certificate": str(certificate), "collector.tls_key": str(key)}
     fate, metrics = Fate(), Metrics()
     supervisor = Supervisor(metrics, pace=fate)
     site = Site(

@@ -3,9 +3,10 @@ snapshot of its own, and the journal is on its own disk.
 
 In the order in which a request passes them: ``parser`` (socket, llhttp, guards) → ``route`` (paths) → ``admission``
 (size, source, readiness; ``snapshot`` knows the sources) → ``intake`` (signature, journal) → ``receipt`` (our answer).
-``collector`` holds the socket and stops in order, ``crowd`` counts connections, ``deadline`` says who is late,
-``overflow`` tells those beyond a cap, ``look_up`` answers reads, ``duplicate`` remembers recent keys, ``sealed`` is the
-snapshot's copy on disk.
+Before all of them, ``door`` lets connections in (``proxy`` and ``certificate``: what comes before HTTP) and
+``reception`` counts them (``crowd``, ``network``; ``overflow`` tells those beyond a cap). ``collector`` joins all and
+stops in order, ``deadline`` says who is late, ``rate`` and ``key`` are what a source may ask for, ``look_up`` answers
+reads, ``duplicate`` remembers recent keys, ``sealed`` is the snapshot's copy on disk.
 """
 
 from seawall.collector.collector import Collector

@@ -43,11 +43,9 @@ class Admission:
         if source is not None:
             self._fit(x, source)
             return
-        if self._snapshot.ask(lambda: self._again(x)):
-            x.stage = PARKED
-            x.body_bytes_max = limit.BODY_BYTES_MAX  # its source may allow more than others do
-        else:
-            self._unknown(x)
+        x.stage = PARKED
+        x.body_bytes_max = limit.BODY_BYTES_MAX  # its source may allow more than others do
+        self._snapshot.ask(lambda: self._again(x))
 
     def refused_by_journal(self, refusal: SeawallError | None) -> bytes:
         """503 for what the journal said, or for stopping. Certainly nothing was stored."""

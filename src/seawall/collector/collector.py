@@ -5,28 +5,31 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from types import TracebackType
 
 from seawall.collector.admission import Admission
-from seawall.collector.crowd import Crowd
+from seawall.collector.certificate import Certificate
 from seawall.collector.deadline import breach_of
+from seawall.collector.door import Door
 from seawall.collector.duplicate import Duplicates
 from seawall.collector.exchange import ANSWERED, SUBMITTED, Exchange
 from seawall.collector.intake import Ids, Intake
 from seawall.collector.look_up import LookUps
-from seawall.collector.overflow import Overflow
+from seawall.collector.network import Networks
 from seawall.collector.parser import Connection
 from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
+from seawall.collector.reception import Reception
 from seawall.collector.route import Routes
 from seawall.collector.setting import Settings
 from seawall.collector.snapshot import Snapshot
 from seawall.guard import Heart, Supervisor
 from seawall.guard.limiter import LocalLimiter
 from seawall.guard.supervisor import LoopHealth
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock, Deadline
-from seawall.kernel.error import Misconfigured
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Counter, Metrics
 from seawall.kernel.seam.event import Events
@@ -36,7 +39,6 @@ from seawall.kernel.seam.ticket import Waiting
 
 log = logger("collector")
 
-BACKLOG = 1024
 STOP_POLL_S = 0.01
 LAST_WORDS_S = 0.5
 """Part of the stopping budget that is kept for sending the last answers."""
@@ -58,19 +60,16 @@ class Collector:
     def __init__(
         self, settings: Settings, *, listen: str | socket.socket, journal: Journal, snapshot: Snapshot,
         waiting: Waiting, events: Events, clock: Clock, metrics: Metrics, ids: Ids, random: Random | None = None,
-        limiter: Limiter | None = None,
+        limiter: Limiter | None = None, alerts: Alerts | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.now = clock.monotonic()
         self.stopping = False
         random = random or Random()
         self.receipts = Receipts(clock, random)
-        self._listen = listen
         self._clock = clock
         self._snapshot = snapshot
-        self._server: asyncio.Server | None = None
-        self._connections = Crowd()
-        self._bodies_bytes = 0
+        self._opened = False
         self._supervisor: Supervisor | None = None
         self._rates = Rates(
             settings, limiter=limiter or LocalLimiter(clock), snapshot=snapshot, receipts=self.receipts,
@@ -92,20 +91,24 @@ class Collector:
             admission=self._admission, intake=self._intake, look_ups=self._look_ups, receipts=self.receipts,
             journal=journal, health=self._health,
         )  # fmt: skip
-        self.begin, self.complete = routes.begin, routes.complete
-        self.settled, self.gone = self._intake.settled, self._intake.gone
         self._metrics = metrics
         self._answers: dict[bytes, Counter] = {}
-        self._overflow = Overflow(self.count)
+        self._reception = reception = Reception(self, begin=routes.begin, metrics=metrics)
+        self._connections = reception.crowd
+        self._certificate = _certificate(settings, alerts or Alerts(metrics, clock), clock, metrics)
+        self._door = Door(
+            self, reception.crowd, listen=listen, certificate=self._certificate, proxies=Networks(settings.proxies),
+            refused=reception.turned_away,
+        )  # fmt: skip
+        self.begin, self.complete = reception.begin, routes.complete
+        self.settled, self.gone = self._intake.settled, self._intake.gone
+        self.opened, self.closed, self.keep = reception.opened, reception.crowd.leave, reception.keep
         self._measure(metrics)
 
     def _measure(self, metrics: Metrics) -> None:
         self._truncated = metrics.counter("seawall_truncated_total", "Requests whose client left before their end.")
-        self._closed_early = metrics.counter("seawall_connections_refused_total", "Connections over a cap.")
         self._cut = metrics.counter("seawall_connections_cut_total", "Connections that passed a deadline.")
-        metrics.gauge("seawall_connections_count", "Open connections.").read = lambda: len(self._connections)
         metrics.gauge("seawall_held_count", "Requests that wait for a reply.").read = lambda: self._intake.held
-        metrics.gauge("seawall_bodies_bytes", "Bodies being received.").read = lambda: self._bodies_bytes
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -113,11 +116,15 @@ class Collector:
         """Add the sweep over connections, and the snapshot's loops."""
         self._supervisor = supervisor
         supervisor.add("collector.sweep", self._sweep)
+        if self._certificate is not None:
+            supervisor.add("collector.certificate", self._certificate.watch, essential=False)
         self._snapshot.register(supervisor)
 
     def reload(self, settings: Settings) -> None:
-        """Go on with other limits and deadlines, at once and without touching a connection. ``duplicates_max`` stays
-        as it was at the start."""
+        """Go on with other limits and deadlines, at once and without touching a connection, and load the certificate
+        again. ``duplicates_max`` and who is trusted stay as they were at the start."""
+        if self._certificate is not None:
+            self._certificate.reload()
         self.settings = self._look_ups.settings = settings
         self._admission.body_bytes_max = settings.body_bytes_max
         self._rates.reload(settings)
@@ -126,14 +133,13 @@ class Collector:
     @property
     def port(self) -> int:
         """The port that is listened on."""
-        assert self._server is not None and self._server.sockets, "the collector isn't open"
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._door.port
 
     async def __aenter__(self) -> Collector:
         await self._snapshot.open()
         self.now = self._clock.monotonic()
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), sock=_bound(self._listen), backlog=BACKLOG)
+        await self._door.open()
+        self._opened = True
         return self
 
     async def __aexit__(
@@ -147,11 +153,11 @@ class Collector:
 
         Cancelled: connections that are left are closed by the loop's end; nothing that was acknowledged is touched.
         """
-        if self._server is None or self.stopping:
+        if not self._opened or self.stopping:
             return
         deadline = Deadline.after(budget_s, self._clock)
         self.stopping = self._admission.stopping = True
-        self._server.close()
+        self._door.close()
         for x in self._exchanges():
             self._intake.let_go(x)
         for connection in self._connections:
@@ -162,7 +168,7 @@ class Collector:
         await self._until(lambda c: c.quiet, min(LAST_WORDS_S, deadline.left_s(self._clock)))
         for connection in self._connections:
             connection.abort()
-        self._overflow.close()
+        self._reception.overflow.close()
         await self._snapshot.close()
 
     async def _until(self, done: _Done, budget_s: float) -> None:
@@ -187,27 +193,6 @@ class Collector:
         return self._supervisor.health() if self._supervisor is not None else []
 
     # ── connections tell ─────────────────────────────────────────────────────────────────────────────────────────
-
-    def opened(self, connection: Connection) -> bool:
-        limits = self.settings
-        welcome = not self.stopping and self._connections.enter(
-            connection, all_max=limits.connections_max, each_max=limits.connections_per_ip_max
-        )
-        if not welcome:
-            self._closed_early.value += 1
-            assert connection.transport is not None, "it was just made"
-            self._overflow.take(connection.transport)
-        return welcome
-
-    def closed(self, connection: Connection) -> None:
-        self._connections.leave(connection)
-
-    def keep(self, count_bytes: int) -> bool:
-        total = self._bodies_bytes + count_bytes
-        if count_bytes > 0 and total > self.settings.bodies_bytes_max:
-            return False
-        self._bodies_bytes = total
-        return True
 
     def count(self, status: bytes) -> None:
         counter = self._answers.get(status)
@@ -249,12 +234,8 @@ class Collector:
         return len(late)
 
 
-def _bound(listen: str | socket.socket) -> socket.socket:
-    if isinstance(listen, socket.socket):
-        return listen
-    host, _, port = listen.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
-    except (OSError, ValueError, OverflowError) as error:
-        raise Misconfigured([f"listen = {listen!r}: {error}"]) from error
+def _certificate(settings: Settings, alerts: Alerts, clock: Clock, metrics: Metrics) -> Certificate | None:
+    if not settings.tls_certificate:
+        return None
+    files = Path(settings.tls_certificate), Path(settings.tls_key)
+    return Certificate(*files, alerts=alerts, clock=clock, metrics=metrics)

@@ -80,6 +80,7 @@ class Exchange:
     data: bytes | None = None  # an answer that waits for those before it
     source: Source | None = None
     token = b""
+    peer = b""  # the client's address, where a trusted forwarder has named it; else the connection's
     rest = b""  # of the target, after the token
     wait_ms = 0
     id = b""  # 16 bytes, once submitted

@@ -93,8 +93,8 @@ class Intake:
         x.id = self._ids.next()
         payload = source.encoder.encode(
             x.id, wall_us, key=key, key_signed=verdict.key_signed, target=x.rest,
-            peer=x.connection.peer, key_id=verdict.key_id, config_version=self._snapshot.version, wait_ms=x.wait_ms,
-            headers=_kept(x), body=body,
+            peer=x.peer or x.connection.peer, key_id=verdict.key_id, config_version=self._snapshot.version,
+            wait_ms=x.wait_ms, headers=_kept(x), body=body,
         )  # fmt: skip
         self._submit(x, payload)
 

@@ -65,7 +65,7 @@ class LookUps:
 
     def _start(self, x: Exchange, text: str, read: _Read, *, age_ms_max: int | None) -> None:
         id = self._given_out(text)
-        if (refusal := self._rates.read_by(x.connection.peer)) is not None:
+        if (refusal := self._rates.read_by(x.peer or x.connection.peer)) is not None:
             x.answer(refusal)
         elif id is None:
             x.answer(self._receipts.problem(404, "unknown id", "this is no id that was given out here"))

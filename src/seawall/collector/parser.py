@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
 from seawall.collector.exchange import ANSWERED, HELD, PARKED, RECEIVING, Exchange, Front
 from seawall.collector.receipt import CONTINUE, closing, without_body
 from seawall.kernel import limit
+
+if TYPE_CHECKING:
+    from seawall.collector.crowd import Place
 
 PIECE_BYTES = limit.HEADER_BYTES_MAX
 """What the parser is fed at once, so that sizes are checked and reading can stop inside a large read. As much as one
@@ -45,9 +48,10 @@ class Connection(asyncio.Protocol):
 
     # Size: the parser's callbacks, the order of answers and the ways of ending share one state, which is this object.
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, peer: bytes = b"", place: Place | None = None) -> None:
         self.front = front
-        self.peer = b""  # its address, as text
+        self.peer = peer  # its address, as text; told where the socket's is a balancer's
+        self.place = place  # that was kept for it while it wasn't in yet
         self.transport: asyncio.Transport | None = None
         self.queue: deque[Exchange] = deque()  # complete, in order, not yet written
         self.exchange: Exchange | None = None  # being received
@@ -70,13 +74,15 @@ class Connection(asyncio.Protocol):
         self._flat: list[bytes] = []  # headers of the message being received
         self._head_bytes = 0
         self._lingered_bytes = 0
+        self._unread = False  # ended inside a request
 
     # ── asyncio ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        peer = transport.get_extra_info("peername")
-        self.peer = str(peer[0]).encode() if isinstance(peer, tuple) else b"local"
+        if not self.peer:
+            peer = transport.get_extra_info("peername")
+            self.peer = str(peer[0]).encode() if isinstance(peer, tuple) else b"local"
         if not self.front.opened(self):
             self.ending = True
             self.transport = None  # somebody else's from now on
@@ -104,7 +110,8 @@ class Connection(asyncio.Protocol):
                 self.front.gone(x)
                 self.queue.remove(x)
         self.flush()  # answers that waited behind it
-        return bool(self.queue)
+        # TLS has no half-open connections: its transport closes after this, whatever is still due.
+        return bool(self.queue) and self.transport is not None and self.transport.can_write_eof()
 
     def pause_writing(self) -> None:
         self.blocked_at = self.front.now
@@ -412,7 +419,7 @@ class Connection(asyncio.Protocol):
     def _close_with(self, x: Exchange, answer: bytes) -> None:
         self.exchange = None
         self._flat = []
-        self.ending = self.last = True
+        self.ending = self.last = self._unread = True
         x.keep_alive = False
         self.queue.append(x)
         x.answer(answer)
@@ -430,8 +437,10 @@ class Connection(asyncio.Protocol):
             transport.resume_reading()
         if transport.can_write_eof() and not self.deaf:
             transport.write_eof()
-        else:
+        elif not self._unread or self.deaf:
             transport.close()
+        # Else there may be more of a refused request on the way: TLS can't say the half of good-bye, so it is only read
+        # on, until the client has closed or the sweep does.
 
     def _linger(self, count_bytes: int) -> None:
         self._lingered_bytes += count_bytes

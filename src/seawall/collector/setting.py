@@ -9,7 +9,9 @@ from math import ceil
 import msgspec
 
 from seawall.collector.key import PATHS_MAX, DedupeChoice
+from seawall.collector.network import HEADERS, Networks
 from seawall.kernel import limit, pointer, signature
+from seawall.kernel.error import Misconfigured
 from seawall.kernel.seam.limiter import Rate
 from seawall.kernel.setting import setting
 from seawall.kernel.signature.generic_hmac import ALGORITHMS, ENCODINGS
@@ -33,6 +35,20 @@ class Settings:
     connections_per_ip_max: int = setting(1000, min=1, max=100_000, live=True, help="Open connections of one address.")
     pipeline_max: int = setting(
         16, min=1, max=1000, live=True, help="Unanswered requests of one connection before reading stops."
+    )
+    tls_certificate: str = setting("", help="PEM file with the certificate of `listen` and its chain; empty: no TLS.")
+    tls_key: str = setting("", help="PEM file with its key.")
+    handshake_s: float = setting(
+        5.0, min=0.05, max=60, live=True, help="For a TLS handshake, and for a PROXY header before it."
+    )
+    proxies: tuple[str, ...] = setting(
+        (), help="Networks of balancers, whose connections begin with a PROXY header (version 1 or 2)."
+    )
+    forwarders: tuple[str, ...] = setting(
+        (), help="Networks of proxies that are believed when they say in a header whom a request comes from."
+    )
+    forwarded_header: str = setting(
+        "x-forwarded-for", help="Where they say it: x-forwarded-for or forwarded. They must write it themselves."
     )
     head_s: float = setting(10.0, min=0.05, max=60, live=True, help="From a request's first byte to its last header.")
     request_s: float = setting(30.0, min=0.05, max=600, live=True, help="From a request's first byte to its last.")
@@ -79,6 +95,20 @@ class Settings:
         0, max=1_000_000, live=True, help="Events of one tenant at once, after a pause; 0: those of one second."
     )
     look_up_s: float = setting(0.25, min=0.01, max=5, live=True, help="How long such a read may ask the store.")
+
+    def __post_init__(self) -> None:
+        problems = []
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            problems.append("collector: tls_certificate and tls_key belong together")
+        if self.forwarded_header not in HEADERS:
+            problems.append(f"collector.forwarded_header = {self.forwarded_header!r}: must be {' or '.join(HEADERS)}")
+        for name in ("proxies", "forwarders"):
+            try:
+                Networks(getattr(self, name))
+            except ValueError as error:
+                problems.append(f"collector.{name}: {error}: must be networks like 10.0.0.0/8")
+        if problems:
+            raise Misconfigured(problems)
 
 
 class SignatureChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -125,18 +125,16 @@ class Snapshot:
                 self._by_token[token] = source
         return source
 
-    def ask(self, asked: Asked) -> bool:
-        """Have the store looked at now, since a token is unknown, and call ``asked`` after, whatever came of it.
+    def ask(self, asked: Asked) -> None:
+        """Have the store looked at, since a token is unknown, and call ``asked`` after, whatever came of it.
 
-        Returns:
-            False: ``asked`` won't be called. The store was asked less than ``refresh_s`` ago: unknown tokens in
-            numbers must not become queries in numbers.
+        It is called after a look that begins from now on: one under way may have seen the store before a source was
+        added. That is at once when the last look is ``refresh_s`` ago, else with the next one that is due anyhow, so
+        that unknown tokens in numbers don't become queries in numbers.
         """
-        if not self._asked and self._clock.monotonic() - self._tried_at < self._settings.refresh_s:
-            return False
         self._asked.append(asked)
-        self._wake.set()
-        return True
+        if self._clock.monotonic() - self._tried_at >= self._settings.refresh_s:
+            self._wake.set()
 
     def reload(self, settings: Settings) -> None:
         """Go on with other limits: for tenants at once, else from the next refresh on."""
@@ -175,7 +173,7 @@ class Snapshot:
 
     async def close(self) -> None:
         """Tell the store that nobody need wait for this collector. The store may be away; nothing depends on it."""
-        self._release()
+        _release(self._taken_over())
         if self._checked_at is not None:
             try:
                 await self._sources.forget(self._name, timeout_s=FORGET_S)
@@ -213,6 +211,7 @@ class Snapshot:
     async def _run(self, heart: Heart) -> None:
         while True:
             self._wake.clear()
+            asked = self._taken_over()
             try:
                 await self.refresh(progress=heart.touch)
                 await heart.beat()
@@ -221,7 +220,7 @@ class Snapshot:
             except TimeoutError:
                 self._failed(heart, "PostgreSQL took too long to list all sources")
             finally:
-                self._release()
+                _release(asked)
             await self._pause(heart)
 
     def _failed(self, heart: Heart, why: str) -> None:
@@ -237,10 +236,9 @@ class Snapshot:
                 async with asyncio.timeout(min(left_s, 1.0)):
                     await self._wake.wait()
 
-    def _release(self) -> None:
+    def _taken_over(self) -> list[Asked]:
         asked, self._asked = self._asked, []
-        for call in asked:
-            call()
+        return asked
 
     def _take(self, version: int, sources: list[Loaded]) -> None:
         self._by_hash = {s.token_hash: _made(s, self._settings) for s in sources}
@@ -256,6 +254,11 @@ class Snapshot:
         except OSError as error:  # TimeoutError is one
             cause = str(error) or "the disk took too long"
             log.error("the snapshot's copy can't be written", extra=fields(file=str(self._copy.file), cause=cause))
+
+
+def _release(asked: list[Asked]) -> None:
+    for call in asked:
+        call()
 
 
 def _made(s: Loaded, settings: Settings) -> Source:

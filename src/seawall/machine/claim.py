@@ -119,8 +119,9 @@ def bound(name: str, address: str) -> socket.socket:
     return server
 
 
-def url_of(server: socket.socket) -> str:
-    """``http://HOST:PORT`` at which a client on this machine reaches it."""
+def url_of(server: socket.socket, *, tls: bool = False) -> str:
+    """``http://HOST:PORT`` (or ``https://``) at which a client on this machine reaches it."""
+    scheme = "https" if tls else "http"
     host, port = server.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -211,7 +211,7 @@ class Up:
         self._folder.write_admin(
             {
                 "address": url_of(self._claim.admin),
-                "listen": url_of(self._claim.listen),
+                "listen": _listens_at(self._claim, self._parts.settings),
                 "token": self._folder.token(),
                 "pid": os.getpid(),
                 "start": start_time(os.getpid()),
@@ -226,7 +226,8 @@ class Up:
         log.info(
             "seawall is up",
             extra=fields(
-                listen=url_of(self._claim.listen), admin=url_of(self._claim.admin), data=str(self._folder.path),
+                listen=_listens_at(self._claim, self._parts.settings), admin=url_of(self._claim.admin),
+                data=str(self._folder.path),
                 took_s=round(time.monotonic() - began, 2),
             ),
         )  # fmt: skip
@@ -275,3 +276,8 @@ async def _idle(heart: Heart) -> None:
     while True:
         heart.unready("stopping")
         await asyncio.sleep(0.5)
+
+
+def _listens_at(claim: Claim, settings: Settings) -> str:
+    assert claim.listen is not None, "taken before"
+    return url_of(claim.listen, tls=bool(settings.values["collector", "tls_certificate"].value))
