@@ -408,3 +408,28 @@ async def test_limits_can_be_reloaded_under_an_open_connection(tmp_path: Path) -
         assert (await ask(c, request(body=b"xxxx"))).status == 202
         rig.collector.reload(replace(QUICK, body_bytes_max=3))
         assert (await ask(c, request(body=b"xxxx"))).status == 413
+
+
+async def test_every_pipelined_request_is_answered_when_the_collector_stops(tmp_path: Path) -> None:
+    """In order, and only the last answer ends the connection: those held, those parked, those still in the journal."""
+    sources = SourceTable()
+    sources.add("ask", settings='{"wait_ms_max":20000}')
+    sources.add("tok")
+    async with running(tmp_path, sources=sources, settings=replace(QUICK, refresh_s=10.0)) as rig, client(rig) as c:
+        wait = {"Prefer": "wait=20"}
+        await c.send(request("/in/ask", b"1", wait) + request("/in/ask", b"2", wait))
+        await until(lambda: len(rig.waiting.held) == 2)
+        rig.journal.hold()
+        await c.send(request(body=b"3") + request("/in/nobody", b"4") + request("/in/nobody", b"5"))
+        await until(lambda: len(rig.journal._pending) == 1 and len(rig.snapshot._asked) == 2)
+        began = time.monotonic()
+        stopping = asyncio.create_task(rig.collector.stop(20.0))
+        await until(lambda: rig.collector.stopping)
+        rig.journal.release()
+        told = [await c.answer() for _ in range(5)]
+        assert [a and a.status for a in told] == [202, 202, 202, 503, 503]
+        assert [a and a.headers.get("connection") for a in told] == [None, None, None, None, "close"]
+        assert await c.ended() == b""
+        await c.close()
+        await stopping
+        assert time.monotonic() - began < 5.0

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from seawall.collector.admission import Admission
 from seawall.collector.duplicate import Duplicates, digest_of
-from seawall.collector.exchange import ANSWERED, HELD, SUBMITTED, Exchange
+from seawall.collector.exchange import ANSWERED, HELD, PARKED, SUBMITTED, Exchange
 from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
 from seawall.collector.snapshot import Source
@@ -178,8 +178,10 @@ class Intake:
             x.answer(self._receipts.waiting(id))
 
     def let_go(self, x: Exchange) -> None:
-        """End a hold with 202 and where to ask: this collector stops."""
-        if x.stage == HELD:
+        """This collector stops: end a hold with 202 and where to ask, and the wait for a look at the store with 503."""
+        if x.stage == PARKED and x.token:
+            x.answer(self._receipts.unavailable("stopping", "this collector is stopping; another try finds the next"))
+        elif x.stage == HELD:
             self._waiting.drop(x.id)
             self.held -= 1
             x.answer(self._receipts.waiting(id_ascii(x.id)))

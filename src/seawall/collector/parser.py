@@ -367,7 +367,8 @@ class Connection(asyncio.Protocol):
             front.count(data[9:12])
             if x.method == b"HEAD":
                 data = without_body(data)
-            if x.keep_alive and not front.stopping:
+            # When the collector stops, only the last answer ends the connection: those behind it are due as well.
+            if x.keep_alive and not (front.stopping and not queue):
                 transport.write(data)
             else:
                 transport.write(closing(data))
