@@ -24,7 +24,7 @@ from seawall.machine import memory, role
 from seawall.machine.claim import Claim, bound
 from seawall.machine.folder import Folder, replace_private
 from seawall.machine.role import Opened, Role, Site, Start, set_log_level, unless
-from seawall.settings import Program, Settings
+from seawall.settings import Settings
 from seawall.store import pool
 
 if TYPE_CHECKING:

@@ -134,8 +134,8 @@ def test_vectors_of_basic() -> None:
     good(check("basic", {"Authorization": "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="}, b""))
     utf8 = [(1, "test:123£".encode())]
     good(check("basic", {"Authorization": "basic dGVzdDoxMjPCow=="}, b"", secrets=utf8))
-    for given in ("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ", "Basic", "Basic QQ==", "Bearer QWxhZGRpbjpvcGVuIHNlc2FtZQ=="):
-        bad(check("basic", {"Authorization": given}, b""))
+    for written in ("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ", "Basic", "Basic QQ==", "Bearer QWxhZGRpbjpvcGVuIHNlc2FtZQ=="):
+        bad(check("basic", {"Authorization": written}, b""))
 
 
 # ── All kinds alike ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -253,7 +253,8 @@ def test_ed25519_verifies_with_the_public_key_alone() -> None:
     [
         ("standard", b"whsec_not base64!"), ("standard", b""), ("standard", WHSK), ("standard", b"whpk_YWJj"),
         ("github", b""), ("bearer", b"two words"), ("bearer", b"caf\xc3\xa9"), ("none", b"something"),
-        ("shopify", b""), ("pagerduty", b""), ("basic", b"user"), ("basic", b":p"), ("basic", b"u:"), ("basic", b"u:\n"),
+        ("shopify", b""), ("pagerduty", b""), ("basic", b"user"), ("basic", b":p"), ("basic", b"u:"),
+        ("basic", b"u:\n"),
     ],
 )  # fmt: skip
 def test_a_secret_that_can_not_work_is_told_at_once(kind: str, secret: bytes) -> None:
