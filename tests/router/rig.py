@@ -84,7 +84,12 @@ class Rig:
         async with (
             Store(pool.Settings(dsn=self.dsn, statement_timeout_s=2.0), role="router") as store,
             Router(
-                store, self.find, Settings(**settings), clock=clock, metrics=metrics, runs_expected=runs_expected,
+                store,
+                self.find,
+                Settings(**settings),
+                clock=clock,
+                metrics=metrics,
+                runs_expected=runs_expected,
                 alerts=alerts,
             ) as router,
         ):

@@ -136,7 +136,7 @@ def has_data(folder: Path) -> bool:
 
 
 def recorded(folder: Path) -> Path | None:
-    """Where a data folder's store lies, as far as it says; nothing is made. None: it has no record, or a damaged one."""
+    """Where a data folder's store lies, as far as it says; nothing is made. None: no record, or a damaged one."""
     try:
         return folder / _read(folder / WHERE).place
     except Misconfigured:
