@@ -17,7 +17,7 @@ from seawall.journal.segment import segment_path
 from seawall.journal.settings import Settings
 from seawall.journal.writer import Writer
 from seawall.kernel.error import Corrupt, Overloaded, Unavailable, Uncertain
-from seawall.kernel.seam.journal import Chunk, Damage, Position
+from seawall.kernel.seam.journal import Chunk, Damage, Displaced, Position
 from seawall.testing import CrashDisk, Crashed, ManualClock
 
 FOLDER = Path("/data/journal/c1")
@@ -108,10 +108,22 @@ class World:
 
     def read(self, records_max: int) -> None:
         """The reader goes on from where it was; what it gets, it may act on."""
-        for frame in self._read(self.at, records_max).frames:
+        try:
+            frames = self._read(self.at, records_max).frames
+        except Displaced:
+            self._begin_anew()
+            return
+        for frame in frames:
             assert frame.payload not in self.given.values(), "read twice"
             self.given[frame.end] = frame.payload
             self.at = frame.end
+
+    def _begin_anew(self) -> None:
+        """A tail that rotted after it was read is cut at the next start, so the position lies beyond its segment's end:
+        that is told, and all is read again. Without rot there is no reason for it."""
+        assert self.flipped, "a position was lost, and no bit was"
+        self.at = self.cursor.start()
+        self.given.clear()
 
     def crash(self, *, power: bool) -> None:
         """The process is killed, or the machine with it."""
@@ -182,11 +194,15 @@ class World:
 
     def forget(self) -> None:
         """Segments that the reader is done with go."""
-        kept = self.at.segment_id
+        kept, before = self.at.segment_id, (self.acked, self.given)
         # First from the ledger: a crash in the middle may have deleted some of them.
         self.acked = {end: payload for end, payload in self.acked.items() if end.segment_id >= kept}
         self.given = {end: payload for end, payload in self.given.items() if end.segment_id >= kept}
-        self.cursor.forget(self.at)
+        try:
+            self.cursor.forget(self.at)
+        except Displaced:
+            self.acked, self.given = before
+            self._begin_anew()
 
     def wipe(self) -> None:
         """The folder is gone, and a new log is made in its place. Somebody still holds positions of the old one."""
