@@ -51,7 +51,7 @@ def test_a_lone_broker_keeps_what_it_acknowledged_over_kill_9(tmp_path: Path) ->
         part.start("broker1")
         part.wait_ready()
         part.settle()
-        assert proof._read(part.bootstrap, "orders", 1) == [b"one"]
+        assert proof.read_topic(part.bootstrap, "orders", 1) == [b"one"]
 
 
 @pytest.fixture(scope="module")

@@ -105,13 +105,14 @@ def _use_kafka(part: Part) -> str:
         producer.produce(topic, value, on_delivery=lambda error, _: failed.append(error) if error else None)
     if producer.flush(ANSWER_S) or failed:
         raise Unavailable(part.kind, f"records weren't acknowledged: {[str(error) for error in failed]}")
-    read = _read(part.bootstrap, topic, len(sent))
+    read = read_topic(part.bootstrap, topic, len(sent))
     if read != sent:
         raise Unavailable(part.kind, f"{len(sent)} records were acknowledged, and these were read: {read}")
     return f"{len(sent)} records acknowledged by all replicas ({len(part.brokers)}), and read"
 
 
-def _read(bootstrap: str, topic: str, count: int) -> list[bytes]:
+def read_topic(bootstrap: str, topic: str, count: int) -> list[bytes]:
+    """The first records of a topic's first partition: ``count`` of them, or as many as came in ``ANSWER_S``."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "proof", "log_level": 0})
     with closing(consumer):
         consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])

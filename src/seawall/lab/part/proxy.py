@@ -82,7 +82,11 @@ class FaultProxy(Part):
 
     def launch(self, node: str) -> Launch:
         (self.folder / CONTROL).unlink(missing_ok=True)
-        return Launch(command=[sys.executable, "-m", "seawall.lab.part.proxy", str(self.folder)])
+        # It finds its modules as we do: by an installed package, or where a test or a caller put them.
+        return Launch(
+            command=[sys.executable, "-m", "seawall.lab.part.proxy", str(self.folder)],
+            environment={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
 
     def open(self, node: str) -> bool:
         try:

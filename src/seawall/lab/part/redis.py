@@ -182,11 +182,13 @@ class Redis(Part):
         return f"{sentinel} sees {', '.join(wrong)}" if wrong else ""
 
     def _server(self, node: str) -> str:
+        # shutdown-timeout: a primary would wait 10 s for a replica that is ending too.
         follows = [] if node == "r1" else [f"replicaof {LOOPBACK} {self.port('r1')}"]
         return _lines([
             f"port {self.port(node)}", f"bind {LOOPBACK}", f'dir "{self.folder / node}"', "appendonly yes",
             "appendfsync everysec", 'save ""', "maxmemory-policy noeviction", "enable-debug-command local",
-            "repl-diskless-sync-delay 0", "repl-timeout 5", "repl-ping-replica-period 1", "protected-mode no", *follows,
+            "repl-diskless-sync-delay 0", "repl-timeout 5", "repl-ping-replica-period 1", "protected-mode no",
+            "shutdown-timeout 0", *follows,
         ])  # fmt: skip
 
     def _sentinel(self, node: str) -> str:
