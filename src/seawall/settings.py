@@ -35,6 +35,7 @@ ROOMS: dict[str, str] = {
     "migrate": "seawall.migrate.runner",
     "journal": "seawall.journal.settings",
     "collector": "seawall.collector.setting",
+    "cache": "seawall.cache.setting",
     "responder": "seawall.responder.setting",
     "router": "seawall.router.settings",
     "worker": "seawall.worker.settings",
@@ -348,15 +349,15 @@ def host_port(text: str) -> tuple[str, int] | None:
 def _built(values: Mapping[tuple[str, str], Value]) -> Settings:
     """Settings whose secrets by file are read, and whose rooms accept them: a room's own checks run here, once."""
     filled, problems = dict(values), list[str]()
-    for name in ("dsn", "worker_dsn"):
-        file = filled[TOP, f"{name}_file"]
+    for section, name in ((TOP, "dsn"), (TOP, "worker_dsn"), ("cache", "url")):
+        file = filled[section, f"{name}_file"]
         if file.value:
             try:
                 text = Path(file.value).read_text("utf-8").removesuffix("\n")
             except (OSError, UnicodeDecodeError) as error:
-                problems.append(f"{file.origin}: {name}_file = {file.value!r}: can't be read: {error}")
+                problems.append(f"{file.origin}: {file.key} = {file.value!r}: can't be read: {error}")
                 continue
-            filled[TOP, name] = dataclasses.replace(filled[TOP, name], value=text, origin=file.value)
+            filled[section, name] = dataclasses.replace(filled[section, name], value=text, origin=file.value)
     settings = Settings(filled)
     problems.extend(_refused_by_rooms(settings))
     if problems:

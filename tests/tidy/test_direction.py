@@ -10,7 +10,7 @@ from .source import Module, modules, report
 LEVELS = (
     {"kernel"},
     {"guard"},
-    {"journal", "store", "workflow"},
+    {"journal", "store", "cache", "workflow"},
     {"collector", "router", "worker", "responder", "notify"},
     {"watch", "console", "migrate"},
     {"settings"},

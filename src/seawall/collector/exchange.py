@@ -1,7 +1,7 @@
 """One request and its answer, and what a connection tells the rest of the room about it.
 
 An exchange is received (head, body), judged, submitted and answered exactly once. Who holds it at which time is its
-``stage``: RECEIVING → [PARKED] → SUBMITTED → [HELD] → ANSWERED.
+``stage``: RECEIVING → [PARKED] → [ASKED] → SUBMITTED → [HELD] → ANSWERED.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from seawall.kernel.seam.journal import Outcome
 if TYPE_CHECKING:
     from seawall.collector.parser import Connection
 
-RECEIVING, PARKED, SUBMITTED, HELD, ANSWERED = range(5)
+RECEIVING, PARKED, ASKED, SUBMITTED, HELD, ANSWERED = range(6)
 
 
 class Front(Protocol):
@@ -102,6 +102,16 @@ class Exchange:
         if self.refusal is None:
             self.refusal = answer
             self.release()
+
+    def hold_body(self) -> bool:
+        """Count a body that came in one piece too, since it is kept for more than a moment; False: there is no room."""
+        if self.body_bytes or not self.parts:
+            return True
+        self.body_bytes = len(self.parts[0])
+        if self.connection.front.keep(self.body_bytes):
+            return True
+        self.body_bytes = 0
+        return False
 
     def release(self) -> None:
         """Let go of the body."""

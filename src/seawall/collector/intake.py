@@ -6,11 +6,12 @@ journal, and no 2xx leaves before the event is durable.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 from seawall.collector.admission import Admission
 from seawall.collector.duplicate import Duplicates, digest_of
-from seawall.collector.exchange import ANSWERED, HELD, PARKED, SUBMITTED, Exchange
+from seawall.collector.exchange import ANSWERED, ASKED, HELD, PARKED, SUBMITTED, Exchange
 from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
 from seawall.collector.snapshot import Source
@@ -87,14 +88,29 @@ class Intake:
                 self._repeats.value += 1
                 x.answer(self._receipts.duplicate(id_ascii(first)))
                 return
-        if source.metered and (refusal := self._rates.spend(source)) is not None:
-            x.answer(refusal)
+        if source.metered:
+            x.stage = ASKED
+            self._rates.spend(source, partial(self._spent, x, source, verdict, wall_us))
+            if x.stage == ASKED and not x.hold_body():
+                x.answer(self._receipts.unavailable("too busy", "too many bodies are being received"))
+        else:
+            self._keep(x, source, verdict, wall_us)
+
+    def _spent(self, x: Exchange, source: Source, verdict: Verified, wall_us: int, refusal: bytes | None) -> None:
+        """The limiter's word. Whoever was answered meanwhile was told that nothing is stored."""
+        if x.stage != ASKED:
             return
+        if refusal is not None:
+            x.answer(refusal)
+        else:
+            self._keep(x, source, verdict, wall_us)
+
+    def _keep(self, x: Exchange, source: Source, verdict: Verified, wall_us: int) -> None:
         x.id = self._ids.next()
         payload = source.encoder.encode(
-            x.id, wall_us, key=key, key_signed=verdict.key_signed, target=x.rest,
+            x.id, wall_us, key=verdict.key.encode(), key_signed=verdict.key_signed, target=x.rest,
             peer=x.peer or x.connection.peer, key_id=verdict.key_id, config_version=self._snapshot.version,
-            wait_ms=x.wait_ms, headers=_kept(x), body=body,
+            wait_ms=x.wait_ms, headers=_kept(x), body=x.body(),
         )  # fmt: skip
         self._submit(x, payload)
 

@@ -7,6 +7,7 @@ RateLimit and RateLimit-Policy are those of draft-ietf-httpapi-ratelimit-headers
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import ceil
 from random import Random
 
@@ -51,13 +52,16 @@ class Rates:
                 return self._refusal(limit, found, limits)
         return None
 
-    def spend(self, source: Source) -> bytes | None:
-        """The same for a verified event, which is counted when None is returned."""
-        refusal = self.look(source)
-        if refusal is None:
-            for _, key, rate in self._limits(source):
-                self._limiter.decide(key, rate)
-        return refusal
+    def spend(self, source: Source, decided: Callable[[bytes | None], None]) -> None:
+        """The same for a verified event, which is counted when ``decided`` is called with None: before this returns, or
+        within ``ASK_S`` where others are asked."""
+        limits = self._limits(source)
+
+        def said(found: Sequence[Allowance]) -> None:
+            refused = next((pair for pair in zip(limits, found, strict=True) if not pair[1].allowed), None)
+            decided(None if refused is None else self._refusal(*refused, limits))
+
+        self._limiter.ask([(key, rate) for _, key, rate in limits], said)
 
     def read_by(self, address: bytes) -> bytes | None:
         """The refusal of a read by a client that reads too much, else None; then it is counted."""

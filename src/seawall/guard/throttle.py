@@ -1,7 +1,7 @@
 """The generic cell rate algorithm: a rate with a burst, in one number per key and no timer.
 
 The number is the theoretical arrival time, *tat*: when the key's bucket would be full again. The same arithmetic runs
-here and in Redis (``collector/query/gcra.lua``), in whole microseconds, so that falling back from the shared limiter to
+here and in Redis (``cache/gcra.lua``), in whole microseconds, so that falling back from the shared limiter to
 the local one and returning changes nobody's allowance by more than what the other side couldn't see.
 """
 

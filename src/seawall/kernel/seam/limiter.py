@@ -1,16 +1,21 @@
 """The limiter seam: whether one more of something may pass now, and what to tell whoever may not.
 
-A limiter is asked on the way of a request, so it answers at once and from memory: it never waits, never raises and
-needs nobody. An implementation that shares its numbers with other processes exchanges them beside that way, in a loop
-of its own, and goes on alone while it can't; what the others have let through meanwhile is then not counted.
+A limiter is asked on the way of a request. ``look`` and ``decide`` answer at once and from memory, and need nobody.
+``ask`` may answer later, within ``ASK_S``: an implementation that shares its numbers with other processes asks there.
+While it can't, it goes on alone and at once; what the others have let through meanwhile is then not counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 SECOND_US = 1_000_000
+
+ASK_S = 0.15
+"""Longest time from a question to its answer, event loop permitting. Source: incident I4, where one second was too
+long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,10 @@ class Allowance:
     reset_us: int  # until all of them are
 
 
+Decided = Callable[[Sequence[Allowance]], None]
+"""Called exactly once, with an allowance per key of the question, in its order. Must not raise."""
+
+
 class Limiter(Protocol):
     """Counts what passes under a key. Keys are short bytes, of which an implementation keeps a bounded number: one
     unused for long is forgotten, which is as good as never having been used.
@@ -54,3 +63,16 @@ class Limiter(Protocol):
 
     def decide(self, key: bytes, rate: Rate) -> Allowance:
         """Whether one more may pass; it is counted when it may, and only then."""
+
+    def ask(self, limits: Sequence[tuple[bytes, Rate]], decided: Decided) -> None:
+        """Whether one more may pass under all of these keys. It is counted when all of them allow it, under all, and
+        else under none. Never raises.
+
+        Args:
+            limits: At most ``KEYS_MAX``, each key once; none at all is allowed.
+            decided: Called before this returns, or within ``ASK_S``, also when the limiter is closed meanwhile.
+        """
+
+
+KEYS_MAX = 4
+"""Of one question."""

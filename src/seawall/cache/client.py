@@ -1,0 +1,160 @@
+"""The process' one connection to Redis: made when it is needed, shared by all who ask, made anew when it broke.
+
+Nothing is tried twice in here. A client that repeats a command by itself makes 300 ms of timeout into 800, and a
+breaker behind it sees a success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+from seawall.cache.command import GCRA, Word, packed
+from seawall.cache.link import Link, Reply
+from seawall.cache.setting import Settings, Target
+from seawall.kernel.error import Unavailable
+
+
+class Client:
+    """Sends commands, pipelined. Its caller bounds the time (guard.dependency); connecting is bounded in here.
+
+    Args:
+        name: What the server calls this client, in its slow log for instance.
+    """
+
+    def __init__(self, settings: Settings, target: Target, *, name: str) -> None:
+        self._connect_s = settings.connect_s
+        self._target = target
+        self._name = name
+        self._turn = 0  # which of the hosts is tried next
+        self._link: Link | None = None
+        self._opening: asyncio.Task[Link] | None = None
+        self._found: dict[str, asyncio.Task[list[str]]] = {}
+        self._tls = ssl.create_default_context() if target.tls else None
+
+    async def ask(self, *command: Word) -> Reply:
+        """The reply to one command.
+
+        Raises:
+            Unavailable: An error reply, such as LOADING, READONLY or OOM. The server did nothing.
+            OSError: No connection, or it broke: the command may have been done.
+            TimeoutError: No connection within ``connect_s``.
+
+        Cancelled: the command may have been done. The connection is given up: what hangs is rarely cured by waiting,
+            and a new one is through a hole in the network as soon as there is a way.
+        """
+        data = packed(*command)
+        link = self._link
+        if link is None or link.lost is not None:
+            link = await self._opened()
+        [future] = link.send([data])
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.cancelled():
+                link.abort(TimeoutError("no reply in time"))
+            raise
+        except Unavailable as error:
+            if error.cause.startswith(("NOSCRIPT", "READONLY")):
+                # The server has forgotten our script, or became a replica: both are put right by connecting anew.
+                link.abort(ConnectionResetError(error.cause))
+            raise
+
+    async def close(self) -> None:
+        """Disconnect. Harmless when called twice, or before anything was asked."""
+        tasks = [task for task in (self._opening, *self._found.values()) if task is not None and not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        if self._link is not None:
+            self._link.abort(ConnectionAbortedError("closed"))
+
+    async def _opened(self) -> Link:
+        """A new connection; all who want one at the same time wait for the same."""
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open(), name="cache.connect")
+            self._opening.add_done_callback(_looked_at)
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> Link:
+        hosts = self._target.hosts
+        first = self._turn
+        why: Exception = ConnectionRefusedError("no address")
+        try:
+            async with asyncio.timeout(self._connect_s):
+                for offset in range(len(hosts)):
+                    self._turn = (first + offset) % len(hosts)
+                    try:
+                        self._link = await self._connected(*hosts[self._turn])
+                    except (OSError, Unavailable) as error:
+                        why = error
+                    else:
+                        return self._link
+        except TimeoutError:
+            # One that hangs takes all the time; the next try begins with another.
+            self._turn = (self._turn + 1) % len(hosts)
+            raise
+        raise why
+
+    async def _connected(self, host: str, port: int) -> Link:
+        why: Exception = ConnectionRefusedError(f"{host} has no address")
+        for address in await self._addresses(host):
+            try:
+                _, link = await asyncio.get_running_loop().create_connection(
+                    Link, address, port, ssl=self._tls, server_hostname=host if self._tls else None
+                )
+            except OSError as error:
+                why = error
+                continue
+            try:
+                await self._greet(link)
+            except BaseException:
+                link.abort(ConnectionAbortedError("greeting failed"))
+                raise
+            return link
+        raise why
+
+    async def _greet(self, link: Link) -> None:
+        """Everything that belongs to a connection, in one round trip."""
+        target = self._target
+        login = ["AUTH", target.user or "default", target.password] if target.password else []
+        told = link.send(
+            [
+                packed("HELLO", 2, *login, "SETNAME", self._name),
+                packed("SELECT", target.database),
+                packed("SCRIPT", "LOAD", GCRA),
+            ]
+        )
+        try:
+            hello, *_ = [await reply for reply in told]
+        except Unavailable as error:
+            # The code only: the text repeats what was sent, and a password is in it.
+            raise Unavailable("redis", error.cause.partition(" ")[0]) from None
+        said = dict(zip(hello[0::2], hello[1::2], strict=False)) if isinstance(hello, list) else {}
+        if said.get(b"role", b"master") != b"master":
+            raise Unavailable("redis", "READONLY: it is a replica")
+
+    async def _addresses(self, host: str) -> list[str]:
+        """What a name stands for. A resolver that hangs keeps one thread, however often we ask meanwhile."""
+        try:
+            socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+        except OSError:
+            task = self._found.get(host)
+            if task is None or task.done():
+                task = self._found[host] = asyncio.create_task(_resolved(host), name="cache.resolve")
+                task.add_done_callback(_looked_at)
+            return await asyncio.shield(task)
+        return [host]
+
+
+async def _resolved(host: str) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _looked_at(task: asyncio.Task[Link] | asyncio.Task[list[str]]) -> None:
+    """Its error went to who waited, if anybody did."""
+    if not task.cancelled():
+        task.exception()

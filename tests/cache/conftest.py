@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import pytest
+
+from seawall.cache.setting import Settings
+from seawall.cache.shared import Shared
+from seawall.guard import Supervisor
+from seawall.guard.panel import Panel
+from seawall.kernel.alert import Alerts
+from seawall.kernel.clock import SystemClock
+from seawall.kernel.metric import Metrics
+
+from .server import Network, Server
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(started: Server) -> Server:
+    """A server that runs and holds nothing, whatever was done to it before."""
+    started.kill()
+    started.forget()
+    started.start()
+    return started
+
+
+@dataclass
+class Rig:
+    shared: Shared
+    metrics: Metrics
+    alerts: Alerts
+    panel: Panel
+    network: Network
+    supervisor: Supervisor
+
+    @property
+    def state(self) -> str:
+        return self.panel.lines()[0].state
+
+    def count(self, name: str, **labels: str) -> float:
+        return sum(
+            s.value for s in self.metrics.samples() if s.name == name and labels.items() <= dict(s.labels).items()
+        )
+
+
+Running = Callable[..., AbstractAsyncContextManager[Rig]]
+
+
+@pytest.fixture
+def running(server: Server) -> Running:
+    """A shared limiter before the server, with a network between that can be spoilt."""
+
+    @contextlib.asynccontextmanager
+    async def run(*, loops: bool = False, **settings: float) -> AsyncIterator[Rig]:
+        metrics, panel, clock = Metrics(), Panel(), SystemClock()
+        alerts = Alerts(metrics, clock)
+        async with Network(server.port) as network:
+            shared = Shared(
+                Settings(url=f"redis://127.0.0.1:{network.port}", **settings), name="c1", clock=clock, metrics=metrics,
+                alerts=alerts, panel=panel, rng=random.Random(7),
+            )  # fmt: skip
+            supervisor = Supervisor(metrics)
+            if loops:
+                shared.register(supervisor)
+            async with shared, supervisor:
+                yield Rig(shared, metrics, alerts, panel, network, supervisor)
+
+    return run
