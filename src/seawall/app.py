@@ -28,6 +28,7 @@ from seawall.settings import Settings
 from seawall.store import pool
 
 if TYPE_CHECKING:
+    from seawall.cache.shared import Shared
     from seawall.machine.up import Database
 
 log = logger("app")
@@ -72,6 +73,9 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
                 store_settings, settings.of("responder", responder.Settings), metrics=metrics, clock=clock
             )
         )
+        shared = _shared(site)
+        if shared is not None:
+            (await enter(shared)).register(site.supervisor)
         snapshot = room.Snapshot(
             limits, name=name, sources=Sources(store, vault, clock=clock), vault=vault, filesystem=filesystem,
             file=folder.snapshot, clock=clock, metrics=metrics, hints=store_settings,
@@ -80,6 +84,7 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
             room.Collector(
                 limits, listen=site.socket or settings.program.listen, journal=log_, snapshot=snapshot,
                 waiting=answers, events=answers, clock=clock, metrics=metrics, ids=EventIds(clock),
+                limiter=shared.limiter if shared is not None else None,
                 alerts=site.alerts,
             )
         )  # fmt: skip
@@ -232,6 +237,27 @@ class Logs:
             except (Unavailable, Corrupt) as error:
                 log.error("a journal can't be read", extra=fields(journal=str(path), cause=str(error)))
         return self._readers
+
+
+def _shared(site: Site) -> Shared | None:
+    """What shares rate limits with other collectors; None: nobody said where.
+
+    Raises:
+        Misconfigured: Somebody did, and the package for it is missing.
+    """
+    from seawall.cache.setting import Settings as Limits
+
+    settings = site.settings.of("cache", Limits)
+    if not settings.url:
+        return None
+    try:
+        from seawall.cache.shared import Shared
+    except ModuleNotFoundError as error:
+        raise Misconfigured([f"cache.url: {error.name} is missing; install seawall[redis]"]) from error
+    return Shared(
+        settings, name=site.settings.program.collector, clock=site.clock, metrics=site.metrics, alerts=site.alerts,
+        panel=site.panel,
+    )  # fmt: skip
 
 
 def _store(site: Site, role: str, *, user_code: bool = False) -> pool.Store:

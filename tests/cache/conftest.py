@@ -15,13 +15,17 @@ from seawall.guard.panel import Panel
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
+from seawall.lab.part.node import FETCHED, quiet
+from seawall.lab.part.redis import find, wheel_engine
 
 from .server import Network, Server
 
 
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("redis"))
+@pytest.fixture(scope="module", params=["wheel", pytest.param("real", marks=pytest.mark.parts)])
+def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The wheel's Valkey; among the tests on real parts also Redis."""
+    engine = wheel_engine() if request.param == "wheel" else find(FETCHED, quiet)
+    server = Server(tmp_path_factory.mktemp("redis"), engine)
     yield server
     server.kill()
 

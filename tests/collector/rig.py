@@ -21,6 +21,7 @@ from seawall.kernel.error import Unavailable
 from seawall.kernel.event import EventIds, Record, decode
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.event import EventBrief
+from seawall.kernel.seam.limiter import Limiter
 from seawall.kernel.seam.ticket import Answer, Reply
 from seawall.store.source import Loaded, token_hash
 from seawall.store.vault import Vault
@@ -217,7 +218,7 @@ def request(
 @contextlib.asynccontextmanager
 async def running(
     folder: Path, *, settings: Settings = QUICK, sources: SourceTable | None = None, clock: Clock | None = None,
-    journal: MemoryJournal | None = None, ready: bool = True,
+    journal: MemoryJournal | None = None, ready: bool = True, limiter: Limiter | None = None,
 ) -> AsyncIterator[Rig]:  # fmt: skip
     """A collector with one source ``tok`` of kind none, unless sources are given."""
     table = sources if sources is not None else SourceTable()
@@ -233,7 +234,7 @@ async def running(
     )  # fmt: skip
     collector = Collector(
         settings, listen="127.0.0.1:0", journal=journal, snapshot=snapshot, waiting=held, events=events, clock=clock,
-        metrics=metrics, ids=EventIds(clock), random=random.Random(7), alerts=alerts,
+        metrics=metrics, ids=EventIds(clock), random=random.Random(7), limiter=limiter, alerts=alerts,
     )  # fmt: skip
     supervisor = Supervisor(metrics)
     collector.register(supervisor)

@@ -86,7 +86,9 @@ class SharedLimiter:
             )
             for cause in Cause
         }
-        metrics.gauge("seawall_limiter_waiting_count", "Questions that wait for Redis.").read = self.__len__
+        metrics.gauge("seawall_limiter_waiting_count", "Questions that wait for Redis.").read = lambda: len(
+            self._waiting
+        )
 
     def look(self, key: bytes, rate: Rate) -> Allowance:
         return self._local.look(key, rate)
@@ -124,9 +126,6 @@ class SharedLimiter:
         for call in self._calls:
             call.cancel()
         self._alone_for(self._waiting, Cause.REJECTED)
-
-    def __len__(self) -> int:
-        return len(self._waiting)
 
     def _send(self) -> None:
         self._due = False

@@ -1,0 +1,57 @@
+"""A primary that dies: its replica takes over, and the limiter with it; nobody is kept waiting meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seawall.cache.setting import Settings
+from seawall.cache.shared import Shared
+from seawall.guard import Supervisor
+from seawall.guard.panel import Panel
+from seawall.kernel.alert import Alerts
+from seawall.kernel.clock import SystemClock
+from seawall.kernel.metric import Metrics
+from seawall.lab.part.redis import Redis
+
+from .test_limiter import SLOW, allowed, crowd, until
+
+
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.parts)], ids=["wheel", "real"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Redis]:
+    """A primary, its replica and three sentinels."""
+    part = Redis(tmp_path / "pair", replica=True, wheel=request.param)
+    part.up(60)
+    yield part
+    part.down()
+
+
+async def test_a_fail_over_is_followed_and_harms_nobody(pair: Redis) -> None:
+    metrics, panel, clock = Metrics(), Panel(), SystemClock()
+    # The replica first: it is asked, says what it is, and is passed by.
+    url = f"redis://127.0.0.1:{pair.port('r2')},127.0.0.1:{pair.port('r1')}"
+    shared = Shared(
+        Settings(url=url), name="c1", clock=clock, metrics=metrics, alerts=Alerts(metrics, clock), panel=panel
+    )
+    supervisor = Supervisor(metrics)
+    shared.register(supervisor)
+    decided = metrics.counter("seawall_limiter_shared_total", "")
+    async with shared, supervisor:
+        assert [await allowed(shared.limiter, (b"k", SLOW)) for _ in range(4)] == [True] * 4
+        assert decided.value == 4
+        latencies: list[float] = []
+        async with asyncio.TaskGroup() as group:
+            group.create_task(crowd(shared.limiter, latencies, for_s=2.0))
+            await asyncio.sleep(0.2)
+            await asyncio.to_thread(pair.kill, "r1")
+        assert max(latencies) <= 0.25
+        await until(lambda: panel.lines()[0].state == "closed", within_s=20)
+        before, began = decided.value, time.monotonic()
+        # The replica had the count, and if it hadn't, we had.
+        assert [await allowed(shared.limiter, (b"k", SLOW)) for _ in range(2)] == [True, False]
+        assert decided.value == before + 2 and time.monotonic() - began < 0.5
+        await until(lambda: pair.primary() == "r2")
