@@ -246,14 +246,11 @@ def _shared(site: Site) -> Shared | None:
         Misconfigured: Somebody did, and the package for it is missing.
     """
     from seawall.cache.setting import Settings as Limits
+    from seawall.cache.shared import Shared
 
     settings = site.settings.of("cache", Limits)
     if not settings.url:
         return None
-    try:
-        from seawall.cache.shared import Shared
-    except ModuleNotFoundError as error:
-        raise Misconfigured([f"cache.url: {error.name} is missing; install seawall[redis]"]) from error
     return Shared(
         settings, name=site.settings.program.collector, clock=site.clock, metrics=site.metrics, alerts=site.alerts,
         panel=site.panel,

@@ -66,13 +66,13 @@ def running(server: Server) -> Running:
     """A shared limiter before the server, with a network between that can be spoilt."""
 
     @contextlib.asynccontextmanager
-    async def run(*, loops: bool = False, **settings: float) -> AsyncIterator[Rig]:
+    async def run(*, loops: bool = False, password: str = "", **settings: float) -> AsyncIterator[Rig]:
         metrics, panel, clock = Metrics(), Panel(), SystemClock()
         alerts = Alerts(metrics, clock)
         async with Network(server.port) as network:
             shared = Shared(
-                Settings(url=f"redis://127.0.0.1:{network.port}", **settings), name="c1", clock=clock, metrics=metrics,
-                alerts=alerts, panel=panel, rng=random.Random(7),
+                Settings(url=f"redis://:{password}@127.0.0.1:{network.port}", **settings), name="c1", clock=clock,
+                metrics=metrics, alerts=alerts, panel=panel, rng=random.Random(7),
             )  # fmt: skip
             supervisor = Supervisor(metrics)
             if loops:

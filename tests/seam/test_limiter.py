@@ -5,18 +5,36 @@ An implementation joins by an entry in ``LIMITERS``; it is given the clock whose
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seawall.cache.setting import Settings
+from seawall.cache.shared import Shared
 from seawall.guard.limiter import LocalLimiter
+from seawall.guard.panel import Panel
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
-from seawall.kernel.seam.limiter import Limiter, Rate
+from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.limiter import Allowance, Limiter, Rate
 from seawall.testing import ManualClock
 
-LIMITERS: dict[str, Callable[[Clock], Limiter]] = {"local": lambda clock: LocalLimiter(clock)}
+
+def shared(clock: Clock) -> Limiter:
+    """The one that shares, with nobody to share with: its breaker is open, so that it goes by our clock alone. What it
+    does with a server is in tests/cache."""
+    metrics, panel = Metrics(), Panel()
+    limiter = Shared(
+        Settings(url="redis://127.0.0.1:1"), name="c1", clock=clock, metrics=metrics, alerts=Alerts(metrics, clock),
+        panel=panel,
+    ).limiter  # fmt: skip
+    panel.force("redis", "open")
+    return limiter
+
+
+LIMITERS: dict[str, Callable[[Clock], Limiter]] = {"local": lambda clock: LocalLimiter(clock), "shared": shared}
 TEN = Rate(10, 2.0)
 
 
@@ -71,6 +89,29 @@ def test_another_rate_holds_from_the_next_question_on(made: Callable[[Clock], Li
     clock.advance(0.03)
     assert not limiter.look(b"k", TEN).allowed
     assert limiter.decide(b"k", Rate(100, 2.0)).allowed
+
+
+def asked(limiter: Limiter, *limits: tuple[bytes, Rate]) -> Sequence[Allowance]:
+    """The answer of a limiter that needs nobody now: it is there at once, and once."""
+    answers: list[Sequence[Allowance]] = []
+    limiter.ask(limits, answers.append)
+    [answer] = answers
+    return answer
+
+
+def test_a_question_about_several_keys_is_counted_under_all_or_none(made: Callable[[Clock], Limiter]) -> None:
+    limiter, one = made(ManualClock()), Rate(1, 2.0)
+    assert [a.allowed for a in asked(limiter, (b"tight", one), (b"wide", TEN))] == [True, True]
+    for _ in range(20):
+        assert [a.allowed for a in asked(limiter, (b"tight", one), (b"wide", TEN))] == [False, True]
+    assert limiter.look(b"wide", TEN).remaining == 8
+    assert asked(limiter) == []
+
+
+def test_asking_and_deciding_spend_the_same(made: Callable[[Clock], Limiter]) -> None:
+    limiter = made(ManualClock())
+    told = [asked(limiter, (b"k", TEN))[0] if n % 2 else limiter.decide(b"k", TEN) for n in range(12)]
+    assert [one.remaining for one in told] == [*range(9, -1, -1), 0, 0]
 
 
 @pytest.mark.parametrize("name", LIMITERS)

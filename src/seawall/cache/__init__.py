@@ -2,6 +2,5 @@
 about its country.
 
 Nothing here is needed to accept an event. Each question has an answer without the server or the file behind it, and
-gets that answer at once while a breaker says that asking is of no use. Modules that need an optional package
-(``shared``: hiredis; ``geo``: maxminddb) are imported by who was told to use them.
+gets that answer at once while a breaker says that asking is of no use. The packages that it takes are optional too.
 """

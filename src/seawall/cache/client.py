@@ -11,7 +11,7 @@ import socket
 import ssl
 
 from seawall.cache.command import GCRA, Word, packed
-from seawall.cache.link import Link, Reply
+from seawall.cache.link import Link, Reply, require
 from seawall.cache.setting import Settings, Target
 from seawall.kernel.error import Unavailable
 
@@ -21,9 +21,13 @@ class Client:
 
     Args:
         name: What the server calls this client, in its slow log for instance.
+
+    Raises:
+        Misconfigured: The package that it needs isn't installed.
     """
 
     def __init__(self, settings: Settings, target: Target, *, name: str) -> None:
+        require()
         self._connect_s = settings.connect_s
         self._target = target
         self._name = name

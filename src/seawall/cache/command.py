@@ -11,8 +11,6 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Final
 
-import hiredis
-
 KEYS_MAX: Final = 256
 """Keys of one script's call: about half a millisecond of the server's time."""
 
@@ -62,4 +60,4 @@ def packed(*words: Word) -> bytes:
         raise NotAllowedError(
             f"{b' '.join(encoded[:1]).decode('ascii', 'replace')}: not in the list of cache/command.py"
         )
-    return bytes(hiredis.pack_command(tuple(encoded)))  # type: ignore[arg-type]
+    return b"*%d\r\n" % len(encoded) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded])

@@ -7,9 +7,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import cast
 
-import hiredis
+from seawall.kernel.error import Misconfigured, Unavailable
 
-from seawall.kernel.error import Unavailable
+try:
+    import hiredis
+except ModuleNotFoundError:  # optional: whoever shares no limits needs none
+    hiredis = None  # type: ignore[assignment]
 
 Reply = bytes | int | None | list["Reply"]
 """What RESP2 says: texts, numbers, nothing, and lists of those."""
@@ -20,10 +23,17 @@ REPLY_BYTES_MAX = 4 * 1024 * 1024
 _MORE = object()
 
 
+def require() -> None:
+    """Raises Misconfigured when the package that reads replies is missing."""
+    if hiredis is None:
+        raise Misconfigured(["cache.url: the package hiredis is missing; install seawall[redis]"])
+
+
 class Link(asyncio.Protocol):
     """A connection. ``asyncio`` calls its methods."""
 
     def __init__(self) -> None:
+        require()
         self._reader = hiredis.Reader(notEnoughData=_MORE)
         self._waiting: deque[asyncio.Future[Reply]] = deque()
         self._transport: asyncio.Transport | None = None

@@ -26,6 +26,7 @@ from seawall.kernel.metric import Metrics
 from seawall.machine import check, memory
 from seawall.machine.claim import bound
 from seawall.machine.folder import Folder, Lock
+from seawall.machine.handle import Handles
 from seawall.machine.stopping import Report, Stopping
 from seawall.machine.systemd import Notifier
 from seawall.machine.tuning import Tuning
@@ -177,6 +178,7 @@ async def serve(start: Start, open_role: Role) -> int:
             opened.reload(tuning.settings)
         supervisor.add("parent", beating(life), essential=False)
         supervisor.add("systemd", systemd.run, essential=False)
+        Handles(metrics, site.clock).register(supervisor)
         # Entered after the rooms, so that it is left before them: no loop runs on a closed room.
         await stack.enter_async_context(supervisor)
         host, port = start.health or (None, None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from seawall.machine.doctor import Finding, Severity, host, postgres
+from seawall.machine.doctor import Finding, Severity, host, postgres, redis
 from seawall.machine.doctor.examine import span_s
 from seawall.machine.doctor.host import Room, Supervision
 
@@ -16,6 +16,12 @@ EPHEMERAL = (32768, 60999)
 SOUND = {
     "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on",
     "server_version_num": "150018", "max_connections": "100", "superuser_reserved_connections": "3",
+}  # fmt: skip
+
+
+CALM = {
+    "maxmemory": "100000000", "maxmemory_policy": "noeviction", "slowlog-log-slower-than": "10000", "sampled": "32",
+    "foreign": "0",
 }  # fmt: skip
 
 
@@ -55,6 +61,12 @@ SEEDED: list[tuple[str, Iterable[Finding], Severity, str]] = [
     ("store-durability", store(autovacuum="off"), W, "autovacuum = off"),
     ("store-version", store(server_version_num="140012"), C, "of version 14"),
     ("store-connections", store(max_connections="20"), W, "takes 17 connections"),
+    ("redis", [redis.unreachable("Redis h:6379/0 is unavailable: refused")], W, "h:6379"),
+    ("redis-eviction", redis.fitness({**CALM, "maxmemory_policy": "allkeys-lru"}), W, "allkeys-lru"),
+    ("redis-eviction", redis.fitness({**CALM, "maxmemory_policy": "volatile-ttl", "maxmemory": "0"}), W, "no limit"),
+    ("redis-shared", redis.fitness({**CALM, "foreign": "5"}), W, "5 of 32 keys"),
+    ("redis-slowlog", redis.fitness({**CALM, "slowlog-log-slower-than": "-1"}), W, "slow log is off"),
+    ("redis-slowlog", redis.fitness({**CALM, "slowlog-log-slower-than": "500000"}), W, "longer than 500 ms"),
     ("store-standby", postgres.fitness(SOUND, connections_needed=40, recovering=True), C, "standby"),
 ]
 
@@ -75,6 +87,7 @@ def test_a_sound_machine_is_left_in_peace() -> None:
     assert not [*host.stop_budget(STAGES, Supervision(kind="systemd"))]
     assert not [*host.stop_budget(STAGES, Supervision(kind="kubernetes", kill_after_s=60))]
     assert not [*host.stop_budget(STAGES, Supervision())]
+    assert not [*redis.fitness(CALM), *redis.fitness({"sampled": "0", "foreign": "0"})]
     assert not [*host.disk([room(), room(inodes_free=None)])]
     assert not [*host.clock(now_s=1.8e9, store_ahead_s=0.2, newest_file_ahead_s=-3)]
     assert not [*host.open_files(None), *host.open_files(65536), *host.secrets({"/srv/key": 0o600})]

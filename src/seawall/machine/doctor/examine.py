@@ -12,10 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from seawall.cache import examine as cache
+from seawall.cache.setting import Settings as CacheSettings
+from seawall.cache.setting import target
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError
 from seawall.machine.check import filesystem_of
-from seawall.machine.doctor import host, postgres
+from seawall.machine.doctor import host, postgres, redis
 from seawall.machine.doctor.finding import Finding, Severity
 from seawall.machine.doctor.host import Room, Supervision
 from seawall.machine.folder import Folder
@@ -26,6 +29,7 @@ from seawall.store.pool import Settings as StoreSettings
 from seawall.store.pool import Store
 
 STORE_S = 2.0
+REDIS_S = 1.0
 SYSTEMCTL_S = 2.0
 OTHER_CONNECTIONS = 16
 """Those that don't come from the pools of the four roles: listeners, readers, housekeeping, the schema."""
@@ -45,7 +49,7 @@ async def examine(
         pid: Of `up`, or ours: whose supervisor matters.
         embedded: The store is the embedded one, whose settings are our own.
     """
-    found = [*_machine(folder, settings.program, pid=pid, embedded=embedded)]
+    found = [*_machine(folder, settings, pid=pid, embedded=embedded)]
     ahead_s: float | None = None
     if dsn:
         try:
@@ -56,9 +60,20 @@ async def examine(
         else:
             ahead_s = (int(said["now_us"]) - clock.wall_us()) / 1_000_000
             found += _store(said, settings)
+    found += await _redis(settings)
     now_s = clock.wall_us() / 1_000_000
     found += host.clock(now_s=now_s, store_ahead_s=ahead_s, newest_file_ahead_s=_newest_s(folder.path) - now_s)
     return sorted(found, key=lambda finding: (-finding.severity, finding.check, finding.what))
+
+
+async def _redis(settings: Settings) -> list[Finding]:
+    limits = settings.of("cache", CacheSettings)
+    if not limits.url:
+        return []
+    try:
+        return [*redis.fitness(await cache.examined(limits, timeout_s=REDIS_S))]
+    except SeawallError as error:
+        return [redis.unreachable(str(error))]
 
 
 def _no_store(error: SeawallError) -> Finding:
@@ -74,8 +89,10 @@ def _store(said: Mapping[str, str], settings: Settings) -> Iterator[Finding]:
     yield from postgres.fitness(said, connections_needed=needed, recovering=said.get("recovering") == "true")
 
 
-def _machine(folder: Folder, program: Program, *, pid: int, embedded: bool) -> Iterator[Finding]:
+def _machine(folder: Folder, settings: Settings, *, pid: int, embedded: bool) -> Iterator[Finding]:
+    program, url = settings.program, settings.of("cache", CacheSettings).url
     used = {"--listen": _port(program.listen), "--admin": _port(program.admin), "the store": _store_port(program.dsn)}
+    used["Redis"] = _redis_port(url)
     if (ephemeral := _ephemeral()) is not None:
         yield from host.ports(used, ephemeral, _ranges(_read("/proc/sys/net/ipv4/ip_local_reserved_ports")))
     stages = {
@@ -139,6 +156,12 @@ def _store_port(dsn: str) -> int:
         return (parts.port or 5432) if parts.hostname in ("localhost", "127.0.0.1", "::1") else 0
     except ValueError:
         return 0
+
+
+def _redis_port(url: str) -> int:
+    """Of a Redis on this machine; 0: none."""
+    hosts = target(url).hosts if url else ()
+    return next((port for host, port in hosts if host in ("localhost", "127.0.0.1", "::1")), 0)
 
 
 def _ephemeral() -> tuple[int, int] | None:
