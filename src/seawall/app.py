@@ -10,7 +10,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -28,6 +28,7 @@ from seawall.settings import Settings
 from seawall.store import pool
 
 if TYPE_CHECKING:
+    from seawall.cache.geo import Geo
     from seawall.cache.shared import Shared
     from seawall.machine.up import Database
 
@@ -118,10 +119,13 @@ async def router(site: Site) -> AsyncIterator[Opened]:
     keeper = pool.Store(replace(_store_settings(site), connections_max=2), role="housekeeping")
     async with _store(site, "router") as store, keeper, Logs(site.folder) as logs:
         settings = site.settings.of("router", room.Settings)
-        async with room.Router(
+        geo = _geo(site)
+        async with geo or nullcontext(), room.Router(
             store, logs.find, settings, clock=site.clock, metrics=site.metrics,
-            runs_expected=bool(site.settings.program.app), alerts=site.alerts,
+            runs_expected=bool(site.settings.program.app), alerts=site.alerts, places=geo,
         ) as routing:  # fmt: skip
+            if geo is not None:
+                geo.register(site.supervisor)
             routing.register(site.supervisor)
             keeping = site.settings.of("housekeeping", partition.Settings)
             housekeeping = partition.Housekeeping(keeper, keeping, site.clock, site.metrics)
@@ -255,6 +259,17 @@ def _shared(site: Site) -> Shared | None:
         settings, name=site.settings.program.collector, clock=site.clock, metrics=site.metrics, alerts=site.alerts,
         panel=site.panel,
     )  # fmt: skip
+
+
+def _geo(site: Site) -> Geo | None:
+    """What knows countries of addresses; None: nobody said from where. Raises Misconfigured like ``_shared``."""
+    from seawall.cache.geo import Geo
+    from seawall.cache.setting import Settings as Limits
+
+    settings = site.settings.of("cache", Limits)
+    if not settings.geo:
+        return None
+    return Geo(settings, clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel)
 
 
 def _store(site: Site, role: str, *, user_code: bool = False) -> pool.Store:

@@ -12,7 +12,7 @@ from seawall.kernel.error import Misconfigured, Unavailable
 try:
     import hiredis
 except ModuleNotFoundError:  # optional: whoever shares no limits needs none
-    hiredis = None  # type: ignore[assignment]
+    hiredis = None  # type: ignore[assignment, unused-ignore]
 
 Reply = bytes | int | None | list["Reply"]
 """What RESP2 says: texts, numbers, nothing, and lists of those."""

@@ -1,4 +1,4 @@
-"""What may be chosen for the shared limiter, and where its Redis is."""
+"""What may be chosen for what is shared through Redis, and for countries of addresses."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from seawall.kernel.setting import setting
 TIMEOUT_S_MAX = 0.15
 """Longest wait for an optional dependency on an event's way (incident I4: a second was too long)."""
 
+DEFAULT_DATA = "default"
+"""The data set of the package iptocc, instead of a file."""
+
 HOSTS_MAX = 8
 PORT = 6379
 _HOST = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::(\d{1,5}))?|([^\[\]:,/\s]+)(?::(\d{1,5}))?")
@@ -20,7 +23,7 @@ _HOST = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::(\d{1,5}))?|([^\[\]:,/\s]+)(?::(\d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The shared limiter's."""
+    """This room's."""
 
     url: str = setting(
         "",
@@ -33,6 +36,10 @@ class Settings:
     )
     connect_s: float = setting(
         0.1, min=0.005, max=TIMEOUT_S_MAX, help="Of that, for a connection and all that belongs to it."
+    )
+    geo: str = setting(
+        "",
+        help="Where countries of addresses are from: a file in MaxMind's format, or default; empty: they aren't known.",
     )
     poll_s: float = setting(10.0, min=0.1, max=600, help="How often its slow log and its figures are read.")
 

@@ -21,11 +21,15 @@ from seawall.kernel.error import SeawallError, Uncertain
 from seawall.kernel.event import id_ascii
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Journal, Outcome, Position
+from seawall.kernel.seam.place import COUNTRY_HEADER
 from seawall.kernel.seam.ticket import Reply, Waiting
 from seawall.kernel.signature import Refused, Verified
 
 CREDENTIALS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 """Headers that never reach the disk."""
+
+NOT_KEPT = CREDENTIALS | {COUNTRY_HEADER}
+"""Nor does what would pass for ours."""
 
 
 class Ids(Protocol):
@@ -217,7 +221,7 @@ def _ticket(id: bytes) -> bytes:
 def _kept(x: Exchange) -> bytes:
     """Headers as the record keeps them: all, in order, without credentials."""
     flat = x.flat
-    if not CREDENTIALS.isdisjoint(x.headers):
+    if not NOT_KEPT.isdisjoint(x.headers):
         pairs = zip(flat[0::2], flat[1::2], strict=True)
-        flat = [part for name, value in pairs if name.lower() not in CREDENTIALS for part in (name, value)]
+        flat = [part for name, value in pairs if name.lower() not in NOT_KEPT for part in (name, value)]
     return b"\0".join(flat)

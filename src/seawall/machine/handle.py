@@ -4,7 +4,6 @@ outgoing connections."""
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 from pathlib import Path
 
@@ -54,7 +53,8 @@ class Handles:
     def read(self, proc: Path = Path("/proc")) -> None:
         """Count now. What this system doesn't tell stays as it was."""
         try:
-            self._descriptors.value = len(os.listdir(proc / "self" / "fd")) - 1  # without the one that lists them
+            listed = sum(1 for _ in (proc / "self" / "fd").iterdir())
+            self._descriptors.value = listed - 1  # without the one that lists them
             first, last = map(int, (proc / "sys/net/ipv4/ip_local_port_range").read_text().split())
             tables = [_table(proc / "net" / name) for name in ("tcp", "tcp6")]
         except (OSError, ValueError):

@@ -24,9 +24,11 @@ from seawall.kernel.error import Corrupt, Fenced, SeawallError, Unavailable, Unc
 from seawall.kernel.event import decode
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.journal import Chunk, Displaced, Frame, JournalReader, Position
+from seawall.kernel.seam.place import Places
 from seawall.router.anew import begin_anew
 from seawall.router.batch import Batch, Rules, alone, gather, settle
 from seawall.router.catalogue import Rulebook
+from seawall.router.country import with_countries
 from seawall.router.damage import DamageReport
 from seawall.router.lane import Lane
 from seawall.router.meter import Meter
@@ -65,6 +67,7 @@ class Desk:
     rulebook: Rulebook
     placement: Placement
     meter: Meter
+    places: Places | None = None
 
 
 class Drain:
@@ -214,7 +217,7 @@ class Drain:
             lane.unproven = True
             starts = await patiently(heart, position.count_start(self._desk.store, range), what=STORE)
             lane.began(range.part, starts)
-        batch = _gathered(self.name, lane, chunk, rules)
+        batch = await with_countries(_gathered(self.name, lane, chunk, rules), self._desk.places)
         complete = len(batch.items) == len(chunk.frames)
         move = Move(range, chunk.next if complete else batch.end)
         try:

@@ -14,6 +14,7 @@ from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Displaced, JournalReader, Position
+from seawall.kernel.seam.place import Places
 from seawall.router.batch import SECOND_US
 from seawall.router.catalogue import Rulebook
 from seawall.router.drain import Desk, Drain
@@ -49,11 +50,12 @@ class Router:
     Args:
         runs_expected: There is an app. Until its workflows are registered in this store, events stay in the log: in a
             store that is new, or was restored to before, they would be stored without runs, and never get any.
+        places: Knows countries of addresses; None: nobody does.
     """
 
     def __init__(
         self, store: Store, logs: Logs, settings: Settings, *, clock: Clock, metrics: Metrics,
-        runs_expected: bool = False, alerts: Alerts | None = None,
+        runs_expected: bool = False, alerts: Alerts | None = None, places: Places | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._logs = logs
@@ -64,6 +66,7 @@ class Router:
         self._desk = Desk(
             store=store, settings=settings, clock=clock, rulebook=Rulebook(store, settings, runs_expected),
             placement=self._placement, meter=Meter(metrics, self._revoked),
+            places=places,
         )  # fmt: skip
         self._drains: dict[str, Drain] = {}
         self._checkpoints: dict[str, deque[tuple[float, Position]]] = {}

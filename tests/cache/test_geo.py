@@ -1,0 +1,141 @@
+"""Countries of addresses: from a file that may change, break or hang at any moment, and never late."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("maxminddb")
+pytest.importorskip("iptocc")
+
+from seawall.cache.geo import Geo
+from seawall.cache.setting import Settings
+from seawall.guard import Supervisor
+from seawall.guard.panel import Panel
+from seawall.kernel.alert import Alerts
+from seawall.kernel.clock import SystemClock
+from seawall.kernel.event import headers_of
+from seawall.kernel.metric import Metrics
+
+from .mmdb import written
+from .test_limiter import until
+
+ADDRESSES = ["192.0.2.7", "198.51.100.1", "203.0.113.1", "10.0.0.1", "2001:db8::1", "local", ""]
+FIRST = written(
+    {
+        "192.0.2.0/24": {"country": {"iso_code": "DE", "names": {"en": "Germany"}}},
+        "198.51.100.0/25": {"country_code": "FR"},
+        "203.0.113.0/24": {"country": {"iso_code": "not a code\0"}},
+    }
+)
+
+
+@dataclass
+class Rig:
+    geo: Geo
+    metrics: Metrics
+    alerts: Alerts
+    panel: Panel
+    supervisor: Supervisor
+
+
+@contextlib.asynccontextmanager
+async def running(geo: str) -> AsyncIterator[Rig]:
+    metrics, panel, clock = Metrics(), Panel(), SystemClock()
+    alerts = Alerts(metrics, clock)
+    made = Geo(Settings(geo=geo), clock=clock, metrics=metrics, alerts=alerts, panel=panel)
+    supervisor = Supervisor(metrics)
+    made.register(supervisor)
+    async with made, supervisor:
+        yield Rig(made, metrics, alerts, panel, supervisor)
+
+
+def ready(rig: Rig) -> bool:
+    return bool(rig.metrics.gauge("seawall_geo_ready_count", "").now())
+
+
+async def test_what_a_file_says_is_told_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "countries.mmdb"
+    file.write_bytes(FIRST)
+    async with running(str(file)) as rig:
+        await until(lambda: ready(rig))
+        for _ in range(2):
+            assert await rig.geo.countries(ADDRESSES) == {"192.0.2.7": "DE", "198.51.100.1": "FR"}
+
+
+async def test_a_file_that_comes_changes_or_breaks_needs_no_restart(tmp_path: Path) -> None:
+    file = tmp_path / "countries.mmdb"
+    async with running(str(file)) as rig:
+        assert await rig.geo.countries(ADDRESSES) == {}
+        await until(lambda: [a.name for a in rig.alerts.active()] == ["geo-file"])
+        file.write_bytes(FIRST)
+        await until(lambda: ready(rig) and not rig.alerts.active())
+        assert (await rig.geo.countries(ADDRESSES))["192.0.2.7"] == "DE"
+        # In place and half: a mapped file would end the process here.
+        file.write_bytes(FIRST[:40])
+        await until(lambda: bool(rig.alerts.active()))
+        assert (await rig.geo.countries([*ADDRESSES, "192.0.2.8"]))["192.0.2.8"] == "DE"
+        (tmp_path / "new").write_bytes(written({"192.0.2.0/24": {"country": "AT"}}))
+        (tmp_path / "new").replace(file)
+        await until(lambda: rig.metrics.counter("seawall_geo_reloads_total", "").value == 2)
+        assert await rig.geo.countries(ADDRESSES) == {"192.0.2.7": "AT"}
+        assert not rig.alerts.active()
+
+
+async def test_data_that_hangs_costs_150_ms_a_few_times_and_then_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "countries.mmdb"
+    file.write_bytes(FIRST)
+    async with running(str(file)) as rig:
+        await until(lambda: ready(rig))
+
+        def hangs(address: str) -> str:
+            time.sleep(0.5)
+            return "XX"
+
+        rig.geo._look_up = hangs
+        slowest = 0.0
+        for n in range(12):
+            began = time.monotonic()
+            assert await rig.geo.countries([f"192.0.2.{n}"]) == {}
+            slowest = max(slowest, time.monotonic() - began)
+        assert slowest < 0.25 and rig.panel.lines()[0].state == "open"
+        began = time.monotonic()
+        assert await rig.geo.countries(["192.0.2.99"]) == {}
+        assert time.monotonic() - began < 0.02
+
+
+async def test_the_default_data_needs_no_file() -> None:
+    async with running("default") as rig:
+        assert await rig.geo.countries(["8.8.8.8", *ADDRESSES[3:]]) == {"8.8.8.8": "US"}
+
+
+async def test_an_event_gets_its_country_on_the_way_into_the_store() -> None:
+    from seawall.kernel.event import Record
+    from seawall.kernel.seam.journal import Position
+    from seawall.router.batch import Batch, Item
+    from seawall.router.country import with_countries
+
+    class Known:
+        async def countries(self, addresses: object) -> dict[str, str]:
+            return {"192.0.2.7": "DE"}
+
+    def item(peer: str, headers: bytes) -> Item:
+        record = Record(
+            id=b"i" * 16, source_id=b"s" * 16, kind="none", tenant="t", source="s", received_us=1, peer=peer,
+            headers=headers,
+        )  # fmt: skip
+        return Item(Position(b"l" * 16, 0, 10), record, "t")
+
+    items = [item("192.0.2.7", b"Host\0h"), item("192.0.2.7", b""), item("10.0.0.1", b"Host\0h")]
+    batch = await with_countries(Batch(items), Known())
+    assert [headers_of(i.record.headers) for i in batch.items] == [
+        [("Host", "h"), ("seawall-country", "DE")],
+        [("seawall-country", "DE")],
+        [("Host", "h")],
+    ]
+    assert (await with_countries(batch, None)) is batch
