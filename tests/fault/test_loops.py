@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 import seawall
+from cache.mmdb import written
+from cache.server import Server
 from collector.authority import Authority
 from seawall.app import ROLES
 from seawall.guard import Lifecycle, Supervisor
@@ -25,9 +27,11 @@ from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
+from seawall.lab.part.redis import wheel_engine
 from seawall.machine.claim import Claim, bound
 from seawall.machine.external import External
 from seawall.machine.folder import Folder
+from seawall.machine.handle import Handles
 from seawall.machine.role import Site, beating
 from seawall.machine.up import Parts, Up
 from seawall.settings import read
@@ -44,19 +48,19 @@ async def nothing(event, ctx): ...
 """
 LOOPS = {
     "collector": {
-        "parent",
+        "parent", "handles", "cache.probe", "cache.meter",
         "journal.c1", "journal.c1.publisher", "responder.listener", "responder.reader", "responder.deadline",
         "collector.sweep", "collector.snapshot", "collector.source_hint", "collector.certificate",
     },
     "router": {
-        "parent", "router.discover", "router.clock", "router.housekeeping", "housekeeping",
+        "parent", "handles", "cache.geo", "router.discover", "router.clock", "router.housekeeping", "housekeeping",
         "router.fresh.c1", "router.backlog.c1",
     },
     "worker": {
-        "parent", "worker.flush", "worker.deadline", "worker.lease", "worker.refill", "worker.timer", "worker.hint",
-        "worker.listen", "worker.presence", "worker.solo",
+        "parent", "handles",
+        "worker.flush", "worker.deadline", "worker.lease", "worker.refill", "worker.timer", "worker.hint", "worker.listen", "worker.presence", "worker.solo",
     },
-    "console": {"parent", "console.http"},
+    "console": {"parent", "handles", "console.http"},
 }  # fmt: skip
 """Exactly what there is: neither can a loop be lost, nor a new one be forgotten here."""
 
@@ -121,11 +125,15 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(role: str, folder: Folder, database: Database, app: Path) -> AsyncIterator[Running]:
+async def running(role: str, folder: Folder, database: Database, app: Path, redis: Server) -> AsyncIterator[Running]:
     flags = {"dsn": database.dsn, "worker_dsn": database.worker_dsn, "app": str(app)}
     if role == "collector":
         certificate, key = Authority().put(folder.path)
         flags |= {"collector.tls_certificate": str(certificate), "collector.tls_key": str(key)}
+        flags |= {"cache.url": f"redis://127.0.0.1:{redis.port}"}
+    if role == "router":
+        (folder.path / "countries.mmdb").write_bytes(written({"192.0.2.0/24": {"country": "DE"}}))
+        flags |= {"cache.geo": str(folder.path / "countries.mmdb")}
     fate, metrics = Fate(), Metrics()
     supervisor = Supervisor(metrics, pace=fate)
     site = Site(
@@ -139,11 +147,20 @@ async def running(role: str, folder: Folder, database: Database, app: Path) -> A
     )
     async with ROLES[role](site):
         supervisor.add("parent", beating(Lifecycle(role)), essential=False)  # as `serve` does
+        Handles(metrics, SystemClock()).register(supervisor)
         async with supervisor:
             made = Running(supervisor, fate, Vitals(supervisor, metrics, role=role))
             await until(lambda: made.names >= LOOPS[role] and all(one.ready for one in supervisor.health()), 20.0)
             assert made.names == LOOPS[role]
             yield made
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("redis"), wheel_engine())
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture
@@ -168,20 +185,22 @@ async def until(true: Callable[[], bool], timeout_s: float) -> None:
 
 
 @contextlib.asynccontextmanager
-async def role_with_logs(role: str, folder: Folder, database: Database, app: Path) -> AsyncIterator[Running]:
+async def role_with_logs(
+    role: str, folder: Folder, database: Database, app: Path, redis: Server
+) -> AsyncIterator[Running]:
     """A role, after a collector has made the log that the router reads."""
     if role == "router":
-        async with running("collector", folder, database, app):
+        async with running("collector", folder, database, app, redis):
             pass
-    async with running(role, folder, database, app) as made:
+    async with running(role, folder, database, app, redis) as made:
         yield made
 
 
 @pytest.mark.parametrize("role", list(LOOPS))
 async def test_each_loop_that_dies_is_named_and_lives_again(
-    role: str, folder: Folder, database: Database, app: Path, lines: Lines
+    role: str, folder: Folder, database: Database, app: Path, lines: Lines, redis: Server
 ) -> None:
-    async with role_with_logs(role, folder, database, app) as made:
+    async with role_with_logs(role, folder, database, app, redis) as made:
         for name in sorted(made.names):
             before = made.loop(name).restarts
             began = time.monotonic()
@@ -195,10 +214,10 @@ async def test_each_loop_that_dies_is_named_and_lives_again(
 
 @pytest.mark.parametrize("role", list(LOOPS))
 async def test_each_loop_that_hangs_is_named_and_lives_again(
-    role: str, folder: Folder, database: Database, app: Path, lines: Lines
+    role: str, folder: Folder, database: Database, app: Path, lines: Lines, redis: Server
 ) -> None:
     """All at once: it shows too that no loop's cure waits for another's."""
-    async with role_with_logs(role, folder, database, app) as made:
+    async with role_with_logs(role, folder, database, app, redis) as made:
         names = made.names
         before = {name: made.loop(name).restarts for name in names}
         began = time.monotonic()

@@ -44,7 +44,7 @@ FILE_BYTES_MAX = 512 * 1024 * 1024
 KNOWN_MAX = 50_000
 """Addresses whose country is remembered; then all are forgotten, and looked up again as they come."""
 
-LOOK_S = 2.0
+LOOK_S = 1.0
 """How often the file is compared with what was read."""
 
 LookUp = Callable[[str], str]
