@@ -7,7 +7,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "seawall"
-ROOMS = ("guard", "collector", "cache", "journal", "router", "store", "worker", "responder", "watch", "console", "machine")
+ROOMS = (
+    "guard",
+    "collector",
+    "cache",
+    "journal",
+    "router",
+    "store",
+    "worker",
+    "responder",
+    "watch",
+    "console",
+    "machine",
+)
 HEAD = """# Metrics
 
 Each role serves its own at `/metrics` of its socket `DIR/run/ROLE.sock`; the admin address serves those of all roles. A

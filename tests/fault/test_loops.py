@@ -58,7 +58,8 @@ LOOPS = {
     },
     "worker": {
         "parent", "handles",
-        "worker.flush", "worker.deadline", "worker.lease", "worker.refill", "worker.timer", "worker.hint", "worker.listen", "worker.presence", "worker.solo",
+        "worker.flush", "worker.deadline", "worker.lease", "worker.refill", "worker.timer", "worker.hint",
+        "worker.listen", "worker.presence", "worker.solo",
     },
     "console": {"parent", "handles", "console.http"},
 }  # fmt: skip
