@@ -99,7 +99,15 @@ class End(asyncio.Protocol):
         """Read from the socket, or leave what comes in the kernel."""
         if self.transport is not None and wanted != self._reading and not self.transport.is_closing():
             self._reading = wanted
-            (self.transport.resume_reading if wanted else self.transport.pause_reading)()
+            if self.out is None:
+                # Still inside connection_made: asyncio before 3.11.3 begins to read after it, whatever was said in it.
+                asyncio.get_running_loop().call_soon(self._apply)
+            else:
+                self._apply()
+
+    def _apply(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            (self.transport.resume_reading if self._reading else self.transport.pause_reading)()
 
 
 class Pipe:
