@@ -167,6 +167,11 @@ def decode(payload: bytes) -> Record:
     )  # fmt: skip
 
 
+def source_id_of(payload: bytes) -> bytes:
+    """The source's id out of an encoded record, without reading the rest; shorter than 16 bytes when it is none."""
+    return payload[_FIXED.size - 16 : _FIXED.size]
+
+
 def headers_of(flat: bytes) -> list[tuple[str, str]]:
     """Header names and values in order, as latin-1 text, out of a record's ``headers``."""
     if not flat:

@@ -32,7 +32,7 @@ from seawall.router.country import with_countries
 from seawall.router.damage import DamageReport
 from seawall.router.lane import Lane
 from seawall.router.meter import Meter
-from seawall.router.pace import Pace
+from seawall.guard.pace import Pace
 from seawall.router.patience import patiently, rest
 from seawall.router.placement import Placement
 from seawall.router.range import STORE, Ranges
@@ -201,11 +201,11 @@ class Drain:
 
     async def _wait(self, heart: Heart, lane: Lane, range: Range) -> None:
         await self._beat(heart, lane)
-        if self.reader.synced_end() > range.at:
-            # There is more, and it can't be read yet: asking again at once would only burn the processor.
+        if lane.promised == range.at:
+            # There is said to be more, and it couldn't be read: asking again at once would only burn the processor.
             await asyncio.sleep(IDLE_S)
-        else:
-            await patiently(heart, self.reader.wait(range.at, WAIT_S), what=f"journal {self.name}")
+        there = await patiently(heart, self.reader.wait(range.at, WAIT_S), what=f"journal {self.name}")
+        lane.promised = range.at if there else None
 
     async def _store(self, heart: Heart, lane: Lane, range: Range, chunk: Chunk) -> None:
         """Store what the chunk begins with. Without frames only the position moves, past damage or a segment's end."""

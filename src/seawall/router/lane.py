@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seawall.kernel.seam.journal import Position
+
 CAREFUL_STARTS = 3
 DEADLY_STARTS = 6
 
@@ -35,6 +37,7 @@ class Lane:
         self._begun: set[int] = set()
         self.unproven = False  # a range was begun and nothing of it was stored yet
         self.verdict: Verdict | None = None
+        self.promised: Position | None = None  # there is said to be more after it
 
     @property
     def width(self) -> int:

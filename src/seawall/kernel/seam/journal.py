@@ -25,6 +25,7 @@ class Position:
     segment_id: int  # counts from 1, without gaps
     offset_bytes: int  # just after the last byte of a frame, or just after a segment's header
     salt: bytes = field(default=b"", compare=False)  # the segment's 16 random bytes; empty: it isn't there yet
+    replicated: bool = field(default=False, compare=False)  # by a quorum of machines' memory, not by our disk's sync
 
 
 class Displaced(Corrupt):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seawall.router.pace import Pace
+from seawall.guard.pace import Pace
 from seawall.testing import ManualClock
 
 

@@ -1,0 +1,286 @@
+"""Brings spooled records to Kafka, beside fresh ones and at a pace that leaves them room.
+
+The position is a local checkpoint, written after the brokers' acks: losing it means sending again. Records go in the
+log's order, and the position moves over what was acknowledged from its beginning on without a gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from seawall.guard.breaker import Breaker, Permit
+from seawall.guard.pace import Pace
+from seawall.guard.supervisor import Heart
+from seawall.journal.checkpoint import Checkpoint
+from seawall.journal.cluster import Settings
+from seawall.journal.cursor import Cursor
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import Corrupt, Overloaded, Rejected, SeawallError, Unavailable
+from seawall.kernel.event import decode
+from seawall.kernel.log import fields, logger
+from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.filesystem import Filesystem
+from seawall.kernel.seam.journal import Chunk, Displaced, Done, Frame, Journal, Outcome, Position
+
+log = logger("journal")
+
+IDLE_S = 0.5
+BATCH_BYTES_MAX = 1024 * 1024
+CHECKPOINT_S = 1.0
+ANSWER_S = 20.0
+"""Longest wait for the outcome of one batch; Kafka's client gives up earlier."""
+
+
+class Source(Protocol):
+    """The log that is forwarded; ``Log`` is one."""
+
+    folder: Path
+    name: str
+
+    @property
+    def log_id(self) -> bytes: ...
+
+    @property
+    def synced_end(self) -> Position: ...
+
+    def follow(self, follower: Callable[[Position], None]) -> None: ...
+
+
+class Park(Protocol):
+    """Puts a record aside (``Spool.park``)."""
+
+    def __call__(self, payload: bytes, why: Rejected, done: Done) -> None: ...
+
+
+class Forwarder:
+    """Forwards one log. Enter it after the log.
+
+    Args:
+        park: Takes what Kafka refuses for the record's own sake.
+        until_start: Forward only what the log held at the start: for the log of parked records, which are tried once
+            in each process' life.
+    """
+
+    def __init__(
+        self, source: Source, kafka: Journal, breaker: Breaker, settings: Settings, *, park: Park,
+        filesystem: Filesystem, clock: Clock, metrics: Metrics, until_start: bool = False,
+    ) -> None:  # fmt: skip
+        self._source = source
+        self._kafka = kafka
+        self._breaker = breaker
+        self._settings = settings
+        self._park = park
+        self._filesystem = filesystem
+        self._clock = clock
+        self._until_start = until_start
+        self._pace = Pace(settings.forward_rate, settings.forward_batch, clock)
+        self._news = asyncio.Event()
+        self._kept_at = 0.0
+        self._oldest_us = 0
+        self.forwarded = metrics.counter(
+            "seawall_journal_forwarded_total", "Spooled events that reached Kafka.", journal=source.name
+        )
+        self._forgotten = metrics.counter(
+            "seawall_journal_forwarded_segments_total", "Segments deleted after they were forwarded.",
+            journal=source.name,
+        )  # fmt: skip
+        lag = metrics.gauge(
+            "seawall_journal_forward_lag_seconds", "Age of the oldest event that waits to be forwarded.",
+            journal=source.name,
+        )  # fmt: skip
+        lag.read = self._lag_s
+        source.follow(lambda end: self._news.set())
+
+    async def __aenter__(self) -> Forwarder:
+        source = self._source
+        self._cursor = Cursor(source.folder, source.log_id, self._filesystem)
+        self._checkpoint = Checkpoint(source.folder, self._filesystem)
+        self._began = source.synced_end
+        try:
+            found = await asyncio.to_thread(self._checkpoint.load)
+            start = await asyncio.to_thread(self._cursor.start)
+        except OSError as error:
+            raise Unavailable("journal", f"{source.folder}: {error}") from error
+        # One that isn't of this log, or lies beyond its end, is of a folder that was put back from a copy.
+        known = found is not None and found.log_id == source.log_id and start <= found <= self._began
+        self.at = found if known and found is not None else start
+        self._kept = self.at
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self._keep)
+        self._cursor.close()
+
+    @property
+    def limit(self) -> Position:
+        """Where forwarding ends for now."""
+        return self._began if self._until_start else self._source.synced_end
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits to be forwarded."""
+        return self.at < self.limit
+
+    def behind(self, position: Position) -> bool:
+        """Whether what lies before ``position`` isn't forwarded yet; of another log: what was there at the start."""
+        return self.at < (position if position.log_id == self.at.log_id else self._began)
+
+    async def run(self, heart: Heart) -> None:
+        """Forward until cancelled; for a supervisor."""
+        while True:
+            try:
+                paused_s = await self._round(heart)
+            except Displaced as error:
+                log.error("the spool isn't what its checkpoint says: all is sent again", extra=fields(cause=str(error)))
+                self.at = await asyncio.to_thread(self._cursor.start)
+                paused_s = IDLE_S
+            except (Unavailable, Corrupt, OSError) as error:
+                log.warning("can't forward now", extra=fields(journal=self._source.name, cause=str(error)))
+                paused_s = IDLE_S
+            await heart.beat()
+            if paused_s:
+                await self._rest(paused_s)
+
+    async def _rest(self, seconds: float) -> None:
+        self._news.clear()
+        if self.waits:
+            await asyncio.sleep(seconds)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+
+    async def _round(self, heart: Heart) -> float:
+        """Forward one batch; returns how long to pause."""
+        if not self.waits:
+            self._oldest_us = 0
+            await self._tidy()
+            return IDLE_S
+        if self._kafka.refusal is not None:
+            return min(IDLE_S, 0.1)
+        width = self._width()
+        if not width:
+            return min(IDLE_S, self._pace.wait_s())
+        permit = self._breaker.admit()
+        if permit is None:
+            return min(IDLE_S, max(0.05, self._breaker.retry_after_s()))
+        if permit.trial:
+            width = 1
+        await self._forward(heart, permit, width)
+        await self._tidy()
+        return 0.0
+
+    def _width(self) -> int:
+        allowed = self._pace.allowed()
+        return allowed if allowed >= self._pace.burst else 0
+
+    async def _forward(self, heart: Heart, permit: Permit, width: int) -> None:
+        try:
+            chunk = await asyncio.to_thread(self._read, width)
+            if not chunk.frames:
+                self._breaker.abandoned(permit)
+                self.at = chunk.next
+                return
+            outcomes = await self._sent(heart, chunk.frames)
+        except BaseException:
+            self._breaker.abandoned(permit)
+            raise
+        count = await self._passed(chunk.frames, outcomes)
+        self._pace.took(len(chunk.frames))
+        self.forwarded.value += count
+        if count == len(chunk.frames):
+            self._breaker.succeeded(permit)
+            self.at = chunk.next
+            return
+        if count:
+            self.at = chunk.frames[count - 1].end
+        if isinstance(outcomes[count], Overloaded):
+            self._breaker.abandoned(permit)  # our own queue is full
+        else:
+            self._breaker.failed(permit)
+
+    def _read(self, width: int) -> Chunk:
+        chunk = self._cursor.read(self.at, self.limit, records_max=width, bytes_max=BATCH_BYTES_MAX)
+        for damage in chunk.damage:
+            log.error("the spool is damaged; what is readable goes on", extra=fields(reason=damage.reason))
+        if chunk.frames:
+            with contextlib.suppress(Corrupt):
+                self._oldest_us = decode(chunk.frames[0].payload).received_us
+        return chunk
+
+    async def _sent(self, heart: Heart, frames: Sequence[Frame]) -> list[Outcome | None]:
+        """Send them in order; what became of each, None where nothing was heard."""
+        outcomes: list[Outcome | None] = [None] * len(frames)
+        complete, left = asyncio.Event(), len(frames)
+
+        def settle(index: int, outcome: Outcome) -> None:
+            nonlocal left
+            outcomes[index] = outcome
+            left -= 1
+            if left == 0:
+                complete.set()
+
+        for index, frame in enumerate(frames):
+            try:
+                self._kafka.submit(frame.payload, lambda outcome, index=index: settle(index, outcome))  # type: ignore[misc]
+            except Rejected as error:
+                settle(index, error)
+            except SeawallError as error:
+                # The queue is full: the rest waits for the next round, so that nothing is overtaken.
+                for later in range(index, len(frames)):
+                    settle(later, error)
+                break
+        deadline = self._clock.monotonic() + ANSWER_S
+        while not complete.is_set() and self._clock.monotonic() < deadline:
+            heart.touch()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_S):
+                    await complete.wait()
+        return outcomes
+
+    async def _passed(self, frames: Sequence[Frame], outcomes: Sequence[Outcome | None]) -> int:
+        """How many from the first one on are where they belong: in Kafka, or parked."""
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, Rejected):
+                if not await self._parked(frames[index].payload, outcome):
+                    return index
+            elif not isinstance(outcome, Position):
+                return index
+        return len(outcomes)
+
+    async def _parked(self, payload: bytes, why: Rejected) -> bool:
+        kept: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        try:
+            self._park(payload, why, lambda outcome: None if kept.done() else kept.set_result(outcome))
+            async with asyncio.timeout(ANSWER_S):
+                return isinstance(await kept, Position)
+        except (SeawallError, TimeoutError):
+            return False
+
+    async def _tidy(self) -> None:
+        """Keep the checkpoint, at most once in ``CHECKPOINT_S``, and delete segments before it."""
+        now = self._clock.monotonic()
+        if self.at == self._kept or now - self._kept_at < CHECKPOINT_S:
+            return
+        self._kept_at = now
+        await asyncio.to_thread(self._keep)
+
+    def _keep(self) -> None:
+        at = self.at
+        if at != self._kept and self._checkpoint.keep(at):
+            self._kept = at
+            try:
+                self._forgotten.value += self._cursor.forget(at)
+            except (OSError, SeawallError) as error:
+                log.warning("forwarded segments stay", extra=fields(cause=str(error)))
+
+    def _lag_s(self) -> float:
+        if not self.waits or not self._oldest_us:
+            return 0.0
+        return max(0.0, (self._clock.wall_us() - self._oldest_us) / 1_000_000)
+
+

@@ -1,0 +1,284 @@
+"""Joins Kafka and the local log into one journal that no outage of Kafka stops (DESIGN §4).
+
+A record goes to Kafka while Kafka answers well: its breaker is closed, and an ack of the topic means replicated. Else,
+or when Kafka's ack isn't there in time, it goes to the local log, is answered from there (``fsync``), and the forwarder
+brings it to Kafka later. A send that timed out may have arrived all the same: both copies carry one event id, and the
+router collapses them. What Kafka refuses for the record's own sake is parked in a log apart, where it blocks nobody.
+
+Nobody's request is the trial of an open breaker: the forwarder's records are, since they are safe already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from seawall.guard.breaker import Breaker, Limits, Permit, State
+from seawall.guard.supervisor import Heart
+from seawall.journal.cluster import Settings
+from seawall.kernel.alert import Alerts
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import Overloaded, Rejected, SeawallError, Unavailable, Uncertain
+from seawall.kernel.event import source_id_of
+from seawall.kernel.log import fields, logger
+from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.journal import Done, Journal, Outcome, Position
+
+log = logger("journal")
+
+TICK_S = 0.05
+FSYNC_SHARE = 0.1
+"""Of the ack deadline: kept for the local log's sync, so that both together keep it."""
+
+LIMITS = Limits(
+    window_s=10.0, calls_min=20, failure_rate=0.5, slow_rate=0.5, slow_s=0.5, in_a_row=3, open_min_s=1.0,
+    open_max_s=15.0, trials=3, trial_s=3.0,
+)  # fmt: skip
+"""Failures come when the ack deadline has passed, so few of them must do: at 5 requests a second the third is 1.4 s
+after the outage began."""
+
+WITHOUT = "events go to the local log and are forwarded later"
+STATES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2, State.FORCED_CLOSED: 3, State.FORCED_OPEN: 4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where records may go."""
+
+    kafka: Journal
+    local: Journal
+    parked: Journal
+    confirmed: Callable[[], bool]  # whether Kafka's ack means replicated now
+    behind: Callable[[Position], bool]  # whether what was spooled there still waits to be forwarded
+    ordered: Callable[[bytes], bool] = lambda source_id: False
+
+
+class _Send:
+    """One fresh record on its way to Kafka. Answered once: by Kafka's ack, or by the local log."""
+
+    __slots__ = ("_payload", "_spool", "began", "done")
+
+    def __init__(self, spool: Spool, payload: bytes, done: Done, began: float) -> None:
+        self._spool = spool
+        self._payload: bytes | None = payload
+        self.done = done
+        self.began = began
+
+    @property
+    def waits(self) -> bool:
+        return self._payload is not None
+
+    def __call__(self, outcome: Outcome) -> None:
+        """Kafka's word."""
+        payload, self._payload = self._payload, None
+        if payload is None:
+            self._spool.late(outcome)
+        elif isinstance(outcome, Position):
+            self._spool.landed(self, outcome)
+        else:
+            self._spool.sank(self, payload, outcome)
+
+    def divert(self, why: SeawallError) -> None:
+        """It takes too long."""
+        payload, self._payload = self._payload, None
+        if payload is not None:
+            self._spool.sank(self, payload, why)
+
+
+@dataclass(slots=True)
+class _Behind:
+    """Spooled records of one ordered source."""
+
+    waiting: int = 0  # submitted to the local log, not durable yet
+    last: Position | None = None
+
+
+class Spool:
+    """Implements ``Journal``."""
+
+    def __init__(
+        self, places: Places, settings: Settings, *, clock: Clock, metrics: Metrics, alerts: Alerts, rng: random.Random
+    ) -> None:  # fmt: skip
+        self._places = places
+        self._clock = clock
+        self._alerts = alerts
+        self._limit_s = settings.ack_timeout_s * (1 - FSYNC_SHARE)
+        self._flight: deque[_Send] = deque()
+        self._behind: dict[bytes, _Behind] = {}
+        self._stopping = False
+        self.breaker = Breaker("kafka", LIMITS, clock=clock, rng=rng, changed=self._changed)
+        counter = metrics.counter
+        self.replicated = counter("seawall_journal_replicated_total", "Events answered by Kafka's ack.")
+        self.spooled = counter("seawall_journal_spooled_total", "Events answered by the local log in Kafka's place.")
+        self.parked = counter("seawall_journal_parked_total", "Events that Kafka won't take, kept apart.")
+        self._diverted = counter("seawall_kafka_diverted_total", "Sends that failed or took too long.")
+        self._late = counter("seawall_kafka_late_total", "Acks that came after their event had been spooled.")
+        state = metrics.gauge(
+            "seawall_breaker_state_code", "0 closed, 1 half open, 2 open, 3 and 4 forced closed and open.", to="kafka"
+        )
+        state.read = lambda: STATES[self.breaker.state]
+        self._opened = counter("seawall_breaker_opened_total", "Times a breaker opened.", to="kafka")
+
+    @property
+    def flows(self) -> bool:
+        """Whether fresh records go to Kafka now."""
+        return self.breaker.state in (State.CLOSED, State.FORCED_CLOSED) and self._places.confirmed()
+
+    @property
+    def refusal(self) -> SeawallError | None:
+        if self._stopping:
+            return Overloaded("the journal is stopping")
+        if self.flows and self._places.kafka.refusal is None:
+            return None
+        return self._places.local.refusal
+
+    def submit(self, payload: bytes, done: Done) -> None:
+        if self._stopping:
+            raise Overloaded("the journal is stopping")
+        if not self.flows or self._queues_behind(payload):
+            self._to_local(payload, done)
+            return
+        send = _Send(self, payload, done, self._clock.monotonic())
+        try:
+            self._places.kafka.submit(payload, send)
+        except Rejected as error:
+            self._park(payload, done, error)
+        except SeawallError:
+            # Its queue is full, or it can't send at all: nothing of this record was sent.
+            self._diverted.value += 1
+            self._to_local(payload, done)
+        else:
+            self._flight.append(send)
+
+    async def watch(self, heart: Heart) -> None:
+        """Keep the ack deadline; for a supervisor."""
+        while True:
+            self.tick()
+            refusal = self.refusal
+            if refusal is None:
+                await heart.beat()
+            else:
+                heart.unready(str(refusal))
+            await asyncio.sleep(TICK_S)
+
+    def tick(self) -> None:
+        """Spool what waits for Kafka too long."""
+        latest = self._clock.monotonic() - self._limit_s
+        flight = self._flight
+        while flight and (flight[0].began <= latest or not flight[0].waits):
+            flight.popleft().divert(Uncertain("Kafka's ack didn't come in time"))
+
+    def stop(self) -> None:
+        """Take nothing new, and spool at once what waits for Kafka: stopping waits for no network. The local log must
+        be open still. Harmless when repeated."""
+        self._stopping = True
+        while self._flight:
+            self._flight.popleft().divert(Uncertain("the journal stopped before Kafka's ack"))
+
+    def landed(self, send: _Send, position: Position) -> None:
+        """Kafka has it."""
+        self.breaker.succeeded(Permit(send.began))
+        if position.replicated:
+            self.replicated.value += 1
+            send.done(position)
+        else:
+            # The confirmation ran out while it was on its way: nobody knows whose memory it is in.
+            send.done(Uncertain("Kafka's ack could not be called replicated"))
+
+    def sank(self, send: _Send, payload: bytes, error: SeawallError) -> None:
+        """Kafka hasn't, or not yet."""
+        if isinstance(error, Rejected):
+            self.breaker.succeeded(Permit(send.began))  # it answered
+            self._park(payload, send.done, error)
+            return
+        self._diverted.value += 1
+        self.breaker.failed(Permit(send.began))
+        self._to_local(payload, send.done, instead=error)
+
+    def late(self, outcome: Outcome) -> None:
+        """Kafka's word on a record that was spooled meanwhile: a copy, if anything."""
+        if isinstance(outcome, Position):
+            self._late.value += 1
+
+    def park(self, payload: bytes, why: Rejected, done: Done) -> None:
+        """Put a spooled record aside that Kafka won't take.
+
+        Raises:
+            Overloaded, Unavailable: The log for it refuses. Nothing was kept there.
+        """
+        self._places.parked.submit(payload, done)
+        self.parked.value += 1
+        log.error("a record is parked", extra=fields(bytes=len(payload), cause=str(why)))
+        self._alerts.raised(
+            "records-parked", f"Kafka refuses records for their own sake, the last one: {why.detail}",
+            unaffected="all other events", cure="raise the topic's max.message.bytes, then restart the collector",
+        )  # fmt: skip
+
+    def _park(self, payload: bytes, done: Done, why: Rejected) -> None:
+        try:
+            self.park(payload, why, done)
+        except SeawallError as error:
+            done(error)
+
+    def _to_local(self, payload: bytes, done: Done, *, instead: SeawallError | None = None) -> None:
+        """Into the local log. A refusal is raised; with ``instead``, of a send that failed, ``done`` hears of it."""
+        source_id = source_id_of(payload)
+
+        def kept(outcome: Outcome) -> None:
+            if isinstance(outcome, Position):
+                self.spooled.value += 1
+            if source_id in self._behind:
+                self._settle_behind(source_id, outcome)
+            done(outcome)
+
+        if self._places.ordered(source_id):
+            self._behind.setdefault(source_id, _Behind()).waiting += 1
+        try:
+            self._places.local.submit(payload, kept)
+        except SeawallError as error:
+            if source_id in self._behind:
+                self._settle_behind(source_id, error)
+            if instead is None:
+                raise
+            # It may be in Kafka all the same, unless Kafka said that it certainly isn't.
+            done(error if isinstance(instead, Unavailable) else instead)
+
+    def _queues_behind(self, payload: bytes) -> bool:
+        """Whether records of an ordered source wait to be forwarded, which this one must not overtake."""
+        source_id = source_id_of(payload)
+        if not self._places.ordered(source_id):
+            return False
+        known = self._behind.get(source_id)
+        if known is None:
+            # From before this process began, there may be any source's.
+            return self._places.behind(_FROM_BEFORE)
+        if known.waiting or (known.last is not None and self._places.behind(known.last)):
+            return True
+        del self._behind[source_id]
+        return False
+
+    def _settle_behind(self, source_id: bytes, outcome: Outcome) -> None:
+        known = self._behind[source_id]
+        known.waiting -= 1
+        if isinstance(outcome, Position):
+            known.last = outcome
+
+    def _changed(self, breaker: Breaker, before: State, after: State) -> None:
+        said = fields(breaker=breaker.name, before=before.value, after=after.value)
+        if after in (State.OPEN, State.FORCED_OPEN):
+            self._opened.value += before is not State.HALF_OPEN
+            log.warning("a breaker opened", extra=said)
+            self._alerts.raised(
+                "breaker-open", f"Kafka doesn't answer in time; {WITHOUT}", unaffected="accepting events",
+                cure="seawall breakers list", breaker="kafka",
+            )  # fmt: skip
+        elif after in (State.CLOSED, State.FORCED_CLOSED):
+            log.info("a breaker closed", extra=said)
+            self._alerts.cleared("breaker-open", breaker="kafka")
+
+
+_FROM_BEFORE = Position(b"", 0, 0)
+"""Stands for what an earlier process spooled."""
