@@ -7,19 +7,23 @@ what they have in hand. What all roles have in common is in ``machine/role.py``.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
+import random
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from seawall.guard.supervisor import Supervisor
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
 from seawall.kernel.event import EventIds
 from seawall.kernel.log import configure, fields, logger
-from seawall.kernel.seam.journal import JournalReader
+from seawall.kernel.seam.journal import Journal, JournalReader
 from seawall.machine import memory, role
 from seawall.machine.claim import Claim, bound
 from seawall.machine.folder import Folder, replace_private
@@ -50,25 +54,19 @@ FLOW = ("collector", "router", "worker")
 async def collector(site: Site) -> AsyncIterator[Opened]:
     """Journal, responder and the HTTP front, joined: from the socket to the disk and back, with nothing in between."""
     from seawall import collector as room
-    from seawall import journal, responder
+    from seawall import responder
     from seawall.store.source import Sources
     from seawall.store.vault import Vault
 
     settings, folder, metrics, clock = site.settings, site.folder, site.metrics, site.clock
     name, vault = settings.program.collector, Vault(folder.key())
-    filesystem = journal.LocalFilesystem()
+    filesystem = LocalFilesystem()
     limits = settings.of("collector", room.Settings)
     store_settings = _store_settings(site)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         store = await enter(_store(site, "collector"))
-        log_ = await enter(
-            journal.Log(
-                folder.journal(name), settings.of("journal", journal.Settings), metrics=metrics, on_failure=site.fail,
-                filesystem=filesystem, clock=clock,
-            )
-        )  # fmt: skip
-        published = await enter(journal.SyncedPublisher(log_, folder.synced_socket(name)))
+        keeping = await enter(_cluster(site) if settings.program.profile == "cluster" else _embedded(site))
         answers = await enter(
             responder.Responder(
                 store_settings, settings.of("responder", responder.Settings), metrics=metrics, clock=clock
@@ -83,30 +81,95 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
         )  # fmt: skip
         front = await enter(
             room.Collector(
-                limits, listen=site.socket or settings.program.listen, journal=log_, snapshot=snapshot,
+                limits, listen=site.socket or settings.program.listen, journal=keeping.journal, snapshot=snapshot,
                 waiting=answers, events=answers, clock=clock, metrics=metrics, ids=EventIds(clock),
                 limiter=shared.limiter if shared is not None else None,
                 alerts=site.alerts,
             )
         )  # fmt: skip
-        for one in (log_, published, answers, front):
-            one.register(site.supervisor)
+        keeping.register(site.supervisor)
+        answers.register(site.supervisor)
+        front.register(site.supervisor)
 
         async def drain(hurry: asyncio.Event) -> None:
             await front.stop(1.0 if hurry.is_set() else DRAIN_SHARE * settings.program.stop_collector_s)
 
         def reload(fresh: Settings) -> None:
-            log_.reload(fresh.of("journal", journal.Settings))
+            keeping.reload(fresh)
             answers.reload(fresh.of("responder", responder.Settings))
             front.reload(fresh.of("collector", room.Settings))
 
         def report() -> dict[str, int]:
-            """Two counts of two rooms, joined by nothing but the truth: told to senders, and made durable."""
-            accepted = int(metrics.counter("seawall_accepted_total", "").value)
-            durable = int(metrics.counter("seawall_journal_records_total", "", journal=log_.name).value)
-            return {"accepted": accepted, "durable": durable, "lost": max(0, accepted - durable)}
+            """Counts of two rooms, joined by nothing but the truth: told to senders, and made durable."""
+            accepted, kept = int(metrics.counter("seawall_accepted_total", "").value), dict(keeping.report())
+            return {"accepted": accepted, **kept, "lost": max(0, accepted - kept["durable"])}
 
         yield Opened(drain=drain, reload=reload, report=report)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """Where a collector keeps events, whichever profile it is."""
+
+    journal: Journal
+    register: Callable[[Supervisor], None]
+    reload: Callable[[Settings], None]
+    report: Callable[[], Mapping[str, int]]  # "durable" among them: how many records it answered for
+
+
+@asynccontextmanager
+async def _embedded(site: Site) -> AsyncIterator[Keeping]:
+    """On this machine's disk, read by this machine's router."""
+    from seawall import journal
+
+    name, metrics = site.settings.program.collector, site.metrics
+    log_ = journal.Log(
+        site.folder.journal(name), site.settings.of("journal", journal.Settings), metrics=metrics, on_failure=site.fail,
+        filesystem=LocalFilesystem(), clock=site.clock,
+    )  # fmt: skip
+    async with log_, journal.SyncedPublisher(log_, site.folder.synced_socket(name)) as published:
+
+        def register(supervisor: Supervisor) -> None:
+            log_.register(supervisor)
+            published.register(supervisor)
+
+        durable = metrics.counter("seawall_journal_records_total", "", journal=name)
+        yield Keeping(
+            journal=log_, register=register, reload=lambda fresh: log_.reload(fresh.of("journal", journal.Settings)),
+            report=lambda: {"durable": int(durable.value)},
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def _cluster(site: Site) -> AsyncIterator[Keeping]:
+    """In Kafka, with this machine's disk for when that is away."""
+    from seawall import journal
+    from seawall.journal import cluster
+
+    _needs_kafka()
+    from seawall.journal.joint import Joint, Means
+    from seawall.journal.kafka.client import client_of
+    from seawall.journal.kafka.topic import Admin
+
+    name, settings = site.settings.program.collector, site.settings.of("kafka", cluster.Settings)
+    client = client_of(settings, name)
+    means = Means(
+        client=client, look=Admin(client, settings).look, settings=settings,
+        local=site.settings.of("journal", journal.Settings), folder=site.folder.spool(name), on_failure=site.fail,
+        filesystem=LocalFilesystem(), clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel,
+        rng=random.Random(),
+    )  # fmt: skip
+    async with Joint(means) as joint:
+        yield Keeping(
+            journal=joint, register=joint.register, report=joint.report,
+            reload=lambda fresh: joint.reload(fresh.of("journal", journal.Settings)),
+        )  # fmt: skip
+
+
+def _needs_kafka() -> None:
+    """Raises Misconfigured when the extra isn't installed."""
+    if importlib.util.find_spec("confluent_kafka") is None:
+        raise Misconfigured(["profile = 'cluster': Kafka's client is missing; cure: pip install 'seawall[kafka]'"])
 
 
 @asynccontextmanager
@@ -117,11 +180,11 @@ async def router(site: Site) -> AsyncIterator[Opened]:
 
     # Housekeeping has connections of its own: it waits for locks, and routing must not wait for it.
     keeper = pool.Store(replace(_store_settings(site), connections_max=2), role="housekeeping")
-    async with _store(site, "router") as store, keeper, Logs(site.folder) as logs:
+    async with _store(site, "router") as store, keeper, _logs(site) as logs:
         settings = site.settings.of("router", room.Settings)
         geo = _geo(site)
         async with geo or nullcontext(), room.Router(
-            store, logs.find, settings, clock=site.clock, metrics=site.metrics,
+            store, logs, settings, clock=site.clock, metrics=site.metrics,
             runs_expected=bool(site.settings.program.app), alerts=site.alerts, places=geo,
         ) as routing:  # fmt: skip
             if geo is not None:
@@ -214,11 +277,52 @@ def listen_url(folder: Folder, settings: Settings) -> str:
         return f"{'https' if tls else 'http'}://{settings.program.listen}"
 
 
-class Logs:
-    """Readers of all logs under DIR/journal, each opened once and kept."""
+Find = Callable[[], Awaitable[Mapping[str, JournalReader]]]
 
-    def __init__(self, folder: Folder) -> None:
+
+@asynccontextmanager
+async def _logs(site: Site) -> AsyncIterator[Find]:
+    """Finds every log that this machine's router reads, by name.
+
+    The spool is read here only where nobody forwards it to Kafka any more. What the other profile left behind is read
+    in either: nobody has to empty anything before changing it.
+    """
+    folder = site.folder
+    if site.settings.program.profile != "cluster":
+        async with Logs(folder, folder.journals) as own, Logs(folder, folder.spools, prefix="spool-") as left:
+
+            async def both() -> Mapping[str, JournalReader]:
+                return {**await own.find(), **await left.find()}
+
+            yield both
+        return
+    from seawall.journal import cluster
+
+    _needs_kafka()
+    from seawall.journal.kafka import Partitions, TopicWatch
+    from seawall.journal.kafka.client import client_of
+    from seawall.journal.kafka.topic import Admin
+
+    settings = site.settings.of("kafka", cluster.Settings)
+    client = client_of(settings, "router")
+    watch = TopicWatch(Admin(client, settings).look, settings, clock=site.clock, alerts=site.alerts)
+    async with Logs(folder, folder.journals) as left, Partitions(client, settings, watch, clock=site.clock) as kafka:
+        site.supervisor.add("router.kafka.topic", watch.run, essential=False)
+        site.supervisor.add("router.kafka.feeds", kafka.watch)
+
+        async def all_() -> Mapping[str, JournalReader]:
+            return {**await left.find(), **await kafka.find()}
+
+        yield all_
+
+
+class Logs:
+    """Readers of all logs under one folder, each opened once and kept."""
+
+    def __init__(self, folder: Folder, logs: Path, *, prefix: str = "") -> None:
         self._folder = folder
+        self._logs = logs
+        self._prefix = prefix
         self._readers: dict[str, JournalReader] = {}
         self._stack = AsyncExitStack()
 
@@ -232,12 +336,13 @@ class Logs:
         """Every log there is, by name. One that can't be opened is said and tried again when asked next."""
         from seawall.journal import LogReader, discover
 
-        for path in await asyncio.to_thread(discover, self._folder.journals):
-            if path.name in self._readers:
+        for path in await asyncio.to_thread(discover, self._logs):
+            name = f"{self._prefix}{path.name}"
+            if name in self._readers:
                 continue
-            reader = LogReader(path, self._folder.synced_socket(path.name))
+            reader = LogReader(path, self._folder.synced_socket(name))
             try:
-                self._readers[path.name] = await self._stack.enter_async_context(reader)
+                self._readers[name] = await self._stack.enter_async_context(reader)
             except (Unavailable, Corrupt) as error:
                 log.error("a journal can't be read", extra=fields(journal=str(path), cause=str(error)))
         return self._readers

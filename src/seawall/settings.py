@@ -34,6 +34,7 @@ ROOMS: dict[str, str] = {
     "housekeeping": "seawall.store.partition",
     "migrate": "seawall.migrate.runner",
     "journal": "seawall.journal.settings",
+    "kafka": "seawall.journal.cluster",
     "collector": "seawall.collector.setting",
     "cache": "seawall.cache.setting",
     "responder": "seawall.responder.setting",
@@ -47,6 +48,7 @@ GIVEN: dict[str, frozenset[str]] = {"store": frozenset({"dsn"})}
 """Fields that Seawall itself fills in; they have no place in a file."""
 
 LEVELS = ("debug", "info", "warning", "error")
+PROFILES = ("embedded", "cluster")
 T = TypeVar("T")
 
 
@@ -61,6 +63,9 @@ class Program:
     dsn_file: str = setting("", help="A file that holds `dsn`, so that no secret stands in a command or environment.")
     worker_dsn: str = setting("", secret=True, help="The same database as role seawall_worker; empty: `dsn`.")
     worker_dsn_file: str = setting("", help="A file that holds `worker_dsn`.")
+    profile: str = setting(
+        "embedded", help="embedded: events are kept on this machine; cluster: in Kafka, with this machine as its spool."
+    )
     collector: str = setting("c1", help="Name of the collector, and of its journal under DIR/journal.")
     log_level: str = setting("info", live=True, help="debug, info, warning or error.")
     stop_collector_s: float = setting(8.0, min=0.5, max=120, help="Answer what is held, then stop.")
@@ -325,6 +330,12 @@ def _rules(values: Mapping[tuple[str, str], Value]) -> list[str]:
     level = values.get((TOP, "log_level"))
     if level is not None and level.value not in LEVELS:
         found.append(f"{level.origin}: log_level = {level.value!r}: must be one of {', '.join(LEVELS)}")
+    profile = values.get((TOP, "profile"))
+    if profile is not None and profile.value not in PROFILES:
+        found.append(f"{profile.origin}: profile = {profile.value!r}: must be one of {', '.join(PROFILES)}")
+    brokers = values.get(("kafka", "bootstrap"))
+    if profile is not None and profile.value == "cluster" and brokers is not None and not brokers.value:
+        found.append(f"{profile.origin}: profile = 'cluster': needs kafka.bootstrap, HOST:PORT,HOST:PORT")
     for name in ("listen", "admin"):
         address = values.get((TOP, name))
         if address is not None and host_port(address.value) is None:

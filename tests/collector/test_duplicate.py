@@ -17,7 +17,7 @@ BODY = digest_of(b"body", 1)
 def test_only_the_same_source_key_and_body_match() -> None:
     known = Duplicates(100)
     known.add(b"s1k", BODY, ONE, NOW)
-    assert known.find(b"s1k", BODY, NOW) == ONE
+    assert known.find(b"s1k", BODY, NOW) == (ONE, False)
     assert known.find(b"s2k", BODY, NOW) is None
     assert known.find(b"s1l", BODY, NOW) is None
     assert known.find(b"s1k", digest_of(b"Body", 1), NOW) is None
@@ -27,7 +27,7 @@ def test_the_first_event_of_a_key_stays() -> None:
     known = Duplicates(100)
     known.add(b"sk", digest_of(b"1", 1), ONE, NOW)
     known.add(b"sk", digest_of(b"2", 1), TWO, NOW)
-    assert known.find(b"sk", digest_of(b"1", 1), NOW) == ONE
+    assert known.find(b"sk", digest_of(b"1", 1), NOW) == (ONE, False)
 
 
 def test_it_keeps_the_newest_half_at_least_and_no_more_than_all() -> None:
@@ -50,11 +50,11 @@ def test_a_key_is_forgotten_when_the_stores_shortest_window_has_passed() -> None
     """The router takes the same key for a new event then, and what is answered from here never reaches it."""
     known = Duplicates(100)
     known.add(b"sk", BODY, ONE, NOW)
-    assert known.find(b"sk", BODY, NOW + WINDOW_US - 1) == ONE
+    assert known.find(b"sk", BODY, NOW + WINDOW_US - 1) == (ONE, False)
     assert known.find(b"sk", BODY, NOW + WINDOW_US) is None
     assert known.find(b"sk", BODY, NOW - 1) is None  # the clock went back: nothing is known
     known.add(b"sk", BODY, TWO, NOW + WINDOW_US)
-    assert known.find(b"sk", BODY, NOW + WINDOW_US) == TWO
+    assert known.find(b"sk", BODY, NOW + WINDOW_US) == (TWO, False)
     [window] = [f for f in fields(RouterSettings) if f.name == "dedupe_window_s"]
     assert window.metadata["min"] * 1_000_000 == WINDOW_US
 

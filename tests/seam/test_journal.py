@@ -7,15 +7,23 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from seawall.journal import Log, LogReader, Settings, SyncedPublisher
+from seawall.journal import Log, LogReader, Settings, SyncedPublisher, cluster
+from seawall.journal.kafka import KafkaLog, Topic, TopicWatch
+from seawall.journal.kafka.client import client_of
+from seawall.journal.kafka.feed import Delivery, Feed
+from seawall.journal.kafka.reader import PartitionReader
+from seawall.kernel.alert import Alerts
+from seawall.kernel.clock import Deadline, SystemClock
 from seawall.kernel.error import Corrupt, Overloaded
 from seawall.kernel.metric import Metrics
-from seawall.kernel.seam.journal import Displaced, Journal, JournalReader, Outcome, Position
+from seawall.kernel.seam.journal import Chunk, Displaced, Journal, JournalReader, Outcome, Position
 from seawall.testing import MemoryJournal
+from seawall.testing.kafka import MockKafka
 
 SEGMENT_BYTES = 16 * 1024
 PENDING_MAX = 50
@@ -27,6 +35,11 @@ class Pair:
 
     journal: Journal
     reader: JournalReader
+    segments: bool = True  # a partition of Kafka has offsets only, and forgets by its own rules
+
+    async def read(self, at: Position, *, end: Position | None = None, records_max: int, bytes_max: int) -> Chunk:
+        """Read once all that there is can be read without waiting."""
+        return self.reader.read(at, end=end, records_max=records_max, bytes_max=bytes_max)
 
     async def keep(self, *payloads: bytes) -> list[Position]:
         """Submit one after another, each as a batch of its own; their positions."""
@@ -46,8 +59,8 @@ class Pair:
             assert await self.reader.wait(self.reader.synced_end(), 5)
         return positions
 
-    def all(self, at: Position | None = None) -> list[bytes]:
-        chunk = self.reader.read(at or self.reader.start(), records_max=100_000, bytes_max=1 << 30)
+    async def all(self, at: Position | None = None) -> list[bytes]:
+        chunk = await self.read(at or self.reader.start(), records_max=100_000, bytes_max=1 << 30)
         assert not chunk.damage
         return [frame.payload for frame in chunk.frames]
 
@@ -72,11 +85,53 @@ async def memory(stack: AsyncExitStack, folder: Path) -> Pair:
     return Pair(journal, journal.reader())
 
 
-@pytest.fixture(params=[real, memory], ids=["Log", "MemoryJournal"])
+class KafkaPair(Pair):
+    """A partition is fetched ahead of reading; here everything is fetched before."""
+
+    async def read(self, at: Position, *, end: Position | None = None, records_max: int, bytes_max: int) -> Chunk:
+        read = partial(self.reader.read, at, end=end)
+        limit = self.reader.synced_end() if end is None else min(end, self.reader.synced_end())
+        async with asyncio.timeout(10):
+            while read(records_max=1_000_000, bytes_max=1 << 40).next < limit:
+                await self.reader.wait(at, 0.1)
+        return read(records_max=records_max, bytes_max=bytes_max)
+
+
+async def kafka(stack: AsyncExitStack, folder: Path) -> Pair:
+    """Over brokers in memory: it shows what our clients do, and nothing of what real brokers keep."""
+    mock = stack.enter_context(MockKafka("seawall"))
+    settings = cluster.Settings(bootstrap=mock.bootstrap, pending_records_max=PENDING_MAX)
+    client, metrics, clock = client_of(settings, "test"), Metrics(), SystemClock()
+
+    async def look() -> Topic:
+        return Topic(**mock.facts())
+
+    watch = TopicWatch(look, settings, clock=clock, alerts=Alerts(metrics, clock))
+    topic = await watch.look()
+    journal = await stack.enter_async_context(KafkaLog(client, settings, watch, metrics=metrics))
+    feeds: list[Feed] = []
+
+    def take(delivery: Delivery, *, fresh: bool) -> None:
+        reader.take(delivery, fresh=fresh)
+
+    for name, fresh in (("fresh", True), ("backlog", False)):
+        feeds.append(await stack.enter_async_context(Feed(client, settings, name, partial(take, fresh=fresh))))
+    reader = PartitionReader(topic, 0, *feeds, fetch_bytes=settings.fetch_bytes, clock=clock, beyond_s=0.0)
+    reader.ask()
+    await reader.until_known(Deadline.after(5.0, clock))
+    return KafkaPair(journal, reader, segments=False)
+
+
+@pytest.fixture(params=[real, memory, kafka], ids=["Log", "MemoryJournal", "KafkaLog-on-mock-brokers"])
 async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
     make: Make = request.param
     async with AsyncExitStack() as stack:
         yield await make(stack, tmp_path)
+
+
+def _needs_segments(pair: Pair) -> None:
+    if not pair.segments:
+        pytest.skip("it has no segments")
 
 
 async def test_done_is_called_once_later_and_on_the_loops_thread(pair: Pair) -> None:
@@ -91,7 +146,7 @@ async def test_done_is_called_once_later_and_on_the_loops_thread(pair: Pair) -> 
 async def test_records_are_read_in_order_of_submission_byte_for_byte(pair: Pair) -> None:
     payloads = [bytes([n % 256]) * (n * 7 % 301) for n in range(40)] + [b"", bytes(range(256)), b"x" * 300_000]
     await pair.keep_together(*payloads)
-    assert pair.all() == payloads
+    assert await pair.all() == payloads
 
 
 async def test_a_position_lies_just_after_its_record(pair: Pair) -> None:
@@ -99,19 +154,20 @@ async def test_a_position_lies_just_after_its_record(pair: Pair) -> None:
     positions = await pair.keep_together(*payloads)
     assert positions == sorted(set(positions))
     for index, position in enumerate(positions):
-        assert pair.all(position) == payloads[index + 1 :]
-    chunk = pair.reader.read(pair.reader.start(), records_max=100, bytes_max=1 << 20)
+        assert await pair.all(position) == payloads[index + 1 :]
+    chunk = await pair.read(pair.reader.start(), records_max=100, bytes_max=1 << 20)
     assert [frame.end for frame in chunk.frames] == positions
     assert pair.reader.synced_end() == positions[-1]
 
 
 async def test_reading_goes_over_segments_without_a_gap(pair: Pair) -> None:
+    _needs_segments(pair)
     payloads = [b"%d" % n * 900 for n in range(60)]
     positions = await pair.keep(*payloads)
     assert positions[-1].segment_id > 2
     at, seen = pair.reader.start(), []
     while True:
-        chunk = pair.reader.read(at, records_max=7, bytes_max=1 << 20)
+        chunk = await pair.read(at, records_max=7, bytes_max=1 << 20)
         assert len(chunk.frames) <= 7
         if not chunk.frames:
             break
@@ -124,27 +180,27 @@ async def test_reading_goes_over_segments_without_a_gap(pair: Pair) -> None:
 async def test_read_keeps_its_bounds_but_gives_one_record_at_least(pair: Pair) -> None:
     await pair.keep_together(b"a" * 1000, b"b" * 1000, b"c" * 1000)
     start = pair.reader.start()
-    assert len(pair.reader.read(start, records_max=10, bytes_max=1).frames) == 1
-    assert len(pair.reader.read(start, records_max=10, bytes_max=2500).frames) == 2
-    assert len(pair.reader.read(start, records_max=1, bytes_max=1 << 20).frames) == 1
+    assert len((await pair.read(start, records_max=10, bytes_max=1)).frames) == 1
+    assert len((await pair.read(start, records_max=10, bytes_max=2500)).frames) == 2
+    assert len((await pair.read(start, records_max=1, bytes_max=1 << 20)).frames) == 1
 
 
 async def test_read_ends_at_the_given_end(pair: Pair) -> None:
     positions = await pair.keep(*(b"%d" % n * 900 for n in range(30)))
-    chunk = pair.reader.read(pair.reader.start(), end=positions[19], records_max=1000, bytes_max=1 << 20)
+    chunk = await pair.read(pair.reader.start(), end=positions[19], records_max=1000, bytes_max=1 << 20)
     assert [frame.end for frame in chunk.frames] == positions[:20]
 
 
 async def test_nothing_is_read_twice_or_beyond_the_synced_end(pair: Pair) -> None:
     await pair.keep(b"one")
     end = pair.reader.synced_end()
-    chunk = pair.reader.read(end, records_max=10, bytes_max=1 << 20)
+    chunk = await pair.read(end, records_max=10, bytes_max=1 << 20)
     assert not chunk.frames
     assert chunk.next == end
 
 
 async def test_an_empty_log_has_a_start_that_can_be_read(pair: Pair) -> None:
-    chunk = pair.reader.read(pair.reader.start(), records_max=10, bytes_max=1 << 20)
+    chunk = await pair.read(pair.reader.start(), records_max=10, bytes_max=1 << 20)
     assert not chunk.frames and chunk.next == pair.reader.start() == pair.reader.synced_end()
 
 
@@ -165,32 +221,34 @@ async def test_a_cancelled_wait_leaves_the_reader_whole(pair: Pair) -> None:
     waiting.cancel()
     await asyncio.wait([waiting])
     await pair.keep(b"x")
-    assert pair.all() == [b"x"]
+    assert await pair.all() == [b"x"]
 
 
 async def test_a_position_of_another_log_is_refused(pair: Pair) -> None:
     (position,) = await pair.keep(b"x")
     foreign = Position(bytes(16), position.segment_id, position.offset_bytes)
     with pytest.raises(Corrupt):
-        pair.reader.read(foreign, records_max=1, bytes_max=1)
+        await pair.read(foreign, records_max=1, bytes_max=1)
 
 
 async def test_forgetting_takes_whole_segments_before_a_position_and_never_the_newest(pair: Pair) -> None:
+    _needs_segments(pair)
     positions = await pair.keep(*(b"%d" % n * 900 for n in range(60)))
     middle = next(position for position in positions if position.segment_id == 2)
     assert pair.reader.forget(middle) == 1
     assert pair.reader.start() <= middle
-    assert pair.reader.read(positions[0], records_max=1, bytes_max=1).damage
+    assert (await pair.read(positions[0], records_max=1, bytes_max=1)).damage
     assert pair.reader.forget(positions[-1]) == positions[-1].segment_id - 2
     assert pair.reader.start().segment_id == positions[-1].segment_id
     assert pair.reader.forget(positions[-1]) == 0
     await pair.keep(b"after")
-    assert pair.all()[-1] == b"after"
+    assert (await pair.all())[-1] == b"after"
 
 
 async def test_what_a_position_says_of_its_segment_is_the_same_wherever_it_comes_from(pair: Pair) -> None:
+    _needs_segments(pair)
     kept = await pair.keep(b"a" * 20_000, b"b")
-    chunk = pair.reader.read(pair.reader.start(), records_max=10, bytes_max=1 << 20)
+    chunk = await pair.read(pair.reader.start(), records_max=10, bytes_max=1 << 20)
     assert [frame.end.salt for frame in chunk.frames] == [position.salt for position in kept]
     assert len({position.salt for position in kept}) == 2 and all(len(p.salt) == 16 for p in kept)
     assert pair.reader.synced_end().salt == chunk.next.salt == kept[-1].salt
@@ -202,7 +260,7 @@ async def test_a_position_in_a_segment_that_was_written_anew_is_refused(pair: Pa
     first, second = await pair.keep(b"a" * 20_000, b"b")
     other = replace(second, salt=bytes(16))
     with pytest.raises(Displaced):
-        pair.reader.read(other, records_max=1, bytes_max=1)
+        await pair.read(other, records_max=1, bytes_max=1)
     with pytest.raises(Displaced):
         pair.reader.forget(other)
     assert pair.reader.start() < first, "nothing was forgotten"
@@ -211,7 +269,7 @@ async def test_a_position_in_a_segment_that_was_written_anew_is_refused(pair: Pa
 async def test_a_position_beyond_the_end_is_refused(pair: Pair) -> None:
     (last,) = await pair.keep(b"x")
     with pytest.raises(Displaced):
-        pair.reader.read(replace(last, segment_id=last.segment_id + 3), records_max=1, bytes_max=1)
+        await pair.read(replace(last, segment_id=last.segment_id + 3), records_max=1, bytes_max=1)
     with pytest.raises(Displaced):
         await pair.reader.wait(replace(last, offset_bytes=last.offset_bytes + 1), 1)
     with pytest.raises(Displaced):
@@ -219,15 +277,16 @@ async def test_a_position_beyond_the_end_is_refused(pair: Pair) -> None:
 
 
 async def test_a_missing_segment_is_told_and_passed_also_where_reading_stood_in_it(pair: Pair) -> None:
+    _needs_segments(pair)
     positions = await pair.keep(*(b"%d" % n * 900 for n in range(60)))
     inside = next(position for position in positions if position.segment_id == 2)
     later = [n for n, position in enumerate(positions) if position.segment_id > 2]
     assert pair.reader.forget(positions[later[0]]) == 2
-    chunk = pair.reader.read(inside, records_max=1000, bytes_max=1 << 20)
+    chunk = await pair.read(inside, records_max=1000, bytes_max=1 << 20)
     assert [(damage.segment_id, damage.reason) for damage in chunk.damage] == [(2, "the segment is missing")]
     assert [frame.payload for frame in chunk.frames] == [b"%d" % n * 900 for n in later]
     # A stretch that ends in what is missing is done with.
-    chunk = pair.reader.read(positions[0], end=inside, records_max=1000, bytes_max=1 << 20)
+    chunk = await pair.read(positions[0], end=inside, records_max=1000, bytes_max=1 << 20)
     assert not chunk.frames and chunk.damage and chunk.next >= inside
 
 
@@ -238,7 +297,7 @@ async def test_more_than_the_queue_holds_is_refused_and_not_kept(pair: Pair) -> 
     with pytest.raises(Overloaded):
         pair.journal.submit(b"too much", answers.append)
     await pair.keep(b"later") if len(answers) else await asyncio.sleep(0.05)
-    assert b"too much" not in pair.all()
+    assert b"too much" not in await pair.all()
     assert len(answers) == PENDING_MAX
 
 

@@ -34,6 +34,7 @@ settings again; SIGUSR1 to a role logs what it is doing. Exit codes: 0 stopped, 
 @click.option("--listen", metavar="HOST:PORT", help="Where events come in. [default: 127.0.0.1:8080]")
 @click.option("--admin", metavar="HOST:PORT", help="Where the admin API is. [default: 127.0.0.1:8081]")
 @click.option("--app", metavar="FILE.py", help="Your workflows. Without it events are kept, and nothing runs.")
+@click.option("--profile", metavar="NAME", help="embedded, or cluster: the journal is Kafka. [default: embedded]")
 @click.option("--dsn-file", metavar="FILE", help="A file with the DSN of your own PostgreSQL; else the embedded one.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. [default: info]")
 @click.option("--watch", is_flag=True, help="Reload the app file when it changes (for development).")

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import struct
 from hashlib import sha256
+from typing import NamedTuple
 
 WINDOW_US = 60 * 1_000_000
 """The least that ``dedupe_window_s`` of the router may be set to: after that the same key may be a new event."""
 
-_KNOWN = struct.Struct("<Q36s16s")
-"""When the first event was received by the wall clock, the digest of its body, its id."""
+_KNOWN = struct.Struct("<Q36s16s?")
+"""When the first event was received by the wall clock, the digest of its body, its id, whether it is replicated."""
+
+
+class First(NamedTuple):
+    """The event that was accepted under a key."""
+
+    id: bytes
+    replicated: bool  # how it was made durable
 
 
 class Duplicates:
@@ -31,28 +39,28 @@ class Duplicates:
         self._young: dict[bytes, bytes] = {}
         self._old: dict[bytes, bytes] = {}
 
-    def find(self, key: bytes, digest: bytes, now_us: int) -> bytes | None:
-        """Id of the event that was accepted under this key with this body (``digest_of``), when its window
+    def find(self, key: bytes, digest: bytes, now_us: int) -> First | None:
+        """The event that was accepted under this key with this body (``digest_of``), when its window
         covers ``now_us``."""
         if key not in self._young and key not in self._old:
             return None
-        received_us, first, id = self._first(key)
-        return id if first == digest and 0 <= now_us - received_us < WINDOW_US else None
+        received_us, first, id, replicated = self._first(key)
+        return First(id, replicated) if first == digest and 0 <= now_us - received_us < WINDOW_US else None
 
-    def add(self, key: bytes, digest: bytes, id: bytes, received_us: int) -> None:
+    def add(self, key: bytes, digest: bytes, id: bytes, received_us: int, *, replicated: bool = False) -> None:
         """Remember an event that is durable. While its window lasts the first one stays: a later body under its key is
         a conflict, which the router finds."""
         young, old = self._young, self._old
         if not self._half or ((key in young or key in old) and 0 <= received_us - self._first(key)[0] < WINDOW_US):
             return
-        young[key] = _KNOWN.pack(received_us, digest, id)
+        young[key] = _KNOWN.pack(received_us, digest, id, replicated)
         if len(young) >= self._half:
             self._old, self._young = young, {}
 
-    def _first(self, key: bytes) -> tuple[int, bytes, bytes]:
-        """When the first event of a known key was received, the digest of its body, its id."""
-        received_us, digest, id = _KNOWN.unpack(self._young.get(key) or self._old[key])
-        return received_us, digest, id
+    def _first(self, key: bytes) -> tuple[int, bytes, bytes, bool]:
+        """What ``_KNOWN`` says of a known key."""
+        received_us, digest, id, replicated = _KNOWN.unpack(self._young.get(key) or self._old[key])
+        return received_us, digest, id, replicated
 
 
 def digest_of(body: bytes, key_id: int) -> bytes:

@@ -83,6 +83,7 @@ class Exchange:
     peer = b""  # the client's address, where a trusted forwarder has named it; else the connection's
     rest = b""  # of the target, after the token
     wait_ms = 0
+    replicated = False  # how it became durable, once it is
     id = b""  # 16 bytes, once submitted
     key = b""  # its dedupe key among those of all sources, if it has one
     digest = b""

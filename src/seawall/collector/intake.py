@@ -90,7 +90,7 @@ class Intake:
             first = self._duplicates.find(x.key, x.digest, wall_us)
             if first is not None:
                 self._repeats.value += 1
-                x.answer(self._receipts.duplicate(id_ascii(first)))
+                x.answer(self._receipts.duplicate(id_ascii(first.id), replicated=first.replicated))
                 return
         if source.metered:
             x.stage = ASKED
@@ -154,13 +154,14 @@ class Intake:
         source = x.source
         assert source is not None, "only an admitted exchange was submitted"
         if x.key:
-            self._duplicates.add(x.key, x.digest, x.id, x.received_us)
+            self._duplicates.add(x.key, x.digest, x.id, x.received_us, replicated=outcome.replicated)
         if x.stage != SUBMITTED:
             self._late.value += 1
         elif x.wait_ms:
+            x.replicated = outcome.replicated
             self._hold(x, id)
         else:
-            x.answer(self._receipts.accepted(id, source))
+            x.answer(self._receipts.accepted(id, source, replicated=outcome.replicated))
 
     def _not_durable(self, x: Exchange, error: SeawallError) -> None:
         if isinstance(error, Uncertain):
@@ -195,7 +196,7 @@ class Intake:
             detail = "the event is safe and its workflow goes on; its reply will be under Location"
             x.answer(self._receipts.problem(504, "no reply in time", detail, headers=_ticket(id)))
         else:
-            x.answer(self._receipts.waiting(id))
+            x.answer(self._receipts.waiting(id, replicated=x.replicated))
 
     def let_go(self, x: Exchange) -> None:
         """This collector stops: end a hold with 202 and where to ask, and the wait for a look at the store with 503."""
@@ -204,7 +205,7 @@ class Intake:
         elif x.stage == HELD:
             self._waiting.drop(x.id)
             self.held -= 1
-            x.answer(self._receipts.waiting(id_ascii(x.id)))
+            x.answer(self._receipts.waiting(id_ascii(x.id), replicated=x.replicated))
 
     def gone(self, x: Exchange) -> None:
         """Nobody reads this answer any more. What was submitted stays submitted."""

@@ -99,7 +99,7 @@ class LookUps:
         elif not away and age_ms_max is not None and self._clock.wall_us() // 1000 - _ms(id) > age_ms_max:
             x.answer(self._receipts.problem(404, "unknown id", "replies are kept for 24 hours"))
         elif age_ms_max is not None:
-            x.answer(self._receipts.waiting(id_text(id).encode(), durable=False))
+            x.answer(self._receipts.waiting(id_text(id).encode()))
         else:
             retry = b"Retry-After: 1\r\n"
             x.answer(self._receipts.json(202, {"id": id_text(id), "status": "accepted"}, headers=retry))

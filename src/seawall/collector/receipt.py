@@ -18,7 +18,8 @@ from seawall.kernel.seam.ticket import Reply
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _JSON = b"Content-Type: application/json\r\n"
-_DURABLE = b"Seawall-Durability: fsync\r\n"
+_FSYNC = b"Seawall-Durability: fsync\r\n"
+_REPLICATED = b"Seawall-Durability: replicated\r\n"
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 _ACCEPTED_BYTES = len(b'{"id":"","status":"accepted"}') + 36
 
@@ -35,7 +36,7 @@ class Receipts:
         self._random = random
         self._date = b""
         self._second = -1
-        self._accepted = b""
+        self._accepted = self._accepted_by_many = b""
         self.tick()
 
     def tick(self) -> None:
@@ -44,16 +45,20 @@ class Receipts:
         if second != self._second:
             self._second = second
             self._date = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
-            self._accepted = b"%b%b%b%bContent-Length: %d\r\nLocation: /in/events/" % (
-                _STATUS_LINES[202], self._date, _JSON, _DURABLE, _ACCEPTED_BYTES,
+            self._accepted, self._accepted_by_many = (
+                b"%b%b%b%bContent-Length: %d\r\nLocation: /in/events/" % (
+                    _STATUS_LINES[202], self._date, _JSON, durability, _ACCEPTED_BYTES,
+                )
+                for durability in (_FSYNC, _REPLICATED)
             )  # fmt: skip
 
-    def accepted(self, id: bytes, source: Source) -> bytes:
-        """The event is durable. ``id`` is its text form."""
+    def accepted(self, id: bytes, source: Source, *, replicated: bool = False) -> bytes:
+        """The event is durable: on our disk, or ``replicated``. ``id`` is its text form."""
         choice = source.choice
         if choice.accepted_status == 202 and choice.accepted_body is None:
-            return b'%b%b\r\n\r\n{"id":"%b","status":"accepted"}' % (self._accepted, id, id)
-        headers = b"%bLocation: /in/events/%b\r\n" % (_DURABLE, id)
+            start = self._accepted_by_many if replicated else self._accepted
+            return b'%b%b\r\n\r\n{"id":"%b","status":"accepted"}' % (start, id, id)
+        headers = b"%bLocation: /in/events/%b\r\n" % (_REPLICATED if replicated else _FSYNC, id)
         if choice.accepted_status == 204:
             return self.whole(204, headers, b"")
         if choice.accepted_body is None:
@@ -61,14 +66,15 @@ class Receipts:
         kind = b"Content-Type: %b\r\n" % choice.accepted_content_type.encode("ascii")
         return self.whole(choice.accepted_status, kind + headers, choice.accepted_body.encode())
 
-    def duplicate(self, first: bytes) -> bytes:
+    def duplicate(self, first: bytes, *, replicated: bool = False) -> bytes:
         """The same key with the same body is durable already, as ``first`` (text form)."""
-        headers = b"%b%bLocation: /in/events/%b\r\n" % (_JSON, _DURABLE, first)
+        headers = b"%b%bLocation: /in/events/%b\r\n" % (_JSON, _REPLICATED if replicated else _FSYNC, first)
         return self.whole(200, headers, b'{"id":"%b","status":"accepted","duplicate":true}' % first)
 
-    def waiting(self, id: bytes, *, durable: bool = True) -> bytes:
-        """No reply (yet): here is where to ask for it."""
-        headers = b"%b%bLocation: /in/tickets/%b\r\nRetry-After: 1\r\n" % (_JSON, _DURABLE if durable else b"", id)
+    def waiting(self, id: bytes, *, replicated: bool | None = None) -> bytes:
+        """No reply (yet): here is where to ask for it. ``replicated``: how the event was kept, if that is known."""
+        durability = b"" if replicated is None else _REPLICATED if replicated else _FSYNC
+        headers = b"%b%bLocation: /in/tickets/%b\r\nRetry-After: 1\r\n" % (_JSON, durability, id)
         return self.whole(202, headers, b'{"id":"%b","status":"accepted","reply":"pending"}' % id)
 
     def reply(self, id: bytes, reply: Reply) -> bytes:

@@ -1,4 +1,4 @@
-"""A fixed rate for old work, so that it leaves room for fresh work. (The governor of DESIGN §6 will steer the router.)"""
+"""A fixed rate for old work, so that it leaves room for fresh work. (The router's will be steered: DESIGN §6.)"""
 
 from __future__ import annotations
 

@@ -51,9 +51,7 @@ class Settings:
     fetch_bytes: int = setting(
         8 * MIB, min=64 * 1024, max=256 * MIB, help="Bytes of one partition that a router reads ahead."
     )
-    request_timeout_s: float = setting(
-        5.0, min=0.5, max=60.0, help="How long a question about the topic may take."
-    )
+    request_timeout_s: float = setting(5.0, min=0.5, max=60.0, help="How long a question about the topic may take.")
 
     def __post_init__(self) -> None:
         if self.forward_batch > self.forward_rate:

@@ -282,5 +282,3 @@ class Forwarder:
         if not self.waits or not self._oldest_us:
             return 0.0
         return max(0.0, (self._clock.wall_us() - self._oldest_us) / 1_000_000)
-
-

@@ -114,6 +114,7 @@ class Spool:
         self.replicated = counter("seawall_journal_replicated_total", "Events answered by Kafka's ack.")
         self.spooled = counter("seawall_journal_spooled_total", "Events answered by the local log in Kafka's place.")
         self.parked = counter("seawall_journal_parked_total", "Events that Kafka won't take, kept apart.")
+        self.parked_fresh = counter("seawall_journal_parked_fresh_total", "Those of them that no log had before.")
         self._diverted = counter("seawall_kafka_diverted_total", "Sends that failed or took too long.")
         self._late = counter("seawall_kafka_late_total", "Acks that came after their event had been spooled.")
         state = metrics.gauge(
@@ -218,8 +219,12 @@ class Spool:
         )  # fmt: skip
 
     def _park(self, payload: bytes, done: Done, why: Rejected) -> None:
+        def kept(outcome: Outcome) -> None:
+            self.parked_fresh.value += isinstance(outcome, Position)
+            done(outcome)
+
         try:
-            self.park(payload, why, done)
+            self.park(payload, why, kept)
         except SeawallError as error:
             done(error)
 

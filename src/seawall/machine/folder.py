@@ -10,6 +10,7 @@
           run/ROLE.lock     held by each role's process
           run/ROLE.sock     each role's health
           journal/NAME/     one log per collector
+          spool/NAME/       its log while the journal is Kafka; NAME.parked: what Kafka refused
           snapshot          what the collector knows of sources, sealed with the key
           postgres/         the embedded PostgreSQL
 
@@ -56,6 +57,7 @@ class Folder:
         self._filesystem = filesystem
         self.run = self.path / "run"
         self.journals = self.path / "journal"
+        self.spools = self.path / "spool"
         self.snapshot = self.path / "snapshot"
         self.postgres = self.path / "postgres"
         self.key_file = self.path / "key"
@@ -67,6 +69,10 @@ class Folder:
     def journal(self, collector: str) -> Path:
         """The folder of one collector's log."""
         return self.journals / collector
+
+    def spool(self, collector: str) -> Path:
+        """The folder of one collector's log while its journal is Kafka."""
+        return self.spools / collector
 
     def socket(self, role: str) -> Path:
         """Where a role serves its health."""
@@ -88,7 +94,7 @@ class Folder:
         try:
             self.make()
             self._check_format()
-            for part in (self.run, self.journals):
+            for part in (self.run, self.journals, self.spools):
                 part.mkdir(mode=0o700, exist_ok=True)
             if not self.key_file.exists():
                 self._keep(self.key_file, secrets.token_hex(32) + "\n")

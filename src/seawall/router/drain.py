@@ -18,6 +18,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from seawall.guard.pace import Pace
 from seawall.guard.supervisor import Heart
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Corrupt, Fenced, SeawallError, Unavailable, Uncertain, Unstorable
@@ -32,7 +33,6 @@ from seawall.router.country import with_countries
 from seawall.router.damage import DamageReport
 from seawall.router.lane import Lane
 from seawall.router.meter import Meter
-from seawall.guard.pace import Pace
 from seawall.router.patience import patiently, rest
 from seawall.router.placement import Placement
 from seawall.router.range import STORE, Ranges

@@ -1,16 +1,18 @@
 """The brokers that librdkafka brings along for its own tests: Kafka's protocol in memory, with faults on demand.
 
 Good for what a client does; says nothing about what real brokers keep. It answers no question about a topic's settings,
-so what an ack is worth has to be told (``kept``). Needs the extra ``kafka``.
+so what an ack is worth has to be told (``facts``). Needs the extra ``kafka``.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import confluent_kafka
 
@@ -83,6 +85,15 @@ class MockKafka:
     ) -> None:
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
         self._library.rd_kafka_destroy(self._client)
+
+    def facts(self, **changes: Any) -> dict[str, Any]:
+        """What a look at the topic would find, were these real brokers: the fields of ``journal.kafka.Topic``."""
+        said = {
+            "cluster_id": "mock", "name": self.topic, "id": self.id, "partitions": self.partitions,
+            "replicas": len(self.brokers), "in_sync_min": 2, "record_bytes_max": 16 * 1024 * 1024,
+            "retention_s": math.inf,
+        }  # fmt: skip
+        return {**said, **changes}
 
     def fail(self, request: int, errors: Sequence[int]) -> None:
         """Answer the next requests of a kind with these errors, one each."""

@@ -83,9 +83,7 @@ class Topic:
                 f"wanted: {settings.retention_min_s * 1000} at least"
             )
         if self.retention_bytes >= 0:
-            found.append(
-                f"retention.bytes is {self.retention_bytes}: a busy hour can delete what wasn't read; use -1"
-            )
+            found.append(f"retention.bytes is {self.retention_bytes}: a busy hour can delete what wasn't read; use -1")
         if self.record_bytes_max < RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES:
             found.append(
                 f"max.message.bytes is {self.record_bytes_max}: larger events are parked; "

@@ -1,0 +1,136 @@
+"""The journal of a cluster, whole: Kafka, the local log as its spool, the log of parked records, and what forwards.
+
+It opens while Kafka is away, and while it never was there: then everything goes to the spool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from seawall.guard.panel import Panel
+from seawall.guard.supervisor import Supervisor
+from seawall.journal.cluster import Settings
+from seawall.journal.forward import Forwarder
+from seawall.journal.kafka.client import Client
+from seawall.journal.kafka.producer import KafkaLog
+from seawall.journal.kafka.topic import Look, TopicWatch
+from seawall.journal.log import Log
+from seawall.journal.settings import Settings as LocalSettings
+from seawall.journal.spool import WITHOUT, Places, Spool
+from seawall.kernel.alert import Alerts
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import SeawallError, Unavailable
+from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.filesystem import Filesystem
+from seawall.kernel.seam.journal import Done
+
+FIRST_LOOK_S = 1.0
+"""How long an opening waits for Kafka: long enough to begin with it where it is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What the journal is built from."""
+
+    client: Client
+    look: Look  # Admin.look
+    settings: Settings
+    local: LocalSettings
+    folder: Path  # of the spool; that of parked records lies beside it
+    on_failure: Callable[[str], None]
+    filesystem: Filesystem
+    clock: Clock
+    metrics: Metrics
+    alerts: Alerts
+    panel: Panel
+    rng: random.Random
+    ordered: Callable[[bytes], bool] = lambda source_id: False
+
+
+class Joint:
+    """Implements ``Journal``. ``async with`` opens it; leaving spools what waits for Kafka, and closes.
+
+    Raises (on entering): as ``Log``.
+    """
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        m = means
+        self.topic = TopicWatch(m.look, m.settings, clock=m.clock, alerts=m.alerts)
+        self.kafka = KafkaLog(m.client, m.settings, self.topic, metrics=m.metrics)
+        self.local, self.parked = (
+            Log(folder, m.local, metrics=m.metrics, on_failure=m.on_failure, filesystem=m.filesystem, clock=m.clock)
+            for folder in (m.folder, m.folder.with_name(f"{m.folder.name}.parked"))
+        )
+        places = Places(
+            kafka=self.kafka, local=self.local, parked=self.parked, confirmed=lambda: self.topic.confirmed,
+            behind=lambda position: self.forwarder.behind(position), ordered=m.ordered,
+        )  # fmt: skip
+        self.spool = Spool(places, m.settings, clock=m.clock, metrics=m.metrics, alerts=m.alerts, rng=m.rng)
+        m.panel.add(self.spool.breaker, without=WITHOUT)
+        self.forwarder = self._forwarder(self.local)
+        self.returner = self._forwarder(self.parked, until_start=True)
+        self._stack = AsyncExitStack()
+
+    @property
+    def refusal(self) -> SeawallError | None:
+        return self.spool.refusal
+
+    def submit(self, payload: bytes, done: Done) -> None:
+        self.spool.submit(payload, done)
+
+    def register(self, supervisor: Supervisor) -> None:
+        """Add its loops. None of those that need Kafka makes the role unready: accepting doesn't."""
+        self.local.register(supervisor)
+        self.parked.register(supervisor)
+        supervisor.add("journal.spool", self.spool.watch)
+        for name, run in (
+            ("topic", self.topic.run), ("producer", self.kafka.watch), ("forward", self.forwarder.run),
+            ("return", self.returner.run),
+        ):  # fmt: skip
+            supervisor.add(f"journal.kafka.{name}", run, essential=False)
+
+    def reload(self, local: LocalSettings) -> None:
+        """Go on with other settings of the local logs."""
+        self.local.reload(local)
+        self.parked.reload(local)
+
+    def report(self) -> dict[str, int]:
+        """Counts of this process' life, for its exit report."""
+        spool = self.spool
+        return {
+            "replicated": int(spool.replicated.value), "spooled": int(spool.spooled.value),
+            "parked": int(spool.parked.value), "forwarded": int(self.forwarder.forwarded.value),
+            "durable": int(spool.replicated.value + spool.spooled.value + spool.parked_fresh.value),
+        }  # fmt: skip
+
+    async def __aenter__(self) -> Joint:
+        async with AsyncExitStack() as stack:
+            for part in (self.local, self.parked, self.forwarder, self.returner, self.kafka):
+                await stack.enter_async_context(part)
+            # Before Kafka and the logs are closed, in this order: what waits goes to the local log.
+            stack.callback(self.spool.stop)
+            with contextlib.suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(FIRST_LOOK_S):
+                    await self.topic.look()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def _forwarder(self, source: Log, *, until_start: bool = False) -> Forwarder:
+        m = self._means
+        return Forwarder(
+            source, self.kafka, self.spool.breaker, m.settings, park=self.spool.park, filesystem=m.filesystem,
+            clock=m.clock, metrics=m.metrics, until_start=until_start,
+        )  # fmt: skip
