@@ -94,6 +94,7 @@ class KafkaPair(Pair):
         async with asyncio.timeout(10):
             while read(records_max=1_000_000, bytes_max=1 << 40).next < limit:
                 await self.reader.wait(at, 0.1)
+                await asyncio.sleep(0.005)  # it may say at once that there is something, and we want all
         return read(records_max=records_max, bytes_max=bytes_max)
 
 
