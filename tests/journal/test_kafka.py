@@ -1,0 +1,187 @@
+"""Kafka as the journal, with the local log as its spool, over brokers in memory that refuse, hang and come back.
+
+Those brokers are the client library's own: real ones are met by the tests marked ``parts``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kafka_rig import IDS, opened, record, replicated, until, written
+
+from seawall.guard.breaker import State
+from seawall.kernel.error import Overloaded
+from seawall.testing.kafka import NOT_ENOUGH_REPLICAS, PRODUCE, TOO_LARGE, MockKafka
+
+OUTAGE_ANSWER_S = 1.1
+OPEN_S = 2.0
+
+
+@pytest.fixture
+def mock() -> Iterator[MockKafka]:
+    with MockKafka("seawall", partitions=2) as brokers:
+        yield brokers
+
+
+async def test_a_healthy_cluster_answers_replicated_and_spools_nothing(mock: MockKafka, tmp_path: Path) -> None:
+    async with opened(mock, tmp_path) as desk:
+        answers = await desk.send(*(record(b"%d" % n) for n in range(500)))
+        assert all(replicated(answers))
+        assert desk.joint.report() == {
+            "replicated": 500, "spooled": 0, "parked": 0, "forwarded": 0, "durable": 500
+        }  # fmt: skip
+        assert not desk.names()
+    assert len(written(mock, expect=500)) == 500
+
+
+async def test_an_ack_of_a_topic_with_too_few_replicas_is_not_called_durable(mock: MockKafka, tmp_path: Path) -> None:
+    """One machine's memory is no disk: such events are synced here first, then forwarded."""
+    async with opened(mock, tmp_path, facts={"replicas": 1, "in_sync_min": 1}) as desk:
+        assert replicated(await desk.send(*(record(b"%d" % n) for n in range(20)))) == [False] * 20
+        assert "kafka-topic" in desk.names()
+        await until(lambda: desk.joint.report()["forwarded"] == 20)
+    assert len(written(mock, expect=20)) == 20
+
+
+async def test_an_outage_costs_a_second_once_and_loses_nothing(mock: MockKafka, tmp_path: Path) -> None:
+    async with opened(mock, tmp_path) as desk:
+        await desk.send(*(record(b"before %d" % n) for n in range(50)))
+        mock.down()
+        began, slowest, count = time.monotonic(), 0.0, 0
+        while desk.joint.spool.breaker.state is State.CLOSED:
+            at = time.monotonic()
+            # Several at a time, as senders come: each of them waits for itself.
+            answers = await asyncio.gather(*(desk.send(record(b"during %d" % (count + n))) for n in range(10)))
+            count += 10
+            slowest = max(slowest, time.monotonic() - at)
+            assert [replicated(each) for each in answers] == [[False]] * 10
+        assert slowest < OUTAGE_ANSWER_S
+        assert time.monotonic() - began < OPEN_S + OUTAGE_ANSWER_S
+        assert "breaker-open" in desk.names()
+        at = time.monotonic()
+        answers = await desk.send(*(record(b"during %d" % (count + n)) for n in range(200)))
+        count += 200
+        assert time.monotonic() - at < 1.0, "nobody waits for an open breaker"
+        assert replicated(answers) == [False] * 200
+        mock.up()
+        await until(lambda: not desk.joint.forwarder.waits, within_s=40)
+        await until(lambda: desk.joint.spool.breaker.state is State.CLOSED)
+        assert replicated(await desk.send(record(b"after"))) == [True]
+        assert not desk.names()
+    wanted = {b"before %d" % n for n in range(50)} | {b"during %d" % n for n in range(count)} | {b"after"}
+    assert set(await asyncio.to_thread(written, mock, expect=len(wanted))) == wanted
+
+
+async def test_a_send_that_timed_out_and_arrived_is_there_twice_under_one_id(mock: MockKafka, tmp_path: Path) -> None:
+    async with opened(mock, tmp_path) as desk:
+        await desk.send(record(b"warm"))
+        mock.slow(2000)
+        at = time.monotonic()
+        assert replicated(await desk.send(record(b"late"))) == [False]
+        assert time.monotonic() - at < OUTAGE_ANSWER_S
+        mock.slow(0)
+        await until(lambda: not desk.joint.forwarder.waits, within_s=30)
+    counts = Counter(await asyncio.to_thread(written, mock, expect=3))
+    assert counts[b"warm"] == 1 and counts[b"late"] >= 1
+
+
+async def test_too_few_replicas_in_sync_are_an_outage(mock: MockKafka, tmp_path: Path) -> None:
+    async with opened(mock, tmp_path) as desk:
+        await desk.send(record(b"warm"))
+        mock.fail(PRODUCE, [NOT_ENOUGH_REPLICAS] * 500)
+        answers = await asyncio.gather(*(desk.send(record(b"%d" % n)) for n in range(20)))
+        assert [replicated(each) for each in answers] == [[False]] * 20
+        mock.heal(PRODUCE)
+        await until(lambda: not desk.joint.forwarder.waits, within_s=40)
+    assert set(await asyncio.to_thread(written, mock, expect=21)) == {b"warm", *(b"%d" % n for n in range(20))}
+
+
+async def test_a_record_too_large_is_parked_and_blocks_nobody(mock: MockKafka, tmp_path: Path) -> None:
+    large = record(b"large" * 200_000)
+    async with opened(mock, tmp_path) as desk:
+        await desk.send(record(b"warm"))
+        mock.fail(PRODUCE, [TOO_LARGE])
+        assert replicated(await desk.send(large)) == [False]
+        assert replicated(await desk.send(record(b"next"))) == [True]
+        assert desk.joint.spool.breaker.state is State.CLOSED
+        assert desk.names() == {"records-parked"}
+        assert desk.joint.report()["parked"] == 1
+    async with opened(mock, tmp_path) as desk:  # Kafka takes it now: each start tries once
+        await until(lambda: not desk.joint.returner.waits)
+    assert set(await asyncio.to_thread(written, mock, expect=3)) == {b"warm", b"next", b"large" * 200_000}
+
+
+async def test_a_spooled_record_that_is_too_large_doesnt_hold_up_those_behind_it(
+    mock: MockKafka, tmp_path: Path
+) -> None:
+    async with opened(mock, tmp_path, facts={"replicas": 1}) as desk:
+        mock.fail(PRODUCE, [TOO_LARGE])
+        await desk.send(record(b"large"))
+        await until(lambda: desk.joint.report()["parked"] == 1)
+        await desk.send(record(b"next"))
+        await until(lambda: not desk.joint.forwarder.waits)
+    assert await asyncio.to_thread(written, mock, expect=1) == [b"next"]
+
+
+async def test_a_full_queue_to_kafka_spools_and_refuses_nothing(mock: MockKafka, tmp_path: Path) -> None:
+    async with opened(mock, tmp_path, pending_records_max=10) as desk:
+        answers = await desk.send(*(record(b"%d" % n) for n in range(100)))
+        assert Counter(replicated(answers)) == {True: 10, False: 90}
+        await until(lambda: not desk.joint.forwarder.waits)
+    assert len(set(await asyncio.to_thread(written, mock, expect=100))) == 100
+
+
+async def test_a_start_without_kafka_takes_events_and_forwards_what_an_earlier_life_left(
+    mock: MockKafka, tmp_path: Path
+) -> None:
+    mock.down()
+    for life in range(2):
+        async with opened(mock, tmp_path) as desk:
+            answers = await desk.send(*(record(b"%d %d" % (life, n)) for n in range(10)))
+            assert replicated(answers) == [False] * 10
+    mock.up()
+    async with opened(mock, tmp_path) as desk:
+        await until(lambda: not desk.joint.forwarder.waits, within_s=30)
+    async with opened(mock, tmp_path) as desk:
+        await desk.send(record(b"last"))
+        assert desk.joint.report()["forwarded"] == 0, "the checkpoint was kept"
+    wanted = {b"%d %d" % (life, n) for life in range(2) for n in range(10)} | {b"last"}
+    assert set(await asyncio.to_thread(written, mock, expect=21)) == wanted
+
+
+async def test_stopping_spools_what_waits_for_kafka_and_waits_for_no_network(mock: MockKafka, tmp_path: Path) -> None:
+    async with opened(mock, tmp_path) as desk:
+        await desk.send(record(b"warm"))
+        mock.down()
+        heard: list[object] = []
+        for n in range(20):
+            desk.joint.submit(record(b"%d" % n), heard.append)
+        at = time.monotonic()
+    assert time.monotonic() - at < 2.0
+    assert replicated(heard) == [False] * 20  # type: ignore[arg-type]
+    with pytest.raises(Overloaded):
+        desk.joint.submit(record(), heard.append)
+    mock.up()
+    async with opened(mock, tmp_path) as desk:
+        await until(lambda: not desk.joint.forwarder.waits, within_s=30)
+    assert set(await asyncio.to_thread(written, mock, expect=21)) >= {b"%d" % n for n in range(20)}
+
+
+async def test_an_ordered_source_queues_behind_its_own_spooled_records(mock: MockKafka, tmp_path: Path) -> None:
+    ordered = IDS.next()
+    async with opened(mock, tmp_path, ordered=lambda id: id == ordered, forward_rate=20, forward_batch=1) as desk:
+        await desk.send(record(b"warm"))
+        desk.joint.spool.breaker.force(State.FORCED_OPEN)
+        await desk.send(*(record(b"%d" % n, ordered) for n in range(10)))
+        desk.joint.spool.breaker.force(State.FORCED_CLOSED)
+        assert replicated(await desk.send(record(b"10", ordered))) == [False], "it waits behind the others"
+        assert replicated(await desk.send(record(b"free"))) == [True], "others don't"
+        await until(lambda: not desk.joint.forwarder.waits)
+        assert replicated(await desk.send(record(b"11", ordered))) == [True]
+    mine = [body for body in await asyncio.to_thread(written, mock, expect=14) if body.isdigit()]
+    assert mine == [b"%d" % n for n in range(12)]

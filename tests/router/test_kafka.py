@@ -1,0 +1,112 @@
+"""The router over partitions of brokers in memory: positions in the store's transaction, fresh before backlog."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from seawall.journal import cluster
+from seawall.journal.kafka import KafkaLog, Partitions, Topic, TopicWatch
+from seawall.journal.kafka.client import client_of
+from seawall.kernel.alert import Alerts
+from seawall.kernel.event import encode
+from seawall.kernel.metric import Metrics
+from seawall.testing.kafka import MockKafka
+
+from .rig import CLOCK, IDS, Rig, record, until
+
+
+@dataclass
+class Kafka:
+    """A producer, and readers as each router process has them."""
+
+    mock: MockKafka
+    settings: cluster.Settings
+    watch: TopicWatch
+    log: KafkaLog
+
+    async def append(self, count: int, **values: object) -> list[bytes]:
+        """Records of many sources, so that every partition gets some; their ids."""
+        records = [record(id=IDS.next(), source_id=bytes([n % 16]) * 16, **values) for n in range(count)]
+        heard: list[object] = []
+        for each in records:
+            self.log.submit(encode(each), heard.append)
+        await until(lambda: len(heard) == count)
+        return [each.id for each in records]
+
+    @contextlib.asynccontextmanager
+    async def partitions(self) -> AsyncIterator[Partitions]:
+        client = client_of(self.settings, "router")
+        async with Partitions(client, self.settings, self.watch, clock=CLOCK) as found:
+            yield found
+
+
+@pytest.fixture
+def mock() -> Iterator[MockKafka]:
+    with MockKafka("seawall", partitions=3) as brokers:
+        yield brokers
+
+
+@pytest.fixture
+async def kafka(mock: MockKafka) -> AsyncIterator[Kafka]:
+    settings, metrics = cluster.Settings(bootstrap=mock.bootstrap), Metrics()
+
+    async def look() -> Topic:
+        return Topic(**mock.facts())
+
+    watch = TopicWatch(look, settings, clock=CLOCK, alerts=Alerts(metrics, CLOCK))
+    await watch.look()
+    async with KafkaLog(client_of(settings, "c1"), settings, watch, metrics=metrics) as log:
+        yield Kafka(mock, settings, watch, log)
+
+
+async def test_every_record_of_every_partition_is_stored_once(rig: Rig, kafka: Kafka) -> None:
+    await kafka.append(300)
+    async with kafka.partitions() as partitions:
+        rig.find = partitions.find  # type: ignore[method-assign]
+        async with rig.router():
+            await rig.arrived(300)
+            await kafka.append(200)
+            await rig.arrived(500)
+    assert await rig.count("log_position") == 3
+    # A restart goes on where the store says, and commits nothing to Kafka.
+    await kafka.append(50)
+    async with kafka.partitions() as partitions:
+        rig.find = partitions.find  # type: ignore[method-assign]
+        async with rig.router():
+            await rig.arrived(550)
+    assert await rig.count("event") == 550
+    assert rig.number("seawall_router_reread_total") == 0
+
+
+async def test_two_routers_fence_each_other_and_store_each_record_once(rig: Rig, kafka: Kafka) -> None:
+    async with kafka.partitions() as one, kafka.partitions() as two:
+        rig.find = one.find  # type: ignore[method-assign]
+        async with rig.router():
+            rig.find = two.find  # type: ignore[method-assign]
+            async with rig.router():
+                for _ in range(5):
+                    await kafka.append(100)
+                    await asyncio.sleep(0.05)
+                await rig.arrived(500)
+    assert await rig.count("event") == 500
+
+
+async def test_fresh_records_of_a_partition_go_before_its_backlog(rig: Rig, kafka: Kafka) -> None:
+    long_ago = CLOCK.wall_us() - 60_000_000
+    await kafka.append(600, received_us=long_ago)
+    async with kafka.partitions() as partitions:
+        rig.find = partitions.find  # type: ignore[method-assign]
+        async with rig.router(backlog_rate=20, backlog_batch=5, batch_records=50):
+            await until(lambda: rig.number("seawall_router_splits_total") >= 3)
+            fresh = await kafka.append(30)
+            for id in fresh:
+                await until(lambda id=id: rig.count("event", f"id = '{id.hex()}'"))
+            assert await rig.count("event") < 600, "the backlog is still being drained"
+        async with rig.router(backlog_rate=10_000):
+            await rig.arrived(630)
+    assert await rig.count("event") == 630
