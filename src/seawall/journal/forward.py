@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -18,21 +18,20 @@ from seawall.guard.supervisor import Heart
 from seawall.journal.checkpoint import Checkpoint
 from seawall.journal.cluster import Settings
 from seawall.journal.cursor import Cursor
+from seawall.journal.errand import Park, passed, sent
 from seawall.kernel.clock import Clock
-from seawall.kernel.error import Corrupt, Overloaded, Rejected, SeawallError, Unavailable
+from seawall.kernel.error import Corrupt, Overloaded, SeawallError, Unavailable
 from seawall.kernel.event import decode
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.filesystem import Filesystem
-from seawall.kernel.seam.journal import Chunk, Displaced, Done, Frame, Journal, Outcome, Position
+from seawall.kernel.seam.journal import Chunk, Displaced, Journal, Position
 
 log = logger("journal")
 
 IDLE_S = 0.5
 BATCH_BYTES_MAX = 1024 * 1024
 CHECKPOINT_S = 1.0
-ANSWER_S = 20.0
-"""Longest wait for the outcome of one batch; Kafka's client gives up earlier."""
 
 
 class Source(Protocol):
@@ -48,12 +47,6 @@ class Source(Protocol):
     def synced_end(self) -> Position: ...
 
     def follow(self, follower: Callable[[Position], None]) -> None: ...
-
-
-class Park(Protocol):
-    """Puts a record aside (``Spool.park``)."""
-
-    def __call__(self, payload: bytes, why: Rejected, done: Done) -> None: ...
 
 
 class Forwarder:
@@ -185,11 +178,11 @@ class Forwarder:
                 self._breaker.abandoned(permit)
                 self.at = chunk.next
                 return
-            outcomes = await self._sent(heart, chunk.frames)
+            outcomes = await sent(self._kafka, chunk.frames, heart, self._clock)
         except BaseException:
             self._breaker.abandoned(permit)
             raise
-        count = await self._passed(chunk.frames, outcomes)
+        count = await passed(chunk.frames, outcomes, self._park)
         self._pace.took(len(chunk.frames))
         self.forwarded.value += count
         if count == len(chunk.frames):
@@ -211,55 +204,6 @@ class Forwarder:
             with contextlib.suppress(Corrupt):
                 self._oldest_us = decode(chunk.frames[0].payload).received_us
         return chunk
-
-    async def _sent(self, heart: Heart, frames: Sequence[Frame]) -> list[Outcome | None]:
-        """Send them in order; what became of each, None where nothing was heard."""
-        outcomes: list[Outcome | None] = [None] * len(frames)
-        complete, left = asyncio.Event(), len(frames)
-
-        def settle(index: int, outcome: Outcome) -> None:
-            nonlocal left
-            outcomes[index] = outcome
-            left -= 1
-            if left == 0:
-                complete.set()
-
-        for index, frame in enumerate(frames):
-            try:
-                self._kafka.submit(frame.payload, lambda outcome, index=index: settle(index, outcome))  # type: ignore[misc]
-            except Rejected as error:
-                settle(index, error)
-            except SeawallError as error:
-                # The queue is full: the rest waits for the next round, so that nothing is overtaken.
-                for later in range(index, len(frames)):
-                    settle(later, error)
-                break
-        deadline = self._clock.monotonic() + ANSWER_S
-        while not complete.is_set() and self._clock.monotonic() < deadline:
-            heart.touch()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(IDLE_S):
-                    await complete.wait()
-        return outcomes
-
-    async def _passed(self, frames: Sequence[Frame], outcomes: Sequence[Outcome | None]) -> int:
-        """How many from the first one on are where they belong: in Kafka, or parked."""
-        for index, outcome in enumerate(outcomes):
-            if isinstance(outcome, Rejected):
-                if not await self._parked(frames[index].payload, outcome):
-                    return index
-            elif not isinstance(outcome, Position):
-                return index
-        return len(outcomes)
-
-    async def _parked(self, payload: bytes, why: Rejected) -> bool:
-        kept: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        try:
-            self._park(payload, why, lambda outcome: None if kept.done() else kept.set_result(outcome))
-            async with asyncio.timeout(ANSWER_S):
-                return isinstance(await kept, Position)
-        except (SeawallError, TimeoutError):
-            return False
 
     async def _tidy(self) -> None:
         """Keep the checkpoint, at most once in ``CHECKPOINT_S``, and delete segments before it."""
