@@ -78,7 +78,7 @@ async def until(check: Callable[[], Any], *, within_s: float = 10.0) -> None:
 
 @contextlib.asynccontextmanager
 async def opened(
-    mock: MockKafka, folder: Path, *, ordered: Callable[[bytes], bool] = lambda source_id: False,
+    mock: MockKafka, folder: Path, *, ordered: Callable[[bytes], bool] | None = None,
     facts: dict[str, Any] | None = None, **settings: Any,
 ) -> AsyncIterator[Desk]:  # fmt: skip
     metrics, chosen = Metrics(), cluster.Settings(bootstrap=mock.bootstrap, **settings)

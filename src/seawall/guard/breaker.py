@@ -162,6 +162,11 @@ class Breaker:
         self._row = 0
         self._count(now, failed=False, slow=slow)
 
+    def passed(self, calls: int, *, slow: int) -> None:
+        """So many ordinary calls succeeded, some of them slowly: for callers with too many to tell of each."""
+        self._row = 0
+        self._count(self._clock.monotonic(), failed=False, slow=slow > 0, calls=calls, slow_calls=slow)
+
     def failed(self, permit: Permit) -> None:
         """It didn't."""
         now = self._clock.monotonic()
@@ -189,14 +194,14 @@ class Breaker:
         """How long until the next trial, at the earliest; 0.0 when calls pass."""
         return max(0.0, self._open_until - self._clock.monotonic()) if self._state is State.OPEN else 0.0
 
-    def _count(self, now: float, *, failed: bool, slow: bool) -> None:
+    def _count(self, now: float, *, failed: bool, slow: bool, calls: int = 1, slow_calls: int = 1) -> None:
         number = int(now * BUCKETS / self.limits.window_s)
         if not self._buckets or self._buckets[-1].number != number:
             self._buckets.append(_Bucket(number))
         bucket = self._buckets[-1]
-        bucket.calls += 1
+        bucket.calls += calls
         bucket.failures += failed
-        bucket.slow += slow
+        bucket.slow += slow_calls if slow else 0
         if self._state is State.CLOSED and (failed or slow) and self._too_bad(number):
             self._open(now)
 

@@ -51,7 +51,7 @@ class Means:
     alerts: Alerts
     panel: Panel
     rng: random.Random
-    ordered: Callable[[bytes], bool] = lambda source_id: False
+    ordered: Callable[[bytes], bool] | None = None  # by source id; None: no source is
 
 
 class Joint:
@@ -120,6 +120,7 @@ class Joint:
             with contextlib.suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(FIRST_LOOK_S):
                     await self.topic.look()
+            self.spool.tick()
             self._stack = stack.pop_all()
         return self
 

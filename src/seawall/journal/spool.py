@@ -53,7 +53,7 @@ class Places:
     parked: Journal
     confirmed: Callable[[], bool]  # whether Kafka's ack means replicated now
     behind: Callable[[Position], bool]  # whether what was spooled there still waits to be forwarded
-    ordered: Callable[[bytes], bool] = lambda source_id: False
+    ordered: Callable[[bytes], bool] | None = None  # by source id; None: no source is
 
 
 class _Send:
@@ -95,6 +95,12 @@ class _Behind:
     waiting: int = 0  # submitted to the local log, not durable yet
     last: Position | None = None
 
+    def settle(self, outcome: Outcome) -> None:
+        """The local log's word on one of them."""
+        self.waiting -= 1
+        if isinstance(outcome, Position):
+            self.last = outcome
+
 
 class Spool:
     """Implements ``Journal``."""
@@ -109,6 +115,9 @@ class Spool:
         self._flight: deque[_Send] = deque()
         self._behind: dict[bytes, _Behind] = {}
         self._stopping = False
+        self._flows = False
+        self._now = clock.monotonic()  # as of the last tick
+        self._passed = self._slow = 0  # acks that the breaker wasn't told of yet
         self.breaker = Breaker("kafka", LIMITS, clock=clock, rng=rng, changed=self._changed)
         counter = metrics.counter
         self.replicated = counter("seawall_journal_replicated_total", "Events answered by Kafka's ack.")
@@ -125,8 +134,8 @@ class Spool:
 
     @property
     def flows(self) -> bool:
-        """Whether fresh records go to Kafka now."""
-        return self.breaker.state in (State.CLOSED, State.FORCED_CLOSED) and self._places.confirmed()
+        """Whether fresh records go to Kafka now; what an ack is worth, as of the last tick."""
+        return self._flows
 
     @property
     def refusal(self) -> SeawallError | None:
@@ -139,7 +148,7 @@ class Spool:
     def submit(self, payload: bytes, done: Done) -> None:
         if self._stopping:
             raise Overloaded("the journal is stopping")
-        if not self.flows or self._queues_behind(payload):
+        if not self._flows or (self._places.ordered is not None and self._queues_behind(payload)):
             self._to_local(payload, done)
             return
         send = _Send(self, payload, done, self._clock.monotonic())
@@ -166,11 +175,19 @@ class Spool:
             await asyncio.sleep(TICK_S)
 
     def tick(self) -> None:
-        """Spool what waits for Kafka too long."""
-        latest = self._clock.monotonic() - self._limit_s
+        """Spool what waits for Kafka too long, and judge anew where fresh records go."""
+        self._now = self._clock.monotonic()
+        if self._passed:
+            self.breaker.passed(self._passed, slow=self._slow)
+            self._passed = self._slow = 0
+        latest = self._now - self._limit_s
         flight = self._flight
         while flight and (flight[0].began <= latest or not flight[0].waits):
             flight.popleft().divert(Uncertain("Kafka's ack didn't come in time"))
+        self._judge()
+
+    def _judge(self) -> None:
+        self._flows = self.breaker.state in (State.CLOSED, State.FORCED_CLOSED) and self._places.confirmed()
 
     def stop(self) -> None:
         """Take nothing new, and spool at once what waits for Kafka: stopping waits for no network. The local log must
@@ -181,7 +198,8 @@ class Spool:
 
     def landed(self, send: _Send, position: Position) -> None:
         """Kafka has it."""
-        self.breaker.succeeded(Permit(send.began))
+        self._passed += 1
+        self._slow += send.began < self._now - LIMITS.slow_s
         if position.replicated:
             self.replicated.value += 1
             send.done(position)
@@ -192,7 +210,7 @@ class Spool:
     def sank(self, send: _Send, payload: bytes, error: SeawallError) -> None:
         """Kafka hasn't, or not yet."""
         if isinstance(error, Rejected):
-            self.breaker.succeeded(Permit(send.began))  # it answered
+            self._passed += 1  # it answered
             self._park(payload, send.done, error)
             return
         self._diverted.value += 1
@@ -230,22 +248,22 @@ class Spool:
 
     def _to_local(self, payload: bytes, done: Done, *, instead: SeawallError | None = None) -> None:
         """Into the local log. A refusal is raised; with ``instead``, of a send that failed, ``done`` hears of it."""
-        source_id = source_id_of(payload)
+        behind: _Behind | None = None
+        if self._places.ordered is not None and self._places.ordered(source_id := source_id_of(payload)):
+            behind = self._behind.setdefault(source_id, _Behind())
+            behind.waiting += 1
 
         def kept(outcome: Outcome) -> None:
-            if isinstance(outcome, Position):
-                self.spooled.value += 1
-            if source_id in self._behind:
-                self._settle_behind(source_id, outcome)
+            self.spooled.value += isinstance(outcome, Position)
+            if behind is not None:
+                behind.settle(outcome)
             done(outcome)
 
-        if self._places.ordered(source_id):
-            self._behind.setdefault(source_id, _Behind()).waiting += 1
         try:
             self._places.local.submit(payload, kept)
         except SeawallError as error:
-            if source_id in self._behind:
-                self._settle_behind(source_id, error)
+            if behind is not None:
+                behind.settle(error)
             if instead is None:
                 raise
             # It may be in Kafka all the same, unless Kafka said that it certainly isn't.
@@ -254,7 +272,7 @@ class Spool:
     def _queues_behind(self, payload: bytes) -> bool:
         """Whether records of an ordered source wait to be forwarded, which this one must not overtake."""
         source_id = source_id_of(payload)
-        if not self._places.ordered(source_id):
+        if self._places.ordered is None or not self._places.ordered(source_id):
             return False
         known = self._behind.get(source_id)
         if known is None:
@@ -265,13 +283,8 @@ class Spool:
         del self._behind[source_id]
         return False
 
-    def _settle_behind(self, source_id: bytes, outcome: Outcome) -> None:
-        known = self._behind[source_id]
-        known.waiting -= 1
-        if isinstance(outcome, Position):
-            known.last = outcome
-
     def _changed(self, breaker: Breaker, before: State, after: State) -> None:
+        self._judge()
         said = fields(breaker=breaker.name, before=before.value, after=after.value)
         if after in (State.OPEN, State.FORCED_OPEN):
             self._opened.value += before is not State.HALF_OPEN
