@@ -9,9 +9,12 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
 from kafka_feeder import Feeder, verdict
 
 from seawall.testing.kafka import MockKafka
+
+pytestmark = pytest.mark.parts  # the client library's own brokers, but half a minute and more
 
 PARTITIONS = 3
 

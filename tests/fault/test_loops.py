@@ -67,6 +67,12 @@ LOOPS = {
 
 OF_UP = {"postgres", "schema", "systemd", "watch.app", *(f"role.{role}" for role in ROLES)}
 
+OF_CLUSTER = {
+    "journal.spool", "journal.kafka.topic", "journal.kafka.producer", "journal.kafka.forward", "journal.kafka.return",
+    "router.kafka.topic", "router.kafka.feeds",
+}  # fmt: skip
+"""Of profile cluster, which these tests don't run yet: its loops lose their brokers in test_kafka_parts."""
+
 
 class Killed(Exception):
     """Raised inside a loop."""
@@ -284,7 +290,7 @@ async def test_the_parents_own_loops_are_kept_alike(
 
 def test_no_loop_is_missing_above() -> None:
     """Whatever the code registers anywhere, also under a condition that no test meets, is one of those names."""
-    known = {*OF_UP, *(name for names in LOOPS.values() for name in names)}
+    known = {*OF_UP, *OF_CLUSTER, *(name for names in LOOPS.values() for name in names)}
     registered = {pattern for file in PACKAGE.rglob("*.py") for pattern in added(ast.parse(file.read_text()))}
     assert len(registered) > 20
     assert [p for p in registered if not any(re.fullmatch(p, name) for name in known)] == []

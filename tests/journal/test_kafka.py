@@ -18,6 +18,8 @@ from seawall.guard.breaker import State
 from seawall.kernel.error import Overloaded
 from seawall.testing.kafka import NOT_ENOUGH_REPLICAS, PRODUCE, TOO_LARGE, MockKafka
 
+pytestmark = pytest.mark.parts  # the client library's own brokers, but half a minute and more
+
 OUTAGE_ANSWER_S = 1.1
 OPEN_S = 2.0
 

@@ -19,6 +19,8 @@ from seawall.testing.kafka import MockKafka
 
 from .rig import CLOCK, IDS, Rig, record, until
 
+pytestmark = pytest.mark.parts  # the client library's own brokers, but half a minute and more
+
 
 @dataclass
 class Kafka:
