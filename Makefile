@@ -13,8 +13,8 @@ setup: ## .venv from the hashed lock files (needs one Python of 3.11 or later)
 demo: setup ## a running platform, signed webhooks, kill -9 of every process, and the verdict (STAY=1 keeps it up)
 	@exec .venv/bin/seawall demo
 
-test: setup ## all tests that need no root: real PostgreSQL, under ten minutes; ends with "N passed, N failed"
-	@sh tool/test.sh -n 2 --dist worksteal -q -m "not soak and not parts" $(ARGS)
+test: setup ## all tests that need no root: real PostgreSQL, under eight minutes; ends with "N passed, N failed"
+	@sh tool/test.sh -n 3 --dist worksteal -q -m "not soak and not parts" $(ARGS)
 
 check: setup ## format, lint, types and tidy tests, under a minute
 	@sh tool/check.sh

@@ -79,7 +79,7 @@ async def test_an_outage_costs_a_second_once_and_loses_nothing(mock: MockKafka, 
     assert set(await asyncio.to_thread(written, mock, expect=len(wanted))) == wanted
 
 
-async def test_a_send_that_timed_out_and_arrived_is_there_twice_under_one_id(mock: MockKafka, tmp_path: Path) -> None:
+async def test_a_send_that_timed_out_is_there_at_least_once(mock: MockKafka, tmp_path: Path) -> None:
     async with opened(mock, tmp_path) as desk:
         await desk.send(record(b"warm"))
         mock.slow(2000)
@@ -88,8 +88,8 @@ async def test_a_send_that_timed_out_and_arrived_is_there_twice_under_one_id(moc
         assert time.monotonic() - at < OUTAGE_ANSWER_S
         mock.slow(0)
         await until(lambda: not desk.joint.forwarder.waits, within_s=30)
-    counts = Counter(await asyncio.to_thread(written, mock, expect=3))
-    assert counts[b"warm"] == 1 and counts[b"late"] >= 1
+    bodies = set(await asyncio.to_thread(written, mock, expect=2))
+    assert bodies == {b"warm", b"late"}
 
 
 async def test_too_few_replicas_in_sync_are_an_outage(mock: MockKafka, tmp_path: Path) -> None:
