@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from seawall.guard.budget import Budget
 from seawall.guard.supervisor import Supervisor
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from seawall.machine.up import Database
 
 log = logger("app")
-
-DRAIN_SHARE = 0.6
-"""Of a role's stopping budget: what is in hand may take so long, the rest is for closing rooms in order."""
 
 FLOW = ("collector", "router", "worker")
 """What it takes to accept and to run."""
@@ -93,8 +91,8 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
         answers.register(site.supervisor)
         front.register(site.supervisor)
 
-        async def drain(hurry: asyncio.Event) -> None:
-            await front.stop(1.0 if hurry.is_set() else DRAIN_SHARE * settings.program.stop_collector_s)
+        async def drain(hurry: asyncio.Event, budget: Budget) -> None:
+            await front.stop(budget.grant_s(1.0) if hurry.is_set() else budget.left_s)
 
         def reload(fresh: Settings) -> None:
             keeping.reload(fresh)
@@ -237,7 +235,7 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
         running.register(site.supervisor)
         room.fewer_collections()  # a role has its process to itself, and all that it imports is there by now
         yield Opened(
-            drain=lambda hurry: unless(hurry, running.stop()), reload=reload,
+            drain=lambda hurry, budget: unless(hurry, running.stop(budget)), reload=reload,
             until=running.until_idle if solo is not None else None,
         )  # fmt: skip
 
@@ -267,7 +265,10 @@ async def console(site: Site) -> AsyncIterator[Opened]:
         )  # fmt: skip
         async with serving:
             serving.register(site.supervisor)
-            yield Opened(drain=serving.drain, reload=lambda fresh: serving.reload(fresh.of("console", Limits)))
+            yield Opened(
+                drain=lambda hurry, budget: unless(hurry, serving.drain(hurry), budget),
+                reload=lambda fresh: serving.reload(fresh.of("console", Limits)),
+            )  # fmt: skip
 
 
 def listen_url(folder: Folder, settings: Settings) -> str:

@@ -86,12 +86,14 @@ class Waiters:
 
     def __init__(self) -> None:
         self.held: dict[bytes, Answer] = {}
+        self.patience_ms: dict[bytes, int] = {}
         self.dropped: list[bytes] = []
         self.replies: dict[bytes, Reply] = {}
         self.away = False
 
     def hold(self, ticket_id: bytes, *, wait_ms: int, answer: Answer) -> None:
         self.held[ticket_id] = answer
+        self.patience_ms[ticket_id] = wait_ms
 
     def drop(self, ticket_id: bytes) -> None:
         self.held.pop(ticket_id, None)

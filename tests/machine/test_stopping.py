@@ -14,14 +14,7 @@ from seawall.guard import Supervisor
 from seawall.kernel.metric import Metrics
 from seawall.machine.stopping import Stopping
 from seawall.machine.systemd import Notifier
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from seawall.testing import ManualClock
 
 
 def told(record: logging.LogRecord) -> dict[str, object]:
@@ -31,16 +24,30 @@ def told(record: logging.LogRecord) -> dict[str, object]:
 
 def test_stages_say_what_they_took_and_one_beyond_the_budget_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "seawall")
-    clock = Clock()
+    clock = ManualClock()
     stopping = Stopping(5.0, clock=clock)
     with stopping.stage("drain"):
-        clock.now += 3
+        clock.advance(3)
     with pytest.raises(OSError), stopping.stage("flush"):
-        clock.now += 4
+        clock.advance(4)
         raise OSError("disk")
     assert [(r.levelname, told(r)["stage"], told(r)["took_s"], told(r)["left_s"]) for r in caplog.records] == [
         ("DEBUG", "drain", 3.0, 2.0), ("WARNING", "flush", 4.0, -2.0),
     ]  # fmt: skip
+
+
+def test_a_stage_leaves_the_later_ones_their_share_however_late_it_begins() -> None:
+    clock = ManualClock()
+    stopping = Stopping(10.0, clock=clock)
+    with stopping.stage("drain", keep_share=0.4) as budget:
+        assert budget.left_s == pytest.approx(6.0)
+        clock.advance(7)
+        assert budget.spent
+    with stopping.stage("flush") as budget:
+        assert budget.left_s == pytest.approx(3.0)
+        clock.advance(9)
+    with stopping.stage("leave") as budget:
+        assert budget.spent
 
 
 @pytest.mark.parametrize(("lost", "level"), [(0, "INFO"), (1, "CRITICAL")])
@@ -48,7 +55,7 @@ def test_the_exit_report_is_critical_when_something_is_lost(
     caplog: pytest.LogCaptureFixture, lost: int, level: str
 ) -> None:
     caplog.set_level(logging.DEBUG, "seawall")
-    Stopping(5.0).report({"accepted": 9, "durable": 9 - lost, "lost": lost})
+    Stopping(5.0, clock=ManualClock()).report({"accepted": 9, "durable": 9 - lost, "lost": lost})
     [record] = caplog.records
     assert (record.levelname, told(record)["lost"]) == (level, lost)
 

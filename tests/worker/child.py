@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from seawall.guard import Heart, Lifecycle, Supervisor, loop
 from seawall.guard import supervisor as supervisor_module
+from seawall.guard.budget import Budget
 from seawall.kernel import log
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
@@ -62,7 +63,7 @@ async def main() -> None:
             await loop.uncancelled(asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED))
             for wait in waits:
                 wait.cancel()
-            await made.stop()
+            await made.stop(Budget(60.0, SystemClock()))
 
 
 async def beats(heart: Heart, life: Lifecycle) -> None:

@@ -18,6 +18,7 @@ import asyncpg
 
 from seawall import App
 from seawall.guard import Supervisor
+from seawall.guard.budget import Budget
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import EventIds, id_day
 from seawall.kernel.metric import Metrics
@@ -74,7 +75,7 @@ class Rig:
             made.supervisor = supervisor  # type: ignore[attr-defined]
             async with supervisor:
                 yield made
-                await made.stop()
+                await made.stop(Budget(60.0, CLOCK))
 
     @contextlib.asynccontextmanager
     async def running(self, app: App, settings: Settings = QUICK, **options: Any) -> AsyncIterator[Worker]:

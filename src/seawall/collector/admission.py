@@ -12,7 +12,9 @@ from seawall.collector.exchange import PARKED, RECEIVING, Exchange
 from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
 from seawall.collector.snapshot import Snapshot, Source
+from seawall.guard.budget import Budget
 from seawall.kernel import limit
+from seawall.kernel.clock import Clock
 from seawall.kernel.error import Overloaded, SeawallError
 from seawall.kernel.seam.journal import Journal
 
@@ -23,12 +25,14 @@ class Admission:
     """Judges heads."""
 
     def __init__(
-        self, *, snapshot: Snapshot, journal: Journal, receipts: Receipts, rates: Rates, body_bytes_max: int
-    ) -> None:
+        self, *, snapshot: Snapshot, journal: Journal, receipts: Receipts, rates: Rates, body_bytes_max: int,
+        clock: Clock,
+    ) -> None:  # fmt: skip
         self._snapshot = snapshot
         self._rates = rates
         self._journal = journal
         self._receipts = receipts
+        self._clock = clock
         self.body_bytes_max = body_bytes_max  # where a source says none
         self.stopping = False
 
@@ -94,7 +98,11 @@ class Admission:
             x.refuse(self.by_configuration(415, "unsupported media type", f"this source takes {allowed}"))
         elif choice.wait_ms_max and (prefer := x.headers.get(b"prefer")) is not None:
             wait = _WAIT.search(prefer)
-            x.wait_ms = min(int(wait[1]) * 1000, choice.wait_ms_max) if wait else 0
+            x.wait_ms = min(int(wait[1]) * 1000, choice.wait_ms_max, source.kind.wait_ms_max) if wait else 0
+            if x.wait_ms:
+                # From here on, since the sender's patience began with its request: a slow body and the journal spend
+                # of it, and what is left is for the reply.
+                x.patience = Budget(x.wait_ms / 1000, self._clock)
 
     def too_large(self, x: Exchange, limit_bytes: int) -> bytes:
         """413; where a newer configuration might allow more, 503 while ours is old."""

@@ -26,10 +26,11 @@ from seawall.collector.route import Routes
 from seawall.collector.setting import Settings
 from seawall.collector.snapshot import Snapshot
 from seawall.guard import Heart, Supervisor
+from seawall.guard.budget import Budget
 from seawall.guard.limiter import LocalLimiter
 from seawall.guard.supervisor import LoopHealth
 from seawall.kernel.alert import Alerts
-from seawall.kernel.clock import Clock, Deadline
+from seawall.kernel.clock import Clock
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Counter, Metrics
 from seawall.kernel.seam.event import Events
@@ -77,7 +78,7 @@ class Collector:
         )  # fmt: skip
         self._admission = Admission(
             snapshot=snapshot, journal=journal, receipts=self.receipts, rates=self._rates,
-            body_bytes_max=settings.body_bytes_max,
+            body_bytes_max=settings.body_bytes_max, clock=clock,
         )  # fmt: skip
         self._intake = Intake(
             admission=self._admission, rates=self._rates, journal=journal, waiting=waiting, snapshot=snapshot,
@@ -155,26 +156,25 @@ class Collector:
         """
         if not self._opened or self.stopping:
             return
-        deadline = Deadline.after(budget_s, self._clock)
+        budget = Budget(budget_s, self._clock)
         self.stopping = self._admission.stopping = True
         self._door.close()
         for x in self._exchanges():
             self._intake.let_go(x)
         for connection in self._connections:
             connection.leave()
-        await self._until(lambda c: not c.queue and c.exchange is None, deadline.left_s(self._clock) - LAST_WORDS_S)
-        await self._look_ups.close()
+        await self._until(lambda c: not c.queue and c.exchange is None, budget.part(keep_s=LAST_WORDS_S))
+        await self._look_ups.close(budget.part(keep_s=LAST_WORDS_S))
         self._last_words()
-        await self._until(lambda c: c.quiet, min(LAST_WORDS_S, deadline.left_s(self._clock)))
+        await self._until(lambda c: c.quiet, budget.part(LAST_WORDS_S))
         for connection in self._connections:
             connection.abort()
         self._reception.overflow.close()
         await self._snapshot.close()
 
-    async def _until(self, done: _Done, budget_s: float) -> None:
-        deadline = Deadline.after(budget_s, self._clock)
+    async def _until(self, done: _Done, budget: Budget) -> None:
         # Polled, since part of what is waited for (sent bytes) gives no event of its own.
-        while deadline.left_s(self._clock) and not all(map(done, self._connections)):  # noqa: ASYNC110
+        while not budget.spent and not all(map(done, self._connections)):  # noqa: ASYNC110
             await asyncio.sleep(STOP_POLL_S)
 
     def _last_words(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from seawall.collector.receipt import Receipts
 from seawall.collector.setting import Settings
 from seawall.collector.snapshot import Source
+from seawall.guard.budget import Budget
 from seawall.kernel.seam.journal import Outcome
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class Exchange:
     token = b""
     peer = b""  # the client's address, where a trusted forwarder has named it; else the connection's
     rest = b""  # of the target, after the token
-    wait_ms = 0
+    wait_ms = 0  # as wished, within what its source and kind allow
+    patience: Budget | None = None  # what is left of that; None: it doesn't wait
     replicated = False  # how it became durable, once it is
     id = b""  # 16 bytes, once submitted
     key = b""  # its dedupe key among those of all sources, if it has one

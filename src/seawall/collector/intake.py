@@ -157,9 +157,9 @@ class Intake:
             self._duplicates.add(x.key, x.digest, x.id, x.received_us, replicated=outcome.replicated)
         if x.stage != SUBMITTED:
             self._late.value += 1
-        elif x.wait_ms:
+        elif x.patience is not None:
             x.replicated = outcome.replicated
-            self._hold(x, id)
+            self._hold(x, id, wait_ms=int(x.patience.left_s * 1000))
         else:
             x.answer(self._receipts.accepted(id, source, replicated=outcome.replicated))
 
@@ -173,7 +173,7 @@ class Intake:
         """503 that says: it may have been stored. With a dedupe key a repeat is safe."""
         return self._receipts.unavailable("outcome is uncertain", why, retry_after_s=2.0, uncertain=True)
 
-    def _hold(self, x: Exchange, id: bytes) -> None:
+    def _hold(self, x: Exchange, id: bytes, *, wait_ms: int) -> None:
         """The event is safe; now the sender wants to wait for its reply, which costs a connection and no thread."""
         x.stage = HELD
         x.release()
@@ -182,7 +182,10 @@ class Intake:
         def answer(reply: Reply | None) -> None:
             self._replied(x, id, reply)
 
-        self._waiting.hold(x.id, wait_ms=x.wait_ms, answer=answer)
+        if wait_ms:
+            self._waiting.hold(x.id, wait_ms=wait_ms, answer=answer)
+        else:
+            answer(None)  # its body or the journal took all of it
 
     def _replied(self, x: Exchange, id: bytes, reply: Reply | None) -> None:
         if x.stage != HELD:

@@ -15,6 +15,7 @@ from seawall.collector.exchange import PARKED, Exchange
 from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
 from seawall.collector.setting import Settings
+from seawall.guard.budget import Budget
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError
 from seawall.kernel.event import id_text
@@ -22,6 +23,7 @@ from seawall.kernel.seam.event import EventBrief, Events
 from seawall.kernel.seam.ticket import Waiting
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+CLOSE_S = 1.0
 AHEAD_MS_MAX = 60_000
 """How far in the future an id may lie: another collector's clock may be ahead of ours."""
 
@@ -29,7 +31,7 @@ TICKET_MS_MAX = 24 * 3600 * 1000
 """Replies are kept for a day; an older ticket that nobody knows has been forgotten."""
 
 
-_Read = Callable[[bytes], Awaitable[bytes | None]]
+_Read = Callable[[bytes, Budget], Awaitable[bytes | None]]
 """The whole answer for an id, None when nobody knows it."""
 
 
@@ -56,12 +58,12 @@ class LookUps:
         """Answer with the reply, as the held request would have been."""
         self._start(x, text, self._ticket, age_ms_max=TICKET_MS_MAX)
 
-    async def close(self) -> None:
+    async def close(self, budget: Budget) -> None:
         """Cancel what is under way: their clients ask again."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=1.0)
+            await asyncio.wait(self._tasks, timeout=budget.grant_s(CLOSE_S))
 
     def _start(self, x: Exchange, text: str, read: _Read, *, age_ms_max: int | None) -> None:
         id = self._given_out(text)
@@ -73,7 +75,8 @@ class LookUps:
             x.answer(self._receipts.unavailable("too busy", "too many reads at once"))
         else:
             x.stage = PARKED
-            task = asyncio.create_task(self._run(x, id, read, age_ms_max), name="collector.look_up")
+            budget = Budget(self.settings.look_up_s, self._clock)
+            task = asyncio.create_task(self._run(x, id, read, age_ms_max, budget), name="collector.look_up")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -83,12 +86,12 @@ class LookUps:
         id = bytes.fromhex(text.replace("-", ""))
         return id if _ms(id) <= self._clock.wall_us() // 1000 + AHEAD_MS_MAX else None
 
-    async def _run(self, x: Exchange, id: bytes, read: _Read, age_ms_max: int | None) -> None:
+    async def _run(self, x: Exchange, id: bytes, read: _Read, age_ms_max: int | None, budget: Budget) -> None:
         known: bytes | None = None
         away = False
         try:
-            async with asyncio.timeout(self.settings.look_up_s):
-                known = await read(id)
+            async with asyncio.timeout(budget.left_s):
+                known = await read(id, budget)
         except (SeawallError, TimeoutError):
             away = True
         except asyncio.CancelledError:
@@ -104,12 +107,12 @@ class LookUps:
             retry = b"Retry-After: 1\r\n"
             x.answer(self._receipts.json(202, {"id": id_text(id), "status": "accepted"}, headers=retry))
 
-    async def _event(self, id: bytes) -> bytes | None:
-        brief = await self._events.status(id, timeout_s=self.settings.look_up_s)
+    async def _event(self, id: bytes, budget: Budget) -> bytes | None:
+        brief = await self._events.status(id, timeout_s=budget.left_s)
         return None if brief is None else self._receipts.json(200, _shown(id, brief))
 
-    async def _ticket(self, id: bytes) -> bytes | None:
-        reply = await self._waiting.look_up(id, timeout_s=self.settings.look_up_s)
+    async def _ticket(self, id: bytes, budget: Budget) -> bytes | None:
+        reply = await self._waiting.look_up(id, timeout_s=budget.left_s)
         if reply is None:
             return None
         text = id_text(id).encode()

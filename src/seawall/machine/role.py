@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from seawall.guard import Heart, Lifecycle, Supervisor, fork, loop
+from seawall.guard.budget import Budget
 from seawall.guard.panel import Panel
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock, SystemClock
@@ -38,6 +39,9 @@ log = logger("machine")
 READY_POLL_S = 0.02
 LEAVING_S = 20.0
 """How long a predecessor may take to leave."""
+
+FLUSH_SHARE = 0.4
+"""Of a role's stopping budget: kept for closing its rooms in order, whatever is in hand."""
 
 TASKS_S = 1.0
 """How long tasks that user code left behind may take to end, after everything is closed."""
@@ -68,7 +72,7 @@ class Site:
     fail: Callable[[str], None] = lambda why: None  # this process must be started anew: it can't go on safely
 
 
-async def _nothing(hurry: asyncio.Event) -> None:
+async def _nothing(hurry: asyncio.Event, budget: Budget) -> None:
     """For a role that has nothing in hand between two statements."""
 
 
@@ -76,7 +80,7 @@ async def _nothing(hurry: asyncio.Event) -> None:
 class Opened:
     """What an open role offers to ``serve``."""
 
-    drain: Callable[[asyncio.Event], Coroutine[Any, Any, None]] = _nothing  # finish what is in hand; may be hurried
+    drain: Callable[[asyncio.Event, Budget], Coroutine[Any, Any, None]] = _nothing  # finish what is in hand; or hurry
     reload: Callable[[Settings], None] = lambda settings: None  # all rooms; raises Misconfigured before any changed
     until: Callable[[], Coroutine[Any, Any, None]] | None = None  # the process ends by itself when this returns
     extra: Callable[[], dict[str, object]] = dict
@@ -86,11 +90,12 @@ class Opened:
 Role = Callable[[Site], AbstractAsyncContextManager[Opened]]
 
 
-async def unless(hurry: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do ``work`` to its end, or until somebody is in a hurry."""
+async def unless(hurry: asyncio.Event, work: Coroutine[Any, Any, None], budget: Budget | None = None) -> None:
+    """Do ``work`` to its end, or until somebody is in a hurry or the budget is spent."""
     tasks = [asyncio.ensure_future(work), asyncio.ensure_future(hurry.wait())]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        timeout_s = budget.left_s if budget is not None else None
+        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if tasks[0].done():
             tasks[0].result()
     finally:
@@ -154,7 +159,7 @@ async def serve(start: Start, open_role: Role) -> int:
     tuning = Tuning(start.settings, start.reread, apply, quietly=start.parent is not None)
     life = Lifecycle(start.role, parent=start.parent, reload=tuning.reload)
     failures: list[str] = []
-    stopping = Stopping(getattr(start.settings.program, f"stop_{start.role}_s"))
+    stopping = Stopping(getattr(start.settings.program, f"stop_{start.role}_s"), clock=SystemClock())
     # Under `up` it is the parent whom systemd knows.
     systemd = Notifier(environ if start.parent is None else lambda name: None)
 
@@ -196,8 +201,8 @@ async def serve(start: Start, open_role: Role) -> int:
             stopped = life.stopping.wait() if opened.until is None else unless(life.stopping, opened.until())
             await loop.uncancelled(stopped)
         systemd.stopping()
-        with stopping.stage("drain"):
-            await opened.drain(life.hurry)
+        with stopping.stage("drain", keep_share=FLUSH_SHARE) as budget:
+            await opened.drain(life.hurry, budget)
         rooms = stack.pop_all()
     with stopping.stage("flush"):
         await rooms.aclose()

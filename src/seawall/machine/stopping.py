@@ -6,10 +6,11 @@ it had and how long it took; what doesn't fit is seen in the log of an ordinary 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from seawall.guard.budget import Budget
+from seawall.kernel.clock import Clock
 from seawall.kernel.log import fields, logger
 
 log = logger("machine")
@@ -19,28 +20,32 @@ Report = Callable[[], Mapping[str, int]]
 
 
 class Stopping:
-    """Times the stages of one stop.
+    """Times the stages of one stop, and gives each its time.
 
     Args:
-        budget_s: For all stages together.
-        clock: Seconds, monotonic.
+        budget_s: For all stages together, from the first one's beginning on.
     """
 
-    def __init__(self, budget_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, budget_s: float, *, clock: Clock) -> None:
         self._budget_s = budget_s
         self._clock = clock
         self._began: float | None = None
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Around one stage; says what it took, also when it raised."""
-        began = self._clock()
+    def stage(self, name: str, *, keep_share: float = 0.0) -> Iterator[Budget]:
+        """Around one stage, with what it may spend; says what it took, also when it raised.
+
+        Args:
+            keep_share: Part of the whole budget that is left for the stages after it.
+        """
+        began = self._clock.monotonic()
         if self._began is None:
             self._began = began
+        left_s = self._budget_s * (1 - keep_share) - (began - self._began)
         try:
-            yield
+            yield Budget(max(0.0, left_s), self._clock)
         finally:
-            now = self._clock()
+            now = self._clock.monotonic()
             left_s = self._budget_s - (now - self._began)
             said = fields(stage=name, took_s=round(now - began, 3), left_s=round(left_s, 3))
             if left_s < 0:
@@ -50,7 +55,7 @@ class Stopping:
 
     def report(self, counts: Mapping[str, int]) -> None:
         """The last word on the events of this process."""
-        took_s = round(self._clock() - self._began, 3) if self._began is not None else 0.0
+        took_s = round(self._clock.monotonic() - self._began, 3) if self._began is not None else 0.0
         said = fields(**counts, took_s=took_s)
         if counts.get("lost"):
             log.critical("exit report", extra=said)

@@ -11,6 +11,8 @@ import random
 from collections.abc import Sequence
 
 from seawall.guard import Heart
+from seawall.guard.budget import Budget
+from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.ticket import Reply
@@ -28,10 +30,13 @@ IDLE_S = 0.5
 class Reader:
     """Looks tickets up. One loop only: two would look at the same moment at the same rows."""
 
-    def __init__(self, board: Board, store: Store, settings: Settings, *, metrics: Metrics, rng: random.Random) -> None:
+    def __init__(
+        self, board: Board, store: Store, settings: Settings, *, clock: Clock, metrics: Metrics, rng: random.Random
+    ) -> None:
         self._board = board
         self._store = store
         self.settings = settings
+        self._clock = clock
         self._rng = rng
         self._timeout_s = settings.read_timeout_ms / 1000
         self._reads = metrics.counter("seawall_ticket_reads_total", "Queries that looked tickets up.")
@@ -71,18 +76,25 @@ class Reader:
     async def _look(self, taken: Sequence[bytes], heart: Heart) -> None:
         self._reads.value += 1
         for outcome in await ticket.outcomes(self._store, taken, timeout_s=self._timeout_s):
+            # Not one budget for the whole round: a ticket with slow bodies would take from those after it.
             if not is_over(outcome):
                 self._board.put_back(outcome.ticket_id, event_id=outcome.event_id)
                 continue
-            reply = await answer(self._store, outcome, timeout_s=self._timeout_s)
+            reply = await answer(self._store, outcome, Budget(self._timeout_s, self._clock))
             self._board.answer(outcome.ticket_id, reply, outcome="reply" if outcome.reply else "status")
             await heart.beat()
 
 
-async def answer(store: Store, outcome: Outcome, *, timeout_s: float) -> Reply:
-    """The answer to a ticket, with bodies that were too large for a batch read one by one. Raises Unavailable."""
+async def answer(store: Store, outcome: Outcome, budget: Budget) -> Reply:
+    """The answer to a ticket, with bodies that were too large for a batch read one by one, all within the budget.
+
+    Raises:
+        Unavailable: The store didn't give all of it in time.
+    """
     body: bytes | None = None
     if outcome.reply is not None and outcome.reply.body is None:
-        body = await ticket.reply_body(store, outcome.event_id, timeout_s=timeout_s)
-    results = {run.id: await ticket.run_result(store, run.id, timeout_s=timeout_s) for run in results_wanted(outcome)}
+        body = await ticket.reply_body(store, outcome.event_id, timeout_s=budget.left_s)
+    results = {
+        run.id: await ticket.run_result(store, run.id, timeout_s=budget.left_s) for run in results_wanted(outcome)
+    }
     return answer_of(outcome, body=body, results=results)

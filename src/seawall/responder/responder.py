@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from seawall.guard import Heart, Supervisor
+from seawall.guard.budget import Budget
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Unavailable
 from seawall.kernel.metric import Metrics
@@ -47,8 +48,9 @@ class Responder:
         bounded = replace(store, connect_timeout_s=min(store.connect_timeout_s, read_s), statement_timeout_s=read_s)
         self._reading = Store(replace(bounded, connections_max=1), role="reader")
         self._asking = Store(replace(bounded, connections_max=self._settings.connections_max), role="responder")
-        self._board = Board(self._settings, clock=clock or SystemClock(), metrics=metrics)
-        self._reader = Reader(self._board, self._reading, self._settings, metrics=metrics, rng=rng)
+        self._clock = clock or SystemClock()
+        self._board = Board(self._settings, clock=self._clock, metrics=metrics)
+        self._reader = Reader(self._board, self._reading, self._settings, clock=self._clock, metrics=metrics, rng=rng)
         self._listener = Listener(self._board, store, self._settings, metrics=metrics, rng=rng)
 
     async def __aenter__(self) -> Responder:
@@ -81,14 +83,15 @@ class Responder:
 
     async def look_up(self, ticket_id: bytes, *, timeout_s: float) -> Reply | None:
         """See ``Waiting``: any event's id is taken, also one whose sender didn't wait."""
+        budget = Budget(timeout_s, self._clock)
         try:
             async with asyncio.timeout(timeout_s):
-                [outcome] = await ticket.outcomes(self._asking, [ticket_id], timeout_s=timeout_s)
+                [outcome] = await ticket.outcomes(self._asking, [ticket_id], timeout_s=budget.left_s)
                 if outcome.status is None:
                     return None
                 if not is_over(outcome):
                     return answer_of(outcome)
-                return await answer(self._asking, outcome, timeout_s=timeout_s)
+                return await answer(self._asking, outcome, budget)
         except TimeoutError as error:
             raise Unavailable("PostgreSQL", f"no answer within {timeout_s:g} s") from error
 

@@ -60,6 +60,11 @@ class MemoryJournal:
         return [payload for segment in self.segments.values() for payload in segment.payloads]
 
     @property
+    def waiting(self) -> int:
+        """Records that are submitted and not answered."""
+        return len(self._pending)
+
+    @property
     def synced_end(self) -> Position:
         newest = max(self.segments)
         return Position(self.log_id, newest, self.segments[newest].end_bytes, self.segments[newest].salt)

@@ -12,6 +12,7 @@ from types import TracebackType
 from uuid import UUID
 
 from seawall.guard import Supervisor
+from seawall.guard.budget import Budget
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
@@ -42,6 +43,9 @@ STATEMENT_S = 2.0
 killing the loop that waits for it."""
 
 LAST_FLUSH_S = 2.0
+FLUSH_LEAST_S = 0.1
+"""What ended in the last moment of the budget is kept all the same; its share for closing pays for it."""
+
 TURN_LOOK_S = 1.0
 
 
@@ -177,17 +181,17 @@ class Worker:
     ) -> None:
         await self.close()
 
-    async def stop(self) -> None:
+    async def stop(self, budget: Budget) -> None:
         """The polite part of stopping, while the loops still run: begin nothing, let steps that have begun end and be
-        kept, for at most ``drain_s``. What is cut off is done again by whoever runs it next."""
+        kept, for at most ``drain_s`` of the budget. What is cut off is done again by whoever runs it next."""
         self._bench.parked = True
         self._leases.park()
         if self._solos is not None:
             self._solos.park()
-        until = self._clock.monotonic() + self._settings.drain_s
-        while self._bench.deadlines.steps and self._clock.monotonic() < until:  # noqa: ASYNC110 - once in a process's life
+        ours = budget.part(self._settings.drain_s)
+        while self._bench.deadlines.steps and not ours.spent:  # noqa: ASYNC110 - once in a process's life
             await asyncio.sleep(0.02)
-        await self._flusher.drain(max(0.1, until - self._clock.monotonic()))
+        await self._flusher.drain(max(FLUSH_LEAST_S, ours.left_s))
 
     async def close(self) -> None:
         """After the loops have ended: drop what is under way, write what is pending, give the leases back. Bounded;

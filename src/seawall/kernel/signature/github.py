@@ -22,4 +22,4 @@ def sign(secret: bytes, body: bytes, now_s: float, id: str, options: Options) ->
     return [("X-GitHub-Delivery", id), ("X-Hub-Signature-256", "sha256=" + digest(secret, body, "sha256").hex())]
 
 
-KIND = Kind(name="github", verify=verify, sign=sign, secret_problem=not_empty)
+KIND = Kind(name="github", verify=verify, sign=sign, secret_problem=not_empty, wait_ms_max=8_000)  # it gives up at 10 s

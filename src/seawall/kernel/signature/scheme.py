@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from seawall.kernel.limit import WAIT_MS_MAX
+
 Headers = Mapping[bytes, bytes]
 """Names in lower case. A header that came more than once has its values joined by ``b", "``, so that a doubled
 signature never looks like a single one."""
@@ -81,6 +83,7 @@ class Kind:
     covers_body: bool = True  # the signature proves the body too
     key_path: str = ""  # JSON Pointer of the provider's event id in the body, where no header carries one
     challenge: str = ""  # WWW-Authenticate of its 401 (RFC 9110 §11.6.1), where it is a scheme of HTTP
+    wait_ms_max: int = WAIT_MS_MAX  # longest useful Prefer: wait, where the provider gives up sooner than others
 
 
 def consists_of(characters: bytes, value: bytes) -> bool:

@@ -38,4 +38,4 @@ def sign(secret: bytes, body: bytes, now_s: float, id: str, options: Options) ->
     return [("X-Shopify-Event-Id", id), ("X-Shopify-Hmac-Sha256", signature)]
 
 
-KIND = Kind(name="shopify", verify=verify, sign=sign, secret_problem=not_empty)
+KIND = Kind(name="shopify", verify=verify, sign=sign, secret_problem=not_empty, wait_ms_max=4_000)  # it gives up at 5 s

@@ -48,4 +48,7 @@ def handshake(body: bytes) -> bytes | None:
     return challenge.encode("utf-8", "replace") if isinstance(challenge, str) else None
 
 
-KIND = Kind(name="slack", verify=verify, sign=sign, secret_problem=not_empty, handshake=handshake, key_path="/event_id")
+KIND = Kind(
+    name="slack", verify=verify, sign=sign, secret_problem=not_empty, handshake=handshake, key_path="/event_id",
+    wait_ms_max=2_500,  # it gives up at 3 s
+)  # fmt: skip
