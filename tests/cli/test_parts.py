@@ -57,6 +57,7 @@ def test_what_is_misused_is_said_with_what_there_is(tmp_path: Path) -> None:
         (3, ("up", "rabbit"), "there are kafka"),
         (3, ("kill", "proxy", "nobody"), "proxy has proxy"),
         (2, ("link", "far", "192.0.2.1:80"), "isn't an address of loopback"),
+        (2, ("topic", "proxy", "seawall"), "isn't a Kafka"),
         (2, ("fault", "echo", "latency", "300"), "isn't FIELD=VALUE"),
         (1, ("fault", "echo", "fog"), "one of latency"),
     ):

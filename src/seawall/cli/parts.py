@@ -30,6 +30,7 @@ def parts() -> None:
     \b
       seawall lab parts doctor                    what is missing, and the cure
       seawall lab parts up kafka3 sentinel        fetched at the first time; says what and how big
+      seawall lab parts topic kafka3 seawall      a topic for events; prints the brokers' addresses
       seawall lab parts kill kafka3 broker2       or --signal STOP; then start, then settle
       seawall lab parts down
     """
@@ -210,6 +211,41 @@ Exit codes: 0 healed; 1 not in time, and why."""
 def settle(part: str, timeout_s: float, folder: str) -> int:
     """Wait until every replica has everything."""
     _one(folder, part).settle(timeout_s)
+    return 0
+
+
+@parts.command(
+    epilog="""\b
+Examples:
+  seawall lab parts topic kafka3 seawall
+  seawall lab parts topic kafka other --partitions 3
+
+\b
+With the settings that profile cluster asks for: on every broker, min.insync.replicas one less than those (and at least
+1), no limit by bytes, and room for the largest event. Prints the brokers' addresses, for `kafka.bootstrap`.
+Exit codes: 0 it is there now; 1 it couldn't be made, for instance since it was there; 2 not a Kafka; 3 no such part."""
+)
+@click.argument("part")
+@click.argument("name")
+@click.option("--partitions", type=click.IntRange(1, 100), default=6, show_default=True, help="Of the topic.")
+@folder_option
+@told
+def topic(part: str, name: str, partitions: int, folder: str) -> int:
+    """Make a topic that events may go to; prints the brokers' addresses."""
+    from seawall.journal.kafka.topic import RECORD_OVERHEAD_BYTES
+    from seawall.kernel.limit import RECORD_BYTES_MAX
+    from seawall.lab.part.kafka import Kafka
+
+    kafka = _one(folder, part)
+    if not isinstance(kafka, Kafka):
+        raise Failed(MISUSED, f"{part} isn't a Kafka; kafka and kafka3 are")
+    in_sync = max(1, len(kafka.brokers) - 1)
+    settings = {
+        "min.insync.replicas": str(in_sync), "retention.bytes": "-1",
+        "max.message.bytes": str(RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES),
+    }  # fmt: skip
+    kafka.make_topic(name, partitions=partitions, settings=settings)
+    click.echo(kafka.bootstrap)
     return 0
 
 
