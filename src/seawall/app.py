@@ -159,9 +159,21 @@ async def _cluster(site: Site) -> AsyncIterator[Keeping]:
         filesystem=LocalFilesystem(), clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel,
         rng=random.Random(),
     )  # fmt: skip
-    async with Joint(means) as joint:
+    async with AsyncExitStack() as stack:
+        joint = await stack.enter_async_context(Joint(means))
+        # For a backup beside us: the files alone don't prove the newest batch.
+        published = [
+            await stack.enter_async_context(journal.SyncedPublisher(log_, site.folder.published(log_.folder)))
+            for log_ in (joint.local, joint.parked)
+        ]
+
+        def register(supervisor: Supervisor) -> None:
+            joint.register(supervisor)
+            for each in published:
+                each.register(supervisor)
+
         yield Keeping(
-            journal=joint, register=joint.register, report=joint.report,
+            journal=joint, register=register, report=joint.report,
             reload=lambda fresh: joint.reload(fresh.of("journal", journal.Settings)),
         )  # fmt: skip
 

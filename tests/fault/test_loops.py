@@ -69,6 +69,7 @@ OF_UP = {"postgres", "schema", "systemd", "watch.app", *(f"role.{role}" for role
 
 OF_CLUSTER = {
     "journal.spool", "journal.kafka.topic", "journal.kafka.producer", "journal.kafka.forward", "journal.kafka.return",
+    "journal.kafka.leftover",
     "router.kafka.topic", "router.kafka.feeds",
 }  # fmt: skip
 """Of profile cluster, which these tests don't run yet: its loops lose their brokers in test_kafka_parts."""

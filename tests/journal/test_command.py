@@ -12,6 +12,8 @@ from desk import SMALL, opened, segments
 
 from seawall.cli.journal import journal
 from seawall.cli.say import FAILED, NOT_FOUND, Failed
+from seawall.journal import LocalFilesystem
+from seawall.journal.checkpoint import Checkpoint
 from seawall.journal.frame import FRAME_BYTES
 from seawall.kernel.event import EventIds, Record, encode, id_text
 from seawall.testing import ManualClock
@@ -54,6 +56,21 @@ async def test_inspect_shows_logs_and_segments_of_a_data_folder_a_journal_folder
         assert len(shown) == logs
         assert len(shown[0]["segments"]) == 3
     assert "c1: log " in run("inspect", data).stdout
+
+
+async def test_a_data_folders_spool_is_looked_at_too(tmp_path: Path) -> None:
+    data, spooled = await data_folder(tmp_path, [record(b"kept")]), record(b"spooled")
+    async with opened(data / "spool" / "c1", SMALL) as desk:
+        (at,) = await desk.keep(encode(spooled))
+        Checkpoint(data / "spool" / "c1", LocalFilesystem()).keep(at)
+    shown = json.loads(run("inspect", data, "--json").stdout)
+    assert [log["name"] for log in shown] == ["c1", "c2", "spool/c1"]
+    assert [log["forwarded"] for log in shown] == [None, None, {"segment": 1, "end": at.offset_bytes}]
+    assert f"spool/c1: log {at.log_id.hex()}, forwarded to segment 1, {at.offset_bytes}" in run("inspect", data).stdout
+    assert "spool/c1: sound, 1 events" in run("verify", data).stdout
+    (event,) = json.loads(run("export", data, "--event", id_text(spooled.id), "--json").stdout)
+    assert (event["journal"], base64.b64decode(event["body"])) == ("spool/c1", b"spooled")
+    assert len(run("export", data / "spool").stdout.splitlines()) == 1
 
 
 async def test_verify_counts_every_record_of_a_sound_journal(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ Examples:
   seawall backup /mnt/backup/today --data /srv/seawall --json
 
 \b
+In profile cluster, events that Kafka has are Kafka's: TO holds those that it doesn't have yet.
 The backup holds the key that opens the secrets of sources: keep it as safe as the data folder.
 Exit codes: 0 done, 1 failed (what is in TO is no backup), 2 misused, 3 there is no such data folder."""
 )
@@ -41,7 +42,7 @@ Exit codes: 0 done, 1 failed (what is in TO is no backup), 2 misused, 3 there is
 @click.option("--config", metavar="FILE", help="Settings file. [default: DIR/seawall.toml]")
 @json_option
 def backup(to: Path, data: str | None, config: str | None, as_json: bool) -> None:
-    """Write store, journal and key into the new folder TO. The platform may run, and goes on undisturbed."""
+    """Write store, journal, spool and key into the new folder TO. The platform may run, and goes on undisturbed."""
     folder = folder_of(data)
     if not folder.key_file.exists():
         raise Failed(NOT_FOUND, f"{folder.path} is no data folder")
@@ -87,7 +88,8 @@ Examples:
   SEAWALL_DSN_FILE=dsn.txt seawall restore /mnt/backup/today --data /srv/seawall-new    into your own PostgreSQL
 
 \b
-Then start it: seawall up --data DIR. What the journal holds beyond the store is routed again; copies collapse.
+Then start it: seawall up --data DIR. What the journal holds beyond the store is routed again,
+and what was spooled goes to Kafka; copies collapse.
 Exit codes: 0 done, 1 failed, 2 misused (the folder is in use, or has a store already)."""
 )
 @click.argument("source", metavar="FROM", type=click.Path(exists=True, file_okay=False, path_type=Path))

@@ -23,8 +23,9 @@ EXIT_CODES = "\b\nExit codes: 0 all is well, 1 damage was found or a file can't 
 
 @click.group(epilog=EXIT_CODES)
 def journal() -> None:
-    """Look at the files that accepted events are kept in. FOLDER is a data folder, a folder of journals, or one journal
-    in it. Nothing is written or locked: it may be used beside a running platform, and on a copy."""
+    """Look at the files that accepted events are kept in. FOLDER is a data folder (then its spool too), a folder of
+    journals, or one journal in it. Nothing is written or locked: it may be used beside a running platform, and on a
+    copy."""
 
 
 @journal.command("inspect", epilog="\b\nExample:\n  seawall journal inspect ./data\n\n" + EXIT_CODES)
@@ -39,7 +40,8 @@ def inspect_(folder: Path, as_json: bool) -> None:
         return
     for view in views:
         aside = f", kept aside: {', '.join(view.kept_aside)}" if view.kept_aside else ""
-        click.echo(f"{view.name}: log {view.log_id}{aside}")
+        forwarded = f", forwarded to segment {at.segment_id}, {at.offset_bytes}" if (at := view.forwarded) else ""
+        click.echo(f"{view.name}: log {view.log_id}{forwarded}{aside}")
         rows = [
             {
                 "segment": segment.id, "bytes": segment.size_bytes, "created": _time(segment.created_us),
@@ -106,7 +108,7 @@ def export(folder: Path, event: str | None, limit: int | None, output: IO[str], 
 def _lines(logs: list[Path], event: str | None) -> Iterator[str]:
     for log in logs:
         for frame in survey.records(log, LocalFilesystem()):
-            value = _event(log.name, frame)
+            value = _event(survey.name_of(log), frame)
             if event is None or value.get("id") == event:
                 yield json.dumps(value, ensure_ascii=False)
 
@@ -134,6 +136,7 @@ def _view(view: survey.LogView) -> dict[str, object]:
     return {
         "name": view.name, "folder": str(view.folder), "log_id": view.log_id, "last_writer": view.writer,
         "kept_aside": view.kept_aside,
+        "forwarded": {"segment": at.segment_id, "end": at.offset_bytes} if (at := view.forwarded) else None,
         "segments": [
             {
                 "id": segment.id, "bytes": segment.size_bytes, "header_readable": segment.sound,

@@ -35,10 +35,13 @@ CHECKPOINT_S = 1.0
 
 
 class Source(Protocol):
-    """The log that is forwarded; ``Log`` is one."""
+    """The log that is forwarded; ``Log`` is one, and ``leftover.Left``."""
 
-    folder: Path
-    name: str
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def log_id(self) -> bytes: ...
@@ -125,18 +128,22 @@ class Forwarder:
     async def run(self, heart: Heart) -> None:
         """Forward until cancelled; for a supervisor."""
         while True:
-            try:
-                paused_s = await self._round(heart)
-            except Displaced as error:
-                log.error("the spool isn't what its checkpoint says: all is sent again", extra=fields(cause=str(error)))
-                self.at = await asyncio.to_thread(self._cursor.start)
-                paused_s = IDLE_S
-            except (Unavailable, Corrupt, OSError) as error:
-                log.warning("can't forward now", extra=fields(journal=self._source.name, cause=str(error)))
-                paused_s = IDLE_S
-            await heart.beat()
-            if paused_s:
-                await self._rest(paused_s)
+            await self.turn(heart)
+
+    async def turn(self, heart: Heart) -> None:
+        """Forward one batch, and pause as long as is due: for somebody who calls again and again."""
+        try:
+            paused_s = await self._round(heart)
+        except Displaced as error:
+            log.error("the spool isn't what its checkpoint says: all is sent again", extra=fields(cause=str(error)))
+            self.at = await asyncio.to_thread(self._cursor.start)
+            paused_s = IDLE_S
+        except (Unavailable, Corrupt, OSError) as error:
+            log.warning("can't forward now", extra=fields(journal=self._source.name, cause=str(error)))
+            paused_s = IDLE_S
+        await heart.beat()
+        if paused_s:
+            await self._rest(paused_s)
 
     async def _rest(self, seconds: float) -> None:
         self._news.clear()

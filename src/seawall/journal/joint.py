@@ -17,10 +17,11 @@ from types import TracebackType
 from seawall.guard.panel import Panel
 from seawall.guard.supervisor import Supervisor
 from seawall.journal.cluster import Settings
-from seawall.journal.forward import Forwarder
+from seawall.journal.forward import Forwarder, Source
 from seawall.journal.kafka.client import Client
 from seawall.journal.kafka.producer import KafkaLog
 from seawall.journal.kafka.topic import Look, TopicWatch
+from seawall.journal.leftover import Leftovers
 from seawall.journal.log import Log
 from seawall.journal.settings import Settings as LocalSettings
 from seawall.journal.spool import WITHOUT, Places, Spool
@@ -77,6 +78,10 @@ class Joint:
         m.panel.add(self.spool.breaker, without=WITHOUT)
         self.forwarder = self._forwarder(self.local)
         self.returner = self._forwarder(self.parked, until_start=True)
+        self.leftovers = Leftovers(
+            m.folder.parent, frozenset((self.local.name, self.parked.name)), self._forwarder,
+            filesystem=m.filesystem, clock=m.clock,
+        )  # fmt: skip
         self._stack = AsyncExitStack()
 
     @property
@@ -93,7 +98,7 @@ class Joint:
         supervisor.add("journal.spool", self.spool.watch)
         for name, run in (
             ("topic", self.topic.run), ("producer", self.kafka.watch), ("forward", self.forwarder.run),
-            ("return", self.returner.run),
+            ("return", self.returner.run), ("leftover", self.leftovers.run),
         ):  # fmt: skip
             supervisor.add(f"journal.kafka.{name}", run, essential=False)
 
@@ -107,7 +112,8 @@ class Joint:
         spool = self.spool
         return {
             "replicated": int(spool.replicated.value), "spooled": int(spool.spooled.value),
-            "parked": int(spool.parked.value), "forwarded": int(self.forwarder.forwarded.value),
+            "parked": int(spool.parked.value),
+            "forwarded": int(self.forwarder.forwarded.value) + self.leftovers.forwarded,
             "durable": int(spool.replicated.value + spool.spooled.value + spool.parked_fresh.value),
         }  # fmt: skip
 
@@ -129,7 +135,7 @@ class Joint:
     ) -> None:
         await self._stack.aclose()
 
-    def _forwarder(self, source: Log, *, until_start: bool = False) -> Forwarder:
+    def _forwarder(self, source: Source, *, until_start: bool = False) -> Forwarder:
         m = self._means
         return Forwarder(
             source, self.kafka, self.spool.breaker, m.settings, park=self.spool.park, filesystem=m.filesystem,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from seawall.journal.checkpoint import Checkpoint
 from seawall.journal.cursor import Cursor
 from seawall.journal.frame import HEADER_BYTES
 from seawall.journal.identity import ID_NAME, read_log_id
@@ -15,6 +16,9 @@ from seawall.journal.segment import read_header, segment_path
 from seawall.kernel.error import Corrupt
 from seawall.kernel.seam.filesystem import Filesystem
 from seawall.kernel.seam.journal import Damage, Frame, Position
+
+SPOOL = "spool"
+"""Where a data folder has logs that are forwarded to Kafka; each collector's is named as its log in ``journal``."""
 
 _RECORDS = 1000
 _BYTES = 8 * 1024 * 1024
@@ -41,6 +45,7 @@ class LogView:
     writer: int | None  # the process that took the lock last; it may be dead
     segments: tuple[SegmentView, ...]
     kept_aside: tuple[str, ...]  # files with torn or damaged bytes
+    forwarded: Position | None = None  # Kafka has everything before it, as was last written down
 
 
 @dataclass(slots=True)
@@ -63,7 +68,7 @@ def logs_in(folder: Path) -> list[Path]:
     """The logs that a path means: a log's own folder, a folder of logs, or a data folder."""
     if (folder / ID_NAME).is_file():
         return [folder]
-    return discover(folder) or discover(folder / "journal")
+    return discover(folder) or [*discover(folder / "journal"), *discover(folder / SPOOL)]
 
 
 def inspect(folder: Path, filesystem: Filesystem) -> LogView:
@@ -93,8 +98,8 @@ def inspect(folder: Path, filesystem: Filesystem) -> LogView:
             )  # fmt: skip
     aside = (name for name in filesystem.names(folder) if name.endswith((".torn", ".bad")))
     return LogView(
-        name=folder.name, folder=folder, log_id=log_id.hex(), writer=holder(folder),
-        segments=tuple(views), kept_aside=tuple(aside),
+        name=name_of(folder), folder=folder, log_id=log_id.hex(), writer=holder(folder),
+        segments=tuple(views), kept_aside=tuple(aside), forwarded=Checkpoint(folder, filesystem).load(),
     )  # fmt: skip
 
 
@@ -110,7 +115,7 @@ def verify(folder: Path, filesystem: Filesystem) -> Verdict:
     """
     log_id = _log_id(folder, filesystem)
     cursor = Cursor(folder, log_id, filesystem)
-    verdict = Verdict(folder.name, log_id.hex())
+    verdict = Verdict(name_of(folder), log_id.hex())
     try:
         proven = cursor.proven_end(cursor.start())
         for frames, damage in _walk(cursor, cursor.start(), proven):
@@ -179,6 +184,11 @@ def _file_end(folder: Path, filesystem: Filesystem, at: Position) -> Position:
     finally:
         file.close()
     return Position(at.log_id, at.segment_id, max(HEADER_BYTES, at.offset_bytes + len(tail.rstrip(b"\0"))))
+
+
+def name_of(folder: Path) -> str:
+    """A log's name, which says of a spooled one that it is."""
+    return f"{SPOOL}/{folder.name}" if folder.absolute().parent.name == SPOOL else folder.name
 
 
 def _log_id(folder: Path, filesystem: Filesystem) -> bytes:

@@ -1,4 +1,4 @@
-"""``seawall backup``: store, journal and key of one data folder, in a folder of its own, also while `up` runs.
+"""``seawall backup``: store, journal, spool and key of one data folder, in a folder of its own, also while `up` runs.
 
 ::
 
@@ -7,13 +7,15 @@
          snapshot           the collector's, when there is one
          store.dump         pg_dump's custom format
          journal/NAME/      each log: its id, its segments up to what was synced, and what was put aside
+         spool/NAME/        as there, with how far it was forwarded: what Kafka didn't have yet
 
 The journal is held open before the store's moment is chosen, and copied after it was dumped: so it reaches from the
 store's positions to a later moment, however long the dump takes, and what is routed twice after a restore collapses.
 Copied first, events would be missing between the two; only looked at afterwards, those would be that the router deleted
-meanwhile. At the end the positions of the dump are compared with the segments copied. A dump
-restores into the same major version of PostgreSQL or a newer one, ours or a foreign one; a copy of the server's files
-would be quicker to restore, but bound to one version and to servers whose files we can reach.
+meanwhile. What was spooled is held and copied alike: an event is in the copy, or Kafka has it, which is no part of
+the backup. At the end the positions of the dump are compared with the segments copied. A dump restores into the same
+major version of PostgreSQL or a newer one, ours or a foreign one; a copy of the server's files would be quicker to
+restore, but bound to one version and to servers whose files we can reach.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pathlib import Path
 
 from seawall.guard import Supervisor
 from seawall.journal import LogReader
+from seawall.journal.checkpoint import Checkpoint
 from seawall.journal.segment import SEGMENT_SUFFIX, segment_path
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
@@ -44,9 +47,13 @@ from seawall.store.embedded import EmbeddedPostgres
 from seawall.store.export import moment
 
 MANIFEST = "BACKUP"
-VERSION = 1
+VERSION = 2
+"""2: with spooled logs, which an older Seawall would leave out without a word."""
+
 DUMP = "store.dump"
-JOURNAL = "journal"
+LOGS = ("journal", "spool")
+"""Where logs lie, in a data folder and in a backup of it."""
+
 ALONE = ("FORMAT", "key", "snapshot")
 COPY_BYTES = 1024 * 1024
 DUMP_TIMEOUT_S = 24 * 3600.0
@@ -110,15 +117,15 @@ async def backup(
             if (folder.path / name).exists():
                 await asyncio.to_thread(_copy, folder.path / name, to / name)
         raise_open_files()
-        hold = Hold(folder.journals, filesystem)
+        hold = Hold([folder.path / part for part in LOGS], filesystem)
         try:
             async with hold.watching(), moment(dsn, timeout_s=DUMP_TIMEOUT_S) as found:
                 await _dump(dsn, found.snapshot, programs, to / DUMP, progress)
             for log in hold.logs.values():
-                progress(f"journal {log.folder.name}")
-                name = log.folder.name
-                await _copy_log(log, folder.synced_socket(name), to / JOURNAL / name)
-            _check_cover(hold, found.positions)
+                place = log.folder.relative_to(folder.path)
+                progress(f"{place.parent} {place.name}")
+                await _copy_log(log, folder.published(log.folder), to / place)
+            await asyncio.to_thread(_check_cover, hold, found.positions, filesystem)
         finally:
             hold.close()
         made_us = (clock or SystemClock()).wall_us()
@@ -201,33 +208,44 @@ async def _dump(dsn: str, snapshot: str, programs: Binaries, to: Path, progress:
 async def _copy_log(log: HeldLog, socket: Path, to: Path) -> None:
     """Copy what is on stable storage of one log, while it may be written."""
     async with LogReader(log.folder, socket) as reader:
+        # Before the end is looked at: how far a log was forwarded must not lie beyond what is copied of it.
+        await asyncio.to_thread(_copy_beside, log, to)
         end = reader.synced_end()
         await asyncio.to_thread(_copy_segments, log, to, end)
 
 
-def _copy_segments(log: HeldLog, to: Path, end: Position) -> None:
+def _copy_beside(log: HeldLog, to: Path) -> None:
+    """All but the segments."""
     to.mkdir(mode=0o700, parents=True)
     for path in sorted(log.folder.iterdir()):
         if path.name == "LOCK" or path.suffix in (".tmp", SEGMENT_SUFFIX) or not path.is_file():
             continue
         with contextlib.suppress(FileNotFoundError):
             _copy(path, to / path.name)
+
+
+def _copy_segments(log: HeldLog, to: Path, end: Position) -> None:
     for id, file in sorted(log.files.items()):
         if id <= end.segment_id:
             _copy_held(file, segment_path(to, id), file.size_bytes() if id < end.segment_id else end.offset_bytes)
 
 
-def _check_cover(hold: Hold, positions: Sequence[Position]) -> None:
-    """Whether each log reaches, without a gap, from where the dump says that routing goes on.
+def _check_cover(hold: Hold, positions: Sequence[Position], filesystem: Filesystem) -> None:
+    """Whether each log reaches, without a gap, from where the dump says that routing goes on, or Kafka has the rest.
 
     Raises:
         Unavailable: It doesn't: after a restore, what is missing would be lost.
     """
     for log in hold.logs.values():
+        forwarded = Checkpoint(log.folder, filesystem).load()
         for at in positions:
-            if at.log_id == log.log_id and (gone := log.uncovered(at)):
+            if at.log_id != log.log_id:
+                continue
+            if forwarded is not None and forwarded.log_id == log.log_id:
+                at = max(at, forwarded)
+            if gone := log.uncovered(at):
                 raise Unavailable(
-                    f"journal {log.folder.name}",
+                    f"{log.folder.parent.name} {log.folder.name}",
                     f"segments {gone[:10]} were deleted while the store was dumped: set router.journal_keep_s higher "
                     "than the dump takes, and begin again",
                 )

@@ -82,6 +82,10 @@ class Folder:
         """Where a journal publishes its synced end."""
         return self.run / f"journal-{collector}.sock"
 
+    def published(self, log: Path) -> Path:
+        """Where one of this folder's logs publishes its synced end, a spooled one too."""
+        return self.synced_socket(f"spool-{log.name}" if log.parent == self.spools else log.name)
+
     def prepare(self) -> None:
         """Make the folder, its key and its token where they are missing; safe beside other processes doing the same.
 

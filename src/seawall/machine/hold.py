@@ -1,9 +1,9 @@
-"""Holds a data folder's journal together while a dump of the store takes its time.
+"""Holds a data folder's logs together while a dump of the store takes its time.
 
 The router deletes segments some time after they were routed, and a dump may take longer than that. What the dump says
 is still to be routed, and all that came later, must be in the backup: so the segments are opened before the dump
-begins, and new ones while it lasts. An open file outlives its name, needs no space of its own, and leaves nothing
-behind when we are killed.
+begins, and new ones while it lasts. So are those of spooled logs, which are deleted once Kafka has them. An open file
+outlives its name, needs no space of its own, and leaves nothing behind when we are killed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,10 +43,10 @@ class HeldLog:
 
 
 class Hold:
-    """The journal of one data folder, held until ``close``."""
+    """All logs below some folders, held until ``close``."""
 
-    def __init__(self, journals: Path, filesystem: Filesystem) -> None:
-        self._journals = journals
+    def __init__(self, folders: Sequence[Path], filesystem: Filesystem) -> None:
+        self._folders = folders
         self._filesystem = filesystem
         self.logs: dict[Path, HeldLog] = {}
 
@@ -58,7 +58,7 @@ class Hold:
             Corrupt: A log's id can't be read.
             OSError: The disk failed.
         """
-        for folder in discover(self._journals):
+        for folder in [log for each in self._folders for log in discover(each)]:
             log = self.logs.get(folder)
             if log is None:
                 log_id = read_log_id(folder, self._filesystem)

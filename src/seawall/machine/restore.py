@@ -6,6 +6,10 @@ the restored store stands. A log that is still in the folder is the same log and
 that was accepted after the backup is lost with the store; what is read twice collapses. Only its oldest segments may be
 gone, forgotten since the store that is lost had routed them: those come back from the backup. What was forgotten and
 isn't in the backup either is a missing segment between others, which the router says and passes.
+
+Spooled logs come back alike (``spool/restored-TIME-ID``), and the collector forwards them from where their checkpoint
+says. What Kafka had already is its own: a restored store reads it again from its older position, as long as the topic's
+retention reaches back so far.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from seawall.machine.backup import (
     ALONE,
     DUMP,
     DUMP_TIMEOUT_S,
-    JOURNAL,
+    LOGS,
     check,
     read_manifest,
     serving,
@@ -110,11 +114,18 @@ def _files(source: Path, folder: Folder, filesystem: Filesystem, clock: Clock) -
         if (source / name).exists() and not (folder.path / name).exists():
             shutil.copyfile(source / name, folder.path / name)
             (folder.path / name).chmod(0o600)
-    folder.journals.mkdir(mode=0o700, exist_ok=True)
-    there = {read_log_id(log, filesystem): log for log in discover(folder.journals)}
     time = datetime.fromtimestamp(clock.wall_us() / 1e6, UTC).strftime("%Y%m%dT%H%M%S")
+    names = [name for part in LOGS for name in _logs(source / part, folder.path / part, filesystem, time)]
+    filesystem.sync_folder(folder.path)
+    return names
+
+
+def _logs(source: Path, target: Path, filesystem: Filesystem, time: str) -> list[str]:
+    """The logs of one kind; names of those that weren't there."""
+    target.mkdir(mode=0o700, exist_ok=True)
+    there = {read_log_id(log, filesystem): log for log in discover(target)}
     names = []
-    for log in discover(source / JOURNAL):
+    for log in discover(source):
         log_id = read_log_id(log, filesystem)
         if log_id is None:
             continue
@@ -123,13 +134,12 @@ def _files(source: Path, folder: Folder, filesystem: Filesystem, clock: Clock) -
             continue
         names.append(f"restored-{time}-{log_id.hex()[:8]}")
         # In one piece: half a log would look like one whose segments are missing.
-        draft = folder.path / f".{names[-1]}"
+        draft = target.parent / f".{names[-1]}"
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(log, draft)
         sync_tree(draft, filesystem)
-        filesystem.rename(draft, folder.journals / names[-1])
-    sync_tree(folder.journals, filesystem)
-    filesystem.sync_folder(folder.path)
+        filesystem.rename(draft, target / names[-1])
+    sync_tree(target, filesystem)
     return names
 
 
