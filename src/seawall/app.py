@@ -37,6 +37,7 @@ from seawall.store import pool
 if TYPE_CHECKING:
     from seawall.cache.geo import Geo
     from seawall.cache.shared import Shared
+    from seawall.collector import Snapshot
     from seawall.machine.up import Database
 
 log = logger("app")
@@ -66,7 +67,6 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         store = await enter(_store(site, "collector"))
-        keeping = await enter(_cluster(site) if settings.program.profile == "cluster" else _embedded(site))
         answers = await enter(
             responder.Responder(
                 store_settings, settings.of("responder", responder.Settings), metrics=metrics, clock=clock
@@ -79,6 +79,7 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
             limits, name=name, sources=Sources(store, vault, clock=clock), vault=vault, filesystem=filesystem,
             file=folder.snapshot, clock=clock, metrics=metrics, hints=store_settings,
         )  # fmt: skip
+        keeping = await enter(_cluster(site, snapshot) if settings.program.profile == "cluster" else _embedded(site))
         front = await enter(
             room.Collector(
                 limits, listen=site.socket or settings.program.listen, journal=keeping.journal, snapshot=snapshot,
@@ -141,7 +142,7 @@ async def _embedded(site: Site) -> AsyncIterator[Keeping]:
 
 
 @asynccontextmanager
-async def _cluster(site: Site) -> AsyncIterator[Keeping]:
+async def _cluster(site: Site, snapshot: Snapshot) -> AsyncIterator[Keeping]:
     """In Kafka, with this machine's disk for when that is away."""
     from seawall import journal
     from seawall.journal import cluster
@@ -157,7 +158,7 @@ async def _cluster(site: Site) -> AsyncIterator[Keeping]:
         client=client, look=Admin(client, settings).look, settings=settings,
         local=site.settings.of("journal", journal.Settings), folder=site.folder.spool(name), on_failure=site.fail,
         filesystem=LocalFilesystem(), clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel,
-        rng=random.Random(),
+        rng=random.Random(), ordered=lambda: snapshot.ordered,
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         joint = await stack.enter_async_context(Joint(means))

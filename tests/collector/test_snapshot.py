@@ -117,6 +117,18 @@ BY_NOTHING = {
 }
 
 
+async def test_which_sources_are_ordered_is_known_also_after_a_restart_without_the_store(tmp_path: Path) -> None:
+    sources = SourceTable()
+    ledger = sources.add("ledger", settings='{"ordered":true}')
+    sources.add("shop")
+    async with running(tmp_path, sources=sources) as rig:
+        await until(lambda: "c1" in sources.heard)
+        assert rig.snapshot.ordered == {ledger.id}
+    sources.away = True
+    async with running(tmp_path, sources=sources, ready=False) as rig:
+        assert rig.snapshot.ordered == {ledger.id}
+
+
 async def test_each_refusal_that_configuration_decides_is_503_while_it_is_old(tmp_path: Path) -> None:
     settings = replace(QUICK, stale_s=0.4)
     sources = SourceTable()

@@ -78,7 +78,7 @@ async def until(check: Callable[[], Any], *, within_s: float = 10.0) -> None:
 
 @contextlib.asynccontextmanager
 async def opened(
-    mock: MockKafka, folder: Path, *, ordered: Callable[[bytes], bool] | None = None,
+    mock: MockKafka, folder: Path, *, ordered: frozenset[bytes] = frozenset(),
     facts: dict[str, Any] | None = None, **settings: Any,
 ) -> AsyncIterator[Desk]:  # fmt: skip
     metrics, chosen = Metrics(), cluster.Settings(bootstrap=mock.bootstrap, **settings)
@@ -91,7 +91,7 @@ async def opened(
         client=client_of(chosen, "test"), look=look, settings=chosen,
         local=Settings(reserve_bytes=0, fill_bytes=4096, segment_bytes=256 * 1024), folder=folder / "spool" / "c1",
         on_failure=pytest.fail, filesystem=LocalFilesystem(), clock=CLOCK, metrics=metrics, alerts=alerts,
-        panel=Panel(), rng=random.Random(7), ordered=ordered,
+        panel=Panel(), rng=random.Random(7), ordered=lambda: ordered,
     )  # fmt: skip
     async with Joint(means) as joint:
         supervisor = Supervisor(metrics)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kafka_rig import IDS, opened, record, replicated, until, written
+from kafka_rig import IDS, Desk, opened, record, replicated, until, written
 
 from seawall.guard.breaker import State
 from seawall.kernel.error import Overloaded
@@ -182,7 +182,7 @@ async def test_stopping_spools_what_waits_for_kafka_and_waits_for_no_network(moc
 
 async def test_an_ordered_source_queues_behind_its_own_spooled_records(mock: MockKafka, tmp_path: Path) -> None:
     ordered = IDS.next()
-    async with opened(mock, tmp_path, ordered=lambda id: id == ordered, forward_rate=20, forward_batch=1) as desk:
+    async with opened(mock, tmp_path, ordered=frozenset((ordered,)), forward_rate=20, forward_batch=1) as desk:
         await desk.send(record(b"warm"))
         desk.joint.spool.breaker.force(State.FORCED_OPEN)
         await desk.send(*(record(b"%d" % n, ordered) for n in range(10)))
@@ -193,3 +193,44 @@ async def test_an_ordered_source_queues_behind_its_own_spooled_records(mock: Moc
         assert replicated(await desk.send(record(b"11", ordered))) == [True]
     mine = [body for body in await asyncio.to_thread(written, mock, expect=14) if body.isdigit()]
     assert mine == [b"%d" % n for n in range(12)]
+
+
+async def test_ordered_sources_keep_their_order_over_outages_of_every_kind(mock: MockKafka, tmp_path: Path) -> None:
+    """Refused connections, answers that come too late, refusals: each time with sends on their way."""
+    ids = [IDS.next() for _ in range(3)]
+    sent: Counter[bytes] = Counter()
+    heard: list[object] = []
+    going = True
+
+    async def feed(desk: Desk) -> None:
+        while going:
+            for id in ids:
+                for _ in range(3):
+                    desk.joint.submit(record(b"%s %d" % (id.hex().encode(), sent[id]), id), heard.append)
+                    sent[id] += 1
+            await asyncio.sleep(0.02)
+
+    async with opened(mock, tmp_path, ordered=frozenset(ids)) as desk:
+        feeding = asyncio.create_task(feed(desk))
+        for harm, heal in (
+            (mock.down, mock.up),
+            (lambda: mock.slow(1500), lambda: mock.slow(0)),
+            (lambda: mock.fail(PRODUCE, [NOT_ENOUGH_REPLICAS] * 500), lambda: mock.heal(PRODUCE)),
+            (lambda: mock.slow(1000), lambda: mock.slow(0)),
+            (mock.down, mock.up),
+        ):
+            before = desk.joint.report()["replicated"]
+            await until(lambda b=before: desk.joint.report()["replicated"] > b + 50, within_s=40)  # type: ignore[misc]
+            harm()
+            # Long enough that the client has begun to forget what is on its way.
+            await asyncio.sleep(3.5)
+            heal()
+        going = False
+        await feeding
+        await until(lambda: not desk.joint.forwarder.waits and len(heard) == sum(sent.values()), within_s=60)
+        assert desk.joint.report()["spooled"] > 100
+    replicated(heard)  # type: ignore[arg-type]
+    bodies = list(dict.fromkeys(await asyncio.to_thread(written, mock, expect=sum(sent.values()), within_s=30)))
+    for id in ids:
+        own = [int(body.split()[1]) for body in bodies if body.startswith(id.hex().encode())]
+        assert own == list(range(sent[id]))

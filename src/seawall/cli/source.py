@@ -31,6 +31,7 @@ Examples:
   pass show stripe/webhook | seawall source add stripe --kind stripe --secret-file -
   seawall source add inner --kind standard             the secret is made, and printed once
   seawall source add form --kind none --setting wait_ms_max=10000 --remember
+  seawall source add ledger --kind standard --ordered
 
 \b
 Settings of a source (--setting, values are JSON or text): body_bytes_max, accepted_status, accepted_body,
@@ -42,6 +43,7 @@ dedupe.header, dedupe.paths, dedupe.required, …: see docs/sources.md."""
 @click.option("--secret-file", metavar="FILE", help="Its secret; - reads standard input. [default: one is made]")
 @click.option("--tenant", default="default", show_default=True, metavar="NAME", help="Whose events these are.")
 @click.option("--setting", "choices", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
+@click.option("--ordered", is_flag=True, help="Keep its events' order, across an outage of Kafka too.")
 @click.option("--remember", is_flag=True, help="Keep URL and secret in DIR, so that `seawall send NAME` works.")
 @place_options
 @json_option
@@ -51,6 +53,7 @@ def add(
     secret_file: str | None,
     tenant: str,
     choices: tuple[str, ...],
+    ordered: bool,
     remember: bool,
     data: str | None,
     url: str | None,
@@ -60,6 +63,8 @@ def add(
     client = Client(find(data, url))
     secret, made = _secret_for(kind, secret_file)
     wish: dict[str, Any] = {"name": name, "kind": kind, "tenant": tenant, "settings": settings_of(choices)}
+    if ordered:
+        wish["settings"]["ordered"] = True
     if secret is not None:
         wish["secret"] = secret
     found = client.send("POST", "/v1/sources", wish)

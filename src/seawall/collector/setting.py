@@ -137,6 +137,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dedupe: DedupeChoice = DedupeChoice()
     rate_per_s: float = 0.0  # events a second; more are answered 429; 0: any number
     burst: int = 0  # events at once, after a pause; 0: those of one second
+    ordered: bool = False  # in Kafka in the order of acceptance, across an outage of it too
 
 
 STATIC_BODY_BYTES_MAX = 4096

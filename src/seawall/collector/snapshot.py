@@ -103,6 +103,7 @@ class Snapshot:
         self._asked: list[Asked] = []
         self._wake = asyncio.Event()
         self.version = 0  # 0: nothing was ever loaded
+        self.ordered: frozenset[bytes] = frozenset()  # ids of sources whose order matters
         metrics.gauge("seawall_snapshot_age_seconds", "Since the store last confirmed the snapshot.").read = self.age_s
         self._count = metrics.gauge("seawall_snapshot_sources_count", "Sources in the snapshot.")
         self._failures = metrics.counter("seawall_snapshot_refresh_failures_total", "Refreshes that the store failed.")
@@ -244,6 +245,7 @@ class Snapshot:
         self._by_hash = {s.token_hash: _made(s, self._settings) for s in sources}
         self._by_token = {}
         self._count.value = len(self._by_hash)
+        self.ordered = frozenset(source.id for source in self._by_hash.values() if source.choice.ordered)
         self.version = version
 
     async def _keep_copy(self, version: int, sources: list[Loaded]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from seawall.journal.kafka.producer import KafkaLog
 from seawall.journal.kafka.topic import Look, TopicWatch
 from seawall.journal.leftover import Leftovers
 from seawall.journal.log import Log
+from seawall.journal.order import Order
 from seawall.journal.settings import Settings as LocalSettings
 from seawall.journal.spool import WITHOUT, Places, Spool
 from seawall.kernel.alert import Alerts
@@ -52,7 +53,7 @@ class Means:
     alerts: Alerts
     panel: Panel
     rng: random.Random
-    ordered: Callable[[bytes], bool] | None = None  # by source id; None: no source is
+    ordered: Callable[[], Collection[bytes]] = frozenset  # ids of sources that are, now
 
 
 class Joint:
@@ -72,9 +73,13 @@ class Joint:
         )
         places = Places(
             kafka=self.kafka, local=self.local, parked=self.parked, confirmed=lambda: self.topic.confirmed,
-            behind=lambda position: self.forwarder.behind(position), ordered=m.ordered,
         )  # fmt: skip
         self.spool = Spool(places, m.settings, clock=m.clock, metrics=m.metrics, alerts=m.alerts, rng=m.rng)
+        self.order = Order(
+            self.spool, m.ordered, spooled=lambda position: position.log_id == self.local.log_id,
+            behind=lambda position: self.forwarder.behind(position), settings=m.settings, clock=m.clock,
+            metrics=m.metrics,
+        )  # fmt: skip
         m.panel.add(self.spool.breaker, without=WITHOUT)
         self.forwarder = self._forwarder(self.local)
         self.returner = self._forwarder(self.parked, until_start=True)
@@ -86,10 +91,10 @@ class Joint:
 
     @property
     def refusal(self) -> SeawallError | None:
-        return self.spool.refusal
+        return self.order.refusal
 
     def submit(self, payload: bytes, done: Done) -> None:
-        self.spool.submit(payload, done)
+        self.order.submit(payload, done)
 
     def register(self, supervisor: Supervisor) -> None:
         """Add its loops. None of those that need Kafka makes the role unready: accepting doesn't."""
@@ -122,7 +127,7 @@ class Joint:
             for part in (self.local, self.parked, self.forwarder, self.returner, self.kafka):
                 await stack.enter_async_context(part)
             # Before Kafka and the logs are closed, in this order: what waits goes to the local log.
-            stack.callback(self.spool.stop)
+            stack.callback(self._stop)
             with contextlib.suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(FIRST_LOOK_S):
                     await self.topic.look()
@@ -134,6 +139,11 @@ class Joint:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+    def _stop(self) -> None:
+        """What waits for Kafka goes to the local log, and then what waits for that."""
+        self.spool.stop()
+        self.order.stop()
 
     def _forwarder(self, source: Source, *, until_start: bool = False) -> Forwarder:
         m = self._means

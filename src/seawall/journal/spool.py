@@ -22,7 +22,6 @@ from seawall.journal.cluster import Settings
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Overloaded, Rejected, SeawallError, Unavailable, Uncertain
-from seawall.kernel.event import source_id_of
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Done, Journal, Outcome, Position
@@ -52,8 +51,6 @@ class Places:
     local: Journal
     parked: Journal
     confirmed: Callable[[], bool]  # whether Kafka's ack means replicated now
-    behind: Callable[[Position], bool]  # whether what was spooled there still waits to be forwarded
-    ordered: Callable[[bytes], bool] | None = None  # by source id; None: no source is
 
 
 class _Send:
@@ -88,20 +85,6 @@ class _Send:
             self._spool.sank(self, payload, why)
 
 
-@dataclass(slots=True)
-class _Behind:
-    """Spooled records of one ordered source."""
-
-    waiting: int = 0  # submitted to the local log, not durable yet
-    last: Position | None = None
-
-    def settle(self, outcome: Outcome) -> None:
-        """The local log's word on one of them."""
-        self.waiting -= 1
-        if isinstance(outcome, Position):
-            self.last = outcome
-
-
 class Spool:
     """Implements ``Journal``."""
 
@@ -113,7 +96,6 @@ class Spool:
         self._alerts = alerts
         self._limit_s = settings.ack_timeout_s * (1 - FSYNC_SHARE)
         self._flight: deque[_Send] = deque()
-        self._behind: dict[bytes, _Behind] = {}
         self._stopping = False
         self._flows = False
         self._now = clock.monotonic()  # as of the last tick
@@ -148,8 +130,8 @@ class Spool:
     def submit(self, payload: bytes, done: Done) -> None:
         if self._stopping:
             raise Overloaded("the journal is stopping")
-        if not self._flows or (self._places.ordered is not None and self._queues_behind(payload)):
-            self._to_local(payload, done)
+        if not self._flows:
+            self.keep(payload, done)
             return
         send = _Send(self, payload, done, self._clock.monotonic())
         try:
@@ -159,7 +141,7 @@ class Spool:
         except SeawallError:
             # Its queue is full, or it can't send at all: nothing of this record was sent.
             self._diverted.value += 1
-            self._to_local(payload, done)
+            self.keep(payload, done)
         else:
             self._flight.append(send)
 
@@ -215,7 +197,11 @@ class Spool:
             return
         self._diverted.value += 1
         self.breaker.failed(Permit(send.began))
-        self._to_local(payload, send.done, instead=error)
+        try:
+            self.keep(payload, send.done)
+        except SeawallError as refusal:
+            # It may be in Kafka all the same, unless Kafka said that it certainly isn't.
+            send.done(refusal if isinstance(error, Unavailable) else error)
 
     def late(self, outcome: Outcome) -> None:
         """Kafka's word on a record that was spooled meanwhile: a copy, if anything."""
@@ -246,42 +232,18 @@ class Spool:
         except SeawallError as error:
             done(error)
 
-    def _to_local(self, payload: bytes, done: Done, *, instead: SeawallError | None = None) -> None:
-        """Into the local log. A refusal is raised; with ``instead``, of a send that failed, ``done`` hears of it."""
-        behind: _Behind | None = None
-        if self._places.ordered is not None and self._places.ordered(source_id := source_id_of(payload)):
-            behind = self._behind.setdefault(source_id, _Behind())
-            behind.waiting += 1
+    def keep(self, payload: bytes, done: Done) -> None:
+        """Put a record into the local log, past Kafka; also while stopping, for what was taken before.
+
+        Raises:
+            Overloaded, Unavailable: As the local log. Nothing was kept.
+        """
 
         def kept(outcome: Outcome) -> None:
             self.spooled.value += isinstance(outcome, Position)
-            if behind is not None:
-                behind.settle(outcome)
             done(outcome)
 
-        try:
-            self._places.local.submit(payload, kept)
-        except SeawallError as error:
-            if behind is not None:
-                behind.settle(error)
-            if instead is None:
-                raise
-            # It may be in Kafka all the same, unless Kafka said that it certainly isn't.
-            done(error if isinstance(instead, Unavailable) else instead)
-
-    def _queues_behind(self, payload: bytes) -> bool:
-        """Whether records of an ordered source wait to be forwarded, which this one must not overtake."""
-        source_id = source_id_of(payload)
-        if self._places.ordered is None or not self._places.ordered(source_id):
-            return False
-        known = self._behind.get(source_id)
-        if known is None:
-            # From before this process began, there may be any source's.
-            return self._places.behind(_FROM_BEFORE)
-        if known.waiting or (known.last is not None and self._places.behind(known.last)):
-            return True
-        del self._behind[source_id]
-        return False
+        self._places.local.submit(payload, kept)
 
     def _changed(self, breaker: Breaker, before: State, after: State) -> None:
         self._judge()
@@ -296,7 +258,3 @@ class Spool:
         elif after in (State.CLOSED, State.FORCED_CLOSED):
             log.info("a breaker closed", extra=said)
             self._alerts.cleared("breaker-open", breaker="kafka")
-
-
-_FROM_BEFORE = Position(b"", 0, 0)
-"""Stands for what an earlier process spooled."""
