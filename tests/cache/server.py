@@ -75,21 +75,29 @@ class Network:
         self.delay_s = 0.0
         self.hole = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._joining: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Network:
-        self._server = await asyncio.start_server(self._joined, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
         self.port = int(self._server.sockets[0].getsockname()[1])
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        if self._joining:  # not cancelled: a connection that is just being made would be left open
+            await asyncio.wait(self._joining, timeout=5)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for writer in self._writers:
             writer.transport.abort()
         await asyncio.sleep(0)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._joined(reader, writer))
+        self._joining.add(task)
+        task.add_done_callback(self._joining.discard)
 
     async def _joined(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)

@@ -16,6 +16,7 @@ import pytest
 from seawall.cache.command import GCRA, GCRA_SHA, packed
 from seawall.guard.throttle import decide
 from seawall.kernel.seam.limiter import SECOND_US, Allowance, Limiter, Rate
+from stall import stalled_s
 
 from .conftest import Running
 from .server import Server
@@ -198,6 +199,7 @@ async def test_a_fault_opens_the_breaker_within_a_second_and_harms_nobody(
         limiter = rig.shared.limiter
         await until(lambda: rig.count("seawall_dependency_calls_total") > 0)
         latencies: list[float] = []
+        stalled_before_s = stalled_s()
         async with asyncio.TaskGroup() as group:
             if busy:
                 group.create_task(crowd(limiter, latencies, for_s=1.5))
@@ -226,8 +228,9 @@ async def test_a_fault_opens_the_breaker_within_a_second_and_harms_nobody(
             began = time.monotonic()
             await until(lambda: rig.state == "open", within_s=3)
             opened_s = time.monotonic() - began
-        assert opened_s <= 1.0
-        assert max(latencies, default=0.0) <= 0.25, sorted(latencies)[-5:]
+        forgiven_s = stalled_s() - stalled_before_s
+        assert opened_s <= 1.0 + forgiven_s
+        assert max(latencies, default=0.0) <= 0.25 + forgiven_s, sorted(latencies)[-5:]
         if busy:
             assert len(latencies) > 100
         assert rig.alerts.active()[0].name == "breaker-open"

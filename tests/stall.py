@@ -1,0 +1,25 @@
+"""How long the machine kept a test from running: what a bound on a latency must not be blamed for.
+
+The kernel counts, for each thread, the time in which it could have run and another had the core. Code of ours that
+blocks the event loop, or waits where it shouldn't, adds nothing to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def stalled_s(pids: Iterable[int] = ()) -> float:
+    """Seconds since they began that this thread, and the main threads of other processes, waited for a core.
+
+    0 where the kernel doesn't say. Source: Linux, Documentation/scheduler/sched-stats.rst, the second of the figures.
+    """
+    return sum(_delay_s(Path("/proc") / each / "schedstat") for each in ("thread-self", *map(str, pids)))
+
+
+def _delay_s(file: Path) -> float:
+    try:
+        return int(file.read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
