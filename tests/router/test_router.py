@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from router.rig import Rig, append, id_uuid, record, until
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
@@ -136,6 +138,29 @@ async def test_tickets_lead_to_the_event_that_runs_and_those_without_a_run_are_t
         ("seawall_reply", f"{again.id.hex()},{other.id.hex()}"),
         ("seawall_run", f"{queue_id}:{COST}"),
     ]
+
+
+@pytest.mark.parametrize("key_id", [0, 1])
+async def test_an_event_for_a_source_already_removed_is_held(rig: Rig, key_id: int) -> None:
+    await rig.workflow("*")
+    before = record(key_id=key_id)
+    await rig.database.execute(
+        "insert into source (id, name, kind, token_hash, version, removed_at)"
+        " values ($1, 'shop', 'none', '\\x00', 1, now())",
+        id_uuid(before.source_id),
+    )
+    late = record(key_id=key_id, received_us=before.received_us + 60_000_000)
+    other = record(source_id=b"\x02" * 16, key_id=key_id, received_us=late.received_us)
+    await append(rig.log(), before, late, other)
+    alerts = Alerts(rig.metrics, SystemClock())
+    async with rig.router(alerts=alerts):
+        await rig.arrived(3)
+        await until(alerts.active)
+    assert alerts.active()[0].summary == "source shop accepted events after it had been removed"
+    row = await rig.event(late.id)
+    assert (row["status"], row["reason"]) == (2, "its source had been removed")
+    assert [(await rig.event(e.id))["status"] for e in (before, other)] == [1, 1]
+    assert await rig.count("run") == 2
 
 
 async def test_an_event_under_a_secret_already_revoked_is_held(rig: Rig) -> None:

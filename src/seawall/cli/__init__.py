@@ -7,6 +7,7 @@ Commands are imported when they are called: ``seawall --help`` must not pay for 
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 import click
@@ -73,6 +74,9 @@ def seawall() -> None:
 
 def main() -> None:
     """The program. Ends the process with a documented exit code; never shows a traceback for what the world does."""
+    for out in (sys.stdout, sys.stderr):
+        if isinstance(out, io.TextIOWrapper):
+            out.reconfigure(errors="backslashreplace")  # what this terminal can't show is spelt out, and no failure
     try:
         sys.exit(seawall.main(standalone_mode=False) or 0)
     except click.exceptions.Exit as error:

@@ -8,7 +8,7 @@ import click
 
 from seawall.cli.client import Client, find, part
 from seawall.cli.listing import place_options
-from seawall.cli.say import FAILED, json_option, say_json, say_table
+from seawall.cli.say import FAILED, json_option, say, say_json, say_table
 
 ALERT_COLUMNS = ("since", "role", "name", "summary", "unaffected", "cure")
 BREAKER_COLUMNS = ("name", "role", "state", "retry_after_s", "without")
@@ -58,7 +58,7 @@ def force(name: str, state: str, data: str | None, url: str | None, as_json: boo
     if as_json:
         say_json(found)
     else:
-        click.echo(f"{name}: {state} in {', '.join(found['roles']) or 'no role'}")
+        say(f"{name}: {state} in {', '.join(found['roles']) or 'no role'}")
     return _unasked(found, as_json=as_json)
 
 
@@ -72,5 +72,5 @@ def _say(found: dict[str, list[Any]], columns: tuple[str, ...], *, as_json: bool
 
 def _unasked(found: dict[str, list[Any]], *, as_json: bool) -> int:
     if found["unasked"] and not as_json:
-        click.echo(f"seawall: no answer from {', '.join(map(str, found['unasked']))}", err=True)
+        say(f"seawall: no answer from {', '.join(map(str, found['unasked']))}", err=True)
     return FAILED if found["unasked"] else 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from seawall.cli.place import folder_of, reader
-from seawall.cli.say import FAILED, NOT_FOUND, Failed, data_option, json_option, say_json
+from seawall.cli.say import FAILED, NOT_FOUND, Failed, data_option, json_option, say, say_json
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.machine.backup import Manifest, serving
 from seawall.machine.backup import backup as backed_up
@@ -23,7 +23,7 @@ from seawall.store.embedded import EmbeddedPostgres
 
 
 def _say(sentence: str) -> None:
-    click.echo(sentence, err=True)
+    say(sentence, err=True)
 
 
 @click.command(
@@ -51,7 +51,7 @@ def backup(to: Path, data: str | None, config: str | None, as_json: bool) -> Non
     if as_json:
         say_json({"to": str(to), **asdict(manifest)})
     else:
-        click.echo(f"backed up into {to}")
+        say(f"backed up into {to}")
 
 
 async def _backup(folder: Folder, to: Path, settings: Settings) -> Manifest:
@@ -112,4 +112,4 @@ def restore(source: Path, data: str | None, config: str | None, as_json: bool) -
     if as_json:
         say_json({"data": str(folder.path), "journals": names})
     else:
-        click.echo(f"restored into {folder.path}; start it: seawall up --data {folder.path}")
+        say(f"restored into {folder.path}; start it: seawall up --data {folder.path}")

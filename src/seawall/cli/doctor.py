@@ -9,9 +9,8 @@ from dataclasses import asdict
 import click
 
 from seawall.cli.place import folder_of, reader
-from seawall.cli.say import FAILED, NOT_FOUND, Failed, data_option, json_option, say_json
+from seawall.cli.say import FAILED, NOT_FOUND, Failed, data_option, json_option, say, say_json
 from seawall.kernel.clock import SystemClock
-from seawall.kernel.log import printable
 from seawall.machine.doctor import Finding, Severity, examine
 from seawall.machine.folder import Lock
 from seawall.settings import load_resolved
@@ -57,8 +56,8 @@ def doctor(data: str | None, config: str | None, as_json: bool) -> int:
 
 def _say(found: list[Finding]) -> None:
     for finding in found:
-        click.echo(f"{finding.severity.name.lower():9} {printable(finding.what)}")
-        click.echo(f"{'':9}   why:  {finding.why}")
-        click.echo(f"{'':9}   cure: {printable(finding.cure)}")
+        say(f"{finding.severity.name.lower():9} {finding.what}")
+        say(f"{'':9}   why:  {finding.why}")
+        say(f"{'':9}   cure: {finding.cure}")
     if not found:
-        click.echo("nothing found that would break in an outage")
+        say("nothing found that would break in an outage")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -11,7 +10,7 @@ import click
 from seawall.cli import way as ways
 from seawall.cli.client import Client, find, part
 from seawall.cli.listing import page_options, place_options, say_page
-from seawall.cli.say import json_option, say_json
+from seawall.cli.say import json_option, say_fields, say_json
 
 COLUMNS = ("id", "received_at", "source", "type", "tenant", "status")
 
@@ -52,8 +51,7 @@ def show(id: str, data: str | None, url: str | None, as_json: bool) -> None:
     if as_json:
         say_json(found)
         return
-    for name, value in found.items():
-        click.echo(f"{name:14} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    say_fields(found)
 
 
 @events.command(epilog="Example: seawall events raw 0193f6a0-7c1e-7d3a-9b42-5f0e8c6d1a2b > body.json")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from typing import IO
 
 import click
 
-from seawall.cli.say import FAILED, NOT_FOUND, Failed, json_option, say_json, say_table
+from seawall.cli.say import FAILED, NOT_FOUND, Failed, json_option, json_text, say, say_json, say_table
 from seawall.journal import LocalFilesystem, survey
 from seawall.kernel.error import Corrupt
 from seawall.kernel.event import Record, decode, headers_of, id_text
@@ -41,7 +40,7 @@ def inspect_(folder: Path, as_json: bool) -> None:
     for view in views:
         aside = f", kept aside: {', '.join(view.kept_aside)}" if view.kept_aside else ""
         forwarded = f", forwarded to segment {at.segment_id}, {at.offset_bytes}" if (at := view.forwarded) else ""
-        click.echo(f"{view.name}: log {view.log_id}{forwarded}{aside}")
+        say(f"{view.name}: log {view.log_id}{forwarded}{aside}")
         rows = [
             {
                 "segment": segment.id, "bytes": segment.size_bytes, "created": _time(segment.created_us),
@@ -63,11 +62,11 @@ def verify_(folder: Path, as_json: bool) -> None:
         say_json([_verdict(verdict) for verdict in verdicts])
     for verdict in verdicts if not as_json else ():
         said = "sound" if verdict.sound else f"DAMAGED in {len(verdict.damage)} places"
-        click.echo(f"{verdict.name}: {said}, {verdict.records} events, {verdict.size_bytes} bytes")
+        say(f"{verdict.name}: {said}, {verdict.records} events, {verdict.size_bytes} bytes")
         for part in verdict.damage:
-            click.echo(f"  segment {part.segment_id}, bytes {part.start_bytes} to {part.end_bytes}: {part.reason}")
+            say(f"  segment {part.segment_id}, bytes {part.start_bytes} to {part.end_bytes}: {part.reason}")
         if verdict.unproven_bytes:
-            click.echo(f"  {verdict.unproven_bytes} bytes at the end are half written: normal while it runs")
+            say(f"  {verdict.unproven_bytes} bytes at the end are half written: normal while it runs")
     if not all(verdict.sound for verdict in verdicts):
         raise Failed(FAILED, "the journal is damaged; the bytes are still there (docs/decisions/0001)")
 
@@ -110,7 +109,7 @@ def _lines(logs: list[Path], event: str | None) -> Iterator[str]:
         for frame in survey.records(log, LocalFilesystem()):
             value = _event(survey.name_of(log), frame)
             if event is None or value.get("id") == event:
-                yield json.dumps(value, ensure_ascii=False)
+                yield json_text(value)
 
 
 def _event(name: str, frame: Frame) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from seawall.cli.say import data_option, say_json, say_table
+from seawall.cli.say import data_option, say, say_json, say_table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,4 +31,4 @@ def say_page(found: dict[str, Any], columns: Sequence[str], *, as_json: bool, em
         return
     say_table(found["items"], columns, empty=empty)
     if found.get("next"):
-        click.echo(f"more: --cursor {found['next']}", err=True)
+        say(f"more: --cursor {found['next']}", err=True)

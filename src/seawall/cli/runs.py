@@ -8,7 +8,7 @@ import click
 
 from seawall.cli.client import Client, find, part
 from seawall.cli.listing import page_options, place_options, say_page
-from seawall.cli.say import json_option, say_json, say_table
+from seawall.cli.say import json_option, say_fields, say_json, say_table
 
 COLUMNS = ("id", "workflow", "version", "status", "attempt", "created_at", "finished_at", "event")
 STEP_COLUMNS = ("name", "nth", "attempt", "started_at", "finished_at", "result")
@@ -52,6 +52,5 @@ def show(id: str, data: str | None, url: str | None, as_json: bool) -> None:
         say_json(found)
         return
     steps = found.pop("steps", [])
-    for name, value in found.items():
-        click.echo(f"{name:14} {value}")
+    say_fields(found)
     say_table(steps, STEP_COLUMNS, empty="no steps")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from seawall.kernel.log import printable
+from seawall.kernel.log import printable, seen
 
 FAILED, MISUSED, NOT_FOUND, UNREACHABLE, TIMED_OUT = 1, 2, 3, 4, 5
 
@@ -28,7 +28,7 @@ class Failed(Exception):
 def say_failure(code: int, *lines: str) -> int:
     """Each line on standard error; returns the code, for ``sys.exit``."""
     for line in lines:
-        click.echo(f"seawall: {printable(line)}", err=True)
+        say(f"seawall: {line}", err=True)
     return code
 
 
@@ -54,10 +54,36 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
+def say(line: str, *, err: bool = False) -> None:
+    """One line. Values in it may come from senders: what isn't seen is spelt out, so that no event moves the cursor."""
+    click.echo(printable(line), err=err)
+
+
+def say_text(text: str) -> None:
+    """Text of several lines, each said as one."""
+    for line in text.split("\n"):
+        say(line.removesuffix("\r"))
+
+
+def say_fields(found: Mapping[str, Any]) -> None:
+    """Names and values, one a line."""
+    for name, value in found.items():
+        say(f"{name:14} {value if isinstance(value, str) else json_text(value)}")
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """JSON of which every character is seen: the others are escaped, which changes nothing for who parses it."""
+    # A terminal that isn't UTF-8 must not end a command over one event's name.
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json.dumps(value, indent=indent, default=str, ensure_ascii=ascii_only)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c == "\n" or seen(c) else json.dumps(c)[1:-1] for c in text)
+
+
 def say_json(value: object) -> None:
     """One JSON document."""
-    json.dump(value, sys.stdout, indent=2, default=str, ensure_ascii=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(json_text(value, indent=2) + "\n")
 
 
 def say_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:
@@ -65,11 +91,11 @@ def say_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empt
     out, so that an event can't move the cursor."""
     cells = [[_cell(row.get(column)) for column in columns] for row in rows]
     if not cells:
-        click.echo(empty)
+        say(empty)
         return
     widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
     for line in [[c.upper() for c in columns], *cells]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _cell(value: object) -> str:

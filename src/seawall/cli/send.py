@@ -14,7 +14,7 @@ import click
 from seawall.cli import request, sender, way
 from seawall.cli.client import Client, find
 from seawall.cli.client import request as exchange
-from seawall.cli.say import FAILED, MISUSED, Failed, data_option, json_option, say_json
+from seawall.cli.say import FAILED, MISUSED, Failed, data_option, json_option, json_text, say, say_json, say_text
 from seawall.kernel import signature
 
 ANSWER_S = 30.0
@@ -139,11 +139,11 @@ def _say(result: dict[str, Any], *, as_json: bool) -> None:
         say_json(result)
         return
     body = result["body"]
-    click.echo(f"HTTP {result['status']} in {result['took_ms']:g} ms")
+    say(f"HTTP {result['status']} in {result['took_ms']:g} ms")
     for name in ("location", "seawall-durability", "seawall-outcome", "retry-after"):
         if name in result["headers"]:
-            click.echo(f"{name}: {result['headers'][name]}")
-    click.echo(body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False))
+            say(f"{name}: {result['headers'][name]}")
+    say_text(body if isinstance(body, str) else json_text(body, indent=2))
 
 
 def _explain(result: dict[str, Any], client: Client, *, as_json: bool) -> None:

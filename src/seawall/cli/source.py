@@ -12,7 +12,7 @@ import click
 from seawall.cli import sender
 from seawall.cli.client import Client, find, part
 from seawall.cli.listing import page_options, place_options, say_page
-from seawall.cli.say import FAILED, MISUSED, Failed, json_option, say_json
+from seawall.cli.say import FAILED, MISUSED, Failed, json_option, say, say_json
 from seawall.kernel import signature
 
 COLUMNS = ("name", "kind", "tenant", "key_ids", "created_at", "id")
@@ -77,9 +77,9 @@ def add(
         say_json({**result, "kind": kind, "tenant": tenant, "live": found["live"], "missing": found["missing"]})
     else:
         for key, value in result.items():
-            click.echo(f"{key:7} {value}")
+            say(f"{key:7} {value}")
         if made:
-            click.echo("The secret is shown only now: give it to the sender.", err=True)
+            say("The secret is shown only now: give it to the sender.", err=True)
     _live_or_fail(found)
 
 
@@ -185,7 +185,7 @@ def _say(result: dict[str, Any], found: dict[str, Any], *, as_json: bool) -> Non
     if as_json:
         say_json({**result, "live": found["live"], "missing": found["missing"]})
     else:
-        click.echo("  ".join(f"{key} {value}" for key, value in result.items()))
+        say("  ".join(f"{key} {value}" for key, value in result.items()))
     _live_or_fail(found)
 
 

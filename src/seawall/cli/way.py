@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import click
-
 from seawall.cli.client import Client, part
 from seawall.cli.say import NOT_FOUND, TIMED_OUT, Failed, say_table
+from seawall.cli.say import say as say_line
 
 FOLLOW_S = 30.0
 POLL_S = 0.1
@@ -45,11 +44,11 @@ def follow(client: Client, id: str, *, timeout_s: float = FOLLOW_S) -> dict[str,
 
 def say(found: dict[str, Any]) -> None:
     """The way as a table for people."""
-    click.echo(f"event {found['id']} ({found['type']}, from {found['source']}): {found['status']}")
+    say_line(f"event {found['id']} ({found['type']}, from {found['source']}): {found['status']}")
     if found.get("duplicate_of"):
-        click.echo(f"a duplicate of {found['duplicate_of']}, whose way this is")
+        say_line(f"a duplicate of {found['duplicate_of']}, whose way this is")
     if found.get("reason"):
-        click.echo(f"because: {found['reason']}")
+        say_line(f"because: {found['reason']}")
     say_table(found["stages"], COLUMNS, empty="nothing is known of it")
 
 

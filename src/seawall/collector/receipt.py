@@ -18,6 +18,7 @@ from seawall.kernel.seam.ticket import Reply
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _JSON = b"Content-Type: application/json\r\n"
+_NOSNIFF = b"X-Content-Type-Options: nosniff\r\n"  # where a sender or a workflow has a word in the body
 _FSYNC = b"Seawall-Durability: fsync\r\n"
 _REPLICATED = b"Seawall-Durability: replicated\r\n"
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
@@ -80,14 +81,14 @@ class Receipts:
     def reply(self, id: bytes, reply: Reply) -> bytes:
         """What the workflow answered."""
         content_type = reply.content_type.translate(_NO_CONTROLS).encode("latin-1", "replace")
-        headers = b"Content-Type: %b\r\nLocation: /in/tickets/%b\r\n" % (content_type, id)
+        headers = b"Content-Type: %b\r\n%bLocation: /in/tickets/%b\r\n" % (content_type, _NOSNIFF, id)
         return self.whole(reply.status, headers, reply.body)
 
     def json(self, status: int, value: object, *, headers: bytes = b"") -> bytes:
         return self.whole(status, _JSON + headers, json.dumps(value, separators=(",", ":")).encode())
 
     def plain(self, status: int, body: bytes) -> bytes:
-        return self.whole(status, b"Content-Type: text/plain; charset=utf-8\r\n", body)
+        return self.whole(status, b"Content-Type: text/plain; charset=utf-8\r\n" + _NOSNIFF, body)
 
     def problem(self, status: int, title: str, detail: str = "", *, headers: bytes = b"") -> bytes:
         """A refusal as problem+json (RFC 9457). ``type`` is stable and made of the title."""

@@ -28,6 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from seawall.console.answer import JSON, Answer, problem, problem_of
 from seawall.console.ask import Ask, query_of
+from seawall.console.host import is_ours
 from seawall.console.openapi import document
 from seawall.console.panel import PanelDesk
 from seawall.console.report import Reports
@@ -184,6 +185,8 @@ class Console:
 
     async def _health_endpoint(self, request: Request) -> Response:
         async def answered() -> Answer:
+            if not is_ours(request.headers.get("host", ""), self._settings.hosts):
+                return problem(421, "Unknown host", "ask by address, or list this name in [console] hosts")
             page = await self._health.answer(request.url.path)
             assert page is not None, "only paths of health are routed here"
             return Answer(page.status, page.content_type, page.body)

@@ -23,4 +23,8 @@ class Settings:
     query_s: float = setting(
         2.0, min=0.1, max=2.5, help="How long the store may take for a query or a change; then 503."
     )
+    hosts: tuple[str, ...] = setting(
+        (),
+        help="Names with a dot by which /readyz, /metrics and other pages without a token may be asked for.",
+    )  # fmt: skip
     live_s: float = setting(5.0, min=0.0, max=20, help="How long a change of a source waits for every collector.")

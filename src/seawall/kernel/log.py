@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-_CONTROL = {c: f"\\x{c:02x}" for c in (*range(0x20), 0x7F, *range(0x80, 0xA0))}
+_INDENT = "    "
 
 
 def logger(room: str) -> logging.Logger:
@@ -26,8 +27,24 @@ def fields(**values: object) -> dict[str, object]:
 
 
 def printable(text: str) -> str:
-    """Text whose control characters are spelt out, so that an event can't forge a log line or move a cursor."""
-    return text.translate(_CONTROL)
+    """Text of which every character is seen, so that an event can't forge a log line, move a cursor or hide.
+
+    What is spelt out (``\\x1b``, ``\\u202e``): control characters, line separators, what turns the direction of writing
+    or has no width, and surrogates, which no terminal's encoding takes.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if seen(c) else _spelt(c) for c in text)
+
+
+def seen(character: str) -> bool:
+    """Whether a character can be seen, or is a space."""
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
+def _spelt(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -62,7 +79,11 @@ class TextFormatter(logging.Formatter):
         at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
         extra = " ".join(f"{k}={v}" for k, v in getattr(record, "seawall", {}).items())
         line = printable(f"{at} {record.levelname[:4].lower()} {self._role:9} {record.getMessage()} {extra}".rstrip())
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        # Indented, since what an exception quotes may hold line ends: none of its lines must look like one of ours.
+        trace = self.formatException(record.exc_info).splitlines()
+        return "\n".join((line, *(_INDENT + printable(part) for part in trace)))
 
 
 def configure(role: str, *, level: str = "info", stream: TextIO | None = None) -> None:

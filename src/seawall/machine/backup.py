@@ -24,7 +24,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.filesystem import File, Filesystem
 from seawall.kernel.seam.journal import Position
 from seawall.machine.check import raise_open_files
-from seawall.machine.folder import FORMAT, Folder
+from seawall.machine.folder import COPY_BYTES, FORMAT, Folder, copy_private, create_private
 from seawall.machine.hold import HeldLog, Hold
 from seawall.machine.program import Progress, run_program
 from seawall.store.binary import Binaries
@@ -55,7 +54,6 @@ LOGS = ("journal", "spool")
 """Where logs lie, in a data folder and in a backup of it."""
 
 ALONE = ("FORMAT", "key", "snapshot")
-COPY_BYTES = 1024 * 1024
 DUMP_TIMEOUT_S = 24 * 3600.0
 LOCK_WAIT = "60s"
 STOP_S = 60.0
@@ -115,7 +113,7 @@ async def backup(
         _make_empty(to)
         for name in ALONE:
             if (folder.path / name).exists():
-                await asyncio.to_thread(_copy, folder.path / name, to / name)
+                await asyncio.to_thread(copy_private, folder.path / name, to / name)
         raise_open_files()
         hold = Hold([folder.path / part for part in LOGS], filesystem)
         try:
@@ -201,6 +199,7 @@ async def _dump(dsn: str, snapshot: str, programs: Binaries, to: Path, progress:
         programs.program("pg_dump"), "--format=custom", "--no-owner", "--no-acl",
         f"--lock-wait-timeout={LOCK_WAIT}", f"--snapshot={snapshot}", f"--file={to}",
     ]  # fmt: skip
+    create_private(to).close()  # pg_dump would make it for everybody to read, until it is done
     said = lambda: f"store: {_size(to) / 1e6:.0f} MB"  # noqa: E731
     await run_program(command, dsn, progress, said, timeout_s=DUMP_TIMEOUT_S)
 
@@ -216,12 +215,13 @@ async def _copy_log(log: HeldLog, socket: Path, to: Path) -> None:
 
 def _copy_beside(log: HeldLog, to: Path) -> None:
     """All but the segments."""
-    to.mkdir(mode=0o700, parents=True)
+    to.parent.mkdir(mode=0o700, exist_ok=True)
+    to.mkdir(mode=0o700)
     for path in sorted(log.folder.iterdir()):
         if path.name == "LOCK" or path.suffix in (".tmp", SEGMENT_SUFFIX) or not path.is_file():
             continue
         with contextlib.suppress(FileNotFoundError):
-            _copy(path, to / path.name)
+            copy_private(path, to / path.name)
 
 
 def _copy_segments(log: HeldLog, to: Path, end: Position) -> None:
@@ -257,15 +257,8 @@ def _make_empty(to: Path) -> None:
         raise Misconfigured([f"{to} isn't empty: each backup has a folder of its own"])
 
 
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as read, target.open("xb") as write:
-        target.chmod(0o600)
-        shutil.copyfileobj(read, write, COPY_BYTES)
-
-
 def _copy_held(source: File, target: Path, bytes_max: int) -> None:
-    with target.open("xb") as write:
-        target.chmod(0o600)
+    with create_private(target) as write:
         at = 0
         while at < bytes_max and (data := source.read_at(at, min(COPY_BYTES, bytes_max - at))):
             write.write(data)
@@ -301,7 +294,6 @@ def sync_tree(folder: Path, filesystem: Filesystem) -> None:
 
 
 def _finish(to: Path, filesystem: Filesystem, made_us: int, postgres: str) -> Manifest:
-    (to / DUMP).chmod(0o600)
     files = {str(p.relative_to(to)): _digest(p) for p in sorted(to.rglob("*")) if p.is_file()}
     sync_tree(to, filesystem)
     manifest = Manifest(version=VERSION, format=FORMAT, made_us=made_us, postgres=postgres, files=files)

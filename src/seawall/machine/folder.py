@@ -25,9 +25,11 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from seawall.guard import fork
 from seawall.kernel.error import Misconfigured
@@ -37,6 +39,7 @@ FORMAT = 1
 """Of the folder's layout. Raised when an older Seawall could no longer read what this one writes."""
 
 LOCK_POLL_S = 0.05
+COPY_BYTES = 1024 * 1024
 
 
 class Busy(Misconfigured):
@@ -190,6 +193,21 @@ def replace_private(path: Path, text: str) -> None:
         except OSError:
             draft.unlink(missing_ok=True)  # each attempt of another process would leave one more on a full disk
             raise
+
+
+def create_private(path: Path | str) -> IO[bytes]:
+    """A new file of mode 0600 to write, which is never wider open, not even for the moment before a chmod.
+
+    Raises:
+        OSError: It exists, or can't be made.
+    """
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+
+
+def copy_private(source: Path | str, target: Path | str) -> None:
+    """Copy a file's bytes into a new one of mode 0600, whatever the mode of the first. Raises OSError."""
+    with open(source, "rb") as read, create_private(target) as write:
+        shutil.copyfileobj(read, write, COPY_BYTES)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ from seawall.machine.backup import (
     serving,
     sync_tree,
 )
-from seawall.machine.folder import Folder, Lock
+from seawall.machine.folder import Folder, Lock, copy_private
 from seawall.machine.program import Progress, run_program
 from seawall.store import place, pool
 from seawall.store.embedded import EmbeddedPostgres
@@ -112,8 +112,7 @@ def _files(source: Path, folder: Folder, filesystem: Filesystem, clock: Clock) -
     """Key, snapshot and journal; what the folder has already stays."""
     for name in ALONE:
         if (source / name).exists() and not (folder.path / name).exists():
-            shutil.copyfile(source / name, folder.path / name)
-            (folder.path / name).chmod(0o600)
+            copy_private(source / name, folder.path / name)
     time = datetime.fromtimestamp(clock.wall_us() / 1e6, UTC).strftime("%Y%m%dT%H%M%S")
     names = [name for part in LOGS for name in _logs(source / part, folder.path / part, filesystem, time)]
     filesystem.sync_folder(folder.path)
@@ -136,7 +135,9 @@ def _logs(source: Path, target: Path, filesystem: Filesystem, time: str) -> list
         # In one piece: half a log would look like one whose segments are missing.
         draft = target.parent / f".{names[-1]}"
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(log, draft)
+        draft.mkdir(mode=0o700)
+        shutil.copytree(log, draft, copy_function=copy_private, dirs_exist_ok=True)
+        draft.chmod(0o700)
         sync_tree(draft, filesystem)
         filesystem.rename(draft, target / names[-1])
     sync_tree(target, filesystem)
@@ -150,8 +151,8 @@ def _bring_back(log: Path, to: Path, filesystem: Filesystem) -> None:
         if id in there or (there and id > there[-1]):
             continue
         draft = segment_path(to, id).with_suffix(".tmp")
-        shutil.copyfile(segment_path(log, id), draft)
-        draft.chmod(0o600)
+        draft.unlink(missing_ok=True)
+        copy_private(segment_path(log, id), draft)
         file = filesystem.open(draft, writable=True)
         try:
             file.sync_data()

@@ -6,7 +6,7 @@ Pure: no store, no clock. Outcomes, in this order:
 ====================================  ==========================================================================
 the record can't be read              event ``dead``, its bytes as body, an id made from its place in the log
 it was named as not storable          event ``dead``, its fields made harmless, its body untouched and not parsed
-its secret had been revoked           event ``held``; it claims no key, else it could shadow a genuine one
+its secret or source had been ended   event ``held``; it claims no key, else it could shadow a genuine one
 another event holds its key           same body: ``duplicate``; another body: event ``conflict``. Neither starts a run
 else                                  event ``routed``, and a run for each workflow that matches
 ====================================  ==========================================================================
@@ -24,7 +24,7 @@ from seawall.kernel.seam.journal import Frame, Position
 from seawall.kernel.status import CHANNEL_REPLY, CHANNEL_RUN, EventStatus
 from seawall.router.match import Matcher, read, unread_type
 from seawall.router.placement import Placement, shard_of
-from seawall.router.revoked import REASON
+from seawall.router.revoked import REMOVED, SIGNED
 from seawall.store.router import Catalogue, Event, Holder, Holders, Key, Note, Run, Writes
 
 SECOND_US = 1_000_000
@@ -117,9 +117,7 @@ def _judge(frame: Frame, rules: Rules) -> Item:
     if record.received_us > YEAR_9999_US:
         return Item(frame.end, _harmless(record), unread_type(record), EventStatus.DEAD, "received at no possible time")
     reading = read(record)
-    revoked_us = rules.catalogue.revoked_us.get((record.source_id, record.key_id)) if record.key_id else None
-    if revoked_us is not None and revoked_us <= record.received_us:
-        reason = f"{REASON} {record.key_id}, which had been revoked"
+    if rules.catalogue.revoked_us and (reason := _revoked(record, rules.catalogue.revoked_us)):
         return Item(frame.end, record, reading.type, EventStatus.HELD, reason, reading.key or None)
     if not reading.key:
         return Item(frame.end, record, reading.type)
@@ -132,6 +130,15 @@ def _judge(frame: Frame, rules: Rules) -> Item:
         rules.window_us,
     )
     return Item(frame.end, record, reading.type, key=reading.key, claim=claim)
+
+
+def _revoked(record: Record, revoked_us: Mapping[tuple[bytes, int], int]) -> str:
+    """Why a record came in under what had ended already; "": it didn't."""
+    for key_id in (0, record.key_id):
+        at_us = revoked_us.get((record.source_id, key_id))
+        if at_us is not None and at_us <= record.received_us:
+            return f"{SIGNED} {key_id}, which had been revoked" if key_id else REMOVED
+    return ""
 
 
 def _claim(batch: Batch, claim: Key | None) -> bool:

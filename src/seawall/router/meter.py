@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import EventStatus
-from seawall.router.revoked import REASON, Revoked
+from seawall.router.revoked import REASONS, Revoked
 from seawall.store.router import Kept, Writes
 
 
@@ -44,5 +44,5 @@ class Meter:
         self.reread.value += len(writes.events) - kept.events + len(writes.duplicates) - kept.duplicates
         for event in writes.events:
             self._events[event.status].value += 1
-            if event.status is EventStatus.HELD and (event.reason or "").startswith(REASON):
+            if event.status is EventStatus.HELD and (event.reason or "").startswith(REASONS):
                 self._revoked.saw(event)

@@ -1,6 +1,7 @@
-"""Events that came in under a secret that had been revoked: they are held, and somebody must be told.
+"""Events that came in under a secret that had been revoked, or for a source that had been removed: they are held, and
+somebody must be told.
 
-Either a collector hadn't heard of the revocation yet, or whoever has the old secret tries it.
+Either a collector hadn't heard of the change yet, or whoever has the old secret tries it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from seawall.kernel.clock import Clock
 from seawall.store.router import Event
 
 ALERT = "accepted-under-revoked-secret"
-REASON = "signed with key"
+SIGNED, REMOVED = REASONS = "signed with key", "its source had been removed"
 """How the reason of such a held event begins."""
 
 QUIET_S = 900.0
@@ -33,12 +34,15 @@ class Revoked:
     def saw(self, event: Event) -> None:
         """An event was stored as held for that."""
         source = event.record.source
+        what = f"events under secret {event.record.key_id}, which had been revoked"
+        if event.reason == REMOVED:
+            what = "events after it had been removed"
         self._last[source] = self._clock.monotonic()
         self._last.move_to_end(source)
         if len(self._last) > SOURCES_MAX:
             self._end(next(iter(self._last)))
         self._alerts.raised(
-            ALERT, f"source {source} accepted events under secret {event.record.key_id}, which had been revoked",
+            ALERT, f"source {source} accepted {what}",
             unaffected="these events are held and nothing runs on them; all others go on",
             cure=f"seawall events list --source {source} --status held", source=source,
         )  # fmt: skip

@@ -60,7 +60,10 @@ class Catalogue:
 
     version: Version
     workflows: Sequence[Workflow]
-    revoked_us: Mapping[tuple[bytes, int], int]  # by source id and key id: when the secret was revoked, wall clock
+    revoked_us: Mapping[
+        tuple[bytes, int], int
+    ]  # by source id and key id: when the secret was revoked, wall clock; key 0
+    # stands for the whole source: when it was removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +297,8 @@ def _run_columns(runs: Sequence[Run]) -> list[list[object]]:
 
 
 async def catalogue(store: Store) -> Catalogue:
-    """Active workflows and revoked secrets. Its version was read first, so a change under way is seen next time.
+    """Active workflows, revoked secrets and removed sources. Its version was read first, so a change under way is seen
+    next time.
 
     Raises:
         Unavailable: The store is away.

@@ -158,9 +158,15 @@ select w.id, w.name, w.pattern, w.queue_id, q.shards
 from workflow w join queue q on q.id = w.queue_id where w.active order by w.id limit $1
 
 -- name: revoked_secrets
--- router.catalogue, when its version changed; reads source_secret, a row per secret ever made.
-select source_id, key_id, (extract(epoch from revoked_at) * 1000000)::bigint as revoked_us
-from source_secret where revoked_at is not null order by revoked_at desc limit $1
+-- router.catalogue, when its version changed; reads source_secret, a row per secret ever made, and source. Key 0 stands
+-- for all that a removed source may have been sent with, its URL alone among them.
+select source_id, key_id, (extract(epoch from ended_at) * 1000000)::bigint as revoked_us
+from (
+  select source_id, key_id, revoked_at as ended_at from source_secret where revoked_at is not null
+  union all
+  select id, 0, removed_at from source where removed_at is not null
+) ended
+order by ended_at desc limit $1
 
 -- name: virtual_now
 -- router.placement, each second; run_ready, one probe for each shard.
