@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from seawall.guard import Heart
+from seawall.guard.retry import Backoff
 from seawall.kernel.error import Unavailable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
@@ -28,6 +29,7 @@ SUBSCRIBE_S = 2.0
 """Connecting and LISTEN together; below the supervisor's stall limit: a silent store isn't a loop that hangs."""
 
 CHECK_TIMEOUT_S = 1.0
+BACKOFF_MIN_S = 0.05
 PAUSE_S = 0.5
 ID_DIGITS = 32
 
@@ -52,19 +54,18 @@ class Listener:
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop: reconnects for ever, with a jittered, bounded backoff."""
-        backoff_s = 0.1
+        backoff = Backoff(BACKOFF_MIN_S, self.settings.backoff_ms_max / 1000, self._rng)
         while True:
             try:
                 async with contextlib.AsyncExitStack() as stack:
                     async with asyncio.timeout(SUBSCRIBE_S):
                         check = await stack.enter_async_context(self._channel.subscribed())
-                    backoff_s = 0.1
+                    backoff.reset()
                     await self._serve(check, heart)
             except (Unavailable, TimeoutError) as error:
                 reason = str(error) or "PostgreSQL is unavailable: no answer to LISTEN in time"
                 log.warning("reply channel lost; tickets are still re-read", extra=fields(cause=reason))
-                await self._pause(backoff_s, reason, heart)
-                backoff_s = min(backoff_s * 2, self.settings.backoff_ms_max / 1000)
+                await self._pause(backoff.pause_s(most_s=self.settings.backoff_ms_max / 1000), reason, heart)
 
     async def _serve(self, check: Any, heart: Heart) -> None:
         """Until the connection is lost (Unavailable)."""
@@ -75,12 +76,12 @@ class Listener:
             await asyncio.sleep(self.settings.check_ms / 1000)
             await check(CHECK_TIMEOUT_S)
 
-    async def _pause(self, backoff_s: float, reason: str, heart: Heart) -> None:
-        left_s = backoff_s * (0.5 + self._rng.random() / 2)
-        while left_s > 0:
+    async def _pause(self, seconds: float, reason: str, heart: Heart) -> None:
+        heart.unready(reason)
+        while seconds > 0:
+            await asyncio.sleep(min(seconds, PAUSE_S))
+            seconds -= PAUSE_S
             heart.unready(reason)
-            await asyncio.sleep(min(left_s, PAUSE_S))
-            left_s -= PAUSE_S
 
     def _notified(self, channel: str, payload: str) -> None:
         """Called by the driver. Anybody with the store's password can notify, so nothing about the payload is sure."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from seawall.guard import Heart
 from seawall.guard.budget import Budget
+from seawall.guard.retry import Backoff
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable
 from seawall.kernel.metric import Metrics
@@ -23,6 +24,7 @@ from seawall.store import ticket
 from seawall.store.pool import Store
 from seawall.store.ticket import Outcome
 
+BACKOFF_MIN_S = 0.05
 IDLE_S = 0.5
 """A loop beats at least so often."""
 
@@ -44,7 +46,7 @@ class Reader:
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop. Cancelled: tickets in its hands are put back."""
-        backoff_s = 0.1
+        backoff = Backoff(BACKOFF_MIN_S, self.settings.backoff_ms_max / 1000, self._rng)
         while True:
             taken = self._board.take(self.settings.batch_tickets)
             if not taken:
@@ -54,12 +56,11 @@ class Reader:
             try:
                 await self._look(taken, heart)
                 await heart.beat()
-                backoff_s = 0.1
+                backoff.reset()
             except Unavailable as error:
                 self._failures.value += 1
                 heart.unready(str(error))
-                await asyncio.sleep(backoff_s * (0.5 + self._rng.random() / 2))
-                backoff_s = min(backoff_s * 2, self.settings.backoff_ms_max / 1000)
+                await asyncio.sleep(backoff.pause_s(most_s=self.settings.backoff_ms_max / 1000))
             finally:
                 for ticket_id in taken:
                     self._board.put_back(ticket_id)

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from seawall.guard.pace import Pace
+from seawall.guard.retry import Backoff
 from seawall.guard.supervisor import Heart
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Corrupt, Fenced, SeawallError, Unavailable, Uncertain, Unstorable
@@ -54,6 +55,7 @@ UNREGISTERED_S = 0.1
 IDLE_S = 0.2
 """How soon a new backlog is noticed."""
 
+BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0
 
 
@@ -80,6 +82,7 @@ class Drain:
         self.ranges = Ranges(desk.store, reader, desk.clock)
         self._damage = DamageReport(name, desk.meter)
         self._pace = Pace(*self._rate(), desk.clock)
+        self._rng = random.Random()
 
     def reload(self) -> None:
         """The desk's settings were replaced; batches are as large as they say from the next one on."""
@@ -102,11 +105,11 @@ class Drain:
         await self._serve(heart, Lane(backlog=True, records_max=self._records_max(backlog=True)))
 
     async def _serve(self, heart: Heart, lane: Lane) -> None:
-        backoff_s = 0.05
+        backoff = Backoff(BACKOFF_MIN_S, BACKOFF_MAX_S, self._rng)
         while True:
             try:
                 await self._round(heart, lane)
-                backoff_s = 0.05
+                backoff.reset()
             except Displaced as error:
                 await begin_anew(heart, self.name, self.ranges, self._desk.meter, error)
             except Stale:
@@ -116,14 +119,14 @@ class Drain:
                 self.ranges.doubt()
                 log.info("somebody else moved the position", extra=fields(log=self.name, cause=str(error)))
                 await self._beat(heart, lane)
-                await asyncio.sleep(random.uniform(0.0, 0.1))
+                await asyncio.sleep(self._rng.uniform(0.0, 0.1))
             except (Unavailable, Uncertain) as error:
                 # Whether an uncertain batch was committed is what the position says: it is read again below.
-                log.warning("can't route now", extra=fields(log=self.name, cause=str(error), retry_s=backoff_s))
+                pause_s = backoff.pause_s()
+                log.warning("can't route now", extra=fields(log=self.name, cause=str(error), retry_s=round(pause_s, 3)))
                 await self._survive(heart, lane)
                 self.ranges.doubt()
-                await rest(heart, backoff_s * random.uniform(0.5, 1.0), reason=str(error))
-                backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+                await rest(heart, pause_s, reason=str(error))
 
     async def _round(self, heart: Heart, lane: Lane) -> None:
         """Store one batch, or wait a moment for one."""

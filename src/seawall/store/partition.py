@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from seawall.guard import Heart, Supervisor
+from seawall.guard.budget import Budget
+from seawall.guard.retry import Retries, RetryPlan
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError, Unavailable, Unstorable
 from seawall.kernel.event import DAY_MS
@@ -35,8 +38,13 @@ log = logger("store")
 
 DAYS_BEHIND = 1
 DAYS_AHEAD = 3
-TRIES = 5
-TRY_AGAIN_S = 0.5
+CHANGE_S = 60.0
+"""For one change of a day with all its tries; each of them has shorter bounds of its own."""
+
+# A value that the store refuses may be a row on its way into the default partition: it fits the day a moment later.
+RETRIES = RetryPlan(
+    name="housekeeping", on=(Contended, Unstorable), attempts=5, first_s=0.5, most_s=2.0, ratio=1.0, burst=20
+)
 BATCHES_MAX = 200
 BEAT_S = 0.5
 ROUND_S = 600.0
@@ -135,6 +143,7 @@ class Housekeeping:
         self._settings = settings
         self._clock = clock
         self._calendar = Calendar(clock, metrics)
+        self._retries = Retries(RETRIES, rng=random.Random(), metrics=metrics)
         self._pruned = metrics.counter("seawall_rows_pruned_total", "Old rows deleted by housekeeping.")
         self._dropped = metrics.counter("seawall_partitions_dropped_total", "Days dropped by housekeeping.")
         self._kept = metrics.gauge(
@@ -236,15 +245,11 @@ class Housekeeping:
 
     async def _patiently(self, change: Callable[[Table, int], Awaitable[bool]], table: Table, day: int) -> bool:
         """Try a change a few times: locks are given up quickly, so that nobody waits behind us."""
-        for number in range(TRIES):
-            try:
-                return await change(table, day)
-            except (Contended, Unstorable) as error:
-                cause = str(error)
-            if number + 1 < TRIES:
-                await asyncio.sleep(TRY_AGAIN_S)
-        log.warning("a day is put off", extra=fields(partition=table.partition(day), cause=cause))
-        return False
+        try:
+            return await self._retries.call(lambda budget: change(table, day), Budget(CHANGE_S, self._clock))
+        except (Contended, Unstorable) as error:
+            log.warning("a day is put off", extra=fields(partition=table.partition(day), cause=str(error)))
+            return False
 
     # ── One change, one transaction ────────────────────────────────────────────────────────────────────────────────
     async def _make(self, table: Table, day: int) -> bool:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from seawall.guard import Heart
+from seawall.guard.retry import Backoff
 from seawall.kernel.error import Unavailable, Uncertain, Unstorable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
@@ -60,6 +62,7 @@ class Flusher(Outcomes):
     ) -> None:
         super().__init__()
         self._store = store
+        self._rng = random.Random()
         self.settings = settings
         self._settled = settled
         self._lost = lost
@@ -84,7 +87,7 @@ class Flusher(Outcomes):
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop. When it is killed, its successor sends what was under way once more."""
-        backoff_s = BACKOFF_MIN_S
+        backoff = Backoff(BACKOFF_MIN_S, BACKOFF_MAX_S, self._rng)
         while True:
             try:
                 async with self._store.own_connection() as session:
@@ -93,12 +96,11 @@ class Flusher(Outcomes):
                     while session.usable:
                         await self._round(session)
                         await heart.beat()
-                        backoff_s = BACKOFF_MIN_S
+                        backoff.reset()
             except (Unavailable, Uncertain) as error:
                 self.away = True
                 heart.unready(str(error))
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+                await asyncio.sleep(backoff.pause_s())
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until everything handed in is durable; False when that takes too long."""

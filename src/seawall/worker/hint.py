@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
 from collections import deque
 from collections.abc import Callable
 
 from seawall.guard import Heart
+from seawall.guard.retry import Backoff
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import CHANNEL_RUN
@@ -22,6 +24,8 @@ QUEUE_MAX = 10_000
 CHECK_S = 0.8
 TIMEOUT_S = 1.0
 PAYLOADS_MAX = 10
+BACKOFF_MIN_S = 0.05
+BACKOFF_MAX_S = 0.5
 
 _PAIR = re.compile(r"(\d{1,5}):(\d{1,18})(?:,|$)")
 
@@ -46,9 +50,11 @@ class Listening:
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop: subscribe, look once for what was missed, then serve."""
+        backoff = Backoff(BACKOFF_MIN_S, BACKOFF_MAX_S, random.Random())
         while True:
             try:
                 async with self._listener.subscribed() as check:
+                    backoff.reset()
                     self._missed()
                     while True:
                         await heart.beat()
@@ -56,7 +62,7 @@ class Listening:
                         await check(TIMEOUT_S)
             except Unavailable as error:
                 heart.unready(str(error))
-                await asyncio.sleep(0.25)
+                await asyncio.sleep(backoff.pause_s())
 
 
 class Hints:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from seawall.guard import Heart
+from seawall.guard.retry import Backoff
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
@@ -25,7 +27,8 @@ from seawall.workflow import Workflow
 
 log = logger("worker")
 
-BACKOFF_S = 0.25
+BACKOFF_MIN_S = 0.05
+BACKOFF_MAX_S = 0.5
 WAIT_MAX_S = 1.0
 UNKNOWN_LOG_S = 60.0
 MET_S = 5.0
@@ -91,21 +94,23 @@ class Refiller:
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop."""
+        backoff = Backoff(BACKOFF_MIN_S, BACKOFF_MAX_S, random.Random())
         while True:
             self._clear_doubtful()
             try:
-                await self._serve(heart)
+                await self._serve(heart, backoff)
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
-                await asyncio.sleep(BACKOFF_S)
+                await asyncio.sleep(backoff.pause_s())
 
-    async def _serve(self, heart: Heart) -> None:
+    async def _serve(self, heart: Heart, backoff: Backoff) -> None:
         """As long as one connection lasts."""
         async with self._store.own_connection() as session:
             await heart.beat()
             await prepare(session)
             while session.usable:
                 more = await self._round(session)
+                backoff.reset()
                 await heart.beat()
                 if not more:
                     await self._wait()
