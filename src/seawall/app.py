@@ -85,7 +85,7 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
                 limits, listen=site.socket or settings.program.listen, journal=keeping.journal, snapshot=snapshot,
                 waiting=answers, events=answers, clock=clock, metrics=metrics, ids=EventIds(clock),
                 limiter=shared.limiter if shared is not None else None,
-                alerts=site.alerts,
+                alerts=site.alerts, shed=site.shed,
             )
         )  # fmt: skip
         keeping.register(site.supervisor)
@@ -274,7 +274,7 @@ async def console(site: Site) -> AsyncIterator[Opened]:
             site.settings.of("console", Limits), listening=site.socket or bound("admin", program.admin),
             store=_store_settings(site), vault=Vault(folder.key()), token=folder.token(),
             listen=lambda: listen_url(folder, site.settings), health=Fleet(own, sockets, store, required=required),
-            metrics=site.metrics, clock=site.clock,
+            metrics=site.metrics, clock=site.clock, shed=site.shed,
         )  # fmt: skip
         async with serving:
             serving.register(site.supervisor)
@@ -378,7 +378,7 @@ def _shared(site: Site) -> Shared | None:
         return None
     return Shared(
         settings, name=site.settings.program.collector, clock=site.clock, metrics=site.metrics, alerts=site.alerts,
-        panel=site.panel,
+        panel=site.panel, shed=site.shed,
     )  # fmt: skip
 
 
@@ -390,7 +390,7 @@ def _geo(site: Site) -> Geo | None:
     settings = site.settings.of("cache", Limits)
     if not settings.geo:
         return None
-    return Geo(settings, clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel)
+    return Geo(settings, clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel, shed=site.shed)
 
 
 def _store(site: Site, role: str, *, user_code: bool = False) -> pool.Store:

@@ -12,6 +12,7 @@ from seawall.cache.setting import Settings
 from seawall.cache.shared import Shared
 from seawall.guard import Supervisor
 from seawall.guard.panel import Panel
+from seawall.guard.shed import ShedList
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
@@ -47,6 +48,7 @@ class Rig:
     panel: Panel
     network: Network
     supervisor: Supervisor
+    shed: ShedList
 
     @property
     def state(self) -> str:
@@ -69,15 +71,16 @@ def running(server: Server) -> Running:
     async def run(*, loops: bool = False, password: str = "", **settings: float) -> AsyncIterator[Rig]:
         metrics, panel, clock = Metrics(), Panel(), SystemClock()
         alerts = Alerts(metrics, clock)
+        shed = ShedList(clock=clock, metrics=metrics, alerts=alerts)
         async with Network(server.port) as network:
             shared = Shared(
                 Settings(url=f"redis://:{password}@127.0.0.1:{network.port}", **settings), name="c1", clock=clock,
-                metrics=metrics, alerts=alerts, panel=panel, rng=random.Random(7),
+                metrics=metrics, alerts=alerts, panel=panel, rng=random.Random(7), shed=shed,
             )  # fmt: skip
             supervisor = Supervisor(metrics)
             if loops:
                 shared.register(supervisor)
             async with shared, supervisor:
-                yield Rig(shared, metrics, alerts, panel, network, supervisor)
+                yield Rig(shared, metrics, alerts, panel, network, supervisor, shed)
 
     return run

@@ -17,6 +17,7 @@ from seawall.cache.geo import Geo
 from seawall.cache.setting import Settings
 from seawall.guard import Supervisor
 from seawall.guard.panel import Panel
+from seawall.guard.shed import ShedList
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import headers_of
@@ -42,17 +43,19 @@ class Rig:
     alerts: Alerts
     panel: Panel
     supervisor: Supervisor
+    shed: ShedList
 
 
 @contextlib.asynccontextmanager
 async def running(geo: str) -> AsyncIterator[Rig]:
     metrics, panel, clock = Metrics(), Panel(), SystemClock()
     alerts = Alerts(metrics, clock)
-    made = Geo(Settings(geo=geo), clock=clock, metrics=metrics, alerts=alerts, panel=panel)
+    shed = ShedList(clock=clock, metrics=metrics, alerts=alerts)
+    made = Geo(Settings(geo=geo), clock=clock, metrics=metrics, alerts=alerts, panel=panel, shed=shed)
     supervisor = Supervisor(metrics)
     made.register(supervisor)
     async with made, supervisor:
-        yield Rig(made, metrics, alerts, panel, supervisor)
+        yield Rig(made, metrics, alerts, panel, supervisor, shed)
 
 
 def ready(rig: Rig) -> bool:
@@ -66,6 +69,17 @@ async def test_what_a_file_says_is_told_and_nothing_else(tmp_path: Path) -> None
         await until(lambda: ready(rig))
         for _ in range(2):
             assert await rig.geo.countries(ADDRESSES) == {"192.0.2.7": "DE", "198.51.100.1": "FR"}
+
+
+async def test_countries_that_are_shed_are_left_out_and_come_back(tmp_path: Path) -> None:
+    file = tmp_path / "countries.mmdb"
+    file.write_bytes(FIRST)
+    async with running(str(file)) as rig:
+        await until(lambda: ready(rig))
+        rig.shed.force("countries", "off")
+        assert await rig.geo.countries(ADDRESSES) == {}
+        rig.shed.force("countries", "auto")
+        assert await rig.geo.countries(ADDRESSES) == {"192.0.2.7": "DE", "198.51.100.1": "FR"}
 
 
 async def test_a_file_that_comes_changes_or_breaks_needs_no_restart(tmp_path: Path) -> None:

@@ -301,3 +301,16 @@ async def test_who_gathers_behind_a_call_that_hangs_waits_no_longer(running: Run
 
 def test_the_digest_is_that_of_the_script() -> None:
     assert len(GCRA_SHA) == 40 and packed("SCRIPT", "LOAD", GCRA)
+
+
+async def test_while_shared_limits_are_shed_each_process_decides_alone_and_then_they_count_together_again(
+    running: Running,
+) -> None:
+    async with running() as rig:
+        rig.shed.force("shared-limits", "off")
+        told = [await allowed(rig.shared.limiter, (b"k", SLOW)) for _ in range(7)]
+        assert told == [True] * 5 + [False] * 2
+        assert rig.count("seawall_limiter_shared_total") == 0
+        rig.shed.force("shared-limits", "auto")
+        assert not await allowed(rig.shared.limiter, (b"k", SLOW)), "what was let through alone is told"
+        assert rig.count("seawall_limiter_shared_total") == 1

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from seawall.collector import Collector, Settings, Snapshot
 from seawall.guard import Supervisor
+from seawall.guard.shed import ShedList
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock, SystemClock
@@ -131,6 +132,7 @@ class Rig:
     metrics: Metrics
     supervisor: Supervisor
     alerts: Alerts
+    shed: ShedList
 
     @property
     def port(self) -> int:
@@ -229,6 +231,7 @@ async def running(
     clock = clock or SystemClock()
     metrics, held, events = Metrics(), Waiters(), EventTable()
     alerts = Alerts(metrics, clock)
+    shed = ShedList(clock=clock, metrics=metrics, alerts=alerts)
     journal = journal or MemoryJournal()
     snapshot = Snapshot(
         settings, name="c1", sources=table, vault=Vault(b"k" * 32), filesystem=LocalFilesystem(),
@@ -237,10 +240,11 @@ async def running(
     collector = Collector(
         settings, listen="127.0.0.1:0", journal=journal, snapshot=snapshot, waiting=held, events=events, clock=clock,
         metrics=metrics, ids=EventIds(clock), random=random.Random(7), limiter=limiter, alerts=alerts,
+        shed=shed,
     )  # fmt: skip
     supervisor = Supervisor(metrics)
     collector.register(supervisor)
-    rig = Rig(collector, journal, snapshot, table, held, events, metrics, supervisor, alerts)
+    rig = Rig(collector, journal, snapshot, table, held, events, metrics, supervisor, alerts, shed)
     async with collector, supervisor:
         if ready:
             await until(lambda: all(h.ready for h in supervisor.health() if h.essential) and not snapshot.stale)

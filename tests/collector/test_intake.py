@@ -433,3 +433,18 @@ async def test_every_pipelined_request_is_answered_when_the_collector_stops(tmp_
         await c.close()
         await stopping
         assert time.monotonic() - began < 5.0
+
+
+async def test_look_ups_that_are_shed_are_answered_202_without_the_store(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+        await ask(c, request(body=b"x"))
+        id = rig.records[0].id
+        rig.events.known[id] = EventBrief(id=id, status="routed", runs=())
+        rig.shed.force("look-ups", "off")
+        for kind, status in (("events", 202), ("tickets", 202)):
+            answer = await ask(c, request(f"/in/{kind}/{id_text(id)}", method="GET"))
+            assert answer.status == status
+            assert "retry-after" in answer.headers
+        assert rig.count("seawall_shed_skipped_total", work="look-ups") == 2
+        rig.shed.force("look-ups", "auto")
+        assert (await ask(c, request(f"/in/events/{id_text(id)}", method="GET"))).status == 200

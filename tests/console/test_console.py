@@ -21,6 +21,7 @@ from seawall.console.setting import Settings
 from seawall.guard import Heart, Supervisor
 from seawall.guard.breaker import Breaker, Limits, State
 from seawall.guard.panel import Panel
+from seawall.guard.shed import ShedList
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import id_text
@@ -96,8 +97,9 @@ async def api(dsn: str, tmp_path: Any, settings: Settings | None = None) -> Asyn
     supervisor = Supervisor(metrics)
     store = pool.Settings(dsn=dsn)
     async with pool.Store(store, role="health") as checked:
+        shed = ShedList(clock=SystemClock(), metrics=metrics, alerts=Alerts(metrics, SystemClock()))
         fleet = Fleet(
-            Vitals(supervisor, metrics, role="console"),
+            Vitals(supervisor, metrics, role="console", panel=Panel(shed)),
             {role: tmp_path / f"{role}.sock" for role in ("collector", "router", "worker")},
             checked,
         )
@@ -110,6 +112,7 @@ async def api(dsn: str, tmp_path: Any, settings: Settings | None = None) -> Asyn
             listen=lambda: "http://127.0.0.1:8080",
             health=fleet,
             metrics=metrics,
+            shed=shed,
         )
         async with console:
             console.register(supervisor)
@@ -152,7 +155,7 @@ async def test_every_endpoint_of_the_document_wants_the_token(it: Api) -> None:
     document = (await it.call("GET", "/openapi.json", token=None)).json
     assert document["openapi"] == "3.1.0"
     operations = [(method, path) for path, found in document["paths"].items() for method in found]
-    assert len(operations) == 15
+    assert len(operations) >= 17
     for method, path in operations:
         got = await it.call(method.upper(), path.replace("{id}", "1").replace("{name}", "n"), token="wrong")
         assert is_problem(got, 401), (method, path)
@@ -653,3 +656,40 @@ async def test_alerts_and_breakers_of_all_roles_are_told_and_a_hand_reaches_them
         ):
             assert (await it.call("POST", target, data=body)).status == status
         assert (await it.call("POST", "/v1/breakers/redis", data=b'{"state":"auto"}', token=None)).status == 401
+
+
+async def test_optional_work_of_all_roles_is_told_and_a_hand_reaches_also_our_own(it: Api, tmp_path: Any) -> None:
+    metrics, clock = Metrics(), SystemClock()
+    shed = ShedList(clock=clock, metrics=metrics, alerts=Alerts(metrics, clock))
+    work = shed.add("look-ups", rank=50, without="answers 202", eases=("loop-lag",))
+    path = tmp_path / "collector.sock"
+    async with HealthServer(
+        Supervisor(metrics), metrics, role="collector", unix_path=path, panel=Panel(shed)
+    ):  # fmt: skip
+        moved = await it.call("POST", "/v1/shed/look-ups", data=b'{"state":"off"}')
+        assert moved.json == {"roles": ["collector"], "unasked": ["router", "worker"]}
+        assert not work.on
+        moved = await it.call("POST", "/v1/shed/checksums", data=b'{"state":"off"}')
+        assert moved.json["roles"] == ["console"]
+        got = await it.get("/v1/shed")
+        assert [(w["role"], w["name"], w["on"], w["why"]) for w in got.json["items"]] == [
+            ("console", "checksums", False, "by hand"), ("collector", "look-ups", False, "by hand"),
+        ]  # fmt: skip
+        for target, body, status in (
+            ("/v1/shed/look-ups", b'{"state":"ajar"}', 422),
+            ("/v1/shed/..%2fx", b'{"state":"off"}', 404),
+            ("/v1/shed/look-ups", b"{}", 422),
+        ):
+            assert (await it.call("POST", target, data=body)).status == status
+        assert (await it.call("POST", "/v1/shed/look-ups", data=b'{"state":"auto"}', token=None)).status == 401
+
+
+async def test_without_checksums_lists_of_events_say_null_and_an_event_itself_still_has_its_own(
+    it: Api, here: World
+) -> None:
+    await here.event(here.id(), body=b'{"x": 1}')
+    assert (await it.get("/v1/events")).json["items"][0]["body_sha256"]
+    await it.call("POST", "/v1/shed/checksums", data=b'{"state":"off"}')
+    [line] = (await it.get("/v1/events")).json["items"]
+    assert line["body_sha256"] is None
+    assert (await it.get(f"/v1/events/{line['id']}")).json["body_sha256"]

@@ -22,6 +22,8 @@ from collector.authority import Authority
 from seawall.app import ROLES
 from seawall.guard import Lifecycle, Supervisor
 from seawall.guard.panel import Panel
+from seawall.guard.pressure import Pressure
+from seawall.guard.shed import ShedList
 from seawall.guard.supervisor import LoopHealth
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.alert import Alerts
@@ -48,20 +50,21 @@ async def nothing(event, ctx): ...
 """
 LOOPS = {
     "collector": {
-        "parent", "handles", "cache.probe", "cache.meter",
+        "parent", "handles", "shed", "cache.probe", "cache.meter",
         "journal.c1", "journal.c1.publisher", "responder.listener", "responder.reader", "responder.deadline",
         "collector.sweep", "collector.snapshot", "collector.source_hint", "collector.certificate",
     },
     "router": {
-        "parent", "handles", "cache.geo", "router.discover", "router.clock", "router.housekeeping", "housekeeping",
+        "parent", "handles", "shed", "cache.geo", "router.discover", "router.clock", "router.housekeeping",
+        "housekeeping",
         "router.fresh.c1", "router.backlog.c1",
     },
     "worker": {
-        "parent", "handles",
+        "parent", "handles", "shed",
         "worker.flush", "worker.deadline", "worker.lease", "worker.refill", "worker.timer", "worker.hint",
         "worker.listen", "worker.presence", "worker.solo",
     },
-    "console": {"parent", "handles", "console.http"},
+    "console": {"parent", "handles", "shed", "console.http"},
 }  # fmt: skip
 """Exactly what there is: neither can a loop be lost, nor a new one be forgotten here."""
 
@@ -151,11 +154,13 @@ async def running(role: str, folder: Folder, database: Database, app: Path, redi
         supervisor=supervisor,
         alerts=Alerts(metrics, SystemClock()),
         panel=Panel(),
+        shed=(shed := ShedList(clock=SystemClock(), metrics=metrics, alerts=Alerts(metrics, SystemClock()))),
         socket=bound("listen", "127.0.0.1:0") if role in ("collector", "console") else None,
     )
     async with ROLES[role](site):
         supervisor.add("parent", beating(Lifecycle(role)), essential=False)  # as `serve` does
         Handles(metrics, SystemClock()).register(supervisor)
+        Pressure(shed, clock=SystemClock(), metrics=metrics).register(supervisor)
         async with supervisor:
             made = Running(supervisor, fate, Vitals(supervisor, metrics, role=role))
             await until(lambda: made.names >= LOOPS[role] and all(one.ready for one in supervisor.health()), 20.0)

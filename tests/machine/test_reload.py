@@ -16,6 +16,7 @@ import pytest
 from seawall.app import ROLES
 from seawall.guard import Supervisor
 from seawall.guard.panel import Panel
+from seawall.guard.shed import ShedList
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
@@ -75,7 +76,8 @@ async def test_nothing_in_a_role_goes_on_with_old_limits(role: str, tmp_path: Pa
     supervisor = Supervisor(metrics)
     site = Site(
         settings=settings, folder=folder, metrics=metrics, supervisor=supervisor,
-        alerts=Alerts(metrics, SystemClock()), panel=Panel(),
+        alerts=(alerts := Alerts(metrics, SystemClock())), panel=Panel(),
+        shed=ShedList(clock=SystemClock(), metrics=metrics, alerts=alerts),
         socket=bound("listen", "127.0.0.1:0") if role in ("collector", "console") else None,
     )  # fmt: skip
     async with ROLES[role](site) as opened, supervisor:

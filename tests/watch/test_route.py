@@ -16,10 +16,11 @@ import pytest
 from seawall.guard import Heart, Supervisor
 from seawall.guard.breaker import Breaker, Limits, State
 from seawall.guard.panel import Panel
+from seawall.guard.shed import ShedList
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
-from seawall.kernel.seam.panel import AlertLine, BreakerLine
+from seawall.kernel.seam.panel import AlertLine, BreakerLine, WorkLine
 from seawall.watch import HealthServer, read_health, read_metrics
 from seawall.watch.health import post, read_rows
 from seawall.watch.route import CONNECTIONS_MAX, HEAD_BYTES_MAX
@@ -44,7 +45,9 @@ class Rig:
         self.metrics = Metrics()
         self.supervisor = Supervisor(self.metrics)
         self.path = folder / "router.sock"
-        self.alerts, self.panel = Alerts(self.metrics, SystemClock()), Panel()
+        self.alerts = Alerts(self.metrics, SystemClock())
+        self.shed = ShedList(clock=SystemClock(), metrics=self.metrics, alerts=self.alerts)
+        self.panel = Panel(self.shed)
         self.breaker = Breaker("redis", Limits(), clock=SystemClock(), rng=random.Random(1))
         self.panel.add(self.breaker, without="limits are local")
         self.server = HealthServer(
@@ -247,6 +250,25 @@ async def test_alerts_and_breakers_are_read_and_a_breaker_is_moved_over_the_unix
         for path, status in (("/breakers/kafka/open", 404), ("/breakers/redis/ajar", 422), ("/readyz", 404)):
             assert (await post(rig.path, path, 1.0)).status == status
     assert await read_rows(rig.path, "/alerts", AlertLine, 1.0) is None
+
+
+async def test_optional_work_is_read_and_switched_over_the_unix_socket(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    work = rig.shed.add("countries", rank=30, without="no seawall-country header", eases=("memory", "loop-lag"))
+    async with rig.supervisor, rig.server:
+        assert (await post(rig.path, "/shed/countries/off", 1.0)).status == 200
+        assert not work.wanted()
+        [line] = await read_rows(rig.path, "/shed", WorkLine, 1.0) or ()
+        assert (line.name, line.role, line.on, line.why) == ("countries", "router", False, "by hand")
+        assert list(line.eases) == ["loop-lag", "memory"]
+        [alert] = await read_rows(rig.path, "/alerts", AlertLine, 1.0) or ()
+        assert (alert.name, alert.labels) == ("work-shed", {"work": "countries"})
+        assert (await post(rig.path, "/shed/countries/auto", 1.0)).status == 200
+        assert work.wanted()
+        for path, status in (("/shed/cron/off", 404), ("/shed/countries/ajar", 422), ("/sheds/countries/off", 404)):
+            assert (await post(rig.path, path, 1.0)).status == status
+        said = await rig.raw(b"POST /shed/countries/off HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 405"), "not over the network"
 
 
 async def test_nobody_moves_a_breaker_over_the_network(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from seawall.cache.setting import DEFAULT_DATA, Settings
 from seawall.guard import Heart, Supervisor
 from seawall.guard.dependency import Dependency, Plan, cause_of
 from seawall.guard.panel import Panel
+from seawall.guard.pressure import LOOP_LAG, MEMORY
+from seawall.guard.shed import ShedList, declared
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Misconfigured, Unavailable
@@ -70,7 +72,10 @@ class Geo:
         Misconfigured: The package for it isn't installed.
     """
 
-    def __init__(self, settings: Settings, *, clock: Clock, metrics: Metrics, alerts: Alerts, panel: Panel) -> None:
+    def __init__(
+        self, settings: Settings, *, clock: Clock, metrics: Metrics, alerts: Alerts, panel: Panel,
+        shed: ShedList | None = None,
+    ) -> None:  # fmt: skip
         plan = Plan(
             name="geo", timeout_s=LOOK_UP_S, inflight_max=4, without="events have no seawall-country header",
             unaffected="accepting events and running them",
@@ -88,6 +93,7 @@ class Geo:
             plan, clock=clock, rng=random.Random(), metrics=metrics, alerts=alerts, cause_of=cause_of
         )
         panel.add(self._dependency.breaker, without=plan.without)
+        self._wanted = declared(shed, "countries", rank=30, without=plan.without, eases=(LOOP_LAG, MEMORY))
         self._reloads = metrics.counter("seawall_geo_reloads_total", "Times that the file of countries was read.")
         metrics.gauge("seawall_geo_ready_count", "1: there is data to look countries up in.").read = lambda: float(
             self._look_up is not None
@@ -109,7 +115,7 @@ class Geo:
     async def countries(self, addresses: Collection[str]) -> Mapping[str, str]:
         """As the seam says: within ``LOOK_UP_S``, whatever the data does."""
         look_up = self._look_up
-        if look_up is None:
+        if look_up is None or not self._wanted():
             return {}
         fresh = [address for address in addresses if address not in self._known]
         if fresh:

@@ -18,6 +18,7 @@ from seawall.cache.link import Reply
 from seawall.guard.breaker import Breaker, Cause, State
 from seawall.guard.dependency import Dependency, cause_of
 from seawall.guard.limiter import LocalLimiter
+from seawall.guard.shed import Wanted
 from seawall.guard.throttle import decide
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable
@@ -63,17 +64,19 @@ class SharedLimiter:
         evaluate: Sends one command (cache.client.Client.ask).
         redis: Bounds and counts the calls, and says when there is no use in them.
         local: Decides without Redis.
+        wanted: Whether Redis is to be asked at all.
     """
 
     def __init__(
         self, evaluate: Callable[..., Awaitable[Reply]], redis: Dependency[list[int]], local: LocalLimiter, *,
-        clock: Clock, metrics: Metrics,
+        clock: Clock, metrics: Metrics, wanted: Wanted = lambda: True,
     ) -> None:  # fmt: skip
         self._evaluate = evaluate
         self._redis = redis
         self._breaker: Breaker = redis.breaker
         self._local = local
         self._clock = clock
+        self._wanted = wanted
         self._waiting: deque[_Question] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._due = False
@@ -101,7 +104,7 @@ class SharedLimiter:
         assert len(limits) <= seam.KEYS_MAX, limits
         if not limits or any(rate.window_us > WINDOW_US_MAX for _, rate in limits):
             self._local.ask(limits, decided)
-        elif self._closed or self._breaker.state not in CLOSED or len(self._waiting) >= WAITING_MAX:
+        elif self._away() or not self._wanted():
             self._alone[Cause.REJECTED].value += 1
             self._local.ask(limits, decided)
         else:
@@ -109,6 +112,9 @@ class SharedLimiter:
             if not self._due:
                 self._due = True
                 asyncio.get_running_loop().call_soon(self._send)
+
+    def _away(self) -> bool:
+        return self._closed or self._breaker.state not in CLOSED or len(self._waiting) >= WAITING_MAX
 
     async def probe(self) -> bool:
         """Ask about a key of our own, the way events' questions are asked, so that neither the first event in an outage

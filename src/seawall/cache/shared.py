@@ -15,6 +15,8 @@ from seawall.guard.breaker import Limits, State
 from seawall.guard.dependency import Dependency, Plan, cause_of
 from seawall.guard.limiter import LocalLimiter
 from seawall.guard.panel import Panel
+from seawall.guard.pressure import LOOP_LAG
+from seawall.guard.shed import ShedList, declared
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.metric import Metrics
@@ -40,7 +42,7 @@ class Shared:
 
     def __init__(
         self, settings: Settings, *, name: str, clock: Clock, metrics: Metrics, alerts: Alerts, panel: Panel,
-        rng: random.Random | None = None,
+        rng: random.Random | None = None, shed: ShedList | None = None,
     ) -> None:  # fmt: skip
         plan = Plan(
             name="redis", timeout_s=settings.timeout_s, limits=LIMITS,
@@ -52,7 +54,10 @@ class Shared:
         panel.add(self._redis.breaker, without=plan.without)
         self._client = Client(settings, target(settings.url), name=f"seawall-{name}")
         self._clock = clock
-        self.limiter = SharedLimiter(self._client.ask, self._redis, LocalLimiter(clock), clock=clock, metrics=metrics)
+        wanted = declared(shed, "shared-limits", rank=40, without=plan.without, eases=(LOOP_LAG,))
+        self.limiter = SharedLimiter(
+            self._client.ask, self._redis, LocalLimiter(clock), clock=clock, metrics=metrics, wanted=wanted
+        )
         self._meter = Meter(self._client.ask, self._redis.breaker, settings, clock=clock, metrics=metrics)
 
     def register(self, supervisor: Supervisor) -> None:

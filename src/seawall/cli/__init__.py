@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("seawall.cli.runs:runs", "Look at runs of workflows."),
     "alerts": ("seawall.cli.alerts:alerts", "What is wrong now."),
     "breakers": ("seawall.cli.alerts:breakers", "Circuit breakers: look, or move one by hand."),
+    "shed": ("seawall.cli.shed:shed", "Optional work: see what is off, or switch it by hand."),
     "doctor": ("seawall.cli.doctor:doctor", "Look for what works today and breaks in an outage."),
     "journal": ("seawall.cli.journal:journal", "Inspect, verify and export a journal, offline."),
     "settings": ("seawall.cli.settings:settings", "Show every setting, and where its value comes from."),

@@ -25,7 +25,7 @@ def alerts() -> None:
 def list_alerts(data: str | None, url: str | None, as_json: bool) -> None:
     """List the alerts that are raised, the oldest first. Works without the store."""
     found = Client(find(data, url)).get("/v1/alerts")
-    _say(found, ALERT_COLUMNS, as_json=as_json, empty="nothing is wrong")
+    said(found, ALERT_COLUMNS, as_json=as_json, empty="nothing is wrong")
 
 
 @click.group(epilog="Exit codes: 0 done, 1 not in every role, 2 misused, 3 no such breaker, 4 unreachable.")
@@ -39,7 +39,7 @@ def breakers() -> None:
 def list_breakers(data: str | None, url: str | None, as_json: bool) -> None:
     """List every role's breakers, and what happens while each is open. Works without the store."""
     found = Client(find(data, url)).get("/v1/breakers")
-    _say(found, BREAKER_COLUMNS, as_json=as_json, empty="no breakers")
+    said(found, BREAKER_COLUMNS, as_json=as_json, empty="no breakers")
 
 
 @breakers.command(
@@ -59,18 +59,20 @@ def force(name: str, state: str, data: str | None, url: str | None, as_json: boo
         say_json(found)
     else:
         say(f"{name}: {state} in {', '.join(found['roles']) or 'no role'}")
-    return _unasked(found, as_json=as_json)
+    return unasked(found, as_json=as_json)
 
 
-def _say(found: dict[str, list[Any]], columns: tuple[str, ...], *, as_json: bool, empty: str) -> None:
+def said(found: dict[str, list[Any]], columns: tuple[str, ...], *, as_json: bool, empty: str) -> None:
+    """Show what all roles told."""
     if as_json:
         say_json(found)
         return
     say_table(found["items"], columns, empty=empty)
-    _unasked(found, as_json=as_json)
+    unasked(found, as_json=as_json)
 
 
-def _unasked(found: dict[str, list[Any]], *, as_json: bool) -> int:
+def unasked(found: dict[str, list[Any]], *, as_json: bool) -> int:
+    """Name the roles that didn't answer; the exit code."""
     if found["unasked"] and not as_json:
         say(f"seawall: no answer from {', '.join(map(str, found['unasked']))}", err=True)
     return FAILED if found["unasked"] else 0

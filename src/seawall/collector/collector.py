@@ -28,6 +28,8 @@ from seawall.collector.snapshot import Snapshot
 from seawall.guard import Heart, Supervisor
 from seawall.guard.budget import Budget
 from seawall.guard.limiter import LocalLimiter
+from seawall.guard.pressure import LOOP_LAG, MEMORY
+from seawall.guard.shed import ShedList, declared
 from seawall.guard.supervisor import LoopHealth
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
@@ -61,7 +63,7 @@ class Collector:
     def __init__(
         self, settings: Settings, *, listen: str | socket.socket, journal: Journal, snapshot: Snapshot,
         waiting: Waiting, events: Events, clock: Clock, metrics: Metrics, ids: Ids, random: Random | None = None,
-        limiter: Limiter | None = None, alerts: Alerts | None = None,
+        limiter: Limiter | None = None, alerts: Alerts | None = None, shed: ShedList | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.now = clock.monotonic()
@@ -86,8 +88,12 @@ class Collector:
             metrics=metrics,
         )  # fmt: skip
         self._look_ups = LookUps(
-            settings, events=events, waiting=waiting, receipts=self.receipts, rates=self._rates, clock=clock
-        )
+            settings, events=events, waiting=waiting, receipts=self.receipts, rates=self._rates, clock=clock,
+            wanted=declared(
+                shed, "look-ups", rank=50, eases=(LOOP_LAG, MEMORY),
+                without="GET /in/events/ID and /in/tickets/ID answer 202 without asking the store",
+            ),
+        )  # fmt: skip
         routes = Routes(
             admission=self._admission, intake=self._intake, look_ups=self._look_ups, receipts=self.receipts,
             journal=journal, health=self._health,

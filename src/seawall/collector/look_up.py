@@ -16,6 +16,7 @@ from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
 from seawall.collector.setting import Settings
 from seawall.guard.budget import Budget
+from seawall.guard.shed import Wanted
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError
 from seawall.kernel.event import id_text
@@ -40,7 +41,7 @@ class LookUps:
 
     def __init__(
         self, settings: Settings, *, events: Events, waiting: Waiting, receipts: Receipts, rates: Rates,
-        clock: Clock,
+        clock: Clock, wanted: Wanted = lambda: True,
     ) -> None:  # fmt: skip
         self.settings = settings
         self._rates = rates
@@ -48,6 +49,7 @@ class LookUps:
         self._waiting = waiting
         self._receipts = receipts
         self._clock = clock
+        self._wanted = wanted
         self._tasks: set[asyncio.Task[None]] = set()
 
     def event(self, x: Exchange, text: str) -> None:
@@ -71,6 +73,8 @@ class LookUps:
             x.answer(refusal)
         elif id is None:
             x.answer(self._receipts.problem(404, "unknown id", "this is no id that was given out here"))
+        elif not self._wanted():
+            x.answer(self._unlooked(id, age_ms_max))
         elif len(self._tasks) >= self.settings.look_ups_max:
             x.answer(self._receipts.unavailable("too busy", "too many reads at once"))
         else:
@@ -101,11 +105,14 @@ class LookUps:
             x.answer(known)
         elif not away and age_ms_max is not None and self._clock.wall_us() // 1000 - _ms(id) > age_ms_max:
             x.answer(self._receipts.problem(404, "unknown id", "replies are kept for 24 hours"))
-        elif age_ms_max is not None:
-            x.answer(self._receipts.waiting(id_text(id).encode()))
         else:
-            retry = b"Retry-After: 1\r\n"
-            x.answer(self._receipts.json(202, {"id": id_text(id), "status": "accepted"}, headers=retry))
+            x.answer(self._unlooked(id, age_ms_max))
+
+    def _unlooked(self, id: bytes, age_ms_max: int | None) -> bytes:
+        """What is true without the store: an id that we gave out is accepted, and its reply may be asked for again."""
+        if age_ms_max is not None:
+            return self._receipts.waiting(id_text(id).encode())
+        return self._receipts.json(202, {"id": id_text(id), "status": "accepted"}, headers=b"Retry-After: 1\r\n")
 
     async def _event(self, id: bytes, budget: Budget) -> bytes | None:
         brief = await self._events.status(id, timeout_s=budget.left_s)

@@ -8,6 +8,7 @@ from datetime import datetime
 from seawall.console.answer import BYTES, Answer, json
 from seawall.console.ask import Ask, cursor_of, event_id
 from seawall.console.shape import Events, Runs, Stage, Way, Workflows
+from seawall.guard.shed import Wanted
 from seawall.kernel.error import Rejected
 from seawall.store import report
 from seawall.store.pool import Store
@@ -21,19 +22,22 @@ class Reports:
 
     Args:
         query_s: How long the store may take for one query.
+        checksums: Whether lists of events are to have checksums of bodies.
     """
 
-    def __init__(self, store: Store, *, query_s: float) -> None:
+    def __init__(self, store: Store, *, query_s: float, checksums: Wanted = lambda: True) -> None:
         self._store = store
         self._query_s = query_s
+        self._checksums = checksums
 
     async def events(self, ask: Ask) -> Answer:
         narrow = EventFilter(
             source=ask.text("source"), type=ask.text("type"), status=ask.event_status(), tenant=ask.text("tenant")
         )
         items, end = await report.events(
-            self._store, narrow, before=ask.event_cursor(), limit=ask.limit(), timeout_s=self._query_s
-        )
+            self._store, narrow, before=ask.event_cursor(), limit=ask.limit(), timeout_s=self._query_s,
+            checksums=self._checksums(),
+        )  # fmt: skip
         return json(Events(items=items, next=cursor_of(end)))
 
     async def event(self, ask: Ask) -> Answer:

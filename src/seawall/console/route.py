@@ -36,6 +36,8 @@ from seawall.console.setting import Settings
 from seawall.console.source import SourceDesk
 from seawall.console.table import Endpoint, endpoints
 from seawall.guard import Heart, Supervisor
+from seawall.guard.pressure import LOOP_LAG, STORE_POOL
+from seawall.guard.shed import ShedList, Signal, Wanted, declared
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Rejected, SeawallError
 from seawall.kernel.log import fields, logger
@@ -105,6 +107,7 @@ class Console:
         health: Health,
         metrics: Metrics,
         clock: Clock | None = None,
+        shed: ShedList | None = None,
     ) -> None:
         self._settings = settings
         self._listening = listening
@@ -113,13 +116,20 @@ class Console:
         self._store = Store(replace(store, statement_timeout_s=settings.query_s), role="console")
         sources, clock = Sources(self._store, vault), clock or SystemClock()
         desk = SourceDesk(self._store, sources, listen=listen, clock=clock, live_s=settings.live_s)
-        self._table = endpoints(Reports(self._store, query_s=settings.query_s), desk, PanelDesk(health))
+        reports = Reports(self._store, query_s=settings.query_s, checksums=self._checksums(shed))
+        self._table = endpoints(reports, desk, PanelDesk(health))
         self._openapi = Answer(200, JSON, document(self._table, version=version("seawall")))
         self._answers = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="ok")
         self._refusals = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="refused")
         self._failures = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="failed")
         self._server: _Server | None = None
         self._draining = False
+
+    def _checksums(self, shed: ShedList | None) -> Wanted:
+        if shed is not None:
+            shed.watch(Signal(name=STORE_POOL, read=lambda: self._store.waiting / self._store.size, high=1.0, low=0.0))
+        without = "lists of events have no body_sha256"
+        return declared(shed, "checksums", rank=20, without=without, eases=(STORE_POOL, LOOP_LAG))
 
     async def __aenter__(self) -> Console:
         return self

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from seawall.kernel.seam.panel import AlertLine, BreakerLine
+from seawall.kernel.seam.panel import AlertLine, BreakerLine, WorkLine
 from seawall.store.report import EventLine, RunLine, Workflow
 
 
@@ -70,14 +70,21 @@ class BreakerList(msgspec.Struct, frozen=True, kw_only=True):
     unasked: list[str]
 
 
+class WorkList(msgspec.Struct, frozen=True, kw_only=True):
+    """All optional work, one line for each role that has it."""
+
+    items: list[WorkLine]
+    unasked: list[str]
+
+
 class Hand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A breaker moved by hand: open, closed, or auto to let it go."""
+    """A breaker moved by hand (open, closed) or optional work (on, off); auto lets it go."""
 
     state: str
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a breaker was moved."""
+    """Where it was moved."""
 
     roles: list[str]
     unasked: list[str]  # roles that didn't answer, and may not have moved theirs

@@ -26,6 +26,7 @@ from seawall.console.shape import (
     Sources,
     Way,
     Workflows,
+    WorkList,
 )
 from seawall.console.source import SourceDesk
 from seawall.store.report import EventDetail, RunDetail
@@ -144,6 +145,21 @@ def _of_panels(panels: PanelDesk) -> tuple[Endpoint, ...]:
             path="/v1/breakers/{name}",
             summary="Hold a breaker open or closed by hand, in every role that has it, or let it go (auto).",
             handler=panels.force,
+            takes=Hand,
+            returns=Moved,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/shed",
+            summary="Every role's optional work, and what is off. Needs no store.",
+            handler=panels.work,
+            returns=WorkList,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/shed/{name}",
+            summary="Hold optional work on or off by hand, in every role that has it, or let it go (auto).",
+            handler=panels.shed,
             takes=Hand,
             returns=Moved,
         ),

@@ -1,4 +1,4 @@
-"""What people may look at and lend a hand to in one process: its breakers, by name.
+"""What people may look at and lend a hand to in one process: its breakers and its optional work, by name.
 
 It works over the process' own socket, so that a hand reaches it while the store, Redis and Kafka are away.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seawall.guard import shed
 from seawall.guard.breaker import Breaker, State
 from seawall.kernel.error import Rejected
 from seawall.kernel.log import fields, logger
@@ -29,9 +30,10 @@ class Line:
 
 
 class Panel:
-    """The breakers of one process."""
+    """The breakers of one process, and its shed list where it has one."""
 
-    def __init__(self) -> None:
+    def __init__(self, shed_list: shed.ShedList | None = None) -> None:
+        self._shed_list = shed_list
         self._breakers: dict[str, tuple[Breaker, str]] = {}
 
     def add(self, breaker: Breaker, *, without: str) -> None:
@@ -58,3 +60,17 @@ class Panel:
             raise Rejected(404, "No such breaker", f"known here: {', '.join(sorted(self._breakers)) or 'none'}")
         log.warning("a breaker is moved by hand", extra=fields(breaker=name, state=hand))
         found[0].force(HANDS[hand])
+
+    def work(self) -> Sequence[shed.Line]:
+        """Optional work, the first to go first."""
+        return self._shed_list.lines() if self._shed_list is not None else ()
+
+    def shed(self, name: str, hand: str) -> None:
+        """Hold optional work on or off by hand, or let it go (auto).
+
+        Raises:
+            Rejected: 404, no such work here; 422, no such state.
+        """
+        if self._shed_list is None:
+            raise Rejected(404, "No such work", "this process has none")
+        self._shed_list.force(name, hand)

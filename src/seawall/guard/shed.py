@@ -86,6 +86,10 @@ class Work:
         return False
 
 
+Wanted = Callable[[], bool]
+"""``Work.wanted`` of something that a process without a shed list always does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One piece of work as it stands."""
@@ -255,3 +259,10 @@ class ShedList:
         else:
             self._alerts.cleared(ALERT, work=work.name)
         self._audited(Shift(name=work.name, on=not was, why=why))
+
+
+def declared(shed: ShedList | None, name: str, *, rank: int, without: str, eases: Sequence[str]) -> Wanted:
+    """Declare optional work, for rooms that also do without a shed list: as ``ShedList.add``, or always wanted."""
+    if shed is None:
+        return lambda: True
+    return shed.add(name, rank=rank, without=without, eases=eases).wanted

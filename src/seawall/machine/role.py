@@ -20,6 +20,8 @@ from uuid import UUID
 from seawall.guard import Heart, Lifecycle, Supervisor, fork, loop
 from seawall.guard.budget import Budget
 from seawall.guard.panel import Panel
+from seawall.guard.pressure import Pressure
+from seawall.guard.shed import ShedList
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.log import configure, fields, logger
@@ -27,6 +29,7 @@ from seawall.kernel.metric import Metrics
 from seawall.machine import check, memory
 from seawall.machine.claim import bound
 from seawall.machine.folder import Folder, Lock
+from seawall.machine.hand import Hands
 from seawall.machine.handle import Handles
 from seawall.machine.stopping import Report, Stopping
 from seawall.machine.systemd import Notifier
@@ -69,6 +72,7 @@ class Site:
     solo: Solo | None = None
     alerts: Alerts
     panel: Panel
+    shed: ShedList
     fail: Callable[[str], None] = lambda why: None  # this process must be started anew: it can't go on safely
 
 
@@ -146,8 +150,11 @@ def run(start: Start, open_role: Role) -> int:
 
 async def serve(start: Start, open_role: Role) -> int:
     """Open the role, say ready, wait for the end, drain, close."""
-    metrics, panel = Metrics(), Panel()
-    alerts = Alerts(metrics, SystemClock())
+    metrics, clock = Metrics(), SystemClock()
+    alerts = Alerts(metrics, clock)
+    hands = Hands(start.folder.run / f"{start.name}.shed")
+    shed = ShedList(clock=clock, metrics=metrics, alerts=alerts, hands=hands.read(), keep=hands.keep)
+    panel = Panel(shed)
     supervisor = Supervisor(metrics, watch_blocking=True)
     opened: Opened | None = None
 
@@ -159,7 +166,7 @@ async def serve(start: Start, open_role: Role) -> int:
     tuning = Tuning(start.settings, start.reread, apply, quietly=start.parent is not None)
     life = Lifecycle(start.role, parent=start.parent, reload=tuning.reload)
     failures: list[str] = []
-    stopping = Stopping(getattr(start.settings.program, f"stop_{start.role}_s"), clock=SystemClock())
+    stopping = Stopping(getattr(start.settings.program, f"stop_{start.role}_s"), clock=clock)
     # Under `up` it is the parent whom systemd knows.
     systemd = Notifier(environ if start.parent is None else lambda name: None)
 
@@ -170,7 +177,7 @@ async def serve(start: Start, open_role: Role) -> int:
 
     site = Site(
         settings=start.settings, folder=start.folder, metrics=metrics, supervisor=supervisor, socket=_socket(start),
-        solo=start.solo, fail=fail, alerts=alerts, panel=panel,
+        solo=start.solo, fail=fail, alerts=alerts, panel=panel, shed=shed,
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(life)
@@ -184,6 +191,7 @@ async def serve(start: Start, open_role: Role) -> int:
         supervisor.add("parent", beating(life), essential=False)
         supervisor.add("systemd", systemd.run, essential=False)
         Handles(metrics, site.clock).register(supervisor)
+        Pressure(shed, clock=site.clock, metrics=metrics).register(supervisor)
         # Entered after the rooms, so that it is left before them: no loop runs on a closed room.
         await stack.enter_async_context(supervisor)
         host, port = start.health or (None, None)

@@ -136,6 +136,8 @@ class Store:
         self._free: list[asyncpg.Connection] = []
         self._slots = asyncio.Semaphore(settings.connections_max)
         self._closed = False
+        self.size = settings.connections_max
+        self.waiting = 0  # callers that have no connection yet, since all are in use
 
     async def __aenter__(self) -> Store:
         return self
@@ -227,11 +229,14 @@ class Store:
         if not self._slots.locked():
             await self._slots.acquire()  # at once: the common path pays for no timer
             return
+        self.waiting += 1
         try:
             async with asyncio.timeout(limit_s):
                 await self._slots.acquire()
         except TimeoutError as error:
-            raise Unavailable(DEPENDENCY, f"all {self.settings.connections_max} connections are busy") from error
+            raise Unavailable(DEPENDENCY, f"all {self.size} connections are busy") from error
+        finally:
+            self.waiting -= 1
 
     async def _connected(self, until: float) -> asyncpg.Connection:
         while self._free:

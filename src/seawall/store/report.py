@@ -164,13 +164,14 @@ async def ping(store: Store, *, timeout_s: float) -> None:
 
 
 async def events(
-    store: Store, narrow: EventFilter, *, before: bytes, limit: int, timeout_s: float
+    store: Store, narrow: EventFilter, *, before: bytes, limit: int, timeout_s: float, checksums: bool = True
 ) -> tuple[list[EventLine], bytes | None]:
     """A page of events, newest first, and where the next one begins (None: there is none).
 
     Args:
         before: Only ids less than this.
         limit: 1 to PAGE_MAX.
+        checksums: False: bodies are left unread, so no line has ``body_sha256`` but that of an empty one.
     """
     sources = await _source_ids(store, narrow.source, timeout_s=timeout_s)
     if sources == []:
@@ -193,7 +194,7 @@ async def events(
         narrow.status,
         narrow.tenant,
         limit,
-        CHECKSUM_BYTES_MAX,
+        CHECKSUM_BYTES_MAX if checksums else 0,
         timeout_s=timeout_s,
     )
     end = rows[-1]["id"].bytes if len(rows) == limit else (low.bytes if low is not None else None)

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from seawall.kernel.error import Rejected, SeawallError
-from seawall.kernel.seam.panel import AlertLine, BreakerLine
+from seawall.kernel.seam.panel import AlertLine, BreakerLine, WorkLine
 from seawall.store import report
 from seawall.store.pool import Store
 from seawall.watch.exposition import CONTENT_TYPE, merged
@@ -34,6 +34,9 @@ from seawall.watch.health import (
 R = TypeVar("R")
 
 ASK_S: Final = 1.0
+OWN: Final = "console"
+"""The role that asks the others; it moves its own without a socket."""
+
 REQUIRED: Final = ("collector", "router", "worker")
 
 
@@ -89,12 +92,27 @@ class Fleet:
         Raises:
             Rejected: 404, no role has it; 422, no such state.
         """
-        path = f"/breakers/{name}/{hand}"
+        return await self._move(f"/breakers/{name}/{hand}", f"no role has a breaker {name!r}")
+
+    async def work(self) -> tuple[list[WorkLine], list[str]]:
+        """Optional work of all roles, and the roles that couldn't be asked."""
+        return await self._rows("/shed", WorkLine)
+
+    async def shed(self, name: str, hand: str) -> tuple[list[str], list[str]]:
+        """Hold optional work on or off in every role that has it, or let it go; as ``force``.
+
+        Raises:
+            Rejected: 404, no role has it; 422, no such state.
+        """
+        return await self._move(f"/shed/{name}/{hand}", f"no role has work {name!r}")
+
+    async def _move(self, path: str, nobody: str) -> tuple[list[str], list[str]]:
         pages = await asyncio.gather(
             *(post(socket, path, ASK_S) for socket in self._roles.values()), return_exceptions=True
         )
         done, unasked = [], []
-        for role, page in zip(self._roles, pages, strict=True):
+        own = self._own.act(path) or Page(404, TEXT, b"")
+        for role, page in zip((*self._roles, OWN), (*pages, own), strict=True):
             if isinstance(page, (OSError, ValueError)):
                 unasked.append(role)
             elif isinstance(page, BaseException):
@@ -104,7 +122,7 @@ class Fleet:
             elif page.status != 404:
                 raise Rejected(page.status, "Refused", page.body.decode("utf-8", "replace").strip())
         if not done and not unasked:
-            raise Rejected(404, "No such breaker", f"no role has a breaker {name!r}")
+            raise Rejected(404, "Not found", nobody)
         return done, unasked
 
     async def _rows(self, path: str, row: type[R]) -> tuple[list[R], list[str]]:

@@ -16,14 +16,14 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from seawall.guard import Supervisor
+from seawall.guard import Supervisor, shed
 from seawall.guard.panel import Line, Panel
 from seawall.guard.supervisor import LoopHealth
 from seawall.kernel.alert import Alert, Alerts
 from seawall.kernel.error import Rejected
 from seawall.kernel.log import printable
 from seawall.kernel.metric import Metrics
-from seawall.kernel.seam.panel import AlertLine, BreakerLine
+from seawall.kernel.seam.panel import AlertLine, BreakerLine, WorkLine
 from seawall.watch import exposition
 from seawall.watch.local import open_local
 
@@ -58,7 +58,8 @@ class RoleHealth:
 
 
 class Vitals:
-    """Answers for one process: /livez, /readyz, /metrics and /statusz; /alerts and /breakers for its own people.
+    """Answers for one process: /livez, /readyz, /metrics and /statusz; /alerts, /breakers and /shed for its own
+    people.
 
     Args:
         extra: Read at each /readyz and /statusz.
@@ -102,16 +103,22 @@ class Vitals:
             case "/breakers":
                 lines = self._panel.lines() if self._panel is not None else ()
                 return Page(200, JSON, msgspec.json.encode([shown(line, self._role) for line in lines]))
+            case "/shed":
+                work = self._panel.work() if self._panel is not None else ()
+                return Page(200, JSON, msgspec.json.encode([listed(line, self._role) for line in work]))
             case _:
                 return None
 
     def act(self, path: str) -> Page | None:
-        """What a POST does: ``/breakers/NAME/STATE``. None: there is no such thing."""
+        """What a POST does: ``/breakers/NAME/STATE``, ``/shed/NAME/STATE``. None: there is no such thing."""
         words = path.split("/")
-        if len(words) != 4 or words[1] != "breakers" or self._panel is None:
+        if len(words) != 4 or self._panel is None:
+            return None
+        move = {"breakers": self._panel.force, "shed": self._panel.shed}.get(words[1])
+        if move is None:
             return None
         try:
-            self._panel.force(words[2], words[3])
+            move(words[2], words[3])
         except Rejected as error:
             return Page(error.status, TEXT, f"{error}\n".encode())
         return Page(200, TEXT, b"done\n")
@@ -130,6 +137,13 @@ def shown(line: Line, role: str) -> BreakerLine:
     """A breaker as it is listed."""
     return BreakerLine(
         name=line.name, role=role, state=line.state, retry_after_s=line.retry_after_s, without=line.without
+    )
+
+
+def listed(line: shed.Line, role: str) -> WorkLine:
+    """Optional work as it is listed."""
+    return WorkLine(
+        name=line.name, role=role, rank=line.rank, on=line.on, why=line.why, without=line.without, eases=line.eases
     )
 
 

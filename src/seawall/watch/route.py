@@ -151,7 +151,7 @@ class HealthServer:
             return Page(500, TEXT, b"this page failed; the log says why\n")
 
     def _act(self, path: str) -> Page:
-        return self.vitals.act(path) or Page(404, TEXT, b"/breakers/NAME/STATE\n")
+        return self.vitals.act(path) or Page(404, TEXT, b"/breakers/NAME/STATE /shed/NAME/STATE\n")
 
 
 def answered(head: bytes, page_of: Callable[[str], Page], act: Callable[[str], Page] | None = None) -> Page:
