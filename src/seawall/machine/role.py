@@ -152,8 +152,7 @@ async def serve(start: Start, open_role: Role) -> int:
     """Open the role, say ready, wait for the end, drain, close."""
     metrics, clock = Metrics(), SystemClock()
     alerts = Alerts(metrics, clock)
-    hands = Hands(start.folder.run / f"{start.name}.shed")
-    shed = ShedList(clock=clock, metrics=metrics, alerts=alerts, hands=hands.read(), keep=hands.keep)
+    shed = _shed_list(start, clock, metrics, alerts)
     panel = Panel(shed)
     supervisor = Supervisor(metrics, watch_blocking=True)
     opened: Opened | None = None
@@ -221,6 +220,11 @@ async def serve(start: Start, open_role: Role) -> int:
         log.error("tasks of user code go on after they were cancelled; the process ends without them")
         os._exit(status)
     return status
+
+
+def _shed_list(start: Start, clock: Clock, metrics: Metrics, alerts: Alerts) -> ShedList:
+    hands = Hands(start.folder.run / f"{start.name}.shed")
+    return ShedList(clock=clock, metrics=metrics, alerts=alerts, hands=hands.read(), keep=hands.keep)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
