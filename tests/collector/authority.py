@@ -31,6 +31,12 @@ class Authority:
         file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate, file
 
+    def put_own(self, folder: Path) -> Path:
+        """Write what others need to trust it; where."""
+        file = folder / "authority.pem"
+        file.write_bytes(self._own.public_bytes(Encoding.PEM))
+        return file
+
     def client(self) -> ssl.SSLContext:
         """A context that trusts this authority alone."""
         context = ssl.create_default_context(cadata=self._own.public_bytes(Encoding.PEM).decode())

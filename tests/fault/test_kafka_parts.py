@@ -17,7 +17,8 @@ from kafka_feeder import Feeder, verdict
 
 from seawall.journal import cluster
 from seawall.journal.kafka.client import client_of
-from seawall.journal.kafka.topic import Admin, Topic
+from seawall.journal.kafka.topic import Admin
+from seawall.journal.topic import Topic
 from seawall.kernel.error import Unavailable
 from seawall.lab import ledger
 from seawall.lab.part.kafka import Kafka

@@ -85,7 +85,11 @@ async def opened(
     alerts = Alerts(metrics, CLOCK)
 
     async def look() -> Topic:
-        return Topic(**mock.facts(**(facts or {})))
+        """As the facts are now: a test may change them."""
+        said = dict(facts or {})
+        if error := said.pop("error", None):
+            raise error
+        return Topic(**mock.facts(**said))
 
     means = Means(
         client=client_of(chosen, "test"), look=look, settings=chosen,

@@ -10,12 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka_rig import IDS, Desk, opened, record, replicated, until, written
 
 from seawall.guard.breaker import State
-from seawall.kernel.error import Overloaded
+from seawall.journal.kafka.topic import NoTopic
+from seawall.kernel.error import Overloaded, Unavailable
 from seawall.testing.kafka import NOT_ENOUGH_REPLICAS, PRODUCE, TOO_LARGE, MockKafka
 
 pytestmark = pytest.mark.parts  # the client library's own brokers, but half a minute and more
@@ -48,6 +50,62 @@ async def test_an_ack_of_a_topic_with_too_few_replicas_is_not_called_durable(moc
         assert "kafka-topic" in desk.names()
         await until(lambda: desk.joint.report()["forwarded"] == 20)
     assert len(written(mock, expect=20)) == 20
+
+
+async def test_a_topic_that_would_delete_events_is_given_none_until_it_is_mended(
+    mock: MockKafka, tmp_path: Path
+) -> None:
+    facts: dict[str, Any] = {"compacted": True}
+    async with opened(mock, tmp_path, facts=facts) as desk:
+        assert replicated(await desk.send(*(record(b"%d" % n) for n in range(20)))) == [False] * 20
+        assert "kafka-topic" in desk.names()
+        # Longer than forwarding would take.
+        await asyncio.sleep(1.0)
+        assert desk.joint.report()["forwarded"] == 0
+        facts.clear()
+        await until(lambda: desk.joint.report()["forwarded"] == 20)
+        assert not desk.names()
+    assert len(written(mock, expect=20)) == 20
+
+
+async def test_a_topic_that_isnt_there_is_told_and_found_when_it_was_made(mock: MockKafka, tmp_path: Path) -> None:
+    facts: dict[str, Any] = {"error": NoTopic("Kafka", "there is no topic seawall")}
+    async with opened(mock, tmp_path, facts=facts) as desk:
+        assert replicated(await desk.send(record())) == [False]
+        [alert] = desk.alerts.active()
+        assert alert.name == "kafka-topic" and "there is no topic" in alert.summary
+        facts.clear()
+        await until(lambda: desk.joint.report()["forwarded"] == 1)
+        assert not desk.names()
+
+
+async def test_replicated_is_said_only_while_somebody_has_looked_lately(mock: MockKafka, tmp_path: Path) -> None:
+    """Nobody knows what the topic is like by now, so an ack may be one machine's memory."""
+    facts: dict[str, Any] = {}
+    async with opened(mock, tmp_path, facts=facts, confirm_s=3.0) as desk:
+        await until(lambda: desk.joint.spool.flows)
+        assert replicated(await desk.send(record(b"known"))) == [True]
+        facts["error"] = Unavailable("Kafka", "no answer about the topic")
+        await until(lambda: not desk.joint.spool.flows)
+        assert replicated(await desk.send(record(b"unknown"))) == [False]
+        # It is Kafka's all the same: only what its ack is worth isn't known.
+        await until(lambda: desk.joint.report()["forwarded"] == 1)
+        facts.clear()
+        await until(lambda: desk.joint.spool.flows)
+        assert replicated(await desk.send(record(b"known again"))) == [True]
+
+
+async def test_a_topic_whose_replicas_went_away_isnt_believed_from_the_next_look_on(
+    mock: MockKafka, tmp_path: Path
+) -> None:
+    facts: dict[str, Any] = {}
+    async with opened(mock, tmp_path, facts=facts) as desk:
+        await until(lambda: desk.joint.spool.flows)
+        facts["unclean"] = True
+        await until(lambda: "kafka-topic" in desk.names())
+        await until(lambda: not desk.joint.spool.flows, within_s=1.0)
+        facts.clear()
+        await until(lambda: desk.joint.spool.flows)
 
 
 async def test_an_outage_costs_a_second_once_and_loses_nothing(mock: MockKafka, tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ Exit codes: 0 it is there now; 1 it couldn't be made, for instance since it was 
 @told
 def topic(part: str, name: str, partitions: int, folder: str) -> int:
     """Make a topic that events may go to; prints the brokers' addresses."""
-    from seawall.journal.kafka.topic import RECORD_OVERHEAD_BYTES
+    from seawall.journal.topic import RECORD_OVERHEAD_BYTES
     from seawall.kernel.limit import RECORD_BYTES_MAX
     from seawall.lab.part.kafka import Kafka
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from seawall.machine.doctor import Finding, Severity, host, postgres, redis
+from seawall.journal import cluster
+from seawall.journal.topic import Topic
+from seawall.machine.doctor import Finding, Severity, certificate, host, kafka, postgres, redis
+from seawall.machine.doctor.certificate import DAY_S, Certificate
 from seawall.machine.doctor.examine import span_s
 from seawall.machine.doctor.host import Room, Supervision
 
+NOW = 1_800_000_000.0
 STAGES = {"collector": 8.0, "router": 8.0, "worker": 10.0, "console": 3.0, "postgres": 20.0}
 EPHEMERAL = (32768, 60999)
 SOUND = {
@@ -31,6 +36,26 @@ def room(**values: Any) -> Room:
         "inodes_free": 10**6,
     }  # fmt: skip
     return Room(**{**given, **values})
+
+
+def topic(**values: Any) -> list[Finding]:
+    given = {
+        "cluster_id": "c", "name": "seawall", "id": b"", "partitions": 6, "replicas": 3, "in_sync_min": 2,
+        "record_bytes_max": 16 << 20, "retention_s": math.inf,
+    }  # fmt: skip
+    found = Topic(**{**given, **values})
+    return [*kafka.fitness(found.name, found.defects(cluster.Settings()))]
+
+
+def shown(**values: Any) -> list[Finding]:
+    """A certificate, looked at ten days after it was made."""
+    begins, ends = NOW - 10 * DAY_S, NOW + 80 * DAY_S
+    given = {"what": "collector.tls_certificate", "path": "/c.pem", "begins_s": begins, "ends_s": ends}
+    return [*certificate.certificate(Certificate(**{**given, **values}), now_s=NOW, renewal="put a new one there")]
+
+
+def client(**properties: str) -> list[Finding]:
+    return [*kafka.security({name.replace("_", "."): value for name, value in properties.items()})]
 
 
 def store(**values: str) -> list[Finding]:
@@ -67,6 +92,38 @@ SEEDED: list[tuple[str, Iterable[Finding], Severity, str]] = [
     ("redis-shared", redis.fitness({**CALM, "foreign": "5"}), W, "5 of 32 keys"),
     ("redis-slowlog", redis.fitness({**CALM, "slowlog-log-slower-than": "-1"}), W, "slow log is off"),
     ("redis-slowlog", redis.fitness({**CALM, "slowlog-log-slower-than": "500000"}), W, "longer than 500 ms"),
+    ("kafka", [kafka.unreachable("Kafka is unavailable: h:9092: refused")], C, "h:9092"),
+    ("kafka-topic", [kafka.missing("seawall")], C, "no topic seawall"),
+    ("kafka-client", [kafka.without_client()], C, "client is missing"),
+    ("kafka-replication", topic(replicas=1, in_sync_min=1), W, "replicas 1, min.insync.replicas 1"),
+    ("kafka-replication", topic(replicas=4, in_sync_min=1), W, "replicas 4, min.insync.replicas 1"),
+    ("kafka-replication", topic(unclean=True), W, "unclean election true"),
+    ("kafka-replication", topic(in_sync_min=3), W, "min.insync.replicas is 3 of 3"),
+    ("kafka-compaction", topic(compacted=True), C, "cleanup.policy has compact"),
+    ("kafka-retention", topic(retention_s=3600.0), C, "retention.ms is 3600000"),
+    ("kafka-retention", topic(retention_bytes=1 << 30), C, "retention.bytes is 1073741824"),
+    ("kafka-size", topic(record_bytes_max=1 << 20), W, "max.message.bytes is 1048576"),
+    ("kafka-partitions", topic(partitions=500), W, "500 partitions"),
+    ("kafka-security", kafka.unusable(["kafka.client_file = '/f': can't be read"]), C, "can't be read"),
+    ("kafka-security", client(sasl_password="hunter2"), W, "sasl.… is given"),
+    ("kafka-security", client(ssl_ca_location="/ca"), W, "ssl.… is given"),
+    (
+        "kafka-security",
+        client(security_protocol="SASL_PLAINTEXT", sasl_mechanisms="PLAIN"),
+        W,
+        "SASL PLAIN without TLS",
+    ),
+    (
+        "kafka-security",
+        client(security_protocol="ssl", enable_ssl_certificate_verification="false"),
+        W,
+        "verification is false",
+    ),
+    ("certificate", shown(ends_s=NOW + 29 * DAY_S), W, "expires in 29.0 days"),
+    ("certificate", shown(ends_s=NOW + 6 * DAY_S), C, "expires in 6.0 days"),
+    ("certificate", shown(ends_s=NOW - 2 * DAY_S), C, "expired 2.0 days ago"),
+    ("certificate", shown(begins_s=NOW + DAY_S), C, "isn't valid for another 1.0 days"),
+    ("certificate", shown(trouble="no such file"), C, "can't be used: no such file"),
     ("store-standby", postgres.fitness(SOUND, connections_needed=40, recovering=True), C, "standby"),
 ]
 
@@ -92,6 +149,8 @@ def test_a_sound_machine_is_left_in_peace() -> None:
     assert not [*host.clock(now_s=1.8e9, store_ahead_s=0.2, newest_file_ahead_s=-3)]
     assert not [*host.open_files(None), *host.open_files(65536), *host.secrets({"/srv/key": 0o600})]
     assert not store()
+    assert not topic() and not shown()
+    assert not client() and not client(security_protocol="SASL_SSL", sasl_mechanisms="PLAIN", ssl_ca_location="/ca")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ What joins it with the local log, so that an outage stops nothing, is in ``journ
 from seawall.journal.kafka.client import Client
 from seawall.journal.kafka.producer import KafkaLog
 from seawall.journal.kafka.reader import Partitions
-from seawall.journal.kafka.topic import Topic, TopicWatch
+from seawall.journal.kafka.topic import TopicWatch
+from seawall.journal.topic import Topic
 
 __all__ = ["Client", "KafkaLog", "Partitions", "Topic", "TopicWatch"]

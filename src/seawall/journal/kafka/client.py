@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from confluent_kafka import KafkaException, Producer
 
 from seawall.journal.cluster import Settings
 from seawall.kernel.error import Misconfigured
@@ -15,6 +17,12 @@ log = logger("journal")
 
 SECURITY = ("security.protocol", "sasl.", "ssl.", "enable.ssl.certificate.verification", "https.")
 """What a file of properties may hold. Anything else decides about durability or bounds, which are ours."""
+
+FILES = (
+    "ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location",
+    "sasl.kerberos.keytab",
+)  # fmt: skip
+"""Those of them that name a file."""
 
 FILE_BYTES_MAX = 64 * 1024
 
@@ -40,7 +48,8 @@ def client_of(settings: Settings, name: str) -> Client:
         name: Of this process, as the brokers will see it.
 
     Raises:
-        Misconfigured: There is no address, or the file of properties can't be used.
+        Misconfigured: There is no address, or the file of properties can't be used, or what it names. This refuses a
+            start: it is a mistake on this machine, which no waiting mends. What Kafka says never does.
     """
     if not settings.bootstrap:
         raise Misconfigured(["kafka.bootstrap: profile cluster needs Kafka's brokers, HOST:PORT,HOST:PORT"])
@@ -57,7 +66,8 @@ def client_of(settings: Settings, name: str) -> Client:
         "allow.auto.create.topics": False,
     }
     if settings.client_file:
-        common.update(_properties(Path(settings.client_file)))
+        common.update(properties(settings))
+        _try(common, settings)
     return Client(common)
 
 
@@ -66,12 +76,45 @@ def _said(error: object) -> None:
     log.debug("Kafka's client says", extra=fields(cause=str(error)))
 
 
-def _properties(path: Path) -> Config:
+def _try(common: Config, settings: Settings) -> None:
+    """Let the driver look at it all, certificates and keys too. It connects to nobody yet."""
+    if problems := [*_absent(common)]:
+        raise Misconfigured([f"kafka.client_file = {settings.client_file!r}: {problem}" for problem in problems])
+    try:
+        Producer(common)
+    except KafkaException as error:
+        # Its sentence names the property and the file, and no secret.
+        why = error.args[0].str()
+        raise Misconfigured([f"kafka.client_file = {settings.client_file!r}: {why}"]) from error
+
+
+def _absent(common: Config) -> Iterator[str]:
+    """Files that can't be read: the driver's sentence names neither the file nor the reason."""
+    for name in FILES:
+        path = common.get(name)
+        if not path or "/" not in path:
+            continue  # the driver has words for other things, like "probe"
+        try:
+            with Path(path).open("rb"):
+                pass
+        except OSError as error:
+            yield f"{name} = {path}: {error.strerror}"
+
+
+def properties(settings: Settings) -> dict[str, str]:
+    """What ``client_file`` holds; {} without one.
+
+    Raises:
+        Misconfigured: It can't be read, or holds something else. No value of it is told.
+    """
+    if not settings.client_file:
+        return {}
+    path = Path(settings.client_file)
     try:
         text = path.read_bytes()[:FILE_BYTES_MAX].decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Misconfigured([f"kafka.client_file = {str(path)!r}: can't be read: {error}"]) from error
-    found: Config = {}
+    found: dict[str, str] = {}
     problems = []
     for number, line in enumerate(text.splitlines(), 1):
         name, equals, value = (part.strip() for part in line.partition("="))

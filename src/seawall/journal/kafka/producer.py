@@ -91,6 +91,8 @@ class KafkaLog:
             return Overloaded("the producer isn't open")
         if self._watch.topic is None:
             return Unavailable(KAFKA, "its topic wasn't found yet")
+        if not self._watch.topic.keeps:
+            return Unavailable(KAFKA, "its topic doesn't keep what it is given: cleanup.policy has compact")
         if self._pending >= self._settings.pending_records_max:
             return Overloaded("the queue to Kafka is full")
         return None

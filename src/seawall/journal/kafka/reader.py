@@ -18,7 +18,8 @@ from seawall.journal.kafka.client import Client
 from seawall.journal.kafka.fault import KAFKA
 from seawall.journal.kafka.feed import Delivery, Feed
 from seawall.journal.kafka.stream import Stream
-from seawall.journal.kafka.topic import SEGMENT, Topic, TopicWatch
+from seawall.journal.kafka.topic import SEGMENT, TopicWatch
+from seawall.journal.topic import Topic
 from seawall.kernel.clock import Clock, Deadline
 from seawall.kernel.error import Corrupt, Unavailable
 from seawall.kernel.log import fields, logger

@@ -7,92 +7,37 @@ called replicated only while a recent look found at least three replicas, of whi
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from seawall.guard.supervisor import Heart
 from seawall.journal.cluster import Settings
 from seawall.journal.kafka.client import Client
 from seawall.journal.kafka.fault import KAFKA
+from seawall.journal.topic import Topic
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable
-from seawall.kernel.limit import RECORD_BYTES_MAX
 from seawall.kernel.log import fields, logger
 
 log = logger("journal")
 
-REPLICAS_MIN = 3
-IN_SYNC_MIN = 2
 BATCH_BYTES = 512 * 1024
 """What the producer puts into one batch; a topic that takes less would refuse small records for their neighbours."""
-
-RECORD_OVERHEAD_BYTES = 1024
-"""More than Kafka adds to one of our records in a batch by itself."""
 
 LOOK_S = 2.0
 SEGMENT = 1
 """The segment of every position in a partition: it has only offsets."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Topic:
-    """A topic as it was found."""
-
-    cluster_id: str
-    name: str
-    id: bytes  # 16 bytes, given when it was made: tells it from another one that had its name; b"" when not said
-    partitions: int
-    replicas: int  # of the partition that has the fewest
-    in_sync_min: int
-    record_bytes_max: int
-    retention_s: float  # math.inf: for ever
-    compacted: bool = False
-    unclean: bool = False  # a replica that lacks records may become the leader
-    retention_bytes: int = -1
-
-    @property
-    def replicated(self) -> bool:
-        """Whether an ack means two machines at least, whichever of them dies."""
-        return self.replicas >= REPLICAS_MIN and self.in_sync_min >= IN_SYNC_MIN and not self.unclean
-
-    def log_id(self, partition: int) -> bytes:
-        """The partition's name in positions: it says where, and ``id`` says which one was there."""
-        said = f"seawall kafka log\0{self.cluster_id}\0{self.name}\0{partition}"
-        return hashlib.sha256(said.encode()).digest()[:16]
-
-    def problems(self, settings: Settings) -> list[str]:
-        """What is wrong with it for a journal, each with its cure; none of it stops accepting."""
-        found = []
-        if not self.replicated:
-            found.append(
-                f"replicas {self.replicas}, min.insync.replicas {self.in_sync_min}, unclean election "
-                f"{str(self.unclean).lower()}: an ack may be one machine's memory, so each event is synced to our "
-                f"disk first; wanted: {REPLICAS_MIN}, {IN_SYNC_MIN}, false"
-            )
-        if self.compacted:
-            found.append("cleanup.policy has compact: later events of a source would delete earlier ones; use delete")
-        if self.retention_s < settings.retention_min_s:
-            found.append(
-                f"retention.ms is {self.retention_s * 1000:.0f}: an outage of the store that is longer loses events; "
-                f"wanted: {settings.retention_min_s * 1000} at least"
-            )
-        if self.retention_bytes >= 0:
-            found.append(f"retention.bytes is {self.retention_bytes}: a busy hour can delete what wasn't read; use -1")
-        if self.record_bytes_max < RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES:
-            found.append(
-                f"max.message.bytes is {self.record_bytes_max}: larger events are parked; "
-                f"{RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES} takes all"
-            )
-        return found
-
-
 Look = Callable[[], Awaitable[Topic]]
+
+
+class NoTopic(Unavailable):
+    """The cluster answers, and has no such topic."""
 
 
 class TopicWatch:
@@ -117,6 +62,7 @@ class TopicWatch:
         return (
             self.topic is not None
             and self.topic.replicated
+            and self.topic.keeps
             and self._clock.monotonic() - self._seen_at < self._settings.confirm_s
         )
 
@@ -126,21 +72,28 @@ class TopicWatch:
         Raises:
             Unavailable: It couldn't be found out; what was known stays, and ages.
         """
-        topic = await self._look()
+        try:
+            topic = await self._look()
+        except NoTopic as error:
+            self._say((str(error),))
+            raise
         if topic != self.topic:
             log.info("Kafka's topic", extra=fields(topic=topic.name, partitions=topic.partitions,
                      replicas=topic.replicas, in_sync_min=topic.in_sync_min))  # fmt: skip
         self.topic, self._seen_at = topic, self._clock.monotonic()
-        problems = tuple(topic.problems(self._settings))
+        self._say(tuple(topic.problems(self._settings)))
+        return topic
+
+    def _say(self, problems: tuple[str, ...]) -> None:
+        name = self._settings.topic
         if problems and problems != self._said:
             self._alerts.raised(
-                "kafka-topic", f"topic {topic.name}: {'; '.join(problems)}", unaffected="accepting events",
-                cure="kafka-configs.sh --alter --entity-type topics", topic=topic.name,
+                "kafka-topic", f"topic {name}: {'; '.join(problems)}", unaffected="accepting events",
+                cure="seawall doctor", topic=name,
             )  # fmt: skip
         elif not problems:
-            self._alerts.cleared("kafka-topic", topic=topic.name)
+            self._alerts.cleared("kafka-topic", topic=name)
         self._said = problems
-        return topic
 
     async def run(self, heart: Heart) -> None:
         """Look again and again; for a supervisor."""
@@ -173,7 +126,8 @@ class Admin:
         """The topic as the cluster says it is.
 
         Raises:
-            Unavailable: No answer, or there is no such topic.
+            NoTopic: There is none of this name.
+            Unavailable: No answer.
         """
         timeout_s = self._settings.request_timeout_s
         try:
@@ -187,15 +141,26 @@ class Admin:
         name = self._settings.topic
         if self._admin is None:
             self._admin = AdminClient(self._client.config())
+        try:
+            return self._asked(self._admin, name, timeout_s)
+        finally:
+            # Trouble with connections waits in the driver to be heard, and would pile up there all through an outage.
+            while self._admin.poll(0):
+                pass
+
+    @staticmethod
+    def _asked(admin: AdminClient, name: str, timeout_s: float) -> Topic:
         resource = ConfigResource(ConfigResource.Type.TOPIC, name)
         try:
-            metadata = self._admin.list_topics(name, timeout=timeout_s)
+            metadata = admin.list_topics(name, timeout=timeout_s)
             found = metadata.topics[name]
+            if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise NoTopic(KAFKA, f"there is no topic {name}")
             if found.error is not None or not found.partitions:
                 raise Unavailable(KAFKA, f"topic {name}: {found.error or 'it has no partitions'}")
-            asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=timeout_s)
+            asked = admin.describe_topics(TopicCollection([name]), request_timeout=timeout_s)
             described = asked[name].result(timeout_s)
-            values = self._admin.describe_configs([resource], request_timeout=timeout_s)[resource].result(timeout_s)
+            values = admin.describe_configs([resource], request_timeout=timeout_s)[resource].result(timeout_s)
         except (KafkaException, TimeoutError) as error:
             raise Unavailable(KAFKA, f"topic {name}: {error}") from error
         config = {key: entry.value for key, entry in values.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import re
 import resource
@@ -10,15 +12,17 @@ import stat
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from seawall.cache import examine as cache
 from seawall.cache.setting import Settings as CacheSettings
 from seawall.cache.setting import target
+from seawall.journal import cluster
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError
 from seawall.machine.check import filesystem_of
-from seawall.machine.doctor import host, postgres, redis
+from seawall.machine.doctor import certificate, host, kafka, postgres, redis
 from seawall.machine.doctor.finding import Finding, Severity
 from seawall.machine.doctor.host import Room, Supervision
 from seawall.machine.folder import Folder
@@ -28,9 +32,20 @@ from seawall.store.examine import examined
 from seawall.store.pool import Settings as StoreSettings
 from seawall.store.pool import Store
 
+
+class Visit(Protocol):
+    """``visit.findings``."""
+
+    async def __call__(self, limits: cluster.Settings, *, timeout_s: float, now_s: float) -> list[Finding]: ...
+
+
 STORE_S = 2.0
 REDIS_S = 1.0
+KAFKA_S = 1.5
 SYSTEMCTL_S = 2.0
+SECRET_FILES = (("cache", "url_file"), ("collector", "tls_key"))
+"""Settings that name a file with a secret, beside the program's own."""
+
 OTHER_CONNECTIONS = 16
 """Those that don't come from the pools of the four roles: listeners, readers, housekeeping, the schema."""
 
@@ -61,7 +76,10 @@ async def examine(
             ahead_s = (int(said["now_us"]) - clock.wall_us()) / 1_000_000
             found += _store(said, settings)
     found += await _redis(settings)
+    if settings.program.profile == "cluster":
+        found += await _kafka(settings, now_s=clock.wall_us() / 1_000_000)
     now_s = clock.wall_us() / 1_000_000
+    found += _own_certificate(settings, now_s)
     found += host.clock(now_s=now_s, store_ahead_s=ahead_s, newest_file_ahead_s=_newest_s(folder.path) - now_s)
     return sorted(found, key=lambda finding: (-finding.severity, finding.check, finding.what))
 
@@ -74,6 +92,24 @@ async def _redis(settings: Settings) -> list[Finding]:
         return [*redis.fitness(await cache.examined(limits, timeout_s=REDIS_S))]
     except SeawallError as error:
         return [redis.unreachable(str(error))]
+
+
+async def _kafka(settings: Settings, *, now_s: float) -> list[Finding]:
+    if importlib.util.find_spec("confluent_kafka") is None:
+        return [kafka.without_client()]
+    # By name: only profile cluster pays for the driver, which is an extra.
+    findings: Visit = importlib.import_module("seawall.machine.doctor.visit").findings
+    return await findings(settings.of("kafka", cluster.Settings), timeout_s=KAFKA_S, now_s=now_s)
+
+
+def _own_certificate(settings: Settings, now_s: float) -> Iterator[Finding]:
+    values = settings.values
+    path = str(values["collector", "tls_certificate"].value)
+    if path:
+        read = certificate.read("collector.tls_certificate", path, str(values["collector", "tls_key"].value))
+        yield from certificate.certificate(
+            read, now_s=now_s, renewal="put a new certificate and its key there; no restart is needed"
+        )
 
 
 def _no_store(error: SeawallError) -> Finding:
@@ -104,7 +140,7 @@ def _machine(folder: Folder, settings: Settings, *, pid: int, embedded: bool) ->
     yield from host.disk([*_rooms(folder)])
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     yield from host.open_files(None if hard == resource.RLIM_INFINITY else hard)
-    yield from host.secrets(_modes(folder, program))
+    yield from host.secrets(_modes(folder, settings))
 
 
 def supervision(program: Program, pid: int) -> Supervision:
@@ -195,9 +231,11 @@ def _rooms(folder: Folder) -> Iterator[Room]:
         )  # fmt: skip
 
 
-def _modes(folder: Folder, program: Program) -> dict[str, int]:
+def _modes(folder: Folder, settings: Settings) -> dict[str, int]:
+    program = settings.program
     files = [folder.key_file, folder.path / "admin.token", folder.admin_file, folder.resolved_file]
-    files += [Path(name) for name in (program.dsn_file, program.worker_dsn_file) if name]
+    named = (program.dsn_file, program.worker_dsn_file, *(str(settings.values[key].value) for key in SECRET_FILES))
+    files += [Path(name) for name in named if name]
     return {str(path): stat.S_IMODE(path.stat().st_mode) for path in files if path.is_file()}
 
 

@@ -1,0 +1,48 @@
+"""Visits Kafka, and reads what the visit needs. Apart from ``examine``: it needs the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from seawall.journal.cluster import Settings
+from seawall.journal.kafka.client import properties
+from seawall.journal.kafka.examine import examined
+from seawall.journal.kafka.topic import NoTopic
+from seawall.kernel.error import Misconfigured, SeawallError
+from seawall.machine.doctor import certificate, host, kafka
+from seawall.machine.doctor.finding import Finding
+
+
+async def findings(limits: Settings, *, timeout_s: float, now_s: float) -> list[Finding]:
+    """What is wrong with Kafka, its topic, and our way to it.
+
+    Args:
+        timeout_s: Of each of three questions.
+        now_s: Wall clock.
+    """
+    try:
+        said = properties(limits)
+    except Misconfigured as error:
+        return [*kafka.unusable(error.problems)]
+    found = [*kafka.security(said), *host.secrets(kafka.secret_modes(limits.client_file, said))]
+    found += _certificate(said, now_s)
+    try:
+        topic = await examined(limits, timeout_s=timeout_s)
+        found += kafka.fitness(topic.name, topic.defects(limits))
+    except Misconfigured as error:
+        found += kafka.unusable(error.problems)
+    except NoTopic:
+        found.append(kafka.missing(limits.topic))
+    except SeawallError as error:
+        found.append(kafka.unreachable(str(error)))
+    return found
+
+
+def _certificate(said: Mapping[str, str], now_s: float) -> Iterator[Finding]:
+    name, key = "ssl.certificate.location", said.get("ssl.key.location", "")
+    # A key with a pass phrase is the driver's to open.
+    if said.get(name) and key and "ssl.key.password" not in said:
+        read = certificate.read(name, said[name], key)
+        yield from certificate.certificate(
+            read, now_s=now_s, renewal="put a new one there, and restart collector and router"
+        )
