@@ -28,7 +28,7 @@ soak: setup ## long runs: 100 seeds of kills and more (SEEDS=n)
 parts: setup ## real Kafka, Redis, PostgreSQL, proxy into build/parts, each proven (a minute, 100 MB; then at once)
 	@exec .venv/bin/seawall lab parts prepare $(ARGS)
 
-test-parts: setup ## tests on the real parts (after make parts); as root also full disks and power cuts
+test-parts: setup ## tests on the real parts (after make parts), and a table of outages; as root also full disks
 	@SEAWALL_TEST_ROOT=1 sh tool/test.sh -q -m "(root or parts) and not soak" $(ARGS)
 
 lab: ## not there yet (seawall lab traffic|verify are)

@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 for name in $(env | sed -n 's/^\(SEAWALL_[A-Z_]*\|PG[A-Z]*\)=.*/\1/p'); do
     case "$name" in SEAWALL_TEST_*) ;; *) unset "$name" ;; esac
 done
-PYTHONPATH=tool exec .venv/bin/python -m pytest -p closing "$@"
+PYTHONPATH=tool exec .venv/bin/python -m pytest -p closing -p outages "$@"

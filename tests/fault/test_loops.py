@@ -75,7 +75,7 @@ OF_CLUSTER = {
     "journal.kafka.leftover",
     "router.kafka.topic", "router.kafka.feeds",
 }  # fmt: skip
-"""Of profile cluster, which these tests don't run yet: its loops lose their brokers in test_kafka_parts."""
+"""Of profile cluster, which these tests don't run yet: its loops lose their brokers in test_outage_matrix."""
 
 
 class Killed(Exception):
