@@ -26,6 +26,7 @@ from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
 from seawall.kernel.event import EventIds
 from seawall.kernel.log import configure, fields, logger
+from seawall.kernel.seam.backlog import Backlog
 from seawall.kernel.seam.journal import Journal, JournalReader
 from seawall.machine import memory, role
 from seawall.machine.claim import Claim, bound
@@ -85,7 +86,7 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
                 limits, listen=site.socket or settings.program.listen, journal=keeping.journal, snapshot=snapshot,
                 waiting=answers, events=answers, clock=clock, metrics=metrics, ids=EventIds(clock),
                 limiter=shared.limiter if shared is not None else None,
-                alerts=site.alerts, shed=site.shed,
+                alerts=site.alerts, shed=site.shed, backlog=keeping.backlog(store),
             )
         )  # fmt: skip
         keeping.register(site.supervisor)
@@ -115,6 +116,7 @@ class Keeping:
     journal: Journal
     register: Callable[[Supervisor], None]
     reload: Callable[[Settings], None]
+    backlog: Callable[[pool.Store], Backlog]  # what waits on this disk
     report: Callable[[], Mapping[str, int]]  # "durable" among them: how many records it answered for
 
 
@@ -122,6 +124,7 @@ class Keeping:
 async def _embedded(site: Site) -> AsyncIterator[Keeping]:
     """On this machine's disk, read by this machine's router."""
     from seawall import journal
+    from seawall.collector.backlog import Routed
 
     name, metrics = site.settings.program.collector, site.metrics
     log_ = journal.Log(
@@ -137,7 +140,7 @@ async def _embedded(site: Site) -> AsyncIterator[Keeping]:
         durable = metrics.counter("seawall_journal_records_total", "", journal=name)
         yield Keeping(
             journal=log_, register=register, reload=lambda fresh: log_.reload(fresh.of("journal", journal.Settings)),
-            report=lambda: {"durable": int(durable.value)},
+            report=lambda: {"durable": int(durable.value)}, backlog=lambda store: Routed(log_, store),
         )  # fmt: skip
 
 
@@ -174,7 +177,7 @@ async def _cluster(site: Site, snapshot: Snapshot) -> AsyncIterator[Keeping]:
                 each.register(supervisor)
 
         yield Keeping(
-            journal=joint, register=register, report=joint.report,
+            journal=joint, register=register, report=joint.report, backlog=lambda store: joint,
             reload=lambda fresh: joint.reload(fresh.of("journal", journal.Settings)),
         )  # fmt: skip
 

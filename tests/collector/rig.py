@@ -21,6 +21,7 @@ from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Unavailable
 from seawall.kernel.event import EventIds, Record, decode
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.backlog import Backlog
 from seawall.kernel.seam.event import EventBrief
 from seawall.kernel.seam.limiter import Limiter
 from seawall.kernel.seam.ticket import Answer, Reply
@@ -48,11 +49,11 @@ class SourceTable:
 
     def add(
         self, token: str, *, kind: str = "none", secret: bytes | None = None, settings: str = "{}", name: str = "",
-        removed: bool = False, secrets: tuple[tuple[int, bytes], ...] = (), trouble: str = "",
+        removed: bool = False, secrets: tuple[tuple[int, bytes], ...] = (), trouble: str = "", tenant: str = "default",
     ) -> Loaded:  # fmt: skip
         self.now += 1
         row = Loaded(
-            id=os.urandom(16), name=name or token, kind=kind, tenant="default", token_hash=token_hash(token),
+            id=os.urandom(16), name=name or token, kind=kind, tenant=tenant, token_hash=token_hash(token),
             settings=settings, version=self.now, removed=removed, trouble=trouble,
             secrets=secrets or (((1, secret),) if secret is not None else ()),
         )  # fmt: skip
@@ -223,6 +224,7 @@ def request(
 async def running(
     folder: Path, *, settings: Settings = QUICK, sources: SourceTable | None = None, clock: Clock | None = None,
     journal: MemoryJournal | None = None, ready: bool = True, limiter: Limiter | None = None,
+    backlog: Backlog | None = None,
 ) -> AsyncIterator[Rig]:  # fmt: skip
     """A collector with one source ``tok`` of kind none, unless sources are given."""
     table = sources if sources is not None else SourceTable()
@@ -240,7 +242,7 @@ async def running(
     collector = Collector(
         settings, listen="127.0.0.1:0", journal=journal, snapshot=snapshot, waiting=held, events=events, clock=clock,
         metrics=metrics, ids=EventIds(clock), random=random.Random(7), limiter=limiter, alerts=alerts,
-        shed=shed,
+        shed=shed, backlog=backlog,
     )  # fmt: skip
     supervisor = Supervisor(metrics)
     collector.register(supervisor)

@@ -52,12 +52,11 @@ LOOPS = {
     "collector": {
         "parent", "handles", "shed", "cache.probe", "cache.meter",
         "journal.c1", "journal.c1.publisher", "responder.listener", "responder.reader", "responder.deadline",
-        "collector.sweep", "collector.snapshot", "collector.source_hint", "collector.certificate",
+        "collector.sweep", "collector.snapshot", "collector.source_hint", "collector.certificate", "collector.share",
     },
     "router": {
         "parent", "handles", "shed", "cache.geo", "router.discover", "router.clock", "router.housekeeping",
-        "housekeeping",
-        "router.fresh.c1", "router.backlog.c1",
+        "housekeeping", "router.fresh.c1", "router.backlog.c1",
     },
     "worker": {
         "parent", "handles", "shed",

@@ -11,6 +11,7 @@ import re
 from seawall.collector.exchange import PARKED, RECEIVING, Exchange
 from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
+from seawall.collector.share import Shares
 from seawall.collector.snapshot import Snapshot, Source
 from seawall.guard.budget import Budget
 from seawall.kernel import limit
@@ -26,10 +27,11 @@ class Admission:
 
     def __init__(
         self, *, snapshot: Snapshot, journal: Journal, receipts: Receipts, rates: Rates, body_bytes_max: int,
-        clock: Clock,
+        clock: Clock, shares: Shares,
     ) -> None:  # fmt: skip
         self._snapshot = snapshot
         self._rates = rates
+        self._shares = shares
         self._journal = journal
         self._receipts = receipts
         self._clock = clock
@@ -89,7 +91,7 @@ class Admission:
         x.source = source
         choice = source.choice
         x.body_bytes_max = choice.body_bytes_max or self.body_bytes_max
-        if source.metered and (refusal := self._rates.look(source)) is not None:
+        if (refusal := self._used_up(source)) is not None:
             x.refuse(refusal)
         elif x.length > x.body_bytes_max or x.body_bytes > x.body_bytes_max:
             x.refuse(self.too_large(x, x.body_bytes_max))
@@ -103,6 +105,10 @@ class Admission:
                 # From here on, since the sender's patience began with its request: a slow body and the journal spend
                 # of it, and what is left is for the reply.
                 x.patience = Budget(x.wait_ms / 1000, self._clock)
+
+    def _used_up(self, source: Source) -> bytes | None:
+        refusal = self._shares.look(source)
+        return self._rates.look(source) if refusal is None and source.metered else refusal
 
     def too_large(self, x: Exchange, limit_bytes: int) -> bytes:
         """413; where a newer configuration might allow more, 503 while ours is old."""

@@ -24,6 +24,7 @@ from seawall.collector.receipt import Receipts
 from seawall.collector.reception import Reception
 from seawall.collector.route import Routes
 from seawall.collector.setting import Settings
+from seawall.collector.share import Shares
 from seawall.collector.snapshot import Snapshot
 from seawall.guard import Heart, Supervisor
 from seawall.guard.budget import Budget
@@ -35,6 +36,7 @@ from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Counter, Metrics
+from seawall.kernel.seam.backlog import Backlog
 from seawall.kernel.seam.event import Events
 from seawall.kernel.seam.journal import Journal
 from seawall.kernel.seam.limiter import Limiter
@@ -58,12 +60,14 @@ class Collector:
         journal, waiting, events: Seams of other rooms. None of them is ever waited for, except the journal.
         random: For jitter only.
         limiter: Counts what sources, tenants and readers send; None: in this process alone.
+        backlog: Says what waits on our disk; None: no share of it is ever used up.
     """
 
     def __init__(
         self, settings: Settings, *, listen: str | socket.socket, journal: Journal, snapshot: Snapshot,
         waiting: Waiting, events: Events, clock: Clock, metrics: Metrics, ids: Ids, random: Random | None = None,
         limiter: Limiter | None = None, alerts: Alerts | None = None, shed: ShedList | None = None,
+        backlog: Backlog | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.now = clock.monotonic()
@@ -78,14 +82,19 @@ class Collector:
             settings, limiter=limiter or LocalLimiter(clock), snapshot=snapshot, receipts=self.receipts,
             metrics=metrics, random=random,
         )  # fmt: skip
+        alerts = alerts or Alerts(metrics, clock)
+        self._shares = Shares(
+            settings, backlog, snapshot=snapshot, receipts=self.receipts, clock=clock, metrics=metrics, alerts=alerts,
+            random=random,
+        )  # fmt: skip
         self._admission = Admission(
             snapshot=snapshot, journal=journal, receipts=self.receipts, rates=self._rates,
-            body_bytes_max=settings.body_bytes_max, clock=clock,
+            body_bytes_max=settings.body_bytes_max, clock=clock, shares=self._shares,
         )  # fmt: skip
         self._intake = Intake(
             admission=self._admission, rates=self._rates, journal=journal, waiting=waiting, snapshot=snapshot,
             receipts=self.receipts, duplicates=Duplicates(settings.duplicates_max), ids=ids, clock=clock,
-            metrics=metrics,
+            metrics=metrics, shares=self._shares,
         )  # fmt: skip
         self._look_ups = LookUps(
             settings, events=events, waiting=waiting, receipts=self.receipts, rates=self._rates, clock=clock,
@@ -102,7 +111,7 @@ class Collector:
         self._answers: dict[bytes, Counter] = {}
         self._reception = reception = Reception(self, begin=routes.begin, metrics=metrics)
         self._connections = reception.crowd
-        self._certificate = _certificate(settings, alerts or Alerts(metrics, clock), clock, metrics)
+        self._certificate = _certificate(settings, alerts, clock, metrics)
         self._door = Door(
             self, reception.crowd, listen=listen, certificate=self._certificate, proxies=Networks(settings.proxies),
             refused=reception.turned_away,
@@ -126,13 +135,14 @@ class Collector:
         if self._certificate is not None:
             supervisor.add("collector.certificate", self._certificate.watch, essential=False)
         self._snapshot.register(supervisor)
+        self._shares.register(supervisor)
 
     def reload(self, settings: Settings) -> None:
         """Go on with other limits and deadlines, at once and without touching a connection, and load the certificate
         again. ``duplicates_max`` and who is trusted stay as they were at the start."""
         if self._certificate is not None:
             self._certificate.reload()
-        self.settings = self._look_ups.settings = settings
+        self.settings = self._look_ups.settings = self._shares.settings = settings
         self._admission.body_bytes_max = settings.body_bytes_max
         self._rates.reload(settings)
         self._snapshot.reload(settings)

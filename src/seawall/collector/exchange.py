@@ -85,6 +85,7 @@ class Exchange:
     rest = b""  # of the target, after the token
     wait_ms = 0  # as wished, within what its source and kind allow
     patience: Budget | None = None  # what is left of that; None: it doesn't wait
+    size_bytes = 0  # of its record, once submitted
     replicated = False  # how it became durable, once it is
     id = b""  # 16 bytes, once submitted
     key = b""  # its dedupe key among those of all sources, if it has one

@@ -14,6 +14,7 @@ from seawall.collector.duplicate import Duplicates, digest_of
 from seawall.collector.exchange import ANSWERED, ASKED, HELD, PARKED, SUBMITTED, Exchange
 from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
+from seawall.collector.share import Shares
 from seawall.collector.snapshot import Source
 from seawall.kernel import json
 from seawall.kernel.clock import Clock
@@ -50,7 +51,7 @@ class Intake:
 
     def __init__(
         self, *, admission: Admission, rates: Rates, journal: Journal, waiting: Waiting, snapshot: Version,
-        duplicates: Duplicates, receipts: Receipts, ids: Ids, clock: Clock, metrics: Metrics,
+        duplicates: Duplicates, receipts: Receipts, ids: Ids, clock: Clock, metrics: Metrics, shares: Shares,
     ) -> None:  # fmt: skip
         self._admission = admission
         self._rates = rates
@@ -60,6 +61,7 @@ class Intake:
         self._duplicates = duplicates
         self._receipts = receipts
         self._ids = ids
+        self._shares = shares
         self._clock = clock
         self.now = 0.0
         self.held = 0
@@ -136,7 +138,7 @@ class Intake:
         x.answer(self._admission.by_configuration(verdict.status, title, verdict.reason, headers=headers))
 
     def _submit(self, x: Exchange, payload: bytes) -> None:
-        x.stage, x.submitted_at = SUBMITTED, self.now
+        x.stage, x.submitted_at, x.size_bytes = SUBMITTED, self.now, len(payload)
         try:
             self._journal.submit(payload, x.done)
         except SeawallError as error:
@@ -153,6 +155,7 @@ class Intake:
         self._accepted.value += 1
         source = x.source
         assert source is not None, "only an admitted exchange was submitted"
+        self._shares.kept(source, outcome, x.size_bytes)
         if x.key:
             self._duplicates.add(x.key, x.digest, x.id, x.received_us, replicated=outcome.replicated)
         if x.stage != SUBMITTED:

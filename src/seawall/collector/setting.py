@@ -94,6 +94,17 @@ class Settings:
     tenant_burst: int = setting(
         0, max=1_000_000, live=True, help="Events of one tenant at once, after a pause; 0: those of one second."
     )
+    tenant_share: float = setting(
+        0.75,
+        min=0.01,
+        max=1,
+        live=True,
+        help="Part of the journal's disk that events of one tenant may fill while they wait to be routed, where there "
+        "are other tenants; more are answered 429. 1: all of it.",
+    )
+    source_share: float = setting(
+        0.75, min=0.01, max=1, live=True, help="The same of one source, where there are others."
+    )  # fmt: skip
     look_up_s: float = setting(0.25, min=0.01, max=5, live=True, help="How long such a read may ask the store.")
 
     def __post_init__(self) -> None:

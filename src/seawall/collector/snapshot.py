@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -104,6 +105,7 @@ class Snapshot:
         self._wake = asyncio.Event()
         self.version = 0  # 0: nothing was ever loaded
         self.ordered: frozenset[bytes] = frozenset()  # ids of sources whose order matters
+        self.live: Mapping[str, int] = {}  # sources that take events, by tenant
         metrics.gauge("seawall_snapshot_age_seconds", "Since the store last confirmed the snapshot.").read = self.age_s
         self._count = metrics.gauge("seawall_snapshot_sources_count", "Sources in the snapshot.")
         self._failures = metrics.counter("seawall_snapshot_refresh_failures_total", "Refreshes that the store failed.")
@@ -125,6 +127,10 @@ class Snapshot:
             if source is not None and len(self._by_token) < TOKENS_CACHED_MAX:
                 self._by_token[token] = source
         return source
+
+    def name_of(self, source_id: bytes) -> str:
+        """A source's name, for people; its id where it isn't known any more. Looks at all of them."""
+        return next((s.name for s in self._by_hash.values() if s.id == source_id), source_id.hex())
 
     def ask(self, asked: Asked) -> None:
         """Have the store looked at, since a token is unknown, and call ``asked`` after, whatever came of it.
@@ -246,6 +252,7 @@ class Snapshot:
         self._by_token = {}
         self._count.value = len(self._by_hash)
         self.ordered = frozenset(source.id for source in self._by_hash.values() if source.choice.ordered)
+        self.live = Counter(source.tenant for source in self._by_hash.values() if not source.removed)
         self.version = version
 
     async def _keep_copy(self, version: int, sources: list[Loaded]) -> None:

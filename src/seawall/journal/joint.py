@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +30,9 @@ from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError, Unavailable
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.backlog import Stretch
 from seawall.kernel.seam.filesystem import Filesystem
-from seawall.kernel.seam.journal import Done
+from seawall.kernel.seam.journal import Done, Position
 
 FIRST_LOOK_S = 1.0
 """How long an opening waits for Kafka: long enough to begin with it where it is there."""
@@ -56,8 +57,15 @@ class Means:
     ordered: Callable[[], Collection[bytes]] = frozenset  # ids of sources that are, now
 
 
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    at: Position
+    end: Position | None = None
+
+
 class Joint:
-    """Implements ``Journal``. ``async with`` opens it; leaving spools what waits for Kafka, and closes.
+    """Implements ``Journal``, and ``Backlog`` of its spool. ``async with`` opens it; leaving spools what waits for
+    Kafka, and closes.
 
     Raises (on entering): as ``Log``.
     """
@@ -95,6 +103,19 @@ class Joint:
 
     def submit(self, payload: bytes, done: Done) -> None:
         self.order.submit(payload, done)
+
+    @property
+    def log_id(self) -> bytes:
+        """Of the spool: see the seam ``Backlog``."""
+        return self.local.log_id
+
+    async def unread(self) -> Sequence[Stretch]:
+        """Spooled records that Kafka hasn't."""
+        return [_Rest(self.forwarder.at)]
+
+    async def room_bytes(self) -> int:
+        """Of the spool's disk."""
+        return await self.local.room_bytes()
 
     def register(self, supervisor: Supervisor) -> None:
         """Add its loops. None of those that need Kafka makes the role unready: accepting doesn't."""

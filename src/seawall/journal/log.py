@@ -93,6 +93,14 @@ class Log:
     def refusal(self) -> SeawallError | None:
         return self._refusal
 
+    async def room_bytes(self) -> int:
+        """Bytes that the log may still take: what is free beyond its reserve. Raises Unavailable."""
+        try:
+            free_bytes = await asyncio.to_thread(self._filesystem.free_bytes, self.folder)
+        except OSError as error:
+            raise Unavailable("journal", f"{self.folder}: {error}") from error
+        return max(0, free_bytes - self._settings.reserve_bytes)
+
     def follow(self, follower: Callable[[Position], None]) -> None:
         """Call ``follower`` with the new synced end after each batch, on the event loop's thread. It must be quick."""
         self._followers.append(follower)
