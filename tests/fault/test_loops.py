@@ -26,6 +26,8 @@ from seawall.guard.pressure import Pressure
 from seawall.guard.shed import ShedList
 from seawall.guard.supervisor import LoopHealth
 from seawall.journal.filesystem import LocalFilesystem
+from seawall.journal.kafka.topic import Admin
+from seawall.journal.topic import Topic
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
@@ -37,6 +39,7 @@ from seawall.machine.handle import Handles
 from seawall.machine.role import Site, beating
 from seawall.machine.up import Parts, Up
 from seawall.settings import read
+from seawall.testing.kafka import MockKafka
 from seawall.testing.postgres import Database
 from seawall.watch.health import Vitals
 
@@ -64,17 +67,23 @@ LOOPS = {
         "worker.listen", "worker.presence", "worker.solo",
     },
     "console": {"parent", "handles", "shed", "console.http"},
+    "cluster-collector": {
+        "parent", "handles", "shed", "journal.spool", "journal.c1", "journal.c1.publisher", "journal.c1.parked",
+        "journal.c1.parked.publisher", "journal.kafka.topic", "journal.kafka.producer", "journal.kafka.forward",
+        "journal.kafka.return", "journal.kafka.leftover", "responder.listener", "responder.reader",
+        "responder.deadline", "collector.sweep", "collector.snapshot", "collector.source_hint",
+    },
+    "cluster-router": {
+        "parent", "handles", "shed", "router.kafka.topic", "router.kafka.feeds", "router.discover", "router.clock",
+        "router.housekeeping", "housekeeping", "router.fresh.seawall-0", "router.backlog.seawall-0",
+    },
 }  # fmt: skip
 """Exactly what there is: neither can a loop be lost, nor a new one be forgotten here."""
 
 OF_UP = {"postgres", "schema", "systemd", "watch.app", *(f"role.{role}" for role in ROLES)}
 
-OF_CLUSTER = {
-    "journal.spool", "journal.kafka.topic", "journal.kafka.producer", "journal.kafka.forward", "journal.kafka.return",
-    "journal.kafka.leftover",
-    "router.kafka.topic", "router.kafka.feeds",
-}  # fmt: skip
-"""Of profile cluster, which these tests don't run yet: its loops lose their brokers in test_outage_matrix."""
+EVERY = [pytest.param(role, marks=[pytest.mark.parts] if role.startswith("cluster") else []) for role in LOOPS]
+"""Those of a cluster have the client library's own brokers, which are slow to start with."""
 
 
 class Killed(Exception):
@@ -134,14 +143,38 @@ class Running:
         return {one.name for one in self.supervisor.health()}
 
 
+@contextlib.contextmanager
+def brokers() -> Iterator[dict[str, str]]:
+    """Settings of a cluster; its brokers can't say what a topic is like, so that is told in their place."""
+    with MockKafka("seawall") as mock:
+
+        async def look(admin: Admin) -> Topic:
+            return Topic(**mock.facts())
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Admin, "look", look)
+            yield {"profile": "cluster", "kafka.bootstrap": mock.bootstrap}
+
+
 @contextlib.asynccontextmanager
-async def running(role: str, folder: Folder, database: Database, app: Path, redis: Server) -> AsyncIterator[Running]:
-    flags = {"dsn": database.dsn, "worker_dsn": database.worker_dsn, "app": str(app)}
-    if role == "collector":
+async def running(name: str, folder: Folder, database: Database, app: Path, redis: Server) -> AsyncIterator[Running]:
+    """One role of ``LOOPS``."""
+    role = name.removeprefix("cluster-")
+    with brokers() if role != name else contextlib.nullcontext({}) as more:
+        async with _running(role, LOOPS[name], more, folder, database, app, redis) as made:
+            yield made
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    role: str, loops: set[str], more: dict[str, str], folder: Folder, database: Database, app: Path, redis: Server
+) -> AsyncIterator[Running]:
+    flags = {"dsn": database.dsn, "worker_dsn": database.worker_dsn, "app": str(app), **more}
+    if role == "collector" and not more:
         certificate, key = Authority().put(folder.path)
         flags |= {"collector.tls_certificate": str(certificate), "collector.tls_key": str(key)}
         flags |= {"cache.url": f"redis://127.0.0.1:{redis.port}"}
-    if role == "router":
+    if role == "router" and not more:
         (folder.path / "countries.mmdb").write_bytes(written({"192.0.2.0/24": {"country": "DE"}}))
         flags |= {"cache.geo": str(folder.path / "countries.mmdb")}
     fate, metrics = Fate(), Metrics()
@@ -162,8 +195,8 @@ async def running(role: str, folder: Folder, database: Database, app: Path, redi
         Pressure(shed, clock=SystemClock(), metrics=metrics).register(supervisor)
         async with supervisor:
             made = Running(supervisor, fate, Vitals(supervisor, metrics, role=role))
-            await until(lambda: made.names >= LOOPS[role] and all(one.ready for one in supervisor.health()), 20.0)
-            assert made.names == LOOPS[role]
+            await until(lambda: made.names >= loops and all(one.ready for one in supervisor.health()), 20.0)
+            assert made.names == loops
             yield made
 
 
@@ -208,7 +241,7 @@ async def role_with_logs(
         yield made
 
 
-@pytest.mark.parametrize("role", list(LOOPS))
+@pytest.mark.parametrize("role", EVERY)
 async def test_each_loop_that_dies_is_named_and_lives_again(
     role: str, folder: Folder, database: Database, app: Path, lines: Lines, redis: Server
 ) -> None:
@@ -224,7 +257,7 @@ async def test_each_loop_that_dies_is_named_and_lives_again(
             assert ("loop died", name, f"Killed({name!r})") in lines.seen
 
 
-@pytest.mark.parametrize("role", list(LOOPS))
+@pytest.mark.parametrize("role", EVERY)
 async def test_each_loop_that_hangs_is_named_and_lives_again(
     role: str, folder: Folder, database: Database, app: Path, lines: Lines, redis: Server
 ) -> None:
@@ -295,7 +328,7 @@ async def test_the_parents_own_loops_are_kept_alike(
 
 def test_no_loop_is_missing_above() -> None:
     """Whatever the code registers anywhere, also under a condition that no test meets, is one of those names."""
-    known = {*OF_UP, *OF_CLUSTER, *(name for names in LOOPS.values() for name in names)}
+    known = {*OF_UP, *(name for names in LOOPS.values() for name in names)}
     registered = {pattern for file in PACKAGE.rglob("*.py") for pattern in added(ast.parse(file.read_text()))}
     assert len(registered) > 20
     assert [p for p in registered if not any(re.fullmatch(p, name) for name in known)] == []

@@ -29,6 +29,9 @@ BATCH_BYTES = 512 * 1024
 """What the producer puts into one batch; a topic that takes less would refuse small records for their neighbours."""
 
 LOOK_S = 2.0
+PAUSES = 4
+"""Beats between two looks."""
+
 SEGMENT = 1
 """The segment of every position in a partition: it has only offsets."""
 
@@ -98,20 +101,28 @@ class TopicWatch:
     async def run(self, heart: Heart) -> None:
         """Look again and again; for a supervisor."""
         while True:
-            looking = asyncio.ensure_future(self.look())
+            trouble = ""
             try:
-                # A look may take longer than a loop may be silent.
-                while not looking.done():
-                    heart.touch()
-                    await asyncio.wait([looking], timeout=1.0)
-                looking.result()
+                await self._look_alive(heart)
             except Unavailable as error:
-                heart.unready(str(error))
-            else:
-                await heart.beat()
-            finally:
-                looking.cancel()
-            await asyncio.sleep(LOOK_S)
+                trouble = str(error)
+            for _ in range(PAUSES):
+                if trouble:
+                    heart.unready(trouble)
+                else:
+                    await heart.beat()
+                await asyncio.sleep(LOOK_S / PAUSES)
+
+    async def _look_alive(self, heart: Heart) -> None:
+        """A look, which may take longer than a loop may be silent."""
+        looking = asyncio.ensure_future(self.look())
+        try:
+            while not looking.done():
+                heart.touch()
+                await asyncio.wait([looking], timeout=1.0)
+            looking.result()
+        finally:
+            looking.cancel()
 
 
 class Admin:
