@@ -13,7 +13,7 @@ from seawall.journal import cluster
 from seawall.journal.kafka import KafkaLog, Partitions, Topic, TopicWatch
 from seawall.journal.kafka.client import client_of
 from seawall.kernel.alert import Alerts
-from seawall.kernel.event import encode
+from seawall.kernel.event import Record, encode
 from seawall.kernel.metric import Metrics
 from seawall.testing.kafka import MockKafka
 
@@ -33,11 +33,14 @@ class Kafka:
 
     async def append(self, count: int, **values: object) -> list[bytes]:
         """Records of many sources, so that every partition gets some; their ids."""
-        records = [record(id=IDS.next(), source_id=bytes([n % 16]) * 16, **values) for n in range(count)]
+        return await self.put(*(record(id=IDS.next(), source_id=bytes([n % 16]) * 16, **values) for n in range(count)))
+
+    async def put(self, *records: Record) -> list[bytes]:
+        """Their ids, when Kafka has them."""
         heard: list[object] = []
         for each in records:
             self.log.submit(encode(each), heard.append)
-        await until(lambda: len(heard) == count)
+        await until(lambda: len(heard) == len(records))
         return [each.id for each in records]
 
     @contextlib.asynccontextmanager
@@ -96,6 +99,52 @@ async def test_two_routers_fence_each_other_and_store_each_record_once(rig: Rig,
                     await asyncio.sleep(0.05)
                 await rig.arrived(500)
     assert await rig.count("event") == 500
+
+
+async def test_records_that_kafka_deleted_before_they_were_read_are_told_as_damage_and_passed(
+    rig: Rig, kafka: Kafka
+) -> None:
+    """The brokers of the mock keep the newest 5 MB of a partition: a short retention, a long outage of the store."""
+    alone = {"source_id": b"\x05" * 16}
+    await kafka.put(*(record(id=IDS.next(), **alone) for _ in range(20)))
+    async with kafka.partitions() as partitions:
+        rig.find = partitions.find  # type: ignore[method-assign]
+        async with rig.router():
+            await rig.arrived(20)
+    large = await kafka.put(*(record(id=IDS.next(), body=b"x" * 900_000, **alone) for _ in range(12)))
+    async with kafka.partitions() as partitions:
+        rig.find = partitions.find  # type: ignore[method-assign]
+        async with rig.router() as supervisor:
+            await until(lambda: rig.count("event", f"id = '{large[-1].hex()}'"))
+            # Of twelve, those that the brokers had deleted are gone, and nothing else is.
+            stored = await rig.count("event") - 20
+            assert 0 < stored < 12
+            for id in large[-stored:]:
+                assert await rig.count("event", f"id = '{id.hex()}'") == 1
+            assert rig.number("seawall_router_damage_total") == 1
+            assert rig.number("seawall_router_missing_segments_count") == 1
+            said = "Kafka deleted records before they were read: 20 to"
+            await until(lambda: any(said in loop.reason for loop in supervisor.health() if not loop.ready))
+            more = await kafka.put(record(id=IDS.next(), **alone))
+            await until(lambda: rig.count("event", f"id = '{more[0].hex()}'"))
+    assert rig.number("seawall_router_reread_total") == 0
+
+
+async def test_a_topic_made_anew_under_its_name_is_read_from_its_start_and_said(rig: Rig, kafka: Kafka) -> None:
+    """Positions of the old one don't mean anything in it, though there are such offsets."""
+    await kafka.append(30)
+    async with kafka.partitions() as partitions:
+        rig.find = partitions.find  # type: ignore[method-assign]
+        async with rig.router() as supervisor:
+            supervisor.add("feeds", partitions.watch)
+            await rig.arrived(30)
+            kafka.mock.id = b"n" * 16  # what a look finds from now on
+            await kafka.watch.look()
+            await until(lambda: rig.number("seawall_router_begun_anew_total") == 3)
+            await kafka.append(10)
+            await rig.arrived(40)
+    assert await rig.count("event") == 40
+    assert rig.number("seawall_router_reread_total") == 30, "read twice, and collapsed"
 
 
 async def test_fresh_records_of_a_partition_go_before_its_backlog(rig: Rig, kafka: Kafka) -> None:

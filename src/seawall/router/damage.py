@@ -16,6 +16,12 @@ MISSING_SAID_S = 60.0
 and the log keep it."""
 
 
+def _said(damage: Damage) -> str:
+    if damage.gone:
+        return f"{damage.reason}: {damage.start_bytes} to {damage.end_bytes} is missing"
+    return f"segment {damage.segment_id} is missing"
+
+
 class DamageReport:
     """Damage of one log that was counted and logged already."""
 
@@ -26,7 +32,7 @@ class DamageReport:
         self._missing: tuple[float, str] | None = None  # the newest: when it was found, and what
 
     def missing(self, now: float) -> str:
-        """Which segment was found missing in the last ``MISSING_SAID_S``; "" when none was."""
+        """What was found missing in the last ``MISSING_SAID_S``; "" when none was."""
         if self._missing is None or now - self._missing[0] > MISSING_SAID_S:
             return ""
         return self._missing[1]
@@ -38,9 +44,9 @@ class DamageReport:
                 continue
             self._known.add(damage)
             self._meter.damage.value += 1
-            if damage.end_bytes == 0:
+            if damage.gone or damage.end_bytes == 0:
                 self._meter.missing.value += 1
-                self._missing = (now, f"log {self._log_name}: segment {damage.segment_id} is missing and was passed")
+                self._missing = (now, f"log {self._log_name}: {_said(damage)} and was passed")
             log.error(
                 "the journal is damaged; what is readable after it goes on",
                 extra=fields(

@@ -23,7 +23,8 @@ class Meter:
         self.damage = counter("seawall_router_damage_total", "Damaged ranges of the journal that reading passed.")
         self.missing = metrics.gauge(
             "seawall_router_missing_segments_count",
-            "Journal segments that were missing when reading came to them, since this router began.",
+            "Journal segments, or stretches of a partition, that were missing when reading came to them, since this "
+            "router began.",
         )
         self.anew = counter(
             "seawall_router_begun_anew_total",

@@ -198,7 +198,7 @@ class PartitionReader:
         return Position(self._log_id, SEGMENT, offset, self._topic.id)
 
     def _lost(self, start: int, end: int) -> Damage:
-        return Damage(SEGMENT, start, end, "offsets of records that Kafka deleted before they were read")
+        return Damage(SEGMENT, start, end, "Kafka deleted records before they were read", gone=True)
 
 
 class Partitions:

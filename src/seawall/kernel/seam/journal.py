@@ -79,6 +79,7 @@ class Damage:
     start_bytes: int
     end_bytes: int
     reason: str
+    gone: bool = False  # there are no bytes to look at any more: what was in it is lost
 
 
 @dataclass(frozen=True, slots=True)
