@@ -139,7 +139,6 @@ def test_no_secret_is_told_in_logs_pages_arguments_or_environment(
 ) -> None:
     tree, secrets = spied
     data = ("--data", str(tree.data))
-    (home / "moved.toml").write_text(f'[cache]\nurl_file = "{home / "redis"}"\n')
     place, token = tree.place(), {"Authorization": f"Bearer {tree.place().token}"}
     told: dict[str, str] = {}
     for path in ("/livez", "/readyz", "/metrics", "/statusz", "/openapi.json", "/v1/sources", "/v1/events", "/v1/runs",
@@ -159,6 +158,9 @@ def test_no_secret_is_told_in_logs_pages_arguments_or_environment(
         assert pid is not None, part
         told[f"arguments of {part}"] = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace")
         told[f"environment of {part}"] = Path(f"/proc/{pid}/environ").read_text("utf-8", "replace")
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        [core] = [line.split()[4] for line in limits if line.startswith("Max core file size")]
+        assert core == "0", part
     tree.stop()
     told["log"] = tree.log.read_text()
     assert "Traceback" not in told["log"]

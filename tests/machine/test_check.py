@@ -30,3 +30,13 @@ def test_open_files_are_raised_as_far_as_allowed() -> None:
         assert (said is None) == (soft >= check.FILES_MIN)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_crash_leaves_no_core() -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+        check.forbid_cores()
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 from .source import PACKAGE, ROOT, modules, report, tracked
 
@@ -88,6 +89,35 @@ def test_paths_and_links_in_documents_exist() -> None:
                 if not (ROOT / name).exists():
                     findings.append(f"{at} names {name}, which isn't there")
     assert not findings, report(findings, "Links")
+
+
+def test_every_attack_is_on_the_page_of_security_and_every_test_that_it_names_exists() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    named = set(re.findall(r"`([\w/]+\.py::test_\w+)`", text))
+    findings = []
+    for path in {one.partition("::")[0] for one in named}:
+        if not (ROOT / "tests" / path).exists():
+            findings.append(f"docs/security.md:1 names tests/{path}, which isn't there")
+            continue
+        there = _tests(ROOT / "tests" / path)
+        wanted = {one.partition("::")[2] for one in named if one.partition("::")[0] == path}
+        findings += [f"docs/security.md:1 names {path}::{name}, which isn't there" for name in sorted(wanted - there)]
+    attacks = [*(ROOT / "tests" / "attack").glob("test_*.py"), ROOT / "tests" / "journey" / "test_attack.py"]
+    for path in attacks:
+        name = str(path.relative_to(ROOT / "tests"))
+        findings += [
+            f"tests/{name}:1 {test} is named nowhere in docs/security.md"
+            for test in sorted(_tests(path))
+            if f"{name}::{test}" not in named
+        ]
+    # A row without a test is a promise that nobody has checked.
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| threat")]
+    findings += [f"docs/security.md:1 has no test for: {row[:60]}" for row in rows if "::test_" not in row]
+    assert not findings, report(findings, "Security")
+
+
+def _tests(path: Path) -> set[str]:
+    return set(re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(), re.MULTILINE))
 
 
 def test_decisions_named_in_code_exist() -> None:

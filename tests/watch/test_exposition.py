@@ -23,3 +23,15 @@ def test_a_merged_page_has_each_family_once_with_every_roles_lines() -> None:
 
 def test_merging_nothing_gives_an_empty_page() -> None:
     assert merged([]) == b""
+
+
+def test_no_label_forges_a_line() -> None:
+    """No label is a sender's word today; were one, it would stay one label."""
+    evil = 'a"} 1\nseawall_forged_total{x="\\'
+    metrics = Metrics()
+    metrics.counter("seawall_loop_restarts_total", 'Help\nseawall_forged_total 1\n# "', loop=evil).value += 1
+    page = rendered(metrics.samples(), role="router")
+    for text in (page.decode(), merged([page, page]).decode()):
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        assert lines
+        assert all(line.startswith("seawall_loop_restarts_total{") for line in lines)

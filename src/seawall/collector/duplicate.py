@@ -11,7 +11,9 @@ import struct
 from hashlib import sha256
 from typing import NamedTuple
 
-WINDOW_US = 60 * 1_000_000
+from seawall.kernel.limit import DEDUPE_WINDOW_S_MIN
+
+WINDOW_US = DEDUPE_WINDOW_S_MIN * 1_000_000
 """The least that ``dedupe_window_s`` of the router may be set to: after that the same key may be a new event."""
 
 _KNOWN = struct.Struct("<Q36s16s?")

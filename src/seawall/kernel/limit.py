@@ -40,3 +40,9 @@ RESULT_BYTES_MAX: Final = 1024 * 1024
 
 WAIT_MS_MAX: Final = 25_000
 """Longest time for which a request is held (Prefer: wait); senders and proxies give up at 30 s."""
+
+REPLAY_S_MAX: Final = 3600
+"""Widest replay window that a source may have, on each side of now."""
+
+DEDUPE_WINDOW_S_MIN: Final = 2 * REPLAY_S_MAX
+"""Keys are remembered at least so long: a request whose timestamp lies ahead of now is good for longer."""

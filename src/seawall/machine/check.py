@@ -40,6 +40,14 @@ def raise_open_files() -> str | None:
     return None
 
 
+def forbid_cores() -> None:
+    """Write no core when this process crashes: it would hold the key, and every secret of every source.
+
+    Only the soft limit: who needs one may raise it again (``prlimit --core=unlimited --pid …``).
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def filesystem_of(folder: Path, mounts: str) -> str:
     """The type of the file system that holds ``folder``: the longest mount point above it; "" when unknown."""
     best, kind = "", ""

@@ -47,6 +47,7 @@ class Claim:
         self._lock.acquire()
         with contextlib.suppress(FileNotFoundError):
             self.folder.admin_file.unlink()
+        check.forbid_cores()
         few = check.raise_open_files()
         await_leaving(self.folder, ROLES)
         self.listen = bound("listen", self._program.listen)

@@ -134,6 +134,7 @@ def run(start: Start, open_role: Role) -> int:
     """
     configure(start.role, level=start.settings.program.log_level)
     check.refuse_platform()
+    check.forbid_cores()
     check.raise_open_files()
     memory.yield_to_others(start.role, solo=start.solo is not None)
     if start.parent is None:

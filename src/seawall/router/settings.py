@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seawall.kernel.limit import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
+from seawall.kernel.limit import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, DEDUPE_WINDOW_S_MIN
 from seawall.kernel.setting import setting
 
 
@@ -26,8 +26,9 @@ class Settings:
         10.0, min=1.0, max=60.0, live=True, help="Longest that one batch's transaction may take."
     )
     dedupe_window_s: int = setting(
-        86_400, min=60, max=3 * 86_400, help="How long after an event a repeated dedupe key counts as the same event."
-    )
+        86_400, min=DEDUPE_WINDOW_S_MIN, max=3 * 86_400,
+        help="How long after an event a repeated dedupe key counts as the same event.",
+    )  # fmt: skip
     lag_split_s: float = setting(
         10.0,
         min=1.0,
