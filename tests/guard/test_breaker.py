@@ -55,6 +55,18 @@ def test_many_calls_cut_off_by_one_reset_are_one_failure_in_a_row() -> None:
     assert rig.breaker.state is State.CLOSED
 
 
+def test_its_owner_may_open_it_when_he_knows_more_and_it_comes_back_by_itself() -> None:
+    rig = Rig(trials=1)
+    rig.breaker.trip()
+    assert not rig.call(ok=True)
+    rig.clock.advance(rig.breaker.retry_after_s())
+    assert rig.call(ok=True)
+    assert rig.seen == [State.OPEN, State.HALF_OPEN, State.CLOSED]
+    rig.breaker.force(State.FORCED_CLOSED)
+    rig.breaker.trip()
+    assert rig.breaker.state is State.FORCED_CLOSED, "a hand is stronger"
+
+
 def test_half_of_enough_calls_failing_opens_it_and_fewer_do_not() -> None:
     rig = Rig()
     for number in range(60):

@@ -57,6 +57,11 @@ class Desk:
         self.heard += heard
         return heard
 
+    async def warm(self) -> None:
+        """Until Kafka answers in time, and nothing waits for it. A client's first record may take longer than that."""
+        while replicated(await self.send(record(b"warm"))) != [True]:
+            await until(lambda: not self.joint.forwarder.waits)
+
     def names(self) -> set[str]:
         return {alert.name for alert in self.alerts.active()}
 

@@ -183,6 +183,11 @@ class Breaker:
         if permit.trial == self._trial and self._state is State.HALF_OPEN:
             self._trial_until = None
 
+    def trip(self) -> None:
+        """Open a closed one now: its owner knows more than single calls say, as that nothing comes back at all."""
+        if self._state is State.CLOSED:
+            self._open(self._clock.monotonic())
+
     def force(self, state: State | None) -> None:
         """By hand: FORCED_OPEN or FORCED_CLOSED until further notice; None: by itself again, beginning closed."""
         assert state in (None, State.FORCED_OPEN, State.FORCED_CLOSED), state

@@ -32,12 +32,16 @@ TICK_S = 0.05
 FSYNC_SHARE = 0.1
 """Of the ack deadline: kept for the local log's sync, so that both together keep it."""
 
+SILENCE_SHARE = 0.8
+"""Of the ack deadline: when nothing at all came back for so long, records that wait are counted one by one."""
+
 LIMITS = Limits(
     window_s=10.0, calls_min=20, failure_rate=0.5, slow_rate=0.5, slow_s=0.5, in_a_row=3, open_min_s=1.0,
     open_max_s=15.0, trials=3, trial_s=3.0,
 )  # fmt: skip
-"""Failures come when the ack deadline has passed, so few of them must do: at 5 requests a second the third is 1.4 s
-after the outage began."""
+"""Failures come when the ack deadline has passed, so few of them must do. The breaker takes those within a tenth of a
+second as one, rightly where some acks still come; but senders that wait for their answers come back all at once, each
+second, and three of such rounds are three seconds. So ``_silent`` opens it after as many records, however they came."""
 
 WITHOUT = "events go to the local log and are forwarded later"
 STATES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2, State.FORCED_CLOSED: 3, State.FORCED_OPEN: 4}
@@ -74,15 +78,17 @@ class _Send:
         if payload is None:
             self._spool.late(outcome)
         elif isinstance(outcome, Position):
-            self._spool.landed(self, outcome)
+            self._spool.landed(self, payload, outcome)
         else:
             self._spool.sank(self, payload, outcome)
 
-    def divert(self, why: SeawallError) -> None:
-        """It takes too long."""
+    def divert(self, why: SeawallError) -> bool:
+        """It takes too long; False when it was answered already."""
         payload, self._payload = self._payload, None
-        if payload is not None:
-            self._spool.sank(self, payload, why)
+        if payload is None:
+            return False
+        self._spool.sank(self, payload, why)
+        return True
 
 
 class Spool:
@@ -92,7 +98,8 @@ class Spool:
         self, places: Places, settings: Settings, *, clock: Clock, metrics: Metrics, alerts: Alerts, rng: random.Random
     ) -> None:  # fmt: skip
         self._places = places
-        self._clock = clock
+        self._to_kafka = places.kafka.submit
+        self._monotonic = clock.monotonic
         self._alerts = alerts
         self._limit_s = settings.ack_timeout_s * (1 - FSYNC_SHARE)
         self._flight: deque[_Send] = deque()
@@ -100,6 +107,9 @@ class Spool:
         self._flows = False
         self._now = clock.monotonic()  # as of the last tick
         self._passed = self._slow = 0  # acks that the breaker wasn't told of yet
+        self._silence_s = settings.ack_timeout_s * SILENCE_SHARE
+        self._heard_at = self._now  # when a send was last answered in time, by the tick after it
+        self._unheard = 0  # sends diverted since then
         self.breaker = Breaker("kafka", LIMITS, clock=clock, rng=rng, changed=self._changed)
         counter = metrics.counter
         self.replicated = counter("seawall_journal_replicated_total", "Events answered by Kafka's ack.")
@@ -128,14 +138,14 @@ class Spool:
         return self._places.local.refusal
 
     def submit(self, payload: bytes, done: Done) -> None:
-        if self._stopping:
-            raise Overloaded("the journal is stopping")
         if not self._flows:
+            if self._stopping:
+                raise Overloaded("the journal is stopping")
             self.keep(payload, done)
             return
-        send = _Send(self, payload, done, self._clock.monotonic())
+        send = _Send(self, payload, done, self._monotonic())
         try:
-            self._places.kafka.submit(payload, send)
+            self._to_kafka(payload, send)
         except Rejected as error:
             self._park(payload, done, error)
         except SeawallError:
@@ -158,27 +168,40 @@ class Spool:
 
     def tick(self) -> None:
         """Spool what waits for Kafka too long, and judge anew where fresh records go."""
-        self._now = self._clock.monotonic()
+        self._now = self._monotonic()
         if self._passed:
             self.breaker.passed(self._passed, slow=self._slow)
-            self._passed = self._slow = 0
+            self._passed = self._slow = self._unheard = 0
+            self._heard_at = self._now
         latest = self._now - self._limit_s
         flight = self._flight
         while flight and (flight[0].began <= latest or not flight[0].waits):
-            flight.popleft().divert(Uncertain("Kafka's ack didn't come in time"))
+            self._unheard += flight.popleft().divert(Uncertain("Kafka's ack didn't come in time"))
+        if self._silent and self.breaker.state is State.CLOSED:
+            self.breaker.trip()
+            self._unheard = 0
+            while flight:
+                # Nothing says that the others would fare better.
+                flight.popleft().divert(Uncertain("Kafka doesn't answer"))
         self._judge()
 
+    @property
+    def _silent(self) -> bool:
+        """Whether sends wait in vain, and nothing at all comes back."""
+        return self._unheard >= LIMITS.in_a_row and self._now - self._heard_at >= self._silence_s
+
     def _judge(self) -> None:
-        self._flows = self.breaker.state in (State.CLOSED, State.FORCED_CLOSED) and self._places.confirmed()
+        closed = self.breaker.state in (State.CLOSED, State.FORCED_CLOSED)
+        self._flows = closed and not self._stopping and self._places.confirmed()
 
     def stop(self) -> None:
         """Take nothing new, and spool at once what waits for Kafka: stopping waits for no network. The local log must
         be open still. Harmless when repeated."""
-        self._stopping = True
+        self._stopping, self._flows = True, False
         while self._flight:
             self._flight.popleft().divert(Uncertain("the journal stopped before Kafka's ack"))
 
-    def landed(self, send: _Send, position: Position) -> None:
+    def landed(self, send: _Send, payload: bytes, position: Position) -> None:
         """Kafka has it."""
         self._passed += 1
         self._slow += send.began < self._now - LIMITS.slow_s
@@ -186,8 +209,9 @@ class Spool:
             self.replicated.value += 1
             send.done(position)
         else:
-            # The confirmation ran out while it was on its way: nobody knows whose memory it is in.
-            send.done(Uncertain("Kafka's ack could not be called replicated"))
+            # The confirmation ran out while it was on its way: nobody knows whose memory it is in. The forwarder makes
+            # a copy of it, under the same event id.
+            self._keep_instead(payload, send.done, Uncertain("Kafka's ack could not be called replicated"))
 
     def sank(self, send: _Send, payload: bytes, error: SeawallError) -> None:
         """Kafka hasn't, or not yet."""
@@ -197,11 +221,14 @@ class Spool:
             return
         self._diverted.value += 1
         self.breaker.failed(Permit(send.began))
+        self._keep_instead(payload, send.done, error)
+
+    def _keep_instead(self, payload: bytes, done: Done, why: SeawallError) -> None:
         try:
-            self.keep(payload, send.done)
+            self.keep(payload, done)
         except SeawallError as refusal:
             # It may be in Kafka all the same, unless Kafka said that it certainly isn't.
-            send.done(refusal if isinstance(error, Unavailable) else error)
+            done(refusal if isinstance(why, Unavailable) else why)
 
     def late(self, outcome: Outcome) -> None:
         """Kafka's word on a record that was spooled meanwhile: a copy, if anything."""

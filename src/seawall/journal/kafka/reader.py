@@ -15,7 +15,6 @@ from types import TracebackType
 from seawall.guard.supervisor import Heart
 from seawall.journal.cluster import Settings
 from seawall.journal.kafka.client import Client
-from seawall.journal.kafka.fault import KAFKA
 from seawall.journal.kafka.feed import Delivery, Feed
 from seawall.journal.kafka.stream import Stream
 from seawall.journal.kafka.topic import SEGMENT, TopicWatch
@@ -212,6 +211,7 @@ class Partitions:
         self._watch = watch
         self._clock = clock
         self._readers: dict[int, PartitionReader] = {}
+        self._missing = "nobody has asked for partitions yet"
         self._fresh = Feed(client, settings, "kafka.fresh", lambda delivery: self._take(delivery, fresh=True))
         self._backlog = Feed(client, settings, "kafka.backlog", lambda delivery: self._take(delivery, fresh=False))
         self._stack = AsyncExitStack()
@@ -229,10 +229,14 @@ class Partitions:
     async def find(self) -> Mapping[str, JournalReader]:
         """Every partition whose leader has told its bounds, by name; the others when asked next.
 
-        Raises:
-            Unavailable: The topic isn't known.
+        None while the topic isn't known: that must not keep a router from the other logs it reads. ``watch`` is unready
+        as long, and says why.
         """
-        topic = self._watch.topic or await self._watch.look()
+        try:
+            topic = self._watch.topic or await self._watch.look()
+        except Unavailable as error:
+            self._say(str(error))
+            return {}
         for partition in range(topic.partitions):
             if partition not in self._readers:
                 self._readers[partition] = PartitionReader(
@@ -246,12 +250,18 @@ class Partitions:
         for reader in unknown:
             await reader.until_known(deadline)
         found = {f"{topic.name}-{n}": reader for n, reader in self._readers.items() if reader.known}
-        if not found:
-            raise Unavailable(KAFKA, f"no partition of {topic.name} tells its bounds")
+        self._say("" if found else f"no partition of topic {topic.name} tells its bounds")
         return found
 
+    def _say(self, missing: str) -> None:
+        """Why nothing is read, "" when something is; logged once."""
+        if missing and missing != self._missing:
+            log.warning("nothing is read from Kafka", extra=fields(cause=missing))
+        self._missing = missing
+
     async def watch(self, heart: Heart) -> None:
-        """Replace a consumer's thread that died, and notice a topic made anew; for a supervisor."""
+        """Replace a consumer's thread that died, and notice a topic made anew; for a supervisor. Unready while nothing
+        can be read."""
         while True:
             for feed in (self._fresh, self._backlog):
                 if not feed.alive:
@@ -263,7 +273,10 @@ class Partitions:
             for reader in self._readers.values():
                 if topic is not None and topic.id != reader.topic_id:
                     reader.renew(topic)
-            await heart.beat()
+            if self._missing:
+                heart.unready(self._missing)
+            else:
+                await heart.beat()
             await asyncio.sleep(TICK_S)
 
     def _take(self, delivery: Delivery, *, fresh: bool) -> None:
