@@ -31,6 +31,7 @@ from seawall.kernel.error import Corrupt
 
 VERSION = 1
 _FIXED = struct.Struct("<BBHHHHHHIIIIQQ16s16s")
+_SOURCE = slice(_FIXED.size - 16, _FIXED.size)
 _KEY_SIGNED = 1
 _RANDOM, _ID = struct.Struct(">HQ"), struct.Struct(">QQ")
 _GROUPS = struct.Struct("8s4s4s4s12s")
@@ -169,7 +170,7 @@ def decode(payload: bytes) -> Record:
 
 def source_id_of(payload: bytes) -> bytes:
     """The source's id out of an encoded record, without reading the rest; shorter than 16 bytes when it is none."""
-    return payload[_FIXED.size - 16 : _FIXED.size]
+    return payload[_SOURCE]
 
 
 def headers_of(flat: bytes) -> list[tuple[str, str]]:

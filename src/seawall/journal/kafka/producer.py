@@ -1,13 +1,14 @@
 """Takes records to Kafka behind the journal's seam: acknowledged by all replicas in sync, retried without copies.
 
-The driver's own thread sends; one thread of ours collects what it says of each record, and hands a whole batch of that
-to the event loop in one wake-up. The event loop's thread owns all other state.
+The driver's own threads send. What it says of each record it says in ``poll``, which the event loop's thread calls
+every millisecond while records are on their way. A thread that waits in ``poll`` would hear sooner, but the driver lets
+go of the interpreter around each single report, so that with two threads each of them is a fight for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
+from functools import partial
 from types import TracebackType
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -26,29 +27,21 @@ from seawall.kernel.seam.journal import Done, Position
 
 log = logger("journal")
 
-POLL_S = 0.2
+LOOK_S = 0.001
+"""Between two looks at what became of records; half of it is what looking adds to an answer's time."""
+
+QUIET_S = 0.1
+"""After so long without any report it is looked less often: Kafka is slow, or away."""
+
+QUIET_LOOK_S = 0.01
 TICK_S = 0.25
 GIVE_UP_FACTOR = 3
 """The driver forgets a record after so many ack deadlines. Longer, and an outage would fill its queue with records that
 lie in the local log already."""
 
 CLOSE_S = 2.0
-
-Landed = tuple[Done, int, KafkaError | None, int, int]  # done, bytes, error, partition, offset
-
-
-class _Report:
-    """What the driver calls for one record, on the polling thread: two words for the event loop's thread."""
-
-    __slots__ = ("_done", "_landed", "_size")
-
-    def __init__(self, landed: list[Landed], done: Done, size: int) -> None:
-        self._landed = landed
-        self._done = done
-        self._size = size
-
-    def __call__(self, error: KafkaError | None, message: Message) -> None:
-        self._landed.append((self._done, self._size, error, message.partition() or 0, message.offset() or 0))
+FULL = "the queue to Kafka is full"
+ANY_PARTITION = -1  # the driver chooses, by the key
 
 
 class KafkaLog:
@@ -63,17 +56,19 @@ class KafkaLog:
     ) -> None:  # fmt: skip
         self.name = name
         self._settings = settings
+        self._name = settings.topic
+        self._records_max, self._bytes_max = settings.pending_records_max, settings.pending_bytes_max
         self._watch = watch
         self._client = client
         self._producer: Producer | None = None
-        self._thread: threading.Thread | None = None
-        self._ending = threading.Event()
-        self._landed: list[Landed] = []
+        self._looking: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
         self._pending = 0
         self._pending_bytes = 0
-        self._ids: dict[int, bytes] = {}
-        self._topic = watch.topic
+        self._learn()
+        self._replicated = False  # as of the look that is going on
         self._fatal = ""
+        self._report = self._landed  # bound once, for all records
         self._acks = metrics.counter("seawall_kafka_acks_total", "Records that Kafka acknowledged.")
         self._errors = metrics.counter("seawall_kafka_errors_total", "Records that Kafka didn't acknowledge.")
         self._renewals = metrics.counter("seawall_kafka_renewals_total", "Producers replaced after a fatal error.")
@@ -93,34 +88,39 @@ class KafkaLog:
             return Unavailable(KAFKA, "its topic wasn't found yet")
         if not self._watch.topic.keeps:
             return Unavailable(KAFKA, "its topic doesn't keep what it is given: cleanup.policy has compact")
-        if self._pending >= self._settings.pending_records_max:
-            return Overloaded("the queue to Kafka is full")
+        if self._pending >= self._records_max:
+            return Overloaded(FULL)
         return None
 
     def submit(self, payload: bytes, done: Done) -> None:
-        refusal, size = self.refusal, len(payload)
-        if refusal is None and self._pending_bytes + size > self._settings.pending_bytes_max and self._pending:
-            refusal = Overloaded("the queue to Kafka is full")
-        if refusal is not None:
-            raise refusal
-        assert self._producer is not None
+        size = len(payload)
+        if self._watch.topic is not self._topic:
+            self._learn()
+        if (
+            self._pending >= self._records_max
+            or (self._pending_bytes + size > self._bytes_max and self._pending)
+            or self._producer is None
+            or not self._takes
+        ):
+            raise self.refusal or Overloaded(FULL)
         try:
-            # A source's records keep their order: one key, one partition.
+            # A source's records keep their order: one key, one partition. (By position: names cost a third more.)
             self._producer.produce(
-                self._settings.topic, payload, key=source_id_of(payload),
-                on_delivery=_Report(self._landed, done, size),
-            )  # fmt: skip
+                self._name, payload, source_id_of(payload), ANY_PARTITION, partial(self._report, done)
+            )
         except BufferError as error:
-            raise Overloaded("the queue to Kafka is full") from error
+            raise Overloaded(FULL) from error
         except KafkaException as error:
             raise meaning(error.args[0]) from error
         self._pending += 1
         self._pending_bytes += size
+        if self._looking is None:
+            self._heard_at = self._loop.time()
+            self._looking = self._loop.call_later(LOOK_S, self._look)
 
     async def __aenter__(self) -> KafkaLog:
         self._loop = asyncio.get_running_loop()
         self._producer = self._made()
-        self._begin()
         return self
 
     async def __aexit__(
@@ -134,17 +134,21 @@ class KafkaLog:
         producer, self._producer = self._producer, None
         if producer is None:
             return
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         producer.purge(in_queue=True, in_flight=True, blocking=False)
-        self._ending.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, CLOSE_S)
-        self._settle()
+        latest = self._loop.time() + CLOSE_S
+        self._hear(producer)
+        while self._pending and self._loop.time() < latest:
+            await asyncio.sleep(LOOK_S)
+            self._hear(producer)
+        self._pending = self._pending_bytes = 0
 
     async def watch(self, heart: Heart) -> None:
-        """Notice a polling thread that died, and replace a producer that can't go on; for a supervisor."""
+        """Hear of trouble also while nothing is sent, and replace a producer that can't go on; for a supervisor."""
         while True:
-            if self._thread is None or not self._thread.is_alive():
-                raise RuntimeError("the thread that polls Kafka's client died")
+            self._look()
             if self._fatal:
                 await self._renew()
             if self._watch.topic is None:
@@ -168,61 +172,63 @@ class KafkaLog:
             )
         )  # fmt: skip
 
-    def _begin(self) -> None:
-        self._ending = threading.Event()
-        assert self._producer is not None
-        self._thread = threading.Thread(
-            target=self._poll, args=(self._producer, self._ending), name=f"journal.{self.name}", daemon=True
-        )
-        self._thread.start()
-
-    def _poll(self, producer: Producer, ending: threading.Event) -> None:
-        """Until told to end: one wake-up of the event loop for all that one poll brought."""
-        while not ending.is_set():
-            producer.poll(POLL_S)
-            if self._landed:
-                self._wake()
-        producer.poll(0)
-
-    def _wake(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._settle)
-        except RuntimeError:
-            self._ending.set()  # the event loop is closed: nobody is left to be answered
-
     def _said(self, error: KafkaError) -> None:
-        """On a thread of the driver's; a fatal error is the end of this producer."""
+        """Called by ``poll``; a fatal error is the end of this producer."""
         if error.fatal():
             self._fatal = f"{error.name()}: {error.str()}"
 
-    def _settle(self) -> None:
-        """Tell the outcome of each record that the driver has reported."""
-        # The reports share this list with us: it is emptied in place, and the interpreter makes both steps whole.
-        landed = self._landed[:]
-        del self._landed[: len(landed)]
-        topic = self._watch.topic
-        if topic is not self._topic:
-            self._topic, self._ids = topic, {}
-        replicated = self._watch.confirmed
-        for done, size, error, partition, offset in landed:
-            self._pending -= 1
-            self._pending_bytes -= size
-            try:
-                done(meaning(error) if error is not None else self._position(partition, offset, replicated=replicated))
-            except Exception as bug:  # noqa: BLE001
-                # Any kind: it is another room's, one waiter must not cost the others theirs, and it is reported.
-                self._loop.call_exception_handler({"message": "an answer's waiter broke", "exception": bug})
-        failed = sum(1 for each in landed if each[2] is not None)
-        self._errors.value += failed
-        self._acks.value += len(landed) - failed
+    def _look(self) -> None:
+        """Hear of all that the driver has to say, and look again while anything is on its way."""
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        if self._producer is None:
+            return
+        try:
+            heard = self._hear(self._producer)
+        finally:
+            if self._pending and self._looking is None:
+                now = self._loop.time()
+                if heard:
+                    self._heard_at = now
+                pause_s = LOOK_S if now - self._heard_at < QUIET_S else QUIET_LOOK_S
+                self._looking = self._loop.call_later(pause_s, self._look)
 
-    def _position(self, partition: int, offset: int, *, replicated: bool) -> Position:
+    def _hear(self, producer: Producer) -> int:
+        """Have ``_landed`` called for each record whose outcome the driver knows; how many there were."""
+        if self._watch.topic is not self._topic:
+            self._learn()
+        self._replicated = self._watch.confirmed
+        return producer.poll(0)
+
+    def _learn(self) -> None:
+        """Go by what is known of the topic now."""
+        self._topic = self._watch.topic
+        self._ids: dict[int, bytes] = {}
+        self._takes = self._topic is not None and self._topic.keeps
+
+    def _landed(self, done: Done, error: KafkaError | None, message: Message) -> None:
+        """What the driver calls for one record."""
+        self._pending -= 1
+        self._pending_bytes -= len(message)
+        try:
+            if error is None:
+                self._acks.value += 1
+                done(self._position(message.partition() or 0, message.offset() or 0))
+            else:
+                self._errors.value += 1
+                done(meaning(error))
+        except Exception as bug:  # noqa: BLE001
+            # Any kind: it is another room's, one waiter must not cost the others theirs, and it is reported.
+            self._loop.call_exception_handler({"message": "an answer's waiter broke", "exception": bug})
+
+    def _position(self, partition: int, offset: int) -> Position:
         topic = self._topic
         assert topic is not None, "nothing is sent before the topic was found"
         log_id = self._ids.get(partition)
         if log_id is None:
             log_id = self._ids[partition] = topic.log_id(partition)
-        return Position(log_id, SEGMENT, offset + 1, topic.id, replicated)
+        return Position(log_id, SEGMENT, offset + 1, topic.id, self._replicated)
 
     async def _renew(self) -> None:
         """Another producer in place of one that refuses all; what it had in hand ends as Uncertain."""
@@ -231,4 +237,3 @@ class KafkaLog:
         self._renewals.value += 1
         await self.close()
         self._producer = self._made()
-        self._begin()
