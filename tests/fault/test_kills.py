@@ -56,6 +56,13 @@ def _kill_something(tree: Tree, chance: random.Random) -> list[str]:
     return killed
 
 
+def _until_it_sends(traffic: subprocess.Popen[bytes], ledger: Path) -> None:
+    latest = time.monotonic() + READY_S
+    while traffic.poll() is None and not (ledger.exists() and ledger.stat().st_size):
+        assert time.monotonic() < latest, "the traffic doesn't begin"
+        time.sleep(0.02)
+
+
 def _storm(tree: Tree, path: Path, seed: int) -> None:
     chance = random.Random(seed)
     command = [
@@ -65,6 +72,7 @@ def _storm(tree: Tree, path: Path, seed: int) -> None:
     tree.wait_ready(READY_S)
     with subprocess.Popen(command, stdout=subprocess.PIPE) as traffic:
         try:
+            _until_it_sends(traffic, path)
             killed = []
             for _ in range(chance.randint(2, 4)):
                 time.sleep(chance.uniform(0.3, 2.5))  # the instant is what is random here
