@@ -71,6 +71,15 @@ def flow(id: int, pattern: str) -> Workflow:
         ("a.*.c", "a.b.b.c", True),
         ("A", "a", False),
         ("a.b", "axb", False),
+        ("a[b]", "a[b]", True),
+        ("a[b]", "ab", False),
+        ("a?", "a?", True),
+        ("a?", "ab", False),
+        ("a*a", "a", False),
+        ("*a*b*", "xxaxb", True),
+        ("*a*b*", "bxa", False),
+        ("a*bc*c", "abc", False),
+        ("a*bc*c", "abcc", True),
     ],
 )
 def test_patterns_match_whole_types_and_mind_the_case(pattern: str, type: str, matches: bool) -> None:

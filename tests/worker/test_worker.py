@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 from seawall import App, Context, Event, NonRetryable, Retry, StepFailed
 from seawall.kernel import limit
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.run import step_parts
 from seawall.kernel.status import RunStatus
 from seawall.store import pool
 from seawall.store.run import wake
@@ -352,6 +354,56 @@ async def test_what_the_store_refuses_is_found_by_halving_and_harms_nobody_else(
     assert await rig.db.fetchval("select count(*) from refill") == 0
 
 
+async def test_branches_of_a_run_keep_their_own_steps_when_it_is_tried_again(rig: Rig) -> None:
+    app = App()
+    calls: list[str] = []
+
+    async def price(who: str) -> str:
+        calls.append(who)
+        await asyncio.sleep(0.2 if who == "alice" else 0)
+        return who
+
+    def charge(who: str) -> str:
+        calls.append(f"charge {who}")
+        return f"charged {who}"
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=2, first_s=0.01))
+    async def settle(event: Event, ctx: Context) -> list[list[str]]:
+        async def branch(who: str) -> list[str]:
+            return [who, await ctx.step(charge, await ctx.step(price, who))]
+
+        told = await asyncio.gather(branch("alice"), branch("bob"))
+        if ctx.attempt == 1:
+            raise RuntimeError("once")
+        return told
+
+    await rig.registered(app)
+    runs = await rig.add("settle", [{}])
+    async with rig.running(app):
+        done = await rig.ended(runs)
+    assert json.loads(done[runs[0]]["result"]) == [["alice", "charged alice"], ["bob", "charged bob"]]
+    assert sorted(calls) == ["alice", "bob", "charge alice", "charge bob"], "no step was done again"
+
+
+async def test_more_plain_steps_than_threads_wait_for_one_and_none_is_called_late(rig: Rig) -> None:
+    """The time of a step begins with its thread: here all of them together take longer than one of them may."""
+    app = App()
+
+    def work(n: int) -> int:
+        time.sleep(0.02)
+        return n
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def many(event: Event, ctx: Context) -> int:
+        return await ctx.step(work, event.json["n"], timeout_s=0.8)
+
+    await rig.registered(app)
+    runs = await rig.add("many", [{"n": n} for n in range(200)])
+    async with rig.running(app, settings=replace(QUICK, threads_max=2)):
+        done = await rig.ended(runs)
+    assert {row["status"] for row in done.values()} == {RunStatus.SUCCEEDED}
+
+
 async def test_user_code_that_exits_hangs_or_raises_oddly_fails_and_the_process_lives(rig: Rig) -> None:
     app = App()
 
@@ -567,8 +619,10 @@ async def test_steps_at_once_keep_their_own_values_and_deadlines(rig: Rig) -> No
     async with rig.running(app):
         (run,) = await rig.add("fan", [{}])
         assert (await rig.ended([run]))[run]["result"] == b"[0,1,2,3,4]"
-    kept = await rig.db.fetch("select nth, result from step where name = 'wait' order by nth")
-    assert [(row["nth"], row["result"]) for row in kept] == [(n, str(n).encode()) for n in range(5)]
+    kept = await rig.db.fetch("select name, result from step where name like 'wait%' order by name")
+    assert [(step_parts(row["name"]), row["result"]) for row in kept] == [
+        (("wait", f"Context.step#{n}"), str(n).encode()) for n in range(5)
+    ]
 
 
 async def test_a_run_of_a_version_that_this_worker_lacks_stays_queued_and_does_not_block_others(

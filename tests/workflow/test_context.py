@@ -25,6 +25,13 @@ async def point() -> Point:
     return Point(1, (2, 3))
 
 
+async def test_null_and_texts_about_it_are_kept_as_they_are() -> None:
+    async def odd() -> object:
+        return {"null": None, "text": "null", "list": [None, 1.5]}
+
+    assert await MemoryRun().context().step(odd) == {"null": None, "text": "null", "list": [None, 1.5]}
+
+
 async def test_the_first_execution_and_a_replay_see_the_very_same_value() -> None:
     first = MemoryRun()
     seen = await first.context().step(point)
@@ -105,7 +112,10 @@ async def test_a_failure_is_remembered_like_a_value() -> None:
         assert (error.type, error.message, error.attempts, error.retryable) == ("NonRetryable", "stolen", 1, False)
 
 
-@pytest.mark.parametrize("value", [object(), {1, object()}, "\ud800", "x" * limit.RESULT_BYTES_MAX])
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1, object()}, "\ud800", "x" * limit.RESULT_BYTES_MAX, float("nan"), {"a": [1, (float("-inf"),)]}],
+)
 async def test_what_cannot_be_kept_fails_the_step_without_another_try(value: object) -> None:
     calls: list[int] = []
 
@@ -116,6 +126,14 @@ async def test_what_cannot_be_kept_fails_the_step_without_another_try(value: obj
     with pytest.raises(StepFailed) as caught:
         await MemoryRun().context().step(make, retry=Retry(attempts=5))
     assert caught.value.type == "Unkeepable" and not caught.value.retryable and len(calls) == 1
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), None])
+async def test_a_step_without_a_usable_timeout_is_refused_and_not_called(timeout_s: Any) -> None:
+    calls: list[int] = []
+    with pytest.raises(ValueError, match="timeout_s="):
+        await MemoryRun().context().step(calls.append, 1, name="x", timeout_s=timeout_s)
+    assert not calls
 
 
 async def test_a_step_without_a_usable_name_is_refused() -> None:

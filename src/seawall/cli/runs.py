@@ -11,7 +11,7 @@ from seawall.cli.listing import page_options, place_options, say_page
 from seawall.cli.say import json_option, say_fields, say_json, say_table
 
 COLUMNS = ("id", "workflow", "version", "status", "attempt", "created_at", "finished_at", "event")
-STEP_COLUMNS = ("name", "nth", "attempt", "started_at", "finished_at", "result")
+STEP_COLUMNS = ("name", "task", "nth", "attempt", "started_at", "finished_at", "result")
 
 
 @click.group(epilog="Exit codes: 0 done, 1 failed, 2 misused, 3 no such run, 4 unreachable.")

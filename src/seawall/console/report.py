@@ -109,7 +109,7 @@ def way_of(event: EventDetail, steps: list[Step], *, truncated: bool) -> Way:
                 stage="step",
                 run=step.run,
                 workflow=workflows.get(step.run),
-                detail=step.name if step.nth == 0 else f"{step.name} #{step.nth + 1}",
+                detail=_step(step),
                 took_ms=_ms(step.started_at, step.finished_at),
             )
         )
@@ -154,6 +154,11 @@ def _run_stages(start: datetime, run: RunLine) -> Iterator[Stage]:
                 detail=run.status if stage == "finished" else None,
                 took_ms=took,
             )
+
+
+def _step(step: Step) -> str:
+    name = step.name if step.nth == 0 else f"{step.name} #{step.nth + 1}"
+    return f"{name} in {step.task}" if step.task else name
 
 
 def _ms(start: datetime, end: datetime) -> float:

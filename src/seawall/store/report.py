@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from seawall.kernel.event import headers_of, id_day
+from seawall.kernel.seam.run import step_parts
 from seawall.kernel.status import DAY_SHIFT, EventStatus, RunStatus
 from seawall.store.pool import Row, Store
 from seawall.store.statement import statements
@@ -78,6 +79,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     run: str
     name: str
+    task: str  # of the run, that took it; "": the run's own
     nth: int
     attempt: int
     started_at: datetime
@@ -280,7 +282,8 @@ async def steps(store: Store, run_ids: Sequence[int], *, timeout_s: float) -> li
     return [
         Step(
             run=str(row["run_id"]),
-            name=row["name"],
+            name=step_parts(row["name"])[0],
+            task=step_parts(row["name"])[1],
             nth=row["nth"],
             attempt=row["attempt"],
             started_at=row["started_at"],

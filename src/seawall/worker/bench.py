@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import inspect
 import random
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from seawall.guard.stack import stack_of
 from seawall.kernel.clock import Clock
-from seawall.kernel.error import said
 from seawall.kernel.log import logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import RunStatus
 from seawall.worker.deadline import Deadlines, Watch
 from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
+from seawall.worker.thread import Threads
+from seawall.workflow.branch import task_factory
 
 if TYPE_CHECKING:
     from seawall.worker.execution import Execution
@@ -56,24 +54,20 @@ class Bench:
             clock, store_away=lambda: flusher.away, grace_s=settings.cancel_grace_s, stubborn=self._stubborn
         )
         self.loop = asyncio.get_running_loop()
+        self.loop.set_task_factory(task_factory)
         self.parked = False  # stopping: no step begins any more
         self.count = 0  # runs under way
         self.body_bytes = 0
-        self._threads_max = settings.threads_max
         self.leave = leave
         self._alone = alone
         self._outlived: set[Execution] = set()  # ended in the store, and their code goes on here
-        self._threads = ThreadPoolExecutor(settings.threads_max, thread_name_prefix="step")
-        self._abandoned = 0
+        self.threads = Threads(settings.threads_max, metrics=metrics, hang=self._threads_hang)
         self._ended = {
             status: metrics.counter("seawall_runs_ended_total", "Runs that ended, by how.", status=status.word)
             for status in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.DEAD)
         }
         self._retried = metrics.counter("seawall_runs_retried_total", "Attempts of runs that failed and are repeated.")
         metrics.gauge("seawall_runs_inflight_count", "Runs under way in this process.").read = lambda: self.count
-        metrics.gauge("seawall_threads_abandoned_count", "Threads that still run a step that timed out.").read = (
-            lambda: self._abandoned
-        )
         metrics.gauge(
             "seawall_runs_stubborn_count", "Runs that failed at a deadline, and whose code goes on all the same."
         ).read = lambda: len(self._outlived)
@@ -95,28 +89,8 @@ class Bench:
     def tried_again(self) -> None:
         self._retried.value += 1
 
-    async def in_thread(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
-        """Call a plain function in a thread, with this task's context.
-
-        Cancelled: the thread goes on to its end, and its place in the pool is taken so long. When all places are taken
-        that way, no plain step could ever run again, so the process ends and its successor begins with fresh threads.
-        """
-        loop = asyncio.get_running_loop()
-        context = contextvars.copy_context()
-        future = self._threads.submit(context.run, _quietly, function, args, kwargs)
-        try:
-            failed, value = await asyncio.wrap_future(future, loop=loop)
-        except asyncio.CancelledError:
-            if not future.cancelled() and not future.done():
-                self._abandoned += 1
-                future.add_done_callback(self._returned)
-                if self._abandoned >= self._threads_max:
-                    self.leave(EXIT_THREADS_HANG, f"all {self._abandoned} threads hang in steps that timed out")
-            raise
-        if failed:
-            raise value
-        # A decorator may hide that a function is async def: then the thread only made the coroutine.
-        return await value if inspect.isawaitable(value) else value
+    def _threads_hang(self, count: int) -> None:
+        self.leave(EXIT_THREADS_HANG, f"all {count} threads hang in steps that timed out")
 
     def _stubborn(self, watch: Watch) -> None:
         """Code that swallows cancellation can't be stopped, and to try its run again would be to run it twice at once.
@@ -142,28 +116,7 @@ class Bench:
         """Its task has ended."""
         self._outlived.discard(execution)
 
-    def _returned(self, _: object) -> None:
-        self._abandoned -= 1
-
     def close(self) -> None:
         """Give the threads up; those that hang can't be stopped."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _quietly(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[bool, Any]:
-    """In the thread: (raised, value or exception). An exception as a value, since asyncio can't set StopIteration, and
-    SystemExit would end the pool's thread."""
-    try:
-        return False, function(*args, **kwargs)
-    except BaseException as error:  # noqa: BLE001
-        # Outermost in its thread, and raised again in the step: the user's function may raise anything.
-        return True, ordinary(error)
-
-
-def ordinary(error: BaseException) -> Exception:
-    """What a step raised, as something that can travel: SystemExit must not end the event loop."""
-    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
-        return error
-    ours = RuntimeError(said(error))
-    ours.__cause__ = error
-    return ours
+        self.threads.close()
+        self.loop.set_task_factory(None)

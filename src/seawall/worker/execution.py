@@ -17,9 +17,11 @@ from seawall.kernel.status import RunStatus
 from seawall.store.flush import Again, Answer, End, Step
 from seawall.store.pool import text_array
 from seawall.store.run import Ready
-from seawall.worker.bench import EXIT_MEDDLED, Bench, ordinary
+from seawall.worker.bench import EXIT_MEDDLED, Bench
 from seawall.worker.shard import Held, Refill
+from seawall.worker.thread import ordinary
 from seawall.workflow import Context, Event, Workflow, encoded, may_retry
+from seawall.workflow.branch import current
 
 log = logger("worker")
 
@@ -91,18 +93,21 @@ class Execution:
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float
     ) -> object:
         bench = self._bench
-        if self._over:
-            raise asyncio.CancelledError("the workflow ended before this step of it began")
-        if bench.parked or self.dropped:
-            await asyncio.Event().wait()  # until we are cancelled: the process stops, or the run isn't ours any more
+        await self._admitted()
+        is_async = _is_async(function)
+        if not is_async:
+            await bench.threads.take()
+            try:
+                await self._admitted()  # it may have been a long wait
+            except BaseException:
+                bench.threads.give()
+                raise
         task = asyncio.current_task(bench.loop)
         assert task is not None
         watch = bench.deadlines.set(task, timeout_s, self)
         self._calls += 1
         try:
-            if _is_async(function):
-                return await function(*args, **kwargs)
-            return await bench.in_thread(function, args, kwargs)
+            return await (function(*args, **kwargs) if is_async else bench.threads.call(function, args, kwargs))
         except asyncio.CancelledError:
             if watch.was_it():
                 raise TimeoutError(f"it took longer than {timeout_s:g} s") from None
@@ -112,6 +117,12 @@ class Execution:
         finally:
             self._calls -= 1
             bench.deadlines.clear(watch)
+
+    async def _admitted(self) -> None:
+        if self._over:
+            raise asyncio.CancelledError("the workflow ended before this step of it began")
+        if self._bench.parked or self.dropped:
+            await asyncio.Event().wait()  # until we are cancelled: the process stops, or the run isn't ours any more
 
     def keep(
         self, name: str, nth: int, result: bytes, *, failed: bool, attempt: int, started_us: int, wait: bool
@@ -154,6 +165,7 @@ class Execution:
         failure: BaseException | None = None
         try:
             event, context = self._arguments()
+            current.set(context.branch)
             value = await workflow.function(event, context)
             result = encoded(value, "the result of workflow", workflow.name)
         except asyncio.CancelledError as error:

@@ -26,7 +26,7 @@ class Workflow:
 
     name: str
     version: str
-    on: str  # an event type, or a pattern with * (fnmatch)
+    on: str  # an event type, or a pattern: * stands for anything
     queue: str
     retry: Retry
     timeout_s: float  # one attempt's longest time
@@ -66,7 +66,7 @@ class App:
         """Declare a workflow: each event of the type ``on`` starts one run of it.
 
         Args:
-            on: An event type, or a pattern: ``github.*``, ``*``.
+            on: An event type, or a pattern, in which ``*`` stands for anything: ``github.*``, ``*``.
             version: Raise it when a change of the code must not be met by runs that are under way: they finish with
                 the version they began with, as long as some worker still has it.
             queue: Workflows of one queue share its workers.

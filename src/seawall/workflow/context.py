@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, overload
@@ -13,6 +14,7 @@ from seawall.kernel import limit
 from seawall.kernel.error import Unstorable, said
 from seawall.kernel.seam.run import Memo, Run
 from seawall.kernel.seam.ticket import Reply
+from seawall.workflow.branch import Branch, current
 from seawall.workflow.retry import NEVER, NonRetryable, Retry, StepFailed, may_retry, retry_after_s
 
 T = TypeVar("T")
@@ -39,6 +41,9 @@ def encoded(value: object, *what: str) -> bytes:
     """
     try:
         data = _encode(value)
+        # The encoder writes what is no number as null, and null it would be from then on.
+        if b"null" in data and not _finite(msgspec.to_builtins(value)):
+            raise ValueError("NaN and infinity are no JSON")
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise Unkeepable(f"{' '.join(what)} can't be kept as JSON: {error}") from error
     if len(data) > limit.RESULT_BYTES_MAX:
@@ -50,14 +55,15 @@ def encoded(value: object, *what: str) -> bytes:
 class Context:
     """One execution of one run, in its workflow's hands."""
 
-    __slots__ = ("_chance", "_counts", "_event_id", "_replied", "_run", "_workflow")
+    __slots__ = ("_chance", "_event_id", "_replied", "_run", "_workflow", "branch")
 
     def __init__(self, run: Run, *, event_id: str, workflow: str, chance: random.Random) -> None:
         self._run = run
         self._event_id = event_id
         self._workflow = workflow
         self._chance = chance
-        self._counts: dict[str, int] = {}
+        self.branch = Branch()
+        """The run's own task: whoever calls the workflow makes it `current` there."""
         self._replied = False
 
     @property
@@ -121,7 +127,8 @@ class Context:
         Args:
             function: ``async def``, or a plain function, which runs in a thread.
             args, kwargs: For the function.
-            name: Under which its value is kept, with the count of this name in the run. Default: the function's name.
+            name: Under which its value is kept, with the task that takes the step (the run's own, or one that was begun
+                in it: branch.py) and the count of this name there. Default: the function's name.
             retry: How often it is tried within this attempt of the run. None: once; the run's own retry repeats it.
                 A wait of more than `PAUSE_MAX_S` isn't made in memory: the step fails then, and asks the run to wait.
             timeout_s: One try's longest time. A thread can't be stopped: its effect may come later.
@@ -133,6 +140,7 @@ class Context:
 
         Raises:
             StepFailed: It raised to the end of its tries, took too long, or returned what can't be kept.
+            ValueError, TypeError: ``name`` or ``timeout_s`` is no such thing; nothing was called.
 
         Durability: its value is on stable storage before return (not with ``pure``).
         Cancelled: the run is being put away; what the function did stands, and it may be called again.
@@ -142,15 +150,18 @@ class Context:
             name = _name_of(function)
         elif not 0 < len(name) <= limit.NAME_CHARS_MAX or not name.isprintable():
             raise ValueError(f"step name={name!r}: 1 to {limit.NAME_CHARS_MAX} printable characters are needed")
-        nth = self._counts.get(name, 0)
-        self._counts[name] = nth + 1
-        memo = run.recall(name, nth)
+        if not (isinstance(timeout_s, int | float) and timeout_s > 0):
+            raise ValueError(f"step {name}: timeout_s={timeout_s!r}: seconds above 0 are needed")
+        branch = current.get() or self.branch
+        key, nth = branch.occurrence(name)
+        memo = run.recall(key, nth)
         if memo is not None:
             return _recalled(name, memo)
         started_us = run.now_us()
         attempt = 0
         while True:
             attempt += 1
+            token = current.set(branch.within(key, nth))
             try:
                 value = await run.call(function, args, kwargs, timeout_s=timeout_s)
                 data = encoded(value, "the result of step", name)
@@ -159,9 +170,11 @@ class Context:
                 # The user's function is foreign: whatever it raises is this step's failure, not ours.
                 delay_s = self._next_try_s(error, attempt, retry or NEVER)
                 if delay_s is None:
-                    raise await self._failed(name, nth, error, attempt=attempt, started_us=started_us) from error
+                    raise await self._failed(name, key, nth, error, attempt, started_us) from error
+            finally:
+                current.reset(token)
             await run.pause(delay_s)
-        kept = run.keep(name, nth, data, failed=False, attempt=attempt, started_us=started_us, wait=not pure)
+        kept = run.keep(key, nth, data, failed=False, attempt=attempt, started_us=started_us, wait=not pure)
         if kept is not None:
             try:
                 await kept
@@ -202,7 +215,9 @@ class Context:
         delay_s = retry.delay_s(attempt, error, self._chance)
         return delay_s if delay_s <= PAUSE_MAX_S else None
 
-    async def _failed(self, name: str, nth: int, error: Exception, *, attempt: int, started_us: int) -> StepFailed:
+    async def _failed(
+        self, name: str, key: str, nth: int, error: Exception, attempt: int, started_us: int
+    ) -> StepFailed:
         """Keep the failure, so that a workflow which goes on after it takes the same way in a replay."""
         failure = _step_failed(name, error, attempt, retryable=may_retry(error))
         data = _encode(
@@ -213,10 +228,19 @@ class Context:
                 "attempts": attempt,
             }
         )
-        kept = self._run.keep(name, nth, data, failed=True, attempt=attempt, started_us=started_us, wait=True)
+        kept = self._run.keep(key, nth, data, failed=True, attempt=attempt, started_us=started_us, wait=True)
         assert kept is not None
         await kept
         return failure
+
+
+def _finite(value: object) -> bool:
+    """Whether all numbers in plain values are some."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_finite, value.values())) and all(map(_finite, value))
+    return all(map(_finite, value)) if isinstance(value, list | tuple | set | frozenset) else True
 
 
 def _step_failed(name: str, error: Exception, attempt: int, *, retryable: bool) -> StepFailed:

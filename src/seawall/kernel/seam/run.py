@@ -1,8 +1,9 @@
 """The run seam: what a workflow's ``Context`` needs of whoever executes it, and what is kept of each step.
 
 A workflow is an ordinary coroutine that is called again from its beginning after a crash or a failure. It gets past
-what it has already done because each step's outcome is kept under (name, occurrence of that name in the run). So the
-outcome that a workflow sees must be exactly what was kept, the first time as well.
+what it has already done because each step's outcome is kept under (name, occurrence of that name in the task that took
+it; a name has its task in it, workflow/branch.py). So the outcome that a workflow sees must be exactly what was kept,
+the first time as well.
 """
 
 from __future__ import annotations
@@ -12,6 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from seawall.kernel.seam.ticket import Reply
+
+MARK = "\x1f"
+"""Between a step's name and its task, as they are kept: no name has it, since names are printable."""
+
+
+def step_parts(kept: str) -> tuple[str, str]:
+    """A step's name and the task that took it ("": the run's own), of the name that is kept."""
+    name, _, task = kept.partition(MARK)
+    return name, task
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,88 @@
+"""Which of a run's tasks takes a step.
+
+A workflow may do things side by side. The order in which its tasks arrive at their steps is the world's the first time
+(who answers first) and the code's in a replay (what is kept returns at once), so a count over the whole run would hand
+one task what another one had kept. A task is told by its place: what made it, which coroutine it is, and the how
+manieth of these there. Code that is the same makes the same tasks in the same order, whatever the world does.
+
+Tasks of libraries have other coroutines, so they shift nobody's count; a coroutine that is renamed is another one, as
+a step is. Known limit: ``asyncio.wait_for`` makes a task of its own up to Python 3.11 and none later, so a step within
+it is done again when a run goes on under the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hashlib
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+from seawall.kernel.seam.run import MARK, step_parts
+
+PATH_CHARS_MAX = 200
+"""A longer path, and one that can't be printed, is kept by its hash."""
+
+
+class Branch:
+    """A run's own task (no parent), a task that it began, or a step under way, which may begin tasks too."""
+
+    __slots__ = ("_began", "_counts", "_label", "_parent", "_path")
+
+    def __init__(self, parent: Branch | None = None, label: str = "") -> None:
+        self._parent = parent
+        self._label = label
+        self._path: str | None = None  # made when it is needed: most branches take no step
+        self._counts: dict[str, int] | None = None
+        self._began: dict[str, int] | None = None
+
+    @property
+    def path(self) -> str:
+        """Where it is in its run; "" for the run's own task."""
+        if self._path is None:
+            above = "" if self._parent is None else self._parent.path
+            self._path = _kept(f"{above}/{self._label}" if above else self._label)
+        return self._path
+
+    def occurrence(self, name: str) -> tuple[str, int]:
+        """The next step of this name here, as it is kept: its name with the branch, and its number from 0."""
+        counts = self._counts
+        if counts is None:
+            counts = self._counts = {}
+        nth = counts.get(name, 0)
+        counts[name] = nth + 1
+        return (name if self._parent is None else f"{name}{MARK}{self.path}"), nth
+
+    def began(self, coroutine: str) -> Branch:
+        """The branch of a task that begins here."""
+        if self._began is None:
+            self._began = {}
+        nth = self._began.get(coroutine, 0)
+        self._began[coroutine] = nth + 1
+        return Branch(self, f"{coroutine}#{nth}")
+
+    def within(self, key: str, nth: int) -> Branch:
+        """What a step does: a replay doesn't do it, so nothing outside may count it."""
+        return Branch(self, f"({step_parts(key)[0]}#{nth})")
+
+
+current: contextvars.ContextVar[Branch | None] = contextvars.ContextVar("branch", default=None)
+"""The branch of the code that runs. None: no run's."""
+
+
+def task_factory(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any] | Generator[Any, None, Any], **given: Any
+) -> asyncio.Task[Any]:
+    """For ``loop.set_task_factory``: a task that a run begins gets its branch. One whose context was chosen by its
+    maker has what is in there."""
+    here = current.get()
+    if here is not None and given.get("context") is None:
+        context = given["context"] = contextvars.copy_context()
+        context.run(current.set, here.began(getattr(coroutine, "__qualname__", "")))
+    return asyncio.Task(coroutine, loop=loop, **given)
+
+
+def _kept(path: str) -> str:
+    if len(path) <= PATH_CHARS_MAX and path.isprintable():
+        return path
+    return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
