@@ -488,6 +488,14 @@ async def test_a_source_lives_from_add_to_remove(it: Api, database: Database, he
             assert is_problem(await it.call("DELETE", f"/v1/sources/{odd}"), 404)
 
 
+async def test_a_source_may_be_ordered_and_says_so(it: Api) -> None:
+    wish = {"name": "ledger", "kind": "none", "settings": {"ordered": True}}
+    assert (await it.call("POST", "/v1/sources", wish)).status == 201
+    assert (await it.get("/v1/sources")).json["items"][0]["settings"] == {"ordered": True}
+    odd = {"name": "other", "kind": "none", "settings": {"ordered": "yes"}}
+    assert is_problem(await it.call("POST", "/v1/sources", odd), 422)
+
+
 async def test_sources_come_by_name_in_pages_that_meet(it: Api) -> None:
     names = [f"s{n}" for n in range(5)]
     for name in names:

@@ -21,6 +21,7 @@ from seawall.journal.segment import segment_path
 from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Outcome, Position
+from seawall.machine import backup as room
 from seawall.machine import hold
 from seawall.machine.backup import backup, serving
 from seawall.machine.folder import Folder, Lock
@@ -98,6 +99,18 @@ async def _fill(folder: Folder, to: Path) -> Position:
         assert any("journal c1" in line for line in progress)
         await _write(log, b"four")
     return at
+
+
+async def test_a_running_writer_that_doesnt_say_where_it_ends_fails_the_backup(
+    made: Folder, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files alone don't prove the newest batch: a backup without that must not pass for one."""
+    monkeypatch.setattr(room, "CERTAIN_S", 0.1)
+    async with serving(_postgres(made)) as dsn, _log(made) as log:
+        await migrate.apply(pool.Settings(dsn=dsn, statement_timeout_s=30))
+        await _write(log, b"newest")
+        with pytest.raises(Unavailable, match=r"journal c1.*where it ends"):
+            await backup(made, home / "B", dsn=dsn, programs=_postgres(made).find_programs(), filesystem=FILES)
 
 
 @contextlib.asynccontextmanager

@@ -101,6 +101,8 @@ class Leftovers:
         # No writer publishes its end, so there is no socket: the end is what recovery finds.
         reader = LogReader(folder, folder / "none.sock", filesystem=self._filesystem, clock=self._clock)
         async with reader, self._forwarder(Left(reader)) as forwarder:
+            if not reader.certain:
+                raise Unavailable("journal", "somebody else looks at it just now")
             if not forwarder.waits:
                 return
             log.info("forwarding a log that has no writer any more", extra=fields(folder=str(folder)))

@@ -100,6 +100,12 @@ class LogReader:
     def log_id(self) -> bytes:
         return self._log_id
 
+    @property
+    def certain(self) -> bool:
+        """Whether ``synced_end`` was the very end when it was last asked for. Else there is a writer that didn't say,
+        or somebody held the lock just then, and the newest batch may lie beyond."""
+        return self._certain
+
     def start(self) -> Position:
         with self._translated():
             return self._opened.start()

@@ -24,6 +24,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ DUMP_TIMEOUT_S = 24 * 3600.0
 LOCK_WAIT = "60s"
 STOP_S = 60.0
 READY_S = 600.0
+CERTAIN_S = 10.0
+"""Longest wait for a log's writer to say how far it is synced, or for somebody who looks at one without a writer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +207,27 @@ async def _dump(dsn: str, snapshot: str, programs: Binaries, to: Path, progress:
     await run_program(command, dsn, progress, said, timeout_s=DUMP_TIMEOUT_S)
 
 
+@contextlib.asynccontextmanager
+async def _surely(log: HeldLog, socket: Path) -> AsyncIterator[LogReader]:
+    """A reader that knows the log's very end.
+
+    Raises:
+        Unavailable: Its writer doesn't say how far it is synced: the newest events would be left out.
+    """
+    latest = time.monotonic() + CERTAIN_S
+    while True:
+        async with LogReader(log.folder, socket) as reader:
+            if reader.certain:
+                yield reader
+                return
+        if time.monotonic() > latest:
+            raise Unavailable(f"{log.folder.parent.name} {log.folder.name}", "its writer doesn't say where it ends")
+        await asyncio.sleep(CERTAIN_S / 20)
+
+
 async def _copy_log(log: HeldLog, socket: Path, to: Path) -> None:
     """Copy what is on stable storage of one log, while it may be written."""
-    async with LogReader(log.folder, socket) as reader:
+    async with _surely(log, socket) as reader:
         # Before the end is looked at: how far a log was forwarded must not lie beyond what is copied of it.
         await asyncio.to_thread(_copy_beside, log, to)
         end = reader.synced_end()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from confluent_kafka import KafkaError
+
 from seawall.journal.cluster import Settings
 from seawall.journal.kafka.client import Client, client_of
 from seawall.journal.kafka.fault import KAFKA
@@ -22,8 +24,8 @@ async def examined(settings: Settings, *, timeout_s: float) -> Topic:
     """
     said: list[str] = []
 
-    def note(error: object) -> None:
-        said.append(str(error))
+    def note(error: KafkaError) -> None:
+        said.append(error.str())
 
     common = client_of(settings, "doctor").common
     asked = replace(settings, request_timeout_s=timeout_s)

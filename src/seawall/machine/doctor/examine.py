@@ -219,9 +219,10 @@ def _read(path: str) -> str:
 
 def _rooms(folder: Folder) -> Iterator[Room]:
     places = {"the data folder": folder.path}
-    data = place.recorded(folder.path)
-    if data is not None and data.exists() and data.stat().st_dev != folder.path.stat().st_dev:
-        places["PostgreSQL's data"] = data
+    others = {"PostgreSQL's data": place.recorded(folder.path), "journal": folder.journals, "spool": folder.spools}
+    for what, path in others.items():
+        if path is not None and path.exists() and path.stat().st_dev != folder.path.stat().st_dev:
+            places[what] = path
     mounts = _read("/proc/self/mountinfo")
     for what, path in places.items():
         room = os.statvfs(path)
