@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from seawall.guard import outlet
 from seawall.guard.budget import Budget
+from seawall.guard.outlet import Outlet
 from seawall.guard.supervisor import Supervisor
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
 from seawall.kernel.event import EventIds
-from seawall.kernel.log import configure, fields, logger
+from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.backlog import Backlog
 from seawall.kernel.seam.journal import Journal, JournalReader
 from seawall.machine import memory, role
@@ -440,18 +442,18 @@ def run_up(folder: Folder, settings: Settings, reread: Callable[[], Settings], *
     Raises:
         Misconfigured: Before anything was started, and nothing is left of the attempt.
     """
-    configure("up", level=settings.program.log_level)
     claim = Claim(folder, settings.program)
-    try:
-        for line in claim.take():
-            log.warning(line)
-        return asyncio.run(_up(folder, settings, reread, claim, watch_app=watch_app))
-    finally:
-        claim.release()
+    with outlet.opened("up", level=settings.program.log_level) as lines:
+        try:
+            for line in claim.take():
+                log.warning(line)
+            return asyncio.run(_up(folder, settings, reread, claim, lines, watch_app=watch_app))
+        finally:
+            claim.release()
 
 
 async def _up(
-    folder: Folder, settings: Settings, reread: Callable[[], Settings], claim: Claim, *, watch_app: bool
+    folder: Folder, settings: Settings, reread: Callable[[], Settings], claim: Claim, lines: Outlet, *, watch_app: bool
 ) -> int:
     from seawall.machine.up import Parts, Up
     from seawall.migrate import runner
@@ -461,7 +463,7 @@ async def _up(
 
     parts = Parts(
         folder=folder, settings=settings, reread=reread, database=_database(folder, settings), migrate=migrate,
-        set_log_level=set_log_level, watch_app=watch_app,
+        set_log_level=set_log_level, lines=lines, watch_app=watch_app,
     )  # fmt: skip
     return await Up(parts, claim).run()
 

@@ -21,6 +21,7 @@ from cache.server import Server
 from collector.authority import Authority
 from seawall.app import ROLES
 from seawall.guard import Lifecycle, Supervisor
+from seawall.guard.outlet import Outlet
 from seawall.guard.panel import Panel
 from seawall.guard.pressure import Pressure
 from seawall.guard.shed import ShedList
@@ -289,7 +290,7 @@ async def parent(folder: Folder, database: Database, app: Path) -> AsyncIterator
     up = Up(
         Parts(
             folder=folder, settings=settings, reread=lambda: settings, migrate=migrated, set_log_level=len,
-            database=External(database.dsn, database.dsn), watch_app=True,
+            lines=Outlet(2), database=External(database.dsn, database.dsn), watch_app=True,
         ),
         claim,
         pace=fate,

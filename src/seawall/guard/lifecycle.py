@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import faulthandler
 import json
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from seawall.guard import fork
-from seawall.guard.stack import stack_of
+from seawall.guard.stack import stack_of, stacks_of_threads
 from seawall.kernel.error import Misconfigured
 from seawall.kernel.log import fields, logger
 
@@ -138,4 +136,5 @@ class Lifecycle:
         """SIGUSR1: every task and every thread's stack, on standard error."""
         for task in asyncio.all_tasks():
             log.info("task", extra=fields(task=task.get_name(), stack=stack_of(task)))
-        faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+        for name, stack in stacks_of_threads():
+            log.info("thread", extra=fields(thread=name, stack=stack))

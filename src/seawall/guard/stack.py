@@ -4,6 +4,9 @@ hangs is the innermost."""
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
+from collections.abc import Iterator
 from types import FrameType
 
 DEPTH_MAX = 50
@@ -20,6 +23,18 @@ def stack_of(task: asyncio.Task[object]) -> list[str]:
             lines.append(f"{code.co_filename}:{frame.f_lineno} {code.co_name}")
         waiting = _awaited(waiting)
     return lines
+
+
+def stacks_of_threads() -> Iterator[tuple[str, list[str]]]:
+    """Each thread's name, and where it stands: ``file:line function``, outermost first."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for ident, innermost in sys._current_frames().items():
+        lines: list[str] = []
+        frame: FrameType | None = innermost
+        while frame is not None and len(lines) < DEPTH_MAX:
+            lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
+            frame = frame.f_back
+        yield names.get(ident, str(ident)), lines[::-1]
 
 
 def _frame(waiting: object) -> FrameType | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NoReturn
 
+from seawall.guard import outlet
 from seawall.guard.stack import stack_of
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.log import fields, logger
@@ -124,6 +125,8 @@ class Supervisor:
         self._pace = pace
         self._die = die
         self._watch_blocking = watch_blocking
+        # Where to: whoever blocks us may be whoever doesn't read this.
+        self._stacks_to = outlet.unblocked() if watch_blocking else 2
         self._loops: list[Loop] = []
         self._owner: asyncio.Task[None] | None = None
 
@@ -196,7 +199,7 @@ class Supervisor:
     async def _own(self) -> None:
         while True:
             if self._watch_blocking:
-                faulthandler.dump_traceback_later(BLOCKED_EXIT_S, exit=True)
+                faulthandler.dump_traceback_later(BLOCKED_EXIT_S, exit=True, file=self._stacks_to)
             for loop in self._loops:
                 await self._look_after(loop)
             await asyncio.sleep(CHECK_S)

@@ -86,10 +86,16 @@ class TextFormatter(logging.Formatter):
         return "\n".join((line, *(_INDENT + printable(part) for part in trace)))
 
 
-def configure(role: str, *, level: str = "info", stream: TextIO | None = None) -> None:
-    """Send all of Seawall's log lines to ``stream`` (standard error): text when it is a terminal, else JSON."""
+def configure(
+    role: str, *, level: str = "info", stream: TextIO | None = None, handler: logging.Handler | None = None
+) -> None:
+    """Send all of Seawall's log lines to ``stream`` (standard error): text when it is a terminal, else JSON.
+
+    Args:
+        handler: What writes them there instead of a plain stream, which makes whoever logs wait for the reader.
+    """
     out = stream if stream is not None else sys.stderr
-    handler = logging.StreamHandler(out)
+    handler = handler or logging.StreamHandler(out)
     handler.setFormatter(TextFormatter(role) if out.isatty() else JsonFormatter(role))
     root = logging.getLogger("seawall")
     root.handlers[:] = [handler]

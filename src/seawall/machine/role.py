@@ -14,17 +14,18 @@ import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
-from seawall.guard import Heart, Lifecycle, Supervisor, fork, loop
+from seawall.guard import Heart, Lifecycle, Supervisor, fork, loop, outlet
 from seawall.guard.budget import Budget
+from seawall.guard.outlet import Outlet
 from seawall.guard.panel import Panel
 from seawall.guard.pressure import Pressure
 from seawall.guard.shed import ShedList
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock, SystemClock
-from seawall.kernel.log import configure, fields, logger
+from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.machine import check, memory
 from seawall.machine.claim import bound
@@ -132,7 +133,11 @@ def run(start: Start, open_role: Role) -> int:
     Raises:
         Misconfigured: Before anything was started.
     """
-    configure(start.role, level=start.settings.program.log_level)
+    with outlet.opened(start.role, level=start.settings.program.log_level) as lines:
+        return _run(start, open_role, lines)
+
+
+def _run(start: Start, open_role: Role, lines: Outlet) -> int:
     check.refuse_platform()
     check.forbid_cores()
     check.raise_open_files()
@@ -144,14 +149,14 @@ def run(start: Start, open_role: Role) -> int:
         fork.end_orphans()
     lock.acquire(timeout_s=LEAVING_S if start.parent is not None else 0.0)
     try:
-        return loop.run(serve(start, open_role), loop_factory=_loop_factory())
+        return loop.run(serve(start, open_role, lines), loop_factory=_loop_factory())
     finally:
         lock.release()
 
 
-async def serve(start: Start, open_role: Role) -> int:
+async def serve(start: Start, open_role: Role, lines: Outlet) -> int:
     """Open the role, say ready, wait for the end, drain, close."""
-    metrics, clock = Metrics(), SystemClock()
+    metrics, clock = lines.count(Metrics()), SystemClock()
     alerts = Alerts(metrics, clock)
     shed = _shed_list(start, clock, metrics, alerts)
     panel = Panel(shed)
@@ -218,9 +223,14 @@ async def serve(start: Start, open_role: Role) -> int:
         stopping.report(opened.report())
     status = 1 if failures else 0
     if not await loop.ended_tasks(TASKS_S):
-        log.error("tasks of user code go on after they were cancelled; the process ends without them")
-        os._exit(status)
+        _leave(status)
     return status
+
+
+def _leave(status: int) -> NoReturn:
+    log.error("tasks of user code go on after they were cancelled; the process ends without them")
+    outlet.flush()
+    os._exit(status)
 
 
 def _shed_list(start: Start, clock: Clock, metrics: Metrics, alerts: Alerts) -> ShedList:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from seawall.guard import Heart, Lifecycle, Supervisor
+from seawall.guard.outlet import Outlet
 from seawall.guard.supervisor import Pace
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Misconfigured, SeawallError
@@ -67,6 +68,7 @@ class Parts:
     database: Database
     migrate: Callable[[str], Awaitable[object]]  # raises Misconfigured, or another SeawallError to try again
     set_log_level: Callable[[str], None]
+    lines: Outlet  # the log
     watch_app: bool = False
 
 
@@ -89,7 +91,7 @@ class Up:
         self._schema = asyncio.Event()
         self._life = Lifecycle("up", reload=self._tuning.reload)
         self._systemd = Notifier(environ)
-        self._metrics = Metrics()
+        self._metrics = parts.lines.count(Metrics())
         self.supervisor = Supervisor(self._metrics, pace=pace)
         self._children = {role: self._child(role) for role in ROLES if role != "worker" or self._program.app}
 
