@@ -131,7 +131,7 @@ async def _embedded(site: Site) -> AsyncIterator[Keeping]:
     name, metrics = site.settings.program.collector, site.metrics
     log_ = journal.Log(
         site.folder.journal(name), site.settings.of("journal", journal.Settings), metrics=metrics, on_failure=site.fail,
-        filesystem=LocalFilesystem(), clock=site.clock,
+        filesystem=LocalFilesystem(), clock=site.clock, alerts=site.alerts,
     )  # fmt: skip
     async with log_, journal.SyncedPublisher(log_, site.folder.synced_socket(name)) as published:
 
@@ -242,7 +242,7 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
         _store_settings(site, user_code=True), load_app(program.app), limits,
         clock=site.clock, metrics=site.metrics, owner=solo.owner if solo else owner_of(site.folder),
         solo_queue=solo.queue if solo else None, solo_turn_s=solo.turn_s if solo else None,
-        solo_command=[*start, "--resolved", str(resolved)],
+        alerts=site.alerts, solo_command=[*start, "--resolved", str(resolved)],
     )  # fmt: skip
 
     def reload(fresh: Settings) -> None:

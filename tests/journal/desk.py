@@ -42,6 +42,11 @@ class Desk:
             positions.append(outcome)
         return positions
 
+    def alerts(self) -> set[str]:
+        """Names of those that are raised."""
+        samples = (sample for sample in self.metrics.samples() if sample.name == "seawall_alerts_active_count")
+        return {dict(sample.labels)["alert"] for sample in samples if sample.value}
+
     def count(self, name: str) -> float:
         return next(sample.value for sample in self.metrics.samples() if sample.name == name)
 

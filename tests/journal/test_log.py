@@ -89,10 +89,12 @@ async def test_a_full_disk_refuses_with_nothing_kept_and_recovers_by_itself(tmp_
         assert isinstance(desk.log.refusal, Overloaded)
         with pytest.raises(Overloaded):
             desk.submit(b"later")
+        assert desk.alerts() == {"journal-full"}
         desk.disk.heal()
         async with Supervisor(desk.metrics) as supervisor:
             desk.log.register(supervisor)
             await until(lambda: desk.log.refusal is None)
+        assert not desk.alerts()
         await desk.keep(b"again")
         assert not desk.failures
     assert await payloads_in(tmp_path / "c1") == [b"again"]
@@ -138,8 +140,10 @@ async def test_a_hanging_disk_is_answered_in_time_while_the_event_loop_goes_on(t
         assert isinstance(queued[0], Overloaded)
         assert isinstance(desk.log.refusal, Overloaded)
         await until(lambda: "doesn't answer" in supervisor.health()[0].reason)
+        assert desk.alerts() == {"journal-hangs"}
         desk.disk.release()
         await until(lambda: desk.log.refusal is None)
+        assert not desk.alerts()
         await desk.keep(b"after")
         await until(lambda: supervisor.health()[0].ready)
         assert len(writing) == 1

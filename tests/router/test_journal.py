@@ -155,6 +155,7 @@ async def test_a_log_that_knows_nothing_of_our_position_is_an_alarm_and_read_aga
         assert all(loop.restarts == 0 for loop in supervisor.health())
     assert rig.number("seawall_router_begun_anew_total") == 1
     assert any("put back from a copy" in r.message for r in caplog.records if r.levelname == "ERROR")
+    assert rig.number("seawall_alerts_active_count", alert="log-read-anew") == 1
     assert await rig.database.fetchval("select part from log_position") == 1
 
 
@@ -183,7 +184,8 @@ async def test_a_missing_segment_holds_nothing_back_and_readiness_tells_of_it(
         clock.ahead_s = 61.0
         await until(lambda: not said())
     assert rig.number("seawall_router_missing_segments_count") == 1
-    assert any("damaged" in r.message for r in caplog.records if r.levelname == "ERROR")
+    assert any("is missing" in r.message for r in caplog.records if r.levelname == "ERROR")
+    assert rig.number("seawall_alerts_active_count", alert="journal-damaged") == 1
 
 
 async def test_two_copies_of_one_log_are_told_and_neither_loses_an_event(rig: Rig) -> None:

@@ -52,6 +52,7 @@ async def test_an_app_that_is_rolled_back_runs_new_events_and_says_what_waits(
         await rig.until(lambda: "deploy@2" in health())
         assert metrics.gauge("seawall_stranded_count", "").now() == 1
         assert [r for r in caplog.records if r.levelname == "ERROR" and "no live worker has" in r.message]
+        assert metrics.gauge("seawall_alerts_active_count", "", alert="workflow-missing").now() == 1
     async with rig.running(app_of("deploy@1", "deploy@2"), owner=owner):
         await rig.ended(left)
 

@@ -694,10 +694,12 @@ async def test_a_run_without_its_event_ends_dead(rig: Rig) -> None:
     async def any_thing(event: Event, ctx: Context) -> None:
         return None
 
-    async with rig.running(app):
+    metrics = Metrics()
+    async with rig.running(app, metrics=metrics):
         (run,) = await rig.add("any_thing", [{}], with_event=False)
         done = (await rig.ended([run]))[run]
     assert (done["status"], done["error"]) == (RunStatus.DEAD, "its event is gone")
+    assert metrics.gauge("seawall_alerts_active_count", "", alert="run-dead").now() == 1
 
 
 async def test_bodies_in_hand_are_bounded_and_all_runs_end(rig: Rig) -> None:

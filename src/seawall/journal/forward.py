@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from seawall.guard.breaker import Breaker, Permit
 from seawall.guard.pace import Pace
+from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Heart
 from seawall.journal.checkpoint import Checkpoint
 from seawall.journal.cluster import Settings
@@ -25,7 +26,7 @@ from seawall.kernel.event import decode
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.filesystem import Filesystem
-from seawall.kernel.seam.journal import Chunk, Displaced, Journal, Position
+from seawall.kernel.seam.journal import Chunk, Damage, Displaced, Journal, Position
 
 log = logger("journal")
 
@@ -63,7 +64,7 @@ class Forwarder:
 
     def __init__(
         self, source: Source, kafka: Journal, breaker: Breaker, settings: Settings, *, park: Park,
-        filesystem: Filesystem, clock: Clock, metrics: Metrics, until_start: bool = False,
+        filesystem: Filesystem, clock: Clock, metrics: Metrics, spells: Spells, until_start: bool = False,
     ) -> None:  # fmt: skip
         self._source = source
         self._kafka = kafka
@@ -73,6 +74,7 @@ class Forwarder:
         self._filesystem = filesystem
         self._clock = clock
         self._until_start = until_start
+        self._spells = spells
         self._pace = Pace(settings.forward_rate, settings.forward_batch, clock)
         self._news = asyncio.Event()
         self._kept_at = 0.0
@@ -135,12 +137,18 @@ class Forwarder:
         try:
             paused_s = await self._round(heart)
         except Displaced as error:
-            log.error("the spool isn't what its checkpoint says: all is sent again", extra=fields(cause=str(error)))
+            log.warning("the spool isn't what its checkpoint says", extra=fields(cause=str(error)))
+            self._spells.saw(
+                "spool-sent-again", f"spool {self._source.name} isn't what its checkpoint says: all is sent again",
+                unaffected="accepting events; copies collapse", cure="look for a second copy of this folder",
+                journal=self._source.name,
+            )  # fmt: skip
             self.at = await asyncio.to_thread(self._cursor.start)
             paused_s = IDLE_S
         except (Unavailable, Corrupt, OSError) as error:
             log.warning("can't forward now", extra=fields(journal=self._source.name, cause=str(error)))
             paused_s = IDLE_S
+        self._spells.rest()
         await heart.beat()
         if paused_s:
             await self._rest(paused_s)
@@ -181,6 +189,7 @@ class Forwarder:
     async def _forward(self, heart: Heart, permit: Permit, width: int) -> None:
         try:
             chunk = await asyncio.to_thread(self._read, width)
+            self._tell(chunk.damage)
             if not chunk.frames:
                 self._breaker.abandoned(permit)
                 self.at = chunk.next
@@ -203,10 +212,18 @@ class Forwarder:
         else:
             self._breaker.failed(permit)
 
+    def _tell(self, damaged: Sequence[Damage]) -> None:
+        for damage in damaged:
+            self._spells.saw(
+                "journal-damaged", f"spool {self._source.name} is damaged: {damage.reason}; what is readable goes on",
+                unaffected="accepting events, and all that is readable", cure="seawall journal verify",
+                journal=self._source.name,
+            )  # fmt: skip
+
     def _read(self, width: int) -> Chunk:
         chunk = self._cursor.read(self.at, self.limit, records_max=width, bytes_max=BATCH_BYTES_MAX)
         for damage in chunk.damage:
-            log.error("the spool is damaged; what is readable goes on", extra=fields(reason=damage.reason))
+            log.warning("the spool is damaged; what is readable goes on", extra=fields(reason=damage.reason))
         if chunk.frames:
             with contextlib.suppress(Corrupt):
                 self._oldest_us = decode(chunk.frames[0].payload).received_us

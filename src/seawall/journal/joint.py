@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from seawall.guard.panel import Panel
+from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Supervisor
 from seawall.journal.cluster import Settings
 from seawall.journal.forward import Forwarder, Source
@@ -76,7 +77,15 @@ class Joint:
         self.topic = TopicWatch(m.look, m.settings, clock=m.clock, alerts=m.alerts)
         self.kafka = KafkaLog(m.client, m.settings, self.topic, metrics=m.metrics)
         self.local, self.parked = (
-            Log(folder, m.local, metrics=m.metrics, on_failure=m.on_failure, filesystem=m.filesystem, clock=m.clock)
+            Log(
+                folder,
+                m.local,
+                metrics=m.metrics,
+                on_failure=m.on_failure,
+                filesystem=m.filesystem,
+                clock=m.clock,
+                alerts=m.alerts,
+            )
             for folder in (m.folder, m.folder.with_name(f"{m.folder.name}.parked"))
         )
         places = Places(
@@ -170,5 +179,5 @@ class Joint:
         m = self._means
         return Forwarder(
             source, self.kafka, self.spool.breaker, m.settings, park=self.spool.park, filesystem=m.filesystem,
-            clock=m.clock, metrics=m.metrics, until_start=until_start,
+            clock=m.clock, metrics=m.metrics, spells=Spells(m.alerts, m.clock), until_start=until_start,
         )  # fmt: skip

@@ -22,6 +22,7 @@ from seawall.journal.pending import Batch, Pending
 from seawall.journal.settings import Settings
 from seawall.journal.thread import WriterThread
 from seawall.journal.writer import Writer
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock, Deadline, SystemClock
 from seawall.kernel.error import Overloaded, SeawallError, Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
@@ -56,6 +57,7 @@ class Log:
         *,
         metrics: Metrics,
         on_failure: Callable[[str], None],
+        alerts: Alerts | None = None,
         filesystem: Filesystem | None = None,
         clock: Clock | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
@@ -67,6 +69,7 @@ class Log:
         self._on_failure = on_failure
         self._filesystem = filesystem or LocalFilesystem()
         self._clock = clock or SystemClock()
+        self._alerts = alerts or Alerts(metrics, self._clock)
         self._entropy = entropy
         self._pending = Pending(settings)
         self._flight: Batch | None = None
@@ -136,6 +139,12 @@ class Log:
             self._lock.release()
             raise
         self._meter.recovered(recovered)
+        if recovered.damage:
+            self._alerts.raised(
+                "journal-damaged", f"journal {self.name} was damaged in {len(recovered.damage)} places at its start",
+                unaffected="accepting events, and all that is readable",
+                cure="seawall journal verify; damaged bytes are kept beside the log", journal=self.name,
+            )  # fmt: skip
         self._synced_end = recovered.end.position
         self._writer = Writer(
             self.folder, recovered.end, self._settings,
@@ -216,20 +225,30 @@ class Log:
         self._begin()
         if self._writer.failed:
             log.critical("the journal failed for good", extra=fields(journal=self.name, cause=self._writer.failed))
+            self._alerts.raised(
+                "journal-failed", f"a sync of journal {self.name} failed: {self._writer.failed}; this process must end",
+                unaffected="what was acknowledged before", cure="look at the disk", journal=self.name,
+            )  # fmt: skip
             self._on_failure(self._writer.failed)
         elif self._writer.full:
-            log.error("the journal's disk is full; events are refused", extra=fields(journal=self.name))
+            self._alerts.raised(
+                "journal-full", f"the disk of journal {self.name} is full: its events are refused",
+                unaffected="what was accepted; routing and running it", cure="make room on its disk",
+                journal=self.name,
+            )  # fmt: skip
 
     def _probed(self) -> None:
         if not self._writer.full:
-            log.info("the journal's disk has room again", extra=fields(journal=self.name))
+            self._alerts.cleared("journal-full", journal=self.name)
         self._judge()
         self._begin()
 
     def _close_flight(self) -> Batch:
         batch, self._flight = self._flight, None
         assert batch is not None
-        self._late = False
+        if self._late:
+            self._late = False
+            self._alerts.cleared("journal-hangs", journal=self.name)
         if self._refusal is not None or self._writer.full or self._writer.failed:
             self._judge()
         return batch
@@ -272,7 +291,11 @@ class Log:
         batch = self._flight
         if batch is not None:
             if not self._late and self._clock.monotonic() - batch.started > self._settings.answer_timeout_s:
-                log.error("the disk doesn't answer", extra=fields(journal=self.name))
+                self._alerts.raised(
+                    "journal-hangs", f"the disk of journal {self.name} hasn't answered for "
+                    f"{self._settings.answer_timeout_s:g} s: its events are refused",
+                    unaffected="what was accepted", cure="look at the disk", journal=self.name,
+                )  # fmt: skip
                 self._late = True
                 self._judge()
                 self._give_up("the journal's disk doesn't answer")

@@ -48,7 +48,7 @@ class Meter:
         if found.torn_bytes:
             log.warning("a torn tail was cut and kept", extra=fields(journal=self._name, bytes=found.torn_bytes))
         for part in found.damage:
-            log.error(
+            log.warning(
                 "the journal is damaged",
                 extra=fields(
                     journal=self._name, segment=part.segment_id, start=part.start_bytes, end=part.end_bytes,

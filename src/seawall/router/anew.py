@@ -6,6 +6,9 @@ as soon as its place lies before the position; read again, what is in the store 
 
 from __future__ import annotations
 
+from typing import Protocol
+
+from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Heart
 from seawall.kernel.error import Unavailable, Uncertain, Unstorable
 from seawall.kernel.log import fields, logger
@@ -19,7 +22,17 @@ log = logger("router")
 PAUSE_S = 1.0
 
 
-async def begin_anew(heart: Heart, name: str, ranges: Ranges, meter: Meter, error: Displaced) -> None:
+class Desk(Protocol):
+    """What it needs of the router's desk."""
+
+    @property
+    def meter(self) -> Meter: ...
+
+    @property
+    def spells(self) -> Spells: ...
+
+
+async def begin_anew(heart: Heart, name: str, ranges: Ranges, desk: Desk, error: Displaced) -> None:
     """Put the log's position back to its start, unless that was done a short while ago.
 
     Two copies of a log, each with its router, put each other back by turns. In the growing pauses between (see
@@ -35,10 +48,15 @@ async def begin_anew(heart: Heart, name: str, ranges: Ranges, meter: Meter, erro
         await rest(heart, PAUSE_S, reason=f"log {name}: {error}; is there a second copy of this log at work?")
         return
     if begun is Anew.DONE:
-        meter.anew.value += 1
-        log.error(
+        desk.meter.anew.value += 1
+        log.warning(
             "the log was put back from a copy, or there is a second copy of it: all of it is read again, and copies "
             "collapse; what only the lost part held is lost with it",
             extra=fields(log=name, cause=str(error)),
         )
+        desk.spells.saw(
+            "log-read-anew", f"log {name} was put back from a copy, or has a second one: all of it is read again",
+            unaffected="accepting events; what was stored before collapses",
+            cure="look for a second collector on a copy of this folder", log=name,
+        )  # fmt: skip
     await heart.beat()

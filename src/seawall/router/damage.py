@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from seawall.guard.spell import Spells
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.journal import Damage
 from seawall.router.meter import Meter
@@ -25,7 +26,8 @@ def _said(damage: Damage) -> str:
 class DamageReport:
     """Damage of one log that was counted and logged already."""
 
-    def __init__(self, log_name: str, meter: Meter) -> None:
+    def __init__(self, log_name: str, meter: Meter, spells: Spells) -> None:
+        self._spells = spells
         self._log_name = log_name
         self._meter = meter
         self._known: set[Damage] = set()
@@ -47,10 +49,20 @@ class DamageReport:
             if damage.gone or damage.end_bytes == 0:
                 self._meter.missing.value += 1
                 self._missing = (now, f"log {self._log_name}: {_said(damage)} and was passed")
-            log.error(
+            log.warning(
                 "the journal is damaged; what is readable after it goes on",
                 extra=fields(
                     log=self._log_name, segment=damage.segment_id, start=damage.start_bytes, end=damage.end_bytes,
                     reason=damage.reason,
                 ),
             )  # fmt: skip
+            self._alert(damage)
+
+    def _alert(self, damage: Damage) -> None:
+        missing = damage.gone or damage.end_bytes == 0
+        said = _said(damage) if missing else f"segment {damage.segment_id} is damaged: {damage.reason}"
+        self._spells.saw(
+            "journal-damaged", f"log {self._log_name}: {said}; what is readable after it goes on",
+            unaffected="accepting events, and all that is readable",
+            cure="seawall journal verify; damaged bytes are kept beside the log", log=self._log_name,
+        )  # fmt: skip

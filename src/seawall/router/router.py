@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 
+from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Heart, Supervisor
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
@@ -62,11 +63,11 @@ class Router:
         self._clock = clock
         self._metrics = metrics
         self._placement = Placement()
-        self._revoked = Revoked(alerts or Alerts(metrics, clock), clock)
+        self._spells = Spells(alerts or Alerts(metrics, clock), clock)
         self._desk = Desk(
             store=store, settings=settings, clock=clock, rulebook=Rulebook(store, settings, runs_expected),
-            placement=self._placement, meter=Meter(metrics, self._revoked),
-            places=places,
+            placement=self._placement, meter=Meter(metrics, Revoked(self._spells)),
+            places=places, spells=self._spells,
         )  # fmt: skip
         self._drains: dict[str, Drain] = {}
         self._checkpoints: dict[str, deque[tuple[float, Position]]] = {}
@@ -128,7 +129,7 @@ class Router:
         """Read each queue's virtual time; without the store the last one is good enough."""
         while True:
             try:
-                self._revoked.rest()
+                self._spells.rest()
                 self._placement.observe(await patiently(heart, rows.virtual_now(self._store), what=STORE))
             except Unavailable as error:
                 await rest(heart, EVERY_S, reason=str(error))

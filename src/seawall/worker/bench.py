@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from seawall.guard.spell import Spells
 from seawall.guard.stack import stack_of
 from seawall.kernel.clock import Clock
 from seawall.kernel.log import logger
@@ -41,6 +42,7 @@ class Bench:
         metrics: Metrics,
         chance: random.Random,
         leave: Callable[[int, str], None],
+        spells: Spells,
         alone: bool = False,
     ) -> None:
         """Args:
@@ -59,6 +61,7 @@ class Bench:
         self.count = 0  # runs under way
         self.body_bytes = 0
         self.leave = leave
+        self.spells = spells
         self._alone = alone
         self._outlived: set[Execution] = set()  # ended in the store, and their code goes on here
         self.threads = Threads(settings.threads_max, metrics=metrics, hang=self._threads_hang)
@@ -101,7 +104,12 @@ class Bench:
         """
         run = watch.run
         what = "workflow" if watch.of_run else "step"
-        log.error("code goes on after it was cancelled", extra=run.fields(what=what, stack=stack_of(watch.task)))
+        log.warning("code goes on after it was cancelled", extra=run.fields(what=what, stack=stack_of(watch.task)))
+        self.spells.saw(
+            "code-goes-on", f"a {what} of workflow {run.workflow.name} goes on after it was cancelled at its deadline",
+            unaffected="other runs, while there are few of these", cure="look at its stack in the worker's log",
+            workflow=run.workflow.name,
+        )  # fmt: skip
         if run.task is None or run.task.done():
             return
         if self._alone:

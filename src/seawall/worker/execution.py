@@ -26,6 +26,7 @@ from seawall.workflow.branch import current
 log = logger("worker")
 
 ERROR_CHARS_MAX = 4000
+SUMMARY_CHARS_MAX = 300
 LEFT_POLL_S = 0.02
 """How often a run that ended looks for steps that it left: rare, and not worth a future for each step."""
 
@@ -234,8 +235,21 @@ class Execution:
 
     def bury(self, reason: str) -> None:
         """End as dead: it can't be run, or its end can't be stored."""
-        log.error("run is dead", extra=fields(run=self.id, event=str(self.event_id), reason=reason))
+        log.warning("run is dead", extra=fields(run=self.id, event=str(self.event_id), reason=reason))
+        self._bench.spells.saw(
+            "run-dead", f"run {self.id} of workflow {self.workflow.name} is dead: {reason}"[:SUMMARY_CHARS_MAX],
+            unaffected="other runs", cure=f"seawall runs show {self.id}", workflow=self.workflow.name,
+        )  # fmt: skip
         self._end(RunStatus.DEAD, result=None, error=reason)
+
+    def unburied(self) -> None:
+        """Even its end as dead is refused. It stays in hand, so that it isn't read and run again and again."""
+        log.critical("a dead run can't be stored", extra=fields(run=self.id))
+        self._bench.spells.saw(
+            "run-unburied", f"run {self.id} of workflow {self.workflow.name} is dead, and the store refuses to say so",
+            unaffected="other runs", cure="look for constraints or triggers that were added to the schema",
+            workflow=self.workflow.name,
+        )  # fmt: skip
 
     def drop(self) -> None:
         """Forget it without a trace: somebody else owns its shard, or this process stops."""

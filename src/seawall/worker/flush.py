@@ -221,15 +221,14 @@ class Flusher(Outcomes):
 
     def _refuse(self, batch: Batch, execution: Execution, error: Unstorable) -> None:
         """One outcome alone is refused: a step fails in its workflow, anything else ends the run as dead."""
-        log.error("the store refuses a value", extra=fields(run=execution.id, cause=error.detail))
+        log.warning("the store refuses a value", extra=fields(run=execution.id, cause=error.detail))
         waiter = batch.steps[0][2] if batch.steps else None
         if waiter is not None:
             if not waiter.done():
                 waiter.set_exception(error)
             return
         if batch.ends and batch.ends[0][0].status == RunStatus.DEAD:
-            # Even its burial is refused. It stays in hand, so that it isn't read and run again and again.
-            log.critical("a dead run can't be stored", extra=fields(run=execution.id))
+            execution.unburied()
             return
         if batch.ends or batch.agains:
             execution.refill.left += 1

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from uuid import UUID
 
 from seawall.guard import Heart
+from seawall.guard.spell import Spells
 from seawall.kernel.error import Fenced, Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
@@ -47,6 +48,7 @@ class Leases:
         solo_queue: str | None,
         lost: Callable[[Held], None],
         taken: Callable[[Taken], None],
+        spells: Spells,
     ) -> None:
         self._store = store
         self.settings = settings
@@ -55,6 +57,7 @@ class Leases:
         self._solo_queue = solo_queue
         self._lost = lost
         self._taken = taken
+        self._spells = spells
         self._held: dict[Shard, Held] = {}
         self._registered = False
         self._parked = False
@@ -87,6 +90,7 @@ class Leases:
         """The supervised loop."""
         while True:
             try:
+                self._spells.rest()
                 if not self._registered:
                     await self._register()
                 await self._renew()
@@ -123,7 +127,10 @@ class Leases:
         serving = [(k.queue_id, k.queue) for k in known] + [(q.queue_id, q.queue) for q in left if q.ours]
         self.queue_ids = sorted({id for id, name in serving if self._solo_queue in (None, name)})
         if stranded := [q.queue for q in left if not q.ours]:
-            log.error("runs wait in queues that no workflow of this app uses", extra=fields(queues=stranded))
+            self._spells.saw(
+                "queue-unused", f"runs wait in queues that no workflow of this app uses: {', '.join(stranded)}",
+                unaffected="other queues", cure="start a worker whose app has workflows for them",
+            )  # fmt: skip
         self.workflows = {k.id: by_name[k.name, k.version] for k in known}
         self._registered = True
         log.info("workflows are registered", extra=fields(workflows=[f"{k.name}@{k.version}" for k in known]))
@@ -165,9 +172,17 @@ class Leases:
         self._suspects.value += taken.suspects
         said = fields(queue=shard.queue_id, shard=shard.number, epoch=taken.lease.epoch, suspects=taken.suspects)
         if taken.suspects and shard.number != SUSPECT_SHARD:
-            log.error("a process died: the runs it had are suspects and run alone", extra=said)
+            log.warning("a process died: the runs it had are suspects and run alone", extra=said)
+            self._spells.saw(
+                "worker-died", f"a worker's process died with {taken.suspects} runs in hand: they run alone now",
+                unaffected="other runs", cure="seawall runs list; one of them may end processes",
+            )  # fmt: skip
         else:
             log.debug("a shard was taken", extra=said)
         for run_id, event_id, _ in taken.dead:
-            log.error("run is dead", extra=fields(run=run_id, event=str(event_id), reason="its process kept dying"))
+            log.warning("run is dead", extra=fields(run=run_id, event=str(event_id), reason="its process kept dying"))
+            self._spells.saw(
+                "run-ends-processes", f"run {run_id} is dead: its process kept dying",
+                unaffected="other runs", cure=f"seawall runs show {run_id}",
+            )  # fmt: skip
         self._taken(taken)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from seawall.guard import Heart
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
@@ -19,7 +20,7 @@ from seawall.worker.settings import Settings
 log = logger("worker")
 
 SEEN_S = 2.0
-SAY_S = 60.0
+SUMMARY_CHARS_MAX = 300
 
 
 def live_s(settings: Settings) -> float:
@@ -56,6 +57,7 @@ class Presence:
         owner: UUID,
         met: Callable[[], Sequence[int]],
         forgotten: Callable[[], None],
+        alerts: Alerts,
     ) -> None:
         self._store = store
         self.settings = settings
@@ -63,8 +65,8 @@ class Presence:
         self._owner = owner
         self._met = met
         self._forgotten = forgotten
+        self._alerts = alerts
         self._stranded: list[str] = []
-        self._say_at = 0.0
         metrics.gauge(
             "seawall_stranded_count", "Workflow versions and queues with runs that wait, and that no live worker has."
         ).read = lambda: len(self._stranded)
@@ -90,13 +92,11 @@ class Presence:
         else:
             say_changes(changes)
         found = await nobodys(self._store, self._met(), live_s=wait_s)
-        now = self._clock.monotonic()
-        if found and (found != self._stranded or now >= self._say_at):
-            self._say_at = now + SAY_S
-            log.error(
-                "runs wait for what no live worker has: start one whose app has it",
-                extra=fields(workflows=found),
-            )
-        elif self._stranded and not found:
-            log.info("no run waits for what no worker has any more", extra=fields(workflows=self._stranded))
+        if found:
+            self._alerts.raised(
+                "workflow-missing", f"runs wait for what no live worker has: {', '.join(found)}"[:SUMMARY_CHARS_MAX],
+                unaffected="runs of other workflows", cure="start a worker whose app has it",
+            )  # fmt: skip
+        else:
+            self._alerts.cleared("workflow-missing")
         self._stranded = found

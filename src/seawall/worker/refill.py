@@ -223,7 +223,7 @@ class Refiller:
             self._met_at[workflow_id] = now
             if now >= self._unknown_at.get(workflow_id, 0.0):
                 self._unknown_at[workflow_id] = now + UNKNOWN_LOG_S
-                log.error(
+                log.warning(  # an alert where no other worker has it: presence.py
                     "runs wait for a workflow version that this worker doesn't have",
                     extra=fields(workflow_id=workflow_id),
                 )

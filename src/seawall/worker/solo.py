@@ -21,6 +21,7 @@ from uuid import UUID, uuid5
 
 from seawall.guard import Heart, fork
 from seawall.guard.lifecycle import LINE_BYTES_MAX
+from seawall.guard.spell import Spells
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
@@ -65,6 +66,7 @@ class Solos:
         owner: UUID,
         queue_ids: Callable[[], Sequence[int]],
         workflow_ids: Callable[[], Sequence[int]],
+        spells: Spells,
     ) -> None:
         self._store = store
         self.settings = settings
@@ -72,6 +74,7 @@ class Solos:
         self._owner = owner
         self._queue_ids = queue_ids
         self._workflow_ids = workflow_ids
+        self._spells = spells
         self._children: dict[int, asyncio.Task[int]] = {}
         self._not_before: dict[int, float] = {}
         self._pause_s: dict[int, float] = {}
@@ -142,7 +145,11 @@ class Solos:
                 continue
             self._died.value += 1
             pause_s = self._pause_s.get(queue_id, PAUSE_MIN_S)
-            log.error(
+            self._spells.saw(
+                "suspect-died", "a process with one suspect died: after some of these its run ends as dead",
+                unaffected="other runs", cure="seawall runs list",
+            )  # fmt: skip
+            log.warning(
                 "a process with one suspect died",
                 extra=fields(queue_id=queue_id, status=status, again_in_s=pause_s),
                 exc_info=error,

@@ -13,6 +13,8 @@ from uuid import UUID
 
 from seawall.guard import Supervisor
 from seawall.guard.budget import Budget
+from seawall.guard.spell import Spells
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
@@ -89,6 +91,7 @@ class Worker:
         solo_queue: str | None = None,
         solo_turn_s: float | None = None,
         solo_command: Sequence[str] = (),
+        alerts: Alerts | None = None,
         die: Callable[[int], object] = os._exit,
         flusher: type[Flusher] = Flusher,
     ) -> None:
@@ -106,6 +109,8 @@ class Worker:
         self._clock = clock
         self._die = die
         self._store = Store(limits, role="worker")
+        alerts = alerts or Alerts(metrics, clock)
+        spells = Spells(alerts, clock)
         self._stopped = False
         self._busy_at = clock.monotonic()
         self._flusher = flusher(
@@ -118,11 +123,12 @@ class Worker:
             metrics=metrics,
             chance=chance or random.Random(),
             leave=self._leave,
+            spells=spells,
             alone=self._solo,
         )
         self._leases = Leases(
             self._store, settings, app, metrics,
-            owner=owner, solo_queue=solo_queue, lost=self._drop_all, taken=self._taken,
+            owner=owner, solo_queue=solo_queue, lost=self._drop_all, taken=self._taken, spells=spells,
         )  # fmt: skip
         self._refiller = Refiller(
             self._store, settings, self._bench, metrics,
@@ -133,7 +139,7 @@ class Worker:
         )
         self._presence = Presence(
             self._store, settings, metrics,
-            clock=clock, owner=owner, met=self._refiller.met, forgotten=self._leases.register_again,
+            clock=clock, owner=owner, met=self._refiller.met, forgotten=self._leases.register_again, alerts=alerts,
         )  # fmt: skip
         self._hints = Hints(self._store, metrics)
         self._listening = Listening(limits, self._refiller.hint, self._refiller.sweep)
@@ -142,7 +148,7 @@ class Worker:
             self._solos = Solos(
                 self._store, settings, metrics,
                 command=solo_command, owner=owner, queue_ids=lambda: self._leases.queue_ids,
-                workflow_ids=lambda: list(self._leases.workflows),
+                workflow_ids=lambda: list(self._leases.workflows), spells=spells,
             )  # fmt: skip
 
     def _fitting(self, settings: Settings) -> Settings:
