@@ -13,6 +13,7 @@ from seawall.guard.supervisor import Heart
 from seawall.kernel.error import Unavailable, Uncertain, Unstorable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.journal import Displaced
+from seawall.router.alarm import read_anew
 from seawall.router.meter import Meter
 from seawall.router.patience import patiently, rest
 from seawall.router.range import STORE, Anew, Ranges
@@ -54,9 +55,5 @@ async def begin_anew(heart: Heart, name: str, ranges: Ranges, desk: Desk, error:
             "collapse; what only the lost part held is lost with it",
             extra=fields(log=name, cause=str(error)),
         )
-        desk.spells.saw(
-            "log-read-anew", f"log {name} was put back from a copy, or has a second one: all of it is read again",
-            unaffected="accepting events; what was stored before collapses",
-            cure="look for a second collector on a copy of this folder", log=name,
-        )  # fmt: skip
+        read_anew(desk.spells, name)
     await heart.beat()

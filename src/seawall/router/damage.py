@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from seawall.guard.spell import Spells
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.journal import Damage
+from seawall.router.alarm import damaged
 from seawall.router.meter import Meter
 
 log = logger("router")
@@ -56,13 +57,6 @@ class DamageReport:
                     reason=damage.reason,
                 ),
             )  # fmt: skip
-            self._alert(damage)
-
-    def _alert(self, damage: Damage) -> None:
-        missing = damage.gone or damage.end_bytes == 0
-        said = _said(damage) if missing else f"segment {damage.segment_id} is damaged: {damage.reason}"
-        self._spells.saw(
-            "journal-damaged", f"log {self._log_name}: {said}; what is readable after it goes on",
-            unaffected="accepting events, and all that is readable",
-            cure="seawall journal verify; damaged bytes are kept beside the log", log=self._log_name,
-        )  # fmt: skip
+            missing = damage.gone or damage.end_bytes == 0
+            said = _said(damage) if missing else f"segment {damage.segment_id} is damaged: {damage.reason}"
+            damaged(self._spells, self._log_name, said)

@@ -28,6 +28,7 @@ from seawall.kernel.event import decode
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.journal import Chunk, Displaced, Frame, JournalReader, Position
 from seawall.kernel.seam.place import Places
+from seawall.router import alarm
 from seawall.router.anew import begin_anew
 from seawall.router.batch import Batch, Rules, alone, gather, settle
 from seawall.router.catalogue import Rulebook
@@ -57,9 +58,6 @@ IDLE_S = 0.2
 """How soon a new backlog is noticed."""
 
 BACKOFF_MIN_S = 0.05
-TROUBLE_S = 30.0
-"""What lasts says so at least every few seconds; its alert ends when it hasn't for so long."""
-
 BACKOFF_MAX_S = 2.0
 
 
@@ -191,12 +189,7 @@ class Drain:
 
     async def _bypass(self, heart: Heart, lane: Lane, range: Range, error: Exception) -> None:
         """A range can't be read on (a segment is missing, the disk fails). It stays, as an alarm; others go on."""
-        log.warning("the journal can't be read here", extra=fields(log=self.name, part=range.part, cause=str(error)))
-        self._desk.spells.saw(
-            "journal-unreadable", f"log {self.name} can't be read at one place: {error}", quiet_s=TROUBLE_S,
-            unaffected="accepting events, and what lies elsewhere in the log",
-            cure="look at the disk; nothing is skipped", log=self.name,
-        )  # fmt: skip
+        alarm.unreadable(self._desk.spells, self.name, f"part {range.part}: {error}")
         reason = f"log {self.name}, part {range.part}: {error}"
         if lane.backlog:
             self.ranges.block(range, reason)
@@ -230,7 +223,7 @@ class Drain:
             lane.unproven = True
             starts = await patiently(heart, position.count_start(self._desk.store, range), what=STORE)
             lane.began(range.part, starts)
-        batch = await with_countries(self._gathered(lane, chunk, rules), self._desk.places)
+        batch = await with_countries(_gathered(self.name, lane, chunk, rules, self._desk.spells), self._desk.places)
         complete = len(batch.items) == len(chunk.frames)
         move = Move(range, chunk.next if complete else batch.end)
         try:
@@ -239,22 +232,6 @@ class Drain:
             await self._refused(heart, lane, len(batch.items), error)
         else:
             await self._beat(heart, lane)
-
-    def _gathered(self, lane: Lane, chunk: Chunk, rules: Rules) -> Batch:
-        """What the lane takes of a chunk; the one record that it has found guilty becomes a dead letter."""
-        verdict = lane.verdict
-        if verdict is None or not chunk.frames:
-            return gather(chunk.frames[: lane.width], rules)
-        end = chunk.frames[0].end
-        log.warning(
-            "a record becomes a dead letter",
-            extra=fields(log=self.name, segment=end.segment_id, offset=end.offset_bytes, reason=verdict.reason),
-        )
-        self._desk.spells.saw(
-            "dead-letter", f"a record of log {self.name} can't be stored as it is: {verdict.reason}",
-            unaffected="all other events", cure="seawall events list --status dead", log=self.name,
-        )  # fmt: skip
-        return alone(chunk.frames[0], tries=verdict.tries, reason=verdict.reason)
 
     async def _commit(self, heart: Heart, lane: Lane, move: Move, batch: Batch, rules: Rules) -> None:
         desk = self._desk
@@ -285,12 +262,7 @@ class Drain:
             await self._beat(heart, lane)
             return
         # The schema itself is in the way (a constraint, a trigger): the line stands still, and must say so.
-        log.warning("the store refuses even a dead letter", extra=fields(log=self.name, cause=str(error)))
-        self._desk.spells.saw(
-            "routing-stands", f"the store refuses even dead letters of log {self.name}: {error}", quiet_s=TROUBLE_S,
-            unaffected="accepting events", cure="look for constraints or triggers that were added to the schema",
-            log=self.name,
-        )  # fmt: skip
+        alarm.stands(self._desk.spells, self.name, str(error))
         await rest(heart, 1.0, reason=f"log {self.name}: {error}")
 
     async def _survive(self, heart: Heart, lane: Lane) -> None:
@@ -302,6 +274,20 @@ class Drain:
         for range in self.ranges.known or ():
             with contextlib.suppress(SeawallError):
                 await patiently(heart, position.clear_starts(self._desk.store, range), what=STORE)
+
+
+def _gathered(log_name: str, lane: Lane, chunk: Chunk, rules: Rules, spells: Spells) -> Batch:
+    """What the lane takes of a chunk; the one record that it has found guilty becomes a dead letter."""
+    verdict = lane.verdict
+    if verdict is None or not chunk.frames:
+        return gather(chunk.frames[: lane.width], rules)
+    end = chunk.frames[0].end
+    log.warning(
+        "a record becomes a dead letter",
+        extra=fields(log=log_name, segment=end.segment_id, offset=end.offset_bytes, reason=verdict.reason),
+    )
+    alarm.dead_letter(spells, log_name, verdict.reason)
+    return alone(chunk.frames[0], tries=verdict.tries, reason=verdict.reason)
 
 
 def _received_us(frames: Sequence[Frame]) -> int | None:

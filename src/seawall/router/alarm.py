@@ -1,0 +1,52 @@
+"""The words of the router's alerts: what is wrong with a log, what isn't affected, and what to do."""
+
+from __future__ import annotations
+
+from seawall.guard.spell import Spells
+
+TROUBLE_S = 30.0
+"""What lasts says so at least every few seconds; its alert ends when it hasn't for so long."""
+
+
+def unreadable(spells: Spells, log_name: str, why: str) -> None:
+    """A range can't be read on."""
+    spells.saw(
+        "journal-unreadable", f"log {log_name} can't be read at one place: {why}", quiet_s=TROUBLE_S,
+        unaffected="accepting events, and what lies elsewhere in the log", cure="look at the disk; nothing is skipped",
+        log=log_name,
+    )  # fmt: skip
+
+
+def stands(spells: Spells, log_name: str, why: str) -> None:
+    """Not even a dead letter can be stored."""
+    spells.saw(
+        "routing-stands", f"the store refuses even dead letters of log {log_name}: {why}", quiet_s=TROUBLE_S,
+        unaffected="accepting events", cure="look for constraints or triggers that were added to the schema",
+        log=log_name,
+    )  # fmt: skip
+
+
+def dead_letter(spells: Spells, log_name: str, why: str) -> None:
+    """One record can't be stored."""
+    spells.saw(
+        "dead-letter", f"a record of log {log_name} can't be stored as it is: {why}",
+        unaffected="all other events", cure="seawall events list --status dead", log=log_name,
+    )  # fmt: skip
+
+
+def read_anew(spells: Spells, log_name: str) -> None:
+    """A log isn't what its position says."""
+    spells.saw(
+        "log-read-anew", f"log {log_name} was put back from a copy, or has a second one: all of it is read again",
+        unaffected="accepting events; what was stored before collapses",
+        cure="look for a second collector on a copy of this folder", log=log_name,
+    )  # fmt: skip
+
+
+def damaged(spells: Spells, log_name: str, what: str) -> None:
+    """Bytes are missing, or disagree with their checksums."""
+    spells.saw(
+        "journal-damaged", f"log {log_name}: {what}; what is readable after it goes on",
+        unaffected="accepting events, and all that is readable",
+        cure="seawall journal verify; damaged bytes are kept beside the log", log=log_name,
+    )  # fmt: skip
