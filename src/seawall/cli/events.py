@@ -10,7 +10,7 @@ import click
 from seawall.cli import way as ways
 from seawall.cli.client import Client, find, part
 from seawall.cli.listing import page_options, place_options, say_page
-from seawall.cli.say import json_option, say_fields, say_json
+from seawall.cli.say import json_option, say_fields, say_json, say_text
 
 COLUMNS = ("id", "received_at", "source", "type", "tenant", "status")
 
@@ -59,14 +59,19 @@ def show(id: str, data: str | None, url: str | None, as_json: bool) -> None:
 @click.option("--request", "whole", is_flag=True, help="Headers too, as `seawall send --file` takes them.")
 @place_options
 def raw(id: str, whole: bool, data: str | None, url: str | None) -> None:
-    """Write an event's body, exactly the bytes that came, to standard output."""
+    """Write an event's body, exactly the bytes that came, to standard output. A terminal is shown them with what it
+    can't show spelt out."""
     client = Client(find(data, url))
-    out = sys.stdout.buffer
+    parts = []
     if whole:
         for name, value in client.get(f"/v1/events/{part(id)}")["headers"]:
-            out.write(f"{name}: {value}\r\n".encode("latin-1", "replace"))
-        out.write(b"\r\n")
-    out.write(client.raw(f"/v1/events/{part(id)}/raw"))
+            parts.append(f"{name}: {value}\r\n".encode("latin-1", "replace"))
+        parts.append(b"\r\n")
+    parts.append(client.raw(f"/v1/events/{part(id)}/raw"))
+    if sys.stdout.isatty():
+        say_text(b"".join(parts).decode("utf-8", "replace"))
+    else:
+        sys.stdout.buffer.writelines(parts)
 
 
 @events.command(epilog="Example: seawall events way 0193f6a0-7c1e-7d3a-9b42-5f0e8c6d1a2b")
