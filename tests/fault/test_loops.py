@@ -72,7 +72,7 @@ LOOPS = {
         "parent", "handles", "shed", "journal.spool", "journal.c1", "journal.c1.publisher", "journal.c1.parked",
         "journal.c1.parked.publisher", "journal.kafka.topic", "journal.kafka.producer", "journal.kafka.forward",
         "journal.kafka.return", "journal.kafka.leftover", "responder.listener", "responder.reader",
-        "responder.deadline", "collector.sweep", "collector.snapshot", "collector.source_hint",
+        "responder.deadline", "collector.sweep", "collector.share", "collector.snapshot", "collector.source_hint",
     },
     "cluster-router": {
         "parent", "handles", "shed", "router.kafka.topic", "router.kafka.feeds", "router.discover", "router.clock",

@@ -85,7 +85,10 @@ class Order:
 
     def submit(self, payload: bytes, done: Done) -> None:
         ordered = self._sources()
-        source_id = source_id_of(payload) if ordered or self._lines else b""
+        if not ordered and not self._lines:
+            self._spool.submit(payload, done)
+            return
+        source_id = source_id_of(payload)
         line = self._lines.get(source_id)
         if line is None and source_id not in ordered:
             self._spool.submit(payload, done)
