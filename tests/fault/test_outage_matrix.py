@@ -30,6 +30,7 @@ pytestmark = pytest.mark.parts
 
 SHORT_S, LONG_S = 4.0, 60.0
 DRAIN_S = 120.0
+FELT_MIN = 10
 
 REDIS_S = 0.25
 KAFKA_S = 1.1
@@ -51,7 +52,7 @@ class Row:
         slower_s: See above.
         meanwhile: What happens inside of it.
         whole: It is broken from before the traffic begins until after its end.
-        proof: What is above 0 afterwards, if it happened: a count of the exit reports, or a metric.
+        proof: What counted FELT_MIN afterwards, if it happened: a count of the exit reports, or a metric.
         also: Answers that are right here, beside 202; 0: none, since the connection was cut.
     """
 
@@ -152,8 +153,8 @@ def _judge(rig: Rig, row: Row, path: Path, record: Record, *, hold_s: float) -> 
     assert verdict.holds and not two_ids, f"{verdict.counts()} {verdict.examples}\n{rig.tree.log_tail(40)}"
     _check_answers(row, told)
     _check_reports(row, verdict, reports)
-    felt = alone if row.proof == ALONE else sum(said[row.proof] for said in reports) if row.proof else 1
-    assert felt > 0, f"the fault wasn't felt: {reports}"
+    felt = alone if row.proof == ALONE else sum(said[row.proof] for said in reports) if row.proof else FELT_MIN
+    assert felt >= FELT_MIN, f"the fault was felt {felt} times: {reports}"
 
 
 def _act(row: Row, run: Run) -> None:
@@ -180,8 +181,9 @@ def _check_reports(row: Row, verdict: Verdict, reports: Sequence[Mapping[str, in
     assert reports, "no exit report"
     accepted = sum(said["accepted"] for said in reports)
     assert all(said["lost"] == 0 for said in reports), reports
-    assert row.killed or accepted == verdict.accepted, reports
-    assert accepted <= verdict.accepted, reports
+    # An answer that a cut connection swallowed was told to nobody; what was accepted is there all the same.
+    assert accepted <= verdict.accepted + verdict.recovered, reports
+    assert row.killed or accepted >= verdict.accepted, reports
     # What lay in the spool at a kill is forwarded by the next one, beside its own.
     assert sum(said["forwarded"] for said in reports) >= sum(said["spooled"] for said in reports), reports
 
