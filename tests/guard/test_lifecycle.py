@@ -7,6 +7,9 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Callable
+
+import pytest
 
 from seawall.guard import Lifecycle
 
@@ -60,6 +63,30 @@ async def test_a_child_leaves_when_its_parent_is_gone() -> None:
             await asyncio.wait_for(life.stopping.wait(), 2)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, pytest.importorskip("uvloop").new_event_loop])
+def test_a_child_whose_parent_was_killed_leaves_in_order(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Its end of the socket is closed by then, and uvloop's transport doesn't know it any more."""
+    left = []
+
+    async def life() -> None:
+        ours, theirs = socket.socketpair()
+        async with Lifecycle("worker", parent=theirs) as life:
+            ours.close()
+            await asyncio.wait_for(life.stopping.wait(), 2)
+            for _ in range(100):
+                life.tell("beat")  # fails, and closes our end
+                await asyncio.sleep(0)
+        left.append("in order")
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(life())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert left == ["in order"]
 
 
 async def test_a_child_tells_its_parent() -> None:

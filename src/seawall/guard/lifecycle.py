@@ -67,6 +67,7 @@ class Lifecycle:
         self._parent = parent
         self._reload = reload
         self._writer: asyncio.StreamWriter | None = None
+        self._descriptor = -1  # of the parent's socket; once that has closed, its transport no longer knows
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Lifecycle:
@@ -76,7 +77,8 @@ class Lifecycle:
             loop.add_signal_handler(signal.SIGINT, self._asked, "SIGINT")
         else:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            fork.keep(self._parent.fileno())
+            self._descriptor = self._parent.fileno()
+            fork.keep(self._descriptor)
             reader, self._writer = await asyncio.open_connection(sock=self._parent, limit=LINE_BYTES_MAX)
             self._tasks.append(asyncio.create_task(self._obey(reader), name="lifecycle.parent"))
         loop.add_signal_handler(signal.SIGUSR1, self._dump)
@@ -92,7 +94,7 @@ class Lifecycle:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
         if self._writer is not None:
-            fork.let(self._writer.get_extra_info("socket").fileno())
+            fork.let(self._descriptor)
             self._writer.close()
 
     def stop(self, why: str) -> None:
