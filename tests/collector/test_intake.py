@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from unittest.mock import ANY
 
 import pytest
@@ -22,8 +24,11 @@ from .rig import QUICK, Answered, Client, Rig, SourceTable, client, request, run
 SECRET = b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-def standard(body: bytes, *, id: str = "msg-1", secret: bytes = SECRET) -> bytes:
-    return request(body=body, headers=dict(signature.sign("standard", secret, body, time.time(), id=id)))
+def standard(
+    body: bytes, *, id: str = "msg-1", secret: bytes = SECRET, headers: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    signed = dict(signature.sign("standard", secret, body, time.time(), id=id))
+    return request(body=body, headers={**signed, **headers})
 
 
 def table(kind: str = "none", *, secret: bytes | None = None, settings: str = "{}") -> SourceTable:
@@ -138,6 +143,20 @@ async def test_a_repeat_gets_the_first_id_and_another_body_does_not(tmp_path: Pa
         assert [r.body for r in rig.records] == [b"body", b"other"]
 
 
+async def test_a_repeat_that_waits_is_kept_and_gets_the_workflows_reply_not_ours(tmp_path: Path) -> None:
+    sources = table("standard", secret=SECRET, settings=SYNC)
+    async with running(tmp_path, sources=sources) as rig, client(rig) as c:
+        first = json.loads((await ask(c, standard(b"body"))).body)["id"]
+        await c.send(standard(b"body", headers={"Prefer": "wait=3"}))
+        await until(lambda: len(rig.waiting.held) == 1)
+        id, answer = rig.waiting.held.popitem()
+        assert [r.wait_ms for r in rig.records] == [0, 3000] and rig.records[1].id == id
+        answer(Reply(status=201, content_type="text/plain", body=b"done"))
+        told = await c.answer()
+        assert told is not None and (told.status, told.body) == (201, b"done")
+        assert json.loads((await ask(c, standard(b"body"))).body)["id"] == first, "not the repeat's"
+
+
 async def test_a_repeat_before_the_commit_is_accepted_too(tmp_path: Path) -> None:
     async with running(tmp_path, sources=table("standard", secret=SECRET)) as rig, client(rig) as c:
         rig.journal.hold()
@@ -202,6 +221,7 @@ async def test_a_journal_that_does_not_answer_is_503_uncertain_within_its_time(t
         ('{"content_types":["application/json"]}', request(headers={"Content-Type": "text/plain"}), 415),
         ('{"content_types":["application/json"]}', request(), 415),
         ('{"content_types":["application/json"]}', request(headers={"Content-Type": "Application/JSON; a=b"}), 202),
+        ('{"content_types":["Application/JSON"]}', request(headers={"Content-Type": "application/json"}), 202),
         ('{"require_json":true}', request(body=b"{"), 422),
         ('{"require_json":true}', request(body=b""), 422),
         ('{"require_json":true}', request(body=b"{}"), 202),

@@ -90,7 +90,9 @@ class Intake:
         if key:
             x.key, x.digest, x.received_us = source.id + key, digest_of(body, verdict.key_id), wall_us
             first = self._duplicates.find(x.key, x.digest, wall_us)
-            if first is not None:
+            # Whoever waits wants the workflow's reply, which memory doesn't have: kept as a record, the repeat gets a
+            # ticket of its own, which the router points at the first event's run.
+            if first is not None and x.patience is None:
                 self._repeats.value += 1
                 x.answer(self._receipts.duplicate(id_ascii(first.id), replicated=first.replicated))
                 return
