@@ -12,6 +12,7 @@ import pytest
 
 from seawall.collector.setting import choice
 from seawall.kernel import signature
+from seawall.kernel.error import Misconfigured
 from seawall.kernel.event import id_text
 
 from .rig import QUICK, Answered, Client, SourceTable, client, request, running, until
@@ -125,8 +126,24 @@ async def test_reads_of_one_address_are_bounded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", ['{"rate_per_s":-1}', '{"burst":5}', '{"rate_per_s":2000000}', '{"rate_per_s":1,"burst":-1}']
-)
+    "settings",
+    ['{"rate_per_s":-1}', '{"burst":5}', '{"rate_per_s":2000000}', '{"rate_per_s":1,"burst":-1}',
+     '{"rate_per_s":1e-300}', '{"rate_per_s":1e-5}'],
+)  # fmt: skip
 def test_rates_that_can_not_be_meant_are_refused(settings: str) -> None:
     with pytest.raises(ValueError, match=r"rate_per_s|burst"):
         choice(settings)
+
+
+def test_a_rate_of_less_than_one_a_day_is_refused_in_the_collectors_settings_too() -> None:
+    with pytest.raises(Misconfigured, match=r"look_up_rate_per_s.*tenant_rate_per_s"):
+        replace(QUICK, tenant_rate_per_s=1e-300, look_up_rate_per_s=1e-5)
+
+
+async def test_the_slowest_rate_tells_a_moment_that_senders_can_keep(tmp_path: Path) -> None:
+    sources = SourceTable()
+    sources.add("tok", settings='{"rate_per_s":0.0000116}')
+    async with running(tmp_path, sources=sources) as rig, client(rig) as c:
+        told = [await ask(c, request(body=b"x")) for _ in range(2)]
+        assert [one.status for one in told] == [202, 429]
+        assert 86_000 < int(told[-1].headers["retry-after"]) <= 1.5 * 86_400

@@ -17,6 +17,9 @@ from seawall.collector.snapshot import Snapshot, Source
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.limiter import SECOND_US, Allowance, Limiter, Rate
 
+AFTER_S_MAX = 86_400.0
+"""What is told at most: who is to wait longer learns that by then, or that the rate was raised."""
+
 _Limit = tuple[str, bytes, Rate]
 """(whose, key, rate)."""
 
@@ -87,7 +90,7 @@ class Rates:
             return self._receipts.stale(429, "rate limit exceeded")
         self._refused[whose].value += 1
         # RateLimit must not name a later moment than Retry-After, which is jittered so that nobody's wave comes back.
-        after_s = found.retry_after_us / SECOND_US
+        after_s = min(AFTER_S_MAX, found.retry_after_us / SECOND_US)
         headers = b"Retry-After: %d\r\nRateLimit-Policy: %b\r\nRateLimit: \"%b\";r=%d;t=%d\r\n" % (
             max(1, ceil(after_s * (1 + self._random.random() / 2))), b", ".join(map(_policy, limits)), whose.encode(),
             found.remaining, max(1, ceil(after_s)),

@@ -18,6 +18,9 @@ from seawall.kernel.signature.generic_hmac import ALGORITHMS, ENCODINGS
 
 MIB = 1024 * 1024
 
+RATE_MIN = 1 / 86_400
+"""One a day: below that, the time until the next one leaves what clocks and ``Retry-After`` can say."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -118,6 +121,9 @@ class Settings:
                 Networks(getattr(self, name))
             except ValueError as error:
                 problems.append(f"collector.{name}: {error}: must be networks like 10.0.0.0/8")
+        for name in ("look_up_rate_per_s", "tenant_rate_per_s"):
+            if 0 < getattr(self, name) < RATE_MIN:
+                problems.append(f"collector.{name} = {getattr(self, name)}: must be 0, or 1/86400 (one a day) or more")
         if problems:
             raise Misconfigured(problems)
 
@@ -140,13 +146,13 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     accepted_status: int = 202  # 200, 202 or 204
     accepted_body: str | None = None  # static text instead of our JSON; at most 4096 bytes
     accepted_content_type: str = "text/plain; charset=utf-8"  # of that text
-    content_types: tuple[str, ...] = ()  # allowed media types, in lower case; (): any
+    content_types: tuple[str, ...] = ()  # allowed media types, without parameters; (): any
     require_json: bool = False  # 422 for a body that isn't JSON
     wait_ms_max: int = 0  # 0: Prefer: wait is ignored; at most limit.WAIT_MS_MAX
     wait_over_status: int = 202  # what a wait without reply ends with: 202 and Location, or 504
     signature: SignatureChoice = SignatureChoice()
     dedupe: DedupeChoice = DedupeChoice()
-    rate_per_s: float = 0.0  # events a second; more are answered 429; 0: any number
+    rate_per_s: float = 0.0  # events a second, one a day at least; more are answered 429; 0: any number
     burst: int = 0  # events at once, after a pause; 0: those of one second
     ordered: bool = False  # in Kafka in the order of acceptance, across an outage of it too
 
@@ -154,6 +160,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 STATIC_BODY_BYTES_MAX = 4096
 RATE_MAX = 1_000_000
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")  # RFC 6838, 4.2: no wildcards
 _VALUE = re.compile(r"[\x20-\x7e]{1,100}")
 
 
@@ -166,7 +173,8 @@ def choice(text: str) -> Choice:
     found = msgspec.json.decode(text, type=Choice)
     if problems := _problems(found):
         raise ValueError("; ".join(problems))
-    return found
+    # As they are compared (RFC 9110, 8.3.1: media types have no case).
+    return msgspec.structs.replace(found, content_types=tuple(one.strip().lower() for one in found.content_types))
 
 
 def _problems(c: Choice) -> list[str]:
@@ -179,6 +187,8 @@ def _problems(c: Choice) -> list[str]:
         (c.accepted_body is None or c.accepted_status != 204, "accepted_status 204 has no body"),
         (_VALUE.fullmatch(c.accepted_content_type), "accepted_content_type must be printable ASCII"),
         (len(c.content_types) <= 20, "content_types has at most 20 entries"),
+        (all(_MEDIA_TYPE.fullmatch(one.strip()) for one in c.content_types),
+         "content_types must be media types like application/json, without parameters"),
         (0 <= c.wait_ms_max <= limit.WAIT_MS_MAX, f"wait_ms_max must be 0 to {limit.WAIT_MS_MAX}"),
         (c.wait_over_status in (202, 504), "wait_over_status must be 202 or 504"),
         (1 <= c.signature.tolerance_s <= limit.REPLAY_S_MAX,
@@ -190,7 +200,8 @@ def _problems(c: Choice) -> list[str]:
          "signature.timestamp_header must be a header's name"),
         (not c.signature.prefix or _VALUE.fullmatch(c.signature.prefix), "signature.prefix must be printable ASCII"),
         (not c.dedupe.header or _HEADER.fullmatch(c.dedupe.header), "dedupe.header must be a header's name"),
-        (0 <= c.rate_per_s <= RATE_MAX, f"rate_per_s must be 0 to {RATE_MAX}"),
+        (c.rate_per_s == 0 or RATE_MIN <= c.rate_per_s <= RATE_MAX,
+         f"rate_per_s must be 0, or 1/86400 (one a day) to {RATE_MAX}"),
         (0 <= c.burst <= RATE_MAX and (not c.burst or c.rate_per_s),
          f"burst must be 0 to {RATE_MAX}, and needs a rate_per_s"),
         (len(c.dedupe.paths) <= PATHS_MAX, f"dedupe.paths has at most {PATHS_MAX} entries"),
