@@ -70,6 +70,7 @@ class World:
             places, Settings(), clock=self.clock, metrics=metrics, alerts=Alerts(metrics, self.clock),
             rng=random.Random(7),
         )  # fmt: skip
+        self.metrics = metrics
         self.answers: list[Answer] = []
         self.waiting = 0
         self._tick_at = 0.0
@@ -228,3 +229,25 @@ def test_a_spool_that_stops_takes_nothing_new_and_keeps_what_waits(world: World)
         world.send()
     world.step(SYNC_S)
     assert [position.log_id for position in world.positions()] == [LOCAL] * 5
+
+
+def test_what_went_to_the_local_log_is_counted_by_cause(world: World) -> None:
+    def causes() -> dict[str, float]:
+        name = "seawall_dependency_fallbacks_total"
+        return {dict(s.labels)["cause"]: s.value for s in world.metrics.samples() if s.name == name}
+
+    world.run(1.0, every_s=0.05)
+    assert not any(causes().values())
+    world.kafka.after_s = None
+    while not world.opened:
+        world.run(0.05, every_s=0.05)
+    late = causes()["timeout"]
+    assert late > 0
+    assert causes()["error"] == 0
+    world.run(0.5, every_s=0.05)
+    assert causes()["rejected"] >= 9, "the breaker is open: nobody asks"
+    assert causes()["timeout"] == late
+    world.spool.breaker.force(State.FORCED_CLOSED)
+    world.kafka.refusal, before = Overloaded("its queue is full"), causes()["rejected"]
+    world.run(0.2, every_s=0.05)
+    assert causes()["rejected"] > before

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from seawall.guard import shed
 from seawall.guard.breaker import Breaker, State
-from seawall.kernel.error import Rejected
+from seawall.kernel.error import Misconfigured, Rejected
 from seawall.kernel.log import fields, logger
 
 log = logger("guard")
@@ -37,7 +37,13 @@ class Panel:
         self._breakers: dict[str, tuple[Breaker, str]] = {}
 
     def add(self, breaker: Breaker, *, without: str) -> None:
-        """Show one more; its name must be new here."""
+        """Show one more; its name must be new here.
+
+        Raises:
+            Misconfigured: It says nothing of what happens without the dependency.
+        """
+        if not without.strip():
+            raise Misconfigured([f"breaker {breaker.name}: declares no default"])
         assert breaker.name not in self._breakers, breaker.name
         self._breakers[breaker.name] = (breaker, without)
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from seawall.guard.breaker import Breaker, Limits, Permit, State
+from seawall.guard.breaker import Breaker, Cause, Limits, Permit, State
 from seawall.guard.supervisor import Heart
 from seawall.journal.cluster import Settings
 from seawall.kernel.alert import Alerts
@@ -117,6 +117,12 @@ class Spool:
         self.parked = counter("seawall_journal_parked_total", "Events that Kafka won't take, kept apart.")
         self.parked_fresh = counter("seawall_journal_parked_fresh_total", "Those of them that no log had before.")
         self._diverted = counter("seawall_kafka_diverted_total", "Sends that failed or took too long.")
+        self._fallbacks = {
+            cause: counter(
+                "seawall_dependency_fallbacks_total", "Defaults used, by cause.", to="kafka", cause=cause.value
+            )
+            for cause in (Cause.TIMEOUT, Cause.ERROR, Cause.REJECTED)
+        }
         self._late = counter("seawall_kafka_late_total", "Acks that came after their event had been spooled.")
         state = metrics.gauge(
             "seawall_breaker_state_code", "0 closed, 1 half open, 2 open, 3 and 4 forced closed and open.", to="kafka"
@@ -141,6 +147,7 @@ class Spool:
         if not self._flows:
             if self._stopping:
                 raise Overloaded("the journal is stopping")
+            self._fallbacks[Cause.REJECTED].value += 1
             self.keep(payload, done)
             return
         send = _Send(self, payload, done, self._monotonic())
@@ -151,6 +158,7 @@ class Spool:
         except SeawallError:
             # Its queue is full, or it can't send at all: nothing of this record was sent.
             self._diverted.value += 1
+            self._fallbacks[Cause.REJECTED].value += 1
             self.keep(payload, done)
         else:
             self._flight.append(send)
@@ -220,6 +228,7 @@ class Spool:
             self._park(payload, send.done, error)
             return
         self._diverted.value += 1
+        self._fallbacks[Cause.TIMEOUT if isinstance(error, Uncertain) else Cause.ERROR].value += 1
         self.breaker.failed(Permit(send.began))
         self._keep_instead(payload, send.done, error)
 
