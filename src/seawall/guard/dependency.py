@@ -17,7 +17,7 @@ from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Misconfigured, SeawallError, Unavailable
 from seawall.kernel.log import fields, logger
-from seawall.kernel.metric import Metrics
+from seawall.kernel.metric import Counter, Metrics
 
 log = logger("guard")
 
@@ -62,12 +62,7 @@ class Dependency(Generic[T]):
         self._inflight = 0
         self.breaker = Breaker(plan.name, plan.limits, clock=clock, rng=rng, changed=self._changed)
         self._calls = metrics.counter("seawall_dependency_calls_total", "Calls that were answered.", to=plan.name)
-        self._fallbacks = {
-            cause: metrics.counter(
-                "seawall_dependency_fallbacks_total", "Defaults used, by cause.", to=plan.name, cause=cause.value
-            )
-            for cause in Cause
-        }
+        self._fallbacks = fallbacks(metrics, plan.name)
         self._opened = metrics.counter("seawall_breaker_opened_total", "Times a breaker opened.", to=plan.name)
         state = metrics.gauge(
             "seawall_breaker_state_code", "0 closed, 1 half open, 2 open, 3 and 4 forced closed and open.", to=plan.name
@@ -141,6 +136,16 @@ class Dependency(Generic[T]):
         elif after in (State.CLOSED, State.FORCED_CLOSED):
             log.info("a breaker closed", extra=said)
             self._alerts.cleared("breaker-open", breaker=breaker.name)
+
+
+def fallbacks(metrics: Metrics, name: str) -> dict[Cause, Counter]:
+    """A dependency's counters of defaults used, by cause."""
+    return {
+        cause: metrics.counter(
+            "seawall_dependency_fallbacks_total", "Defaults used, by cause.", to=name, cause=cause.value
+        )
+        for cause in Cause
+    }
 
 
 def cause_of(error: BaseException) -> Cause | None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from seawall.guard.breaker import Breaker, Cause, Limits, Permit, State
+from seawall.guard.dependency import fallbacks
 from seawall.guard.supervisor import Heart
 from seawall.journal.cluster import Settings
 from seawall.kernel.alert import Alerts
@@ -117,12 +118,7 @@ class Spool:
         self.parked = counter("seawall_journal_parked_total", "Events that Kafka won't take, kept apart.")
         self.parked_fresh = counter("seawall_journal_parked_fresh_total", "Those of them that no log had before.")
         self._diverted = counter("seawall_kafka_diverted_total", "Sends that failed or took too long.")
-        self._fallbacks = {
-            cause: counter(
-                "seawall_dependency_fallbacks_total", "Defaults used, by cause.", to="kafka", cause=cause.value
-            )
-            for cause in (Cause.TIMEOUT, Cause.ERROR, Cause.REJECTED)
-        }
+        self._fallbacks = fallbacks(metrics, "kafka")
         self._late = counter("seawall_kafka_late_total", "Acks that came after their event had been spooled.")
         state = metrics.gauge(
             "seawall_breaker_state_code", "0 closed, 1 half open, 2 open, 3 and 4 forced closed and open.", to="kafka"
