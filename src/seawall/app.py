@@ -13,29 +13,39 @@ import importlib.util
 import json
 import random
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from seawall.guard import outlet
+from seawall import __version__
+from seawall.guard import declared, outlet
 from seawall.guard.budget import Budget
 from seawall.guard.outlet import Outlet
 from seawall.guard.supervisor import Supervisor
+from seawall.guard.switchboard import Switchboard
 from seawall.journal.filesystem import LocalFilesystem
+from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
 from seawall.kernel.event import EventIds
 from seawall.kernel.log import fields, logger
+from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.backlog import Backlog
+from seawall.kernel.seam.change import Change, Kind
 from seawall.kernel.seam.journal import Journal, JournalReader
 from seawall.machine import memory, role
 from seawall.machine.claim import Claim, bound
+from seawall.machine.diary import MERGE_S, Diary, noted_in
+from seawall.machine.flag import FlagWatch
 from seawall.machine.folder import Folder, replace_private
+from seawall.machine.known import KnownFlags
+from seawall.machine.person import person
 from seawall.machine.role import Opened, Role, Site, Start, set_log_level, unless
 from seawall.settings import Settings
-from seawall.store import pool
+from seawall.store import change, pool
 
 if TYPE_CHECKING:
     from seawall.cache.geo import Geo
@@ -70,25 +80,28 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         store = await enter(_store(site, "collector"))
+        flags = await enter(_flags(site, "collector"))
         answers = await enter(
             responder.Responder(
                 store_settings, settings.of("responder", responder.Settings), metrics=metrics, clock=clock
             )
         )
-        shared = _shared(site)
+        shared = _shared(site, flags)
         if shared is not None:
             (await enter(shared)).register(site.supervisor)
         snapshot = room.Snapshot(
             limits, name=name, sources=Sources(store, vault, clock=clock), vault=vault, filesystem=filesystem,
             file=folder.snapshot, clock=clock, metrics=metrics, hints=store_settings,
         )  # fmt: skip
-        keeping = await enter(_cluster(site, snapshot) if settings.program.profile == "cluster" else _embedded(site))
+        cluster = settings.program.profile == "cluster"
+        keeping = await enter(_cluster(site, snapshot, flags) if cluster else _embedded(site))
         front = await enter(
             room.Collector(
                 limits, listen=site.socket or settings.program.listen, journal=keeping.journal, snapshot=snapshot,
                 waiting=answers, events=answers, clock=clock, metrics=metrics, ids=EventIds(clock),
                 limiter=shared.limiter if shared is not None else None,
                 alerts=site.alerts, shed=site.shed, backlog=keeping.backlog(store),
+                holding=flags.switch(declared.HELD_REQUESTS),
             )
         )  # fmt: skip
         keeping.register(site.supervisor)
@@ -147,7 +160,7 @@ async def _embedded(site: Site) -> AsyncIterator[Keeping]:
 
 
 @asynccontextmanager
-async def _cluster(site: Site, snapshot: Snapshot) -> AsyncIterator[Keeping]:
+async def _cluster(site: Site, snapshot: Snapshot, flags: Switchboard) -> AsyncIterator[Keeping]:
     """In Kafka, with this machine's disk for when that is away."""
     from seawall import journal
     from seawall.journal import cluster
@@ -163,7 +176,7 @@ async def _cluster(site: Site, snapshot: Snapshot) -> AsyncIterator[Keeping]:
         client=client, look=Admin(client, settings).look, settings=settings,
         local=site.settings.of("journal", journal.Settings), folder=site.folder.spool(name), on_failure=site.fail,
         filesystem=LocalFilesystem(), clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel,
-        rng=random.Random(), ordered=lambda: snapshot.ordered,
+        rng=random.Random(), ordered=lambda: snapshot.ordered, forwarding=flags.switch(declared.SPOOL_FORWARD),
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         joint = await stack.enter_async_context(Joint(means))
@@ -198,12 +211,13 @@ async def router(site: Site) -> AsyncIterator[Opened]:
 
     # Housekeeping has connections of its own: it waits for locks, and routing must not wait for it.
     keeper = pool.Store(replace(_store_settings(site), connections_max=2), role="housekeeping")
-    async with _store(site, "router") as store, keeper, _logs(site) as logs:
+    async with _store(site, "router") as store, keeper, _logs(site) as logs, _flags(site, "router") as flags:
         settings = site.settings.of("router", room.Settings)
-        geo = _geo(site)
+        geo = _geo(site, flags)
         async with geo or nullcontext(), room.Router(
             store, logs, settings, clock=site.clock, metrics=site.metrics,
             runs_expected=bool(site.settings.program.app), alerts=site.alerts, places=geo,
+            geo=flags.switch(declared.GEO), draining=flags.switch(declared.BACKLOG_DRAIN),
         ) as routing:  # fmt: skip
             if geo is not None:
                 geo.register(site.supervisor)
@@ -274,12 +288,18 @@ async def console(site: Site) -> AsyncIterator[Opened]:
     # Without workflows there is nothing to run, and no worker to miss.
     required = FLOW if program.app else FLOW[:-1]
     own = Vitals(site.supervisor, site.metrics, role="console", alerts=site.alerts, panel=site.panel)
-    async with _store(site, "health") as store:
+    async with _store(site, "health") as store, _diary(site, "console") as diary:
+        site.supervisor.add("changes", diary.run, essential=False)
+
+        async def pending() -> list[Change]:
+            noted = [*await diary.pending(), *await asyncio.to_thread(noted_in, folder.changes, LocalFilesystem())]
+            return list({one.key: one for one in noted}.values())
+
         serving = Console(
             site.settings.of("console", Limits), listening=site.socket or bound("admin", program.admin),
             store=_store_settings(site), vault=Vault(folder.key()), token=folder.token(),
             listen=lambda: listen_url(folder, site.settings), health=Fleet(own, sockets, store, required=required),
-            metrics=site.metrics, clock=site.clock, shed=site.shed,
+            metrics=site.metrics, clock=site.clock, shed=site.shed, note=diary.note, pending=pending,
         )  # fmt: skip
         async with serving:
             serving.register(site.supervisor)
@@ -369,7 +389,23 @@ class Logs:
         return self._readers
 
 
-def _shared(site: Site) -> Shared | None:
+@asynccontextmanager
+async def _flags(site: Site, role: str) -> AsyncIterator[Switchboard]:
+    """A role's flags: as the store says, else as the last known copy on disk does."""
+    board = Switchboard(
+        declared.REGISTRY, role=role, release=__version__, clock=site.clock, loop_ready=site.supervisor.ready
+    )
+    watch = FlagWatch(
+        board, declared.REGISTRY, KnownFlags(site.folder.flags, role, LocalFilesystem()), _store_settings(site),
+        role=role, clock=site.clock, metrics=site.metrics, alerts=site.alerts,
+    )  # fmt: skip
+    async with watch:
+        watch.register(site.supervisor)
+        site.panel.flags = board.lines
+        yield board
+
+
+def _shared(site: Site, flags: Switchboard) -> Shared | None:
     """What shares rate limits with other collectors; None: nobody said where.
 
     Raises:
@@ -381,13 +417,15 @@ def _shared(site: Site) -> Shared | None:
     settings = site.settings.of("cache", Limits)
     if not settings.url:
         return None
-    return Shared(
+    shared = Shared(
         settings, name=site.settings.program.collector, clock=site.clock, metrics=site.metrics, alerts=site.alerts,
-        panel=site.panel, shed=site.shed,
+        panel=site.panel, shed=site.shed, on=flags.switch(declared.SHARED_LIMITS),
     )  # fmt: skip
+    flags.provide(declared.REDIS, lambda: shared.ready)
+    return shared
 
 
-def _geo(site: Site) -> Geo | None:
+def _geo(site: Site, flags: Switchboard) -> Geo | None:
     """What knows countries of addresses; None: nobody said from where. Raises Misconfigured like ``_shared``."""
     from seawall.cache.geo import Geo
     from seawall.cache.setting import Settings as Limits
@@ -395,7 +433,9 @@ def _geo(site: Site) -> Geo | None:
     settings = site.settings.of("cache", Limits)
     if not settings.geo:
         return None
-    return Geo(settings, clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel, shed=site.shed)
+    geo = Geo(settings, clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel, shed=site.shed)
+    flags.provide(declared.COUNTRIES, lambda: geo.ready)
+    return geo
 
 
 def _store(site: Site, role: str, *, user_code: bool = False) -> pool.Store:
@@ -432,7 +472,52 @@ def owner_of(folder: Folder) -> UUID:
 
 def run_role(start: Start) -> int:
     """Be one role until told to stop; the exit status. Raises Misconfigured before anything was started."""
-    return role.run(start, ROLES[start.role])
+    open_role = ROLES[start.role]
+    alone = start.parent is None and start.solo is None
+    return role.run(start, _telling(open_role, start.role) if alone else open_role)
+
+
+# ── The timeline ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def _diary(site: Site, name: str) -> Diary:
+    """What is changed in this process, for the timeline. Not entered yet."""
+    diary = _own_diary(site.folder, name, site.metrics)
+    settings = _store_settings(site, user_code=name.startswith("worker"))
+    diary.merge_with(lambda changes: change.bring(settings, changes, timeout_s=MERGE_S))
+    return diary
+
+
+def _own_diary(folder: Folder, name: str, metrics: Metrics) -> Diary:
+    return Diary(
+        folder.changes, name, version=__version__, filesystem=LocalFilesystem(), clock=SystemClock(), metrics=metrics
+    )
+
+
+def _telling(open_role: Role, name: str) -> Role:
+    """A role that runs alone tells of its starts, stops and settings; under `up` the parent does."""
+
+    @asynccontextmanager
+    async def opened(site: Site) -> AsyncIterator[Opened]:
+        by, settings = person(), site.settings
+
+        def reload(fresh: Settings) -> None:
+            nonlocal settings
+            role_.reload(fresh)
+            for one in settings.differences(fresh):
+                why = f"SIGHUP to {name}"
+                diary.jot(diary.change(Kind.SETTING, one.key, by=by, before=one.before, after=one.after, why=why))
+            settings = fresh
+
+        # A name of its own: the console keeps a diary of what is done through it.
+        async with _diary(site, f"{name}-alone") as diary:
+            await diary.started(name, by=by)
+            site.supervisor.add("changes.alone", diary.run, essential=False)
+            try:
+                async with open_role(site) as role_:
+                    yield replace(role_, reload=reload)
+            finally:
+                await diary.note(diary.change(Kind.STOP, name))
+
+    return opened
 
 
 # ── The parent ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -459,9 +544,13 @@ async def _up(
     from seawall.migrate import runner
 
     async def migrate(dsn: str) -> None:
-        await runner.apply(settings.of("store", pool.Settings, dsn=dsn))
+        await runner.apply(settings.of("store", pool.Settings, dsn=dsn), by=f"seawall {__version__}")
+
+    async def merge(dsn: str, changes: Sequence[Change]) -> None:
+        await change.bring(settings.of("store", pool.Settings, dsn=dsn), changes, timeout_s=MERGE_S)
 
     parts = Parts(
+        diary=partial(_own_diary, folder, "up"), merge=merge,
         folder=folder, settings=settings, reread=reread, database=_database(folder, settings), migrate=migrate,
         set_log_level=set_log_level, lines=lines, watch_app=watch_app,
     )  # fmt: skip

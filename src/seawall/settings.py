@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seawall.kernel.error import Misconfigured
-from seawall.kernel.setting import WRONG, Field, fields_of, fitting, from_text, setting
+from seawall.kernel.setting import WRONG, Difference, Field, Value, fields_of, fitting, from_text, setting
 
 FILE_BYTES_MAX = 1024 * 1024
 TOP = ""
@@ -81,29 +81,6 @@ class Program:
     stop_postgres_s: float = setting(20.0, min=1, max=600, help="Write its checkpoint, then stop.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Value:
-    """One setting as it stands."""
-
-    section: str
-    name: str
-    value: Any
-    origin: str  # "default", a flag, a variable's name, or file:line
-    help: str = ""
-    allowed: str = ""
-    secret: bool = False
-    live: bool = True  # a running platform takes a new value over
-
-    @property
-    def key(self) -> str:
-        return f"{self.section}.{self.name}" if self.section else self.name
-
-    @property
-    def shown(self) -> Any:
-        """The value, unless it is a secret."""
-        return "(hidden)" if self.secret and self.value else self.value
-
-
 class Settings:
     """Every setting, checked. ``program`` is the program's own; ``of`` builds a room's."""
 
@@ -120,11 +97,19 @@ class Settings:
         """What a running process makes of settings that were read again: it takes over those that may change while it
         runs and keeps all others, also for roles that are started again. So one set of settings is in force anywhere.
         """
-        different = [value for key, value in fresh.values.items() if value.value != self.values[key].value]
-        changed = [value for value in different if value.live]
+        differences = self.differences(fresh)
+        changed = [one.then for one in differences if one.live]
         values = {**self.values, **{(value.section, value.name): value for value in changed}}
-        kept = [value.key for value in different if not value.live]
-        return Tuned(Settings(values), [f"{value.key} = {value.shown}" for value in changed], kept)
+        kept = [one.key for one in differences if not one.live]
+        return Tuned(Settings(values), [f"{value.key} = {value.shown}" for value in changed], kept, differences)
+
+    def differences(self, fresh: Settings) -> list[Difference]:
+        """What other settings have otherwise, in their order; what is not known here (a newer one) is left out."""
+        return [
+            Difference(self.values[key], value)
+            for key, value in fresh.values.items()
+            if key in self.values and value.value != self.values[key].value
+        ]
 
     def resolved(self, dsn: str, worker_dsn: str) -> str:
         """All values as JSON, with the store that is really used: what ``seawall up`` hands to its children, so that a
@@ -145,6 +130,7 @@ class Tuned:
     settings: Settings  # in force from now on
     changed: list[str]  # as "key = value"
     kept: list[str]  # keys whose new value needs a restart
+    differences: list[Difference]  # both of them
 
 
 def postgres_environment() -> dict[str, str]:

@@ -9,25 +9,33 @@ import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from responder.world import World, world
+from seawall.console.ask import by_of
 from seawall.console.route import Console
 from seawall.console.setting import Settings
 from seawall.guard import Heart, Supervisor
 from seawall.guard.breaker import Breaker, Limits, State
+from seawall.guard.declared import REGISTRY
 from seawall.guard.panel import Panel
 from seawall.guard.shed import ShedList
+from seawall.guard.switchboard import Switchboard
+from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import id_text
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.change import Change, Kind
 from seawall.kernel.status import EventStatus, RunStatus
+from seawall.machine.flag import FlagWatch
+from seawall.machine.known import KnownFlags
 from seawall.store import pool
+from seawall.store.change import Author, bring
 from seawall.store.source import Sources
 from seawall.store.vault import Vault
 from seawall.testing.postgres import Database, PostgresServer
@@ -52,10 +60,24 @@ class Got:
         return json.loads(self.body)
 
 
+class Noted:
+    """A diary in memory."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+
+    async def note(self, change: Change) -> None:
+        self.changes.append(change)
+
+    async def pending(self) -> list[Change]:
+        return self.changes
+
+
 class Api:
     """A console that serves, and a client that says exactly what it is told to."""
 
-    def __init__(self, port: int, console: Console, metrics: Metrics) -> None:
+    def __init__(self, port: int, console: Console, metrics: Metrics, noted: Noted) -> None:
+        self.noted = noted
         self.port = port
         self.console = console
         self.metrics = metrics
@@ -93,7 +115,7 @@ class Api:
 @asynccontextmanager
 async def api(dsn: str, tmp_path: Any, settings: Settings | None = None) -> AsyncIterator[Api]:
     listening = socket.create_server(("127.0.0.1", 0))
-    metrics = Metrics()
+    metrics, noted = Metrics(), Noted()
     supervisor = Supervisor(metrics)
     store = pool.Settings(dsn=dsn)
     async with pool.Store(store, role="health") as checked:
@@ -113,6 +135,8 @@ async def api(dsn: str, tmp_path: Any, settings: Settings | None = None) -> Asyn
             health=fleet,
             metrics=metrics,
             shed=shed,
+            note=noted.note,
+            pending=noted.pending,
         )
         async with console:
             console.register(supervisor)
@@ -120,7 +144,7 @@ async def api(dsn: str, tmp_path: Any, settings: Settings | None = None) -> Asyn
                 async with asyncio.timeout(5):
                     while not supervisor.health()[0].ready:
                         await asyncio.sleep(0.005)
-                yield Api(listening.getsockname()[1], console, metrics)
+                yield Api(listening.getsockname()[1], console, metrics, noted)
 
 
 @pytest.fixture
@@ -155,7 +179,7 @@ async def test_every_endpoint_of_the_document_wants_the_token(it: Api) -> None:
     document = (await it.call("GET", "/openapi.json", token=None)).json
     assert document["openapi"] == "3.1.0"
     operations = [(method, path) for path, found in document["paths"].items() for method in found]
-    assert len(operations) >= 17
+    assert len(operations) == 22
     for method, path in operations:
         got = await it.call(method.upper(), path.replace("{id}", "1").replace("{name}", "n"), token="wrong")
         assert is_problem(got, 401), (method, path)
@@ -701,3 +725,197 @@ async def test_without_checksums_lists_of_events_say_null_and_an_event_itself_st
     [line] = (await it.get("/v1/events")).json["items"]
     assert line["body_sha256"] is None
     assert (await it.get(f"/v1/events/{line['id']}")).json["body_sha256"]
+
+
+# Flags and changes
+
+
+@asynccontextmanager
+async def role_with_flags(it: Api, dsn: str, tmp_path: Any, role: str) -> AsyncIterator[Switchboard]:
+    """A role that keeps its flags and tells of them, as roles do."""
+    metrics, panel, clock = Metrics(), Panel(), SystemClock()
+    supervisor, alerts = Supervisor(metrics), Alerts(metrics, clock)
+    board = Switchboard(REGISTRY, role=role, release="1", clock=clock, loop_ready=lambda name: True)
+    panel.flags = board.lines
+    watch = FlagWatch(
+        board, REGISTRY, KnownFlags(tmp_path / "flags", role, LocalFilesystem()), pool.Settings(dsn=dsn), role=role,
+        clock=clock, metrics=metrics, alerts=alerts,
+    )  # fmt: skip
+    health = HealthServer(
+        supervisor, metrics, role=role, unix_path=tmp_path / f"{role}.sock", alerts=alerts, panel=panel
+    )
+    async with watch:
+        watch.register(supervisor)
+        async with supervisor, health:
+            async with asyncio.timeout(5):
+                while board.known is None:
+                    await asyncio.sleep(0.005)
+            yield board
+
+
+async def test_a_flag_is_previewed_set_live_and_told_with_who_did_it(
+    it: Api, database: Database, tmp_path: Any
+) -> None:
+    async with role_with_flags(it, database.dsn, tmp_path, "router") as board:
+        drained = board.switch("backlog-drain")
+        assert drained()
+        seen = (await it.call("POST", "/v1/flags/backlog-drain/preview", {"value": "off"})).json
+        flip = {"flag": "backlog-drain", "role": "router", "who": "everybody else", "before": "on", "after": "off",
+                "held": ""}  # fmt: skip
+        assert (seen["version"], seen["before"], seen["after"], seen["flips"]) == (0, "default", "off", [flip])
+        assert seen["unasked"] == [] and drained()
+        wish = {"value": "off", "why": "the store is slow", "version": seen["version"]}
+        done = (await it.call("POST", "/v1/flags/backlog-drain", wish)).json
+        assert (done["version"], done["live"], done["missing"]) == (1, True, []) and not drained()
+        [item] = [one for one in (await it.get("/v1/flags")).json["items"] if one["name"] == "backlog-drain"]
+        assert (item["value"], item["changed_by"], item["why"]) == ("off", "token admin", "the store is slow")
+        [role] = item["roles"]
+        assert (role["role"], role["value"], role["version"], role["origin"]) == ("router", "off", 1, "store")
+        assert role["age_s"] < 5
+        again = await it.call("POST", "/v1/flags/backlog-drain", {**wish, "value": "on"})
+        assert is_problem(again, 409) and "token admin made it off (the store is slow)" in again.json["detail"]
+        history = (await it.get("/v1/flags/backlog-drain/history")).json
+        assert [(one["before"], one["after"], one["by"]) for one in history["items"]] == [
+            ("default", "off", "token admin")
+        ]
+
+
+async def test_a_flag_that_is_held_says_why_it_does_not_flip(it: Api, database: Database, tmp_path: Any) -> None:
+    async with role_with_flags(it, database.dsn, tmp_path, "router") as board:
+        done = (await it.call("POST", "/v1/flags/geo", {"value": "off", "why": "x", "version": 0})).json
+        assert done["live"]
+        seen = (await it.call("POST", "/v1/flags/geo/preview", {"value": "on"})).json
+        [flip] = seen["flips"]
+        assert (flip["before"], flip["after"], flip["held"]) == ("off", "off", "countries' data isn't ready")
+        await it.call("POST", "/v1/flags/geo", {"value": "on", "why": "x", "version": 1})
+        assert board.switch("geo")() is False
+        [item] = [one for one in (await it.get("/v1/flags")).json["items"] if one["name"] == "geo"]
+        assert (item["value"], item["roles"][0]["value"], item["roles"][0]["wanted"]) == ("on", "off", "on")
+
+
+async def test_a_flag_whose_role_is_away_is_set_and_not_called_live(it: Api) -> None:
+    seen = (await it.call("POST", "/v1/flags/geo/preview", {"value": "off"})).json
+    assert (seen["flips"], seen["unasked"]) == ([], ["router"])
+    done = (await it.call("POST", "/v1/flags/geo", {"value": "off", "why": "x", "version": 0})).json
+    assert (done["live"], done["missing"]) == (False, ["router"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        ("/v1/flags/goe", {"value": "off", "why": "x", "version": 0}, 404, "'goe' isn't declared; there are backlog"),
+        ("/v1/flags/goe/preview", {"value": "off"}, 404, "isn't declared"),
+        ("/v1/flags/geo", {"value": "maybe", "why": "x", "version": 0}, 422, "on, off, default; not 'maybe'"),
+        ("/v1/flags/geo", {"value": True, "why": "x", "version": 0}, 422, "value"),
+        ("/v1/flags/geo", {"value": "off", "why": "x"}, 422, "version"),
+        ("/v1/flags/geo", {"value": "off", "version": 0}, 422, "why"),
+        ("/v1/flags/geo", {"value": "off", "why": "  ", "version": 0}, 422, "why must say why"),
+        ("/v1/flags/geo", {"value": "off", "why": "x" * 501, "version": 0}, 422, "why must say why"),
+        ("/v1/flags/geo", {"value": "off", "why": "x", "version": 0, "queue": "a"}, 422, "queue"),
+        ("/v1/flags/geo", {"value": "off", "why": "x", "version": 0, "tenant": "a", "source": "b"}, 422, "not both"),
+        ("/v1/flags/geo", {"value": "off", "why": "x", "version": 0, "tenant": ""}, 422, "1 to 100"),
+        ("/v1/flags/geo", {"value": "off", "why": "x", "version": 0, "tenant": "a\0b"}, 422, "1 to 100"),
+        ("/v1/flags/geo", {"value": "off", "why": "x", "version": 0, "tenant": "nobody"}, 404, "no source has tenant"),
+        ("/v1/flags/geo/preview", {"value": "off", "source": "nobody"}, 404, "there is no source 'nobody'"),
+        ("/v1/flags/backlog-drain", {"value": "off", "why": "x", "version": 0, "tenant": "a"}, 422, "by nothing"),
+        ("/v1/flags/geo", {"value": "off", "why": "x", "version": 2**63}, 422, ""),
+    ],
+)  # fmt: skip
+async def test_what_can_not_be_set_is_refused_with_what_can(
+    it: Api, path: str, body: dict[str, Any], status: int, said: str
+) -> None:
+    got = await it.call("POST", path, body)
+    if body.get("version") == 2**63:
+        assert is_problem(got, 409) or is_problem(got, 422)
+        return
+    assert is_problem(got, status) and said in got.json["detail"], got.json
+    assert all(one["version"] == 0 for one in (await it.get("/v1/flags")).json["items"])
+
+
+async def test_without_the_store_flags_are_what_the_roles_know_and_can_not_be_set(
+    database: Database, tmp_path: Any
+) -> None:
+    async with api(database.dsn, tmp_path) as it, role_with_flags(it, database.dsn, tmp_path, "router"):
+        await it.call("POST", "/v1/flags/geo", {"value": "off", "why": "wrong", "version": 0})
+        async with api(NOWHERE, tmp_path) as cut:
+            found = (await cut.get("/v1/flags")).json
+            [item] = [one for one in found["items"] if one["name"] == "geo"]
+            assert (item["value"], item["version"], item["why"]) == ("off", 1, "wrong")
+            assert "PostgreSQL" in found["trouble"]
+            got = await cut.call("POST", "/v1/flags/geo", {"value": "on", "why": "x", "version": 1})
+            assert is_problem(got, 503)
+            assert is_problem(await cut.call("POST", "/v1/flags/geo/preview", {"value": "on"}), 503)
+
+
+async def test_the_timeline_is_read_in_pages_that_meet_with_what_the_store_lacks(it: Api, database: Database) -> None:
+    desk = Author("alice", SystemClock())
+    stored = [replace(desk.change(Kind.RESTART, f"s{n}", None, None), at_us=n * 1000 + 5_000_000) for n in range(7)]
+    await bring(pool.Settings(dsn=database.dsn), stored, timeout_s=2)
+    own = [replace(desk.change(Kind.BREAKER, f"o{n}", None, None), at_us=n * 1000 + 5_000_500) for n in range(3)]
+    same = [replace(desk.change(Kind.BREAKER, f"t{n}", None, None), at_us=5_000_000) for n in range(3)]
+    it.noted.changes += [*own, *same, stored[0]]  # the last one is being merged just now
+    found: list[tuple[str, bool]] = []
+    cursor = None
+    while True:
+        more = {"cursor": cursor} if cursor else {}
+        page = (await it.get("/v1/changes", limit=2, since="1970-01-01T00:00:00Z", **more)).json
+        found += [(one["what"], one["stored"]) for one in page["items"] if one["kind"] in ("restart", "breaker")]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert [name for name, _ in found if name[0] != "t"] == ["s6", "s5", "s4", "s3", "o2", "s2", "o1", "s1", "o0", "s0"]
+    assert sorted(name for name, _ in found if name[0] == "t") == ["t0", "t1", "t2"]
+    assert all(stored == (name[0] == "s") for name, stored in found)
+    only = (await it.get("/v1/changes", since="1970-01-01T00:00:05.003Z", kind="restart", what="s4")).json["items"]
+    assert [one["what"] for one in only] == ["s4"]
+
+
+async def test_the_timeline_without_the_store_is_this_machines_own(tmp_path: Any) -> None:
+    async with api(NOWHERE, tmp_path) as it:
+        it.noted.changes.append(Author("alice", SystemClock()).change(Kind.BREAKER, "redis", "closed", "open"))
+        found = (await it.get("/v1/changes", since="1m")).json
+        assert [(one["what"], one["by"], one["stored"]) for one in found["items"]] == [("redis", "alice", False)]
+        assert "PostgreSQL" in found["trouble"] and found["next"] is None
+        assert (await it.get("/v1/changes", since="1m", kind="flag")).json["items"] == []
+
+
+async def test_bad_questions_about_the_timeline_are_refused(it: Api) -> None:
+    for query in (
+        {"since": "yesterday"}, {"since": "2h30"}, {"since": "-2h"}, {"since": "2026-01-31T12:00:00"},
+        {"since": "9999999999d"}, {"kind": "party"}, {"what": "geo"}, {"cursor": "x"}, {"cursor": "AAAAAAAAAAA"},
+        {"limit": "0"},
+    ):  # fmt: skip
+        assert is_problem(await it.get("/v1/changes", **query), 422), query
+    for query in ({"since": "999999999d"}, {"since": "0001-01-01T00:00:00Z"}, {"since": "9999-12-31T23:59:59-12:00"},
+                  {"cursor": "_" * 21 + "w"}):  # fmt: skip
+        got = await it.get("/v1/changes", **query)
+        assert got.status in (200, 422), (query, got)
+
+
+async def test_a_hand_on_a_breaker_is_noted_with_what_it_was(it: Api, tmp_path: Any) -> None:
+    metrics, clock, panel = Metrics(), SystemClock(), Panel()
+    panel.add(Breaker("redis", Limits(), clock=clock, rng=random.Random(1)), without="…")
+    server = HealthServer(
+        Supervisor(metrics), metrics, role="collector", unix_path=tmp_path / "collector.sock", panel=panel
+    )
+    async with server:
+        got = await it.call("POST", "/v1/breakers/redis", {"state": "open", "why": "it lies"})
+        assert got.status == 200
+    [one] = it.noted.changes
+    assert (one.kind, one.what, one.before, one.after, one.by, one.why) == (
+        Kind.BREAKER, "redis", "closed", "open in collector", "token admin", "it lies",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("claimed", "by"),
+    [
+        ("alice", "alice (token admin)"),
+        ("", "token admin"),
+        (" \t ", "token admin"),
+        ("a" * 99, f"{'a' * 64} (token admin)"),
+        ("al\x9bice", "alice (token admin)"),
+    ],
+)
+def test_who_asks_is_the_token_and_whom_its_holder_names(claimed: str, by: str) -> None:
+    assert by_of(claimed) == by

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
+from seawall.console.change import ChangeDesk
+from seawall.console.flag import FlagDesk
 from seawall.console.openapi import document
 from seawall.console.panel import PanelDesk
 from seawall.console.report import Reports
@@ -25,7 +27,10 @@ class Anything:
 
 
 def table() -> tuple[Endpoint, ...]:
-    return endpoints(cast("Reports", Anything()), cast("SourceDesk", Anything()), cast("PanelDesk", Anything()))
+    return endpoints(
+        cast("Reports", Anything()), cast("SourceDesk", Anything()), cast("PanelDesk", Anything()),
+        cast("FlagDesk", Anything()), cast("ChangeDesk", Anything()),
+    )  # fmt: skip
 
 
 def test_the_page_has_a_section_for_each_endpoint_and_no_other() -> None:

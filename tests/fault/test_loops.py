@@ -10,7 +10,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,14 +32,18 @@ from seawall.journal.topic import Topic
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.change import Change
 from seawall.lab.part.redis import wheel_engine
 from seawall.machine.claim import Claim, bound
+from seawall.machine.diary import Diary
 from seawall.machine.external import External
 from seawall.machine.folder import Folder
 from seawall.machine.handle import Handles
 from seawall.machine.role import Site, beating
 from seawall.machine.up import Parts, Up
 from seawall.settings import read
+from seawall.store import pool
+from seawall.store.change import bring
 from seawall.testing.kafka import MockKafka
 from seawall.testing.postgres import Database
 from seawall.watch.health import Vitals
@@ -54,37 +58,44 @@ async def nothing(event, ctx): ...
 """
 LOOPS = {
     "collector": {
-        "parent", "handles", "shed", "cache.probe", "cache.meter",
+        "parent", "handles", "shed", "flags", "flags.hint", "cache.probe", "cache.meter",
         "journal.c1", "journal.c1.publisher", "responder.listener", "responder.reader", "responder.deadline",
         "collector.sweep", "collector.snapshot", "collector.source_hint", "collector.certificate", "collector.share",
     },
     "router": {
-        "parent", "handles", "shed", "cache.geo", "router.discover", "router.clock", "router.housekeeping",
-        "housekeeping", "router.fresh.c1", "router.backlog.c1",
+        "parent", "handles", "shed", "flags", "flags.hint", "cache.geo",
+        "router.discover", "router.clock", "router.housekeeping", "housekeeping",
+        "router.fresh.c1", "router.backlog.c1",
     },
     "worker": {
         "parent", "handles", "shed",
         "worker.flush", "worker.deadline", "worker.lease", "worker.refill", "worker.timer", "worker.hint",
         "worker.listen", "worker.presence", "worker.solo",
     },
-    "console": {"parent", "handles", "shed", "console.http"},
+    "console": {"parent", "handles", "shed", "changes", "console.http"},
     "cluster-collector": {
-        "parent", "handles", "shed", "journal.spool", "journal.c1", "journal.c1.publisher", "journal.c1.parked",
-        "journal.c1.parked.publisher", "journal.kafka.topic", "journal.kafka.producer", "journal.kafka.forward",
-        "journal.kafka.return", "journal.kafka.leftover", "responder.listener", "responder.reader",
-        "responder.deadline", "collector.sweep", "collector.share", "collector.snapshot", "collector.source_hint",
+        "parent", "handles", "shed", "flags", "flags.hint", "journal.spool", "journal.c1", "journal.c1.publisher",
+        "journal.c1.parked", "journal.c1.parked.publisher", "journal.kafka.topic", "journal.kafka.producer",
+        "journal.kafka.forward", "journal.kafka.return", "journal.kafka.leftover", "responder.listener",
+        "responder.reader", "responder.deadline", "collector.sweep", "collector.share", "collector.snapshot",
+        "collector.source_hint",
     },
     "cluster-router": {
-        "parent", "handles", "shed", "router.kafka.topic", "router.kafka.feeds", "router.discover", "router.clock",
-        "router.housekeeping", "housekeeping", "router.fresh.seawall-0", "router.backlog.seawall-0",
+        "parent", "handles", "shed", "flags", "flags.hint", "router.kafka.topic", "router.kafka.feeds",
+        "router.discover", "router.clock", "router.housekeeping", "housekeeping", "router.fresh.seawall-0",
+        "router.backlog.seawall-0",
     },
 }  # fmt: skip
 """Exactly what there is: neither can a loop be lost, nor a new one be forgotten here."""
 
-OF_UP = {"postgres", "schema", "systemd", "watch.app", *(f"role.{role}" for role in ROLES)}
+OF_UP = {"postgres", "schema", "systemd", "changes", "watch.app", *(f"role.{role}" for role in ROLES)}
 
 EVERY = [pytest.param(role, marks=[pytest.mark.parts] if role.startswith("cluster") else []) for role in LOOPS]
 """Those of a cluster have the client library's own brokers, which are slow to start with."""
+
+
+OF_ONE_ALONE = {"changes.alone"}
+"""Of a role that has no parent to tell the timeline of it."""
 
 
 class Killed(Exception):
@@ -290,7 +301,10 @@ async def parent(folder: Folder, database: Database, app: Path) -> AsyncIterator
     up = Up(
         Parts(
             folder=folder, settings=settings, reread=lambda: settings, migrate=migrated, set_log_level=len,
-            lines=Outlet(2), database=External(database.dsn, database.dsn), watch_app=True,
+            lines=Outlet(2), database=External(database.dsn, database.dsn), watch_app=True, merge=merged,
+            diary=lambda metrics: Diary(
+                folder.changes, "up", version="1", filesystem=LocalFilesystem(), clock=SystemClock(), metrics=metrics
+            ),
         ),
         claim,
         pace=fate,
@@ -329,7 +343,7 @@ async def test_the_parents_own_loops_are_kept_alike(
 
 def test_no_loop_is_missing_above() -> None:
     """Whatever the code registers anywhere, also under a condition that no test meets, is one of those names."""
-    known = {*OF_UP, *(name for names in LOOPS.values() for name in names)}
+    known = {*OF_UP, *OF_ONE_ALONE, *(name for names in LOOPS.values() for name in names)}
     registered = {pattern for file in PACKAGE.rglob("*.py") for pattern in added(ast.parse(file.read_text()))}
     assert len(registered) > 20
     assert [p for p in registered if not any(re.fullmatch(p, name) for name in known)] == []
@@ -350,6 +364,10 @@ def added(tree: ast.Module) -> Iterator[str]:
 
 async def migrated(dsn: str) -> None:
     """The test's database has its schema."""
+
+
+async def merged(dsn: str, changes: Sequence[Change]) -> None:
+    await bring(pool.Settings(dsn=dsn), changes, timeout_s=1.0)
 
 
 def named_unready(made: Running, name: str) -> bool:

@@ -105,10 +105,12 @@ NOTHING = (
     "dedupe",
     "router_note",
     "retention",
+    "flag",
 )
 READ = ("event", "duplicate", "ticket", "schema_version")
 ALL = ("run", "run_done", "step", "shard_lease", "refill", "reply", "worker")
 REGISTER = ("queue", "workflow")
+TELL = ("change",)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,7 @@ REGISTER = ("queue", "workflow")
         *((t, {"select"}) for t in READ),
         *((t, {"select", "insert", "update", "delete"}) for t in ALL),
         *((t, {"select", "insert", "update"}) for t in REGISTER),
+        *((t, {"insert"}) for t in TELL),
     ],
 )
 async def test_the_worker_may_do_exactly_what_it_needs(database: Database, table: str, allowed: set[str]) -> None:
@@ -137,7 +140,7 @@ async def test_each_table_of_the_schema_is_granted_or_denied_on_purpose(database
         " and not relispartition"
     )
     await connection.close()
-    assert {r["relname"] for r in tables} == {*NOTHING, *READ, *ALL, *REGISTER}
+    assert {r["relname"] for r in tables} == {*NOTHING, *READ, *ALL, *REGISTER, *TELL}
 
 
 async def test_the_worker_is_nobody_special(database: Database) -> None:

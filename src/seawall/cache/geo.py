@@ -99,6 +99,11 @@ class Geo:
             self._look_up is not None
         )
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is data to look into."""
+        return self._look_up is not None
+
     def register(self, supervisor: Supervisor) -> None:
         """Add the loop that reads the file. It makes nothing unready."""
         if self._path is not None:

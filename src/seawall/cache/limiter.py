@@ -25,6 +25,7 @@ from seawall.kernel.error import Unavailable
 from seawall.kernel.log import logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam import limiter as seam
+from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.limiter import ASK_S, SECOND_US, Allowance, Decided, Rate
 
 log = logger("cache")
@@ -65,12 +66,14 @@ class SharedLimiter:
         redis: Bounds and counts the calls, and says when there is no use in them.
         local: Decides without Redis.
         wanted: Whether Redis is to be asked at all.
+        on: The same, as a flag says it.
     """
 
     def __init__(
         self, evaluate: Callable[..., Awaitable[Reply]], redis: Dependency[list[int]], local: LocalLimiter, *,
-        clock: Clock, metrics: Metrics, wanted: Wanted = lambda: True,
+        clock: Clock, metrics: Metrics, wanted: Wanted = lambda: True, on: Switch = always,
     ) -> None:  # fmt: skip
+        self._on = on
         self._evaluate = evaluate
         self._redis = redis
         self._breaker: Breaker = redis.breaker
@@ -82,6 +85,7 @@ class SharedLimiter:
         self._due = False
         self._closed = False
         self.asked_at = float("-inf")  # when Redis was last asked
+        self.heard = False  # it has answered, in this process' life
         self._shared = metrics.counter("seawall_limiter_shared_total", "Questions that Redis decided.")
         self._alone = {
             cause: metrics.counter(
@@ -104,7 +108,7 @@ class SharedLimiter:
         assert len(limits) <= seam.KEYS_MAX, limits
         if not limits or any(rate.window_us > WINDOW_US_MAX for _, rate in limits):
             self._local.ask(limits, decided)
-        elif self._away() or not self._wanted():
+        elif self._away() or not self._on() or not self._wanted():
             self._alone[Cause.REJECTED].value += 1
             self._local.ask(limits, decided)
         else:
@@ -181,6 +185,7 @@ class SharedLimiter:
                 return _numbers(await self._evaluate(*command), batch)
 
         numbers = await self._redis.attempt(work)
+        self.heard = True
         age_us = int((self._clock.monotonic() - began) * SECOND_US)
         found, at = [], 0
         for question in batch:

@@ -20,6 +20,7 @@ from seawall.guard.shed import ShedList, declared
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.flag import Switch, always
 
 PROBE_S = 0.15
 """Without questions for so long, one of our own is asked."""
@@ -38,11 +39,12 @@ class Shared:
     Args:
         settings: With a ``url``.
         name: What Redis calls us: that of the collector.
+        on: Whether events' questions go to Redis; it is probed all the same.
     """
 
     def __init__(
         self, settings: Settings, *, name: str, clock: Clock, metrics: Metrics, alerts: Alerts, panel: Panel,
-        rng: random.Random | None = None, shed: ShedList | None = None,
+        rng: random.Random | None = None, shed: ShedList | None = None, on: Switch = always,
     ) -> None:  # fmt: skip
         plan = Plan(
             name="redis", timeout_s=settings.timeout_s, limits=LIMITS,
@@ -56,9 +58,14 @@ class Shared:
         self._clock = clock
         wanted = declared(shed, "shared-limits", rank=40, without=plan.without, eases=(LOOP_LAG,))
         self.limiter = SharedLimiter(
-            self._client.ask, self._redis, LocalLimiter(clock), clock=clock, metrics=metrics, wanted=wanted
+            self._client.ask, self._redis, LocalLimiter(clock), clock=clock, metrics=metrics, wanted=wanted, on=on
         )
         self._meter = Meter(self._client.ask, self._redis.breaker, settings, clock=clock, metrics=metrics)
+
+    @property
+    def ready(self) -> bool:
+        """Whether Redis has answered, and is asked."""
+        return self.limiter.heard and self._redis.breaker.state in (State.CLOSED, State.FORCED_CLOSED)
 
     def register(self, supervisor: Supervisor) -> None:
         """Add the loops that probe Redis and read its figures. Neither makes the role unready: it needs no Redis."""

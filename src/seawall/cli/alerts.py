@@ -50,11 +50,12 @@ Examples:
 )
 @click.argument("name")
 @click.argument("state", type=click.Choice(["open", "closed", "auto"]))
+@click.option("--why", default="", metavar="TEXT", help="Why, for whoever reads the timeline later.")
 @place_options
 @json_option
-def force(name: str, state: str, data: str | None, url: str | None, as_json: bool) -> int:
+def force(name: str, state: str, why: str, data: str | None, url: str | None, as_json: bool) -> int:
     """Hold a breaker open or closed in every role that has it, or let it go. A restarted role has forgotten it."""
-    found = Client(find(data, url)).send("POST", f"/v1/breakers/{part(name)}", {"state": state})
+    found = Client(find(data, url)).send("POST", f"/v1/breakers/{part(name)}", {"state": state, "why": why})
     if as_json:
         say_json(found)
     else:

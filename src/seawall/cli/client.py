@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from seawall.cli.place import folder_of
 from seawall.cli.say import FAILED, MISUSED, NOT_FOUND, UNREACHABLE, Failed
+from seawall.machine.person import person
 from seawall.settings import environ
 
 TIMEOUT_S = 30.0
@@ -84,7 +85,7 @@ class Client:
         """
         kept = {name: str(value) for name, value in (query or {}).items() if value is not None}
         target = path + ("?" + urlencode(kept) if kept else "")
-        headers = {"Authorization": f"Bearer {self._place.token}", "Accept": "application/json"}
+        headers = {"Authorization": f"Bearer {self._place.token}", "Accept": "application/json", "Seawall-By": _by()}
         if body:
             headers["Content-Type"] = "application/json"
         status, _, answer = request(self._place.url, method, target, headers, body, timeout_s=self._timeout_s)
@@ -121,6 +122,11 @@ def request(
 def part(text: str) -> str:
     """One segment of a path, with everything that isn't plain escaped."""
     return quote(text, safe="")
+
+
+def _by() -> str:
+    """Who uses this command, for the timeline of changes; in characters that a header may have."""
+    return person().encode("ascii", "replace").decode()
 
 
 def _json(body: bytes) -> Any:

@@ -12,7 +12,8 @@ import click
 
 from seawall.cli.place import folder_of, reader
 from seawall.cli.say import NOT_FOUND, TIMED_OUT, Failed, data_option, json_option, say_json
-from seawall.machine.folder import Lock
+from seawall.machine.folder import Lock, replace_private
+from seawall.machine.person import person
 
 POLL_S = 0.1
 
@@ -71,6 +72,7 @@ def down(data: str | None, timeout_s: float, as_json: bool) -> None:
     if pid is None:
         raise Failed(NOT_FOUND, f"nothing is running in {folder.path}")
     began = time.monotonic()
+    replace_private(folder.stopper_file, person())
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     while lock.held():

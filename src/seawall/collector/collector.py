@@ -38,6 +38,7 @@ from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Counter, Metrics
 from seawall.kernel.seam.backlog import Backlog
 from seawall.kernel.seam.event import Events
+from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Journal
 from seawall.kernel.seam.limiter import Limiter
 from seawall.kernel.seam.ticket import Waiting
@@ -67,7 +68,7 @@ class Collector:
         self, settings: Settings, *, listen: str | socket.socket, journal: Journal, snapshot: Snapshot,
         waiting: Waiting, events: Events, clock: Clock, metrics: Metrics, ids: Ids, random: Random | None = None,
         limiter: Limiter | None = None, alerts: Alerts | None = None, shed: ShedList | None = None,
-        backlog: Backlog | None = None,
+        backlog: Backlog | None = None, holding: Switch = always,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.now = clock.monotonic()
@@ -94,7 +95,7 @@ class Collector:
         self._intake = Intake(
             admission=self._admission, rates=self._rates, journal=journal, waiting=waiting, snapshot=snapshot,
             receipts=self.receipts, duplicates=Duplicates(settings.duplicates_max), ids=ids, clock=clock,
-            metrics=metrics, shares=self._shares,
+            metrics=metrics, shares=self._shares, holding=holding,
         )  # fmt: skip
         self._look_ups = LookUps(
             settings, events=events, waiting=waiting, receipts=self.receipts, rates=self._rates, clock=clock,

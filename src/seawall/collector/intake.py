@@ -21,6 +21,7 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError, Uncertain
 from seawall.kernel.event import id_ascii
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Journal, Outcome, Position
 from seawall.kernel.seam.place import COUNTRY_HEADER
 from seawall.kernel.seam.ticket import Reply, Waiting
@@ -52,7 +53,9 @@ class Intake:
     def __init__(
         self, *, admission: Admission, rates: Rates, journal: Journal, waiting: Waiting, snapshot: Version,
         duplicates: Duplicates, receipts: Receipts, ids: Ids, clock: Clock, metrics: Metrics, shares: Shares,
+        holding: Switch = always,
     ) -> None:  # fmt: skip
+        self._holding = holding
         self._admission = admission
         self._rates = rates
         self._journal = journal
@@ -187,10 +190,12 @@ class Intake:
         def answer(reply: Reply | None) -> None:
             self._replied(x, id, reply)
 
-        if wait_ms:
+        source = x.source
+        assert source is not None, "only an admitted exchange is held"
+        if wait_ms and self._holding(tenant=source.tenant, source=source.name):
             self._waiting.hold(x.id, wait_ms=wait_ms, answer=answer)
         else:
-            answer(None)  # its body or the journal took all of it
+            answer(None)  # its body or the journal took all of it, or nobody is held now
 
     def _replied(self, x: Exchange, id: bytes, reply: Reply | None) -> None:
         if x.stage != HELD:

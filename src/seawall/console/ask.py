@@ -17,6 +17,13 @@ from seawall.kernel.limit import TYPE_CHARS_MAX
 from seawall.kernel.status import EventStatus, RunStatus
 from seawall.store.report import EVENT_ID_MAX, PAGE_MAX, RUN_ID_MAX
 
+BY_TOKEN: Final = "token admin"  # noqa: S105 - its name
+"""Who asks, when nothing but the token says it."""
+
+BY_HEADER: Final = "seawall-by"
+"""Who sits at the other end, as they say themselves: for the timeline, not for any right."""
+
+BY_CHARS_MAX: Final = 64
 LIMIT_DEFAULT: Final = 50
 LIMIT_DIGITS: Final = 9
 NAME_MAX: Final = TYPE_CHARS_MAX
@@ -49,6 +56,7 @@ class Ask:
     path: Mapping[str, str]  # values of the path's {names}
     query: Mapping[str, str]
     body: bytes = b""
+    by: str = BY_TOKEN  # who asks, for the timeline
 
     def text(self, name: str) -> str | None:
         """A query parameter as it is; None: it wasn't given."""
@@ -106,6 +114,12 @@ class Ask:
             raise Rejected(422, "Bad body", f"{error}; allowed are {names}") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Rejected(400, "Bad JSON", str(error)) from error
+
+
+def by_of(claimed: str) -> str:
+    """Who asks: the token, and whom its holder names."""
+    name = "".join(c for c in claimed if c.isprintable()).strip()[:BY_CHARS_MAX]
+    return f"{name} ({BY_TOKEN})" if name else BY_TOKEN
 
 
 def query_of(pairs: Sequence[tuple[str, str]], allowed: Sequence[Param]) -> dict[str, str]:

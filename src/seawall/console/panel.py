@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from seawall.console.answer import Answer, json
 from seawall.console.ask import Ask
 from seawall.console.shape import AlertList, BreakerList, Hand, Moved, WorkList
+from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected
+from seawall.kernel.seam.change import Kind, Note
 from seawall.kernel.seam.panel import Panels
+from seawall.store.change import Author
 
 NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 
 
 class PanelDesk:
-    """Handlers. Each raises Rejected."""
+    """Handlers. Each raises Rejected.
 
-    def __init__(self, panels: Panels) -> None:
+    Args:
+        note: Notes what was moved by hand, also while the store is away.
+    """
+
+    def __init__(self, panels: Panels, *, note: Note, clock: Clock) -> None:
         self._panels = panels
+        self._note = note
+        self._clock = clock
 
     async def alerts(self, ask: Ask) -> Answer:
         items, unasked = await self._panels.alerts()
@@ -31,7 +41,9 @@ class PanelDesk:
         wish, name = ask.parsed(Hand), ask.path["name"]
         if not NAME.fullmatch(name) or not NAME.fullmatch(wish.state):
             raise Rejected(404, "No such breaker", "seawall breakers list shows them")
+        before = {line.state for line in (await self._panels.breakers())[0] if line.name == name}
         roles, unasked = await self._panels.force(name, wish.state)
+        await self._tell(ask, Kind.BREAKER, name, ", ".join(sorted(before)) or None, wish, roles)
         return json(Moved(roles=list(roles), unasked=list(unasked)))
 
     async def work(self, ask: Ask) -> Answer:
@@ -42,5 +54,15 @@ class PanelDesk:
         wish, name = ask.parsed(Hand), ask.path["name"]
         if not NAME.fullmatch(name) or not NAME.fullmatch(wish.state):
             raise Rejected(404, "No such work", "seawall shed list shows it")
+        before = {line.on for line in (await self._panels.work())[0] if line.name == name}
         roles, unasked = await self._panels.shed(name, wish.state)
+        was = ", ".join(sorted("on" if on else "off" for on in before)) or None
+        await self._tell(ask, Kind.SHED, name, was, wish, roles)
         return json(Moved(roles=list(roles), unasked=list(unasked)))
+
+    async def _tell(
+        self, ask: Ask, kind: Kind, name: str, before: str | None, wish: Hand, roles: Sequence[str]
+    ) -> None:
+        """What a hand did, for the timeline."""
+        after = f"{wish.state} in {', '.join(roles) or 'no role'}"
+        await self._note(Author(ask.by, self._clock, wish.why).change(kind, name, before, after))

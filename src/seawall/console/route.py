@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import uvicorn
 from starlette.applications import Starlette
@@ -27,7 +27,10 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from seawall.console.answer import JSON, Answer, problem, problem_of
-from seawall.console.ask import Ask, query_of
+from seawall.console.ask import BY_HEADER, Ask, by_of, query_of
+from seawall.console.change import ChangeDesk
+from seawall.console.flag import FlagDesk
+from seawall.console.health import Health
 from seawall.console.host import is_ours
 from seawall.console.openapi import document
 from seawall.console.panel import PanelDesk
@@ -36,14 +39,16 @@ from seawall.console.setting import Settings
 from seawall.console.source import SourceDesk
 from seawall.console.table import Endpoint, endpoints
 from seawall.guard import Heart, Supervisor
+from seawall.guard.declared import REGISTRY
 from seawall.guard.pressure import LOOP_LAG, STORE_POOL
 from seawall.guard.shed import ShedList, Signal, Wanted, declared
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Rejected, SeawallError
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
-from seawall.kernel.seam.panel import Panels
+from seawall.kernel.seam.change import Note, Pending
 from seawall.store import pool
+from seawall.store.flag import Flags
 from seawall.store.pool import Store
 from seawall.store.source import Sources
 from seawall.store.vault import Vault
@@ -64,26 +69,6 @@ SECURITY: Final = {
 }
 
 
-class HealthPage(Protocol):
-    """One answer of health: what watch calls a page."""
-
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def content_type(self) -> str: ...
-
-    @property
-    def body(self) -> bytes: ...
-
-
-class Health(Panels, Protocol):
-    """Health of the whole platform (watch/fleet.py)."""
-
-    async def answer(self, path: str) -> HealthPage | None:
-        """The page of /livez, /readyz, /metrics or /statusz."""
-
-
 class Console:
     """The admin API.
 
@@ -93,6 +78,8 @@ class Console:
         vault: Seals the secrets of sources.
         token: The admin token.
         listen: The collector's base URL as it is now; "": unknown.
+        note: Notes a change that isn't made in the store.
+        pending: What was noted on this machine and isn't in the store yet.
     """
 
     def __init__(
@@ -106,6 +93,8 @@ class Console:
         listen: Callable[[], str],
         health: Health,
         metrics: Metrics,
+        note: Note,
+        pending: Pending,
         clock: Clock | None = None,
         shed: ShedList | None = None,
     ) -> None:
@@ -117,7 +106,11 @@ class Console:
         sources, clock = Sources(self._store, vault), clock or SystemClock()
         desk = SourceDesk(self._store, sources, listen=listen, clock=clock, live_s=settings.live_s)
         reports = Reports(self._store, query_s=settings.query_s, checksums=self._checksums(shed))
-        self._table = endpoints(reports, desk, PanelDesk(health))
+        flags = FlagDesk(
+            REGISTRY, Flags(self._store), health, clock=clock, query_s=settings.query_s, live_s=settings.live_s
+        )
+        changes = ChangeDesk(self._store, pending, clock=clock, query_s=settings.query_s)
+        self._table = endpoints(reports, desk, PanelDesk(health, note=note, clock=clock), flags, changes)
         self._openapi = Answer(200, JSON, document(self._table, version=version("seawall")))
         self._answers = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="ok")
         self._refusals = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="refused")
@@ -224,7 +217,8 @@ class Console:
         body = await self._body(request)
         if body and endpoint.takes is None:
             raise Rejected(422, "Bad body", "a body isn't taken here")
-        return await endpoint.handler(Ask(path=request.path_params, query=query, body=body))
+        ask = Ask(path=request.path_params, query=query, body=body, by=by_of(request.headers.get(BY_HEADER, "")))
+        return await endpoint.handler(ask)
 
     def _may(self, request: Request) -> bool:
         """Whether the request has the token; the time that it takes says nothing about how much of it is right."""

@@ -81,6 +81,7 @@ class Hand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A breaker moved by hand (open, closed) or optional work (on, off); auto lets it go."""
 
     state: str
+    why: str = ""
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +89,123 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
     roles: list[str]
     unasked: list[str]  # roles that didn't answer, and may not have moved theirs
+
+
+class FlagRole(msgspec.Struct, frozen=True, kw_only=True):
+    """A flag as one role evaluates it now."""
+
+    role: str
+    value: str  # on, off: for whoever no rule names
+    wanted: str  # what it would be if all it needs were ready
+    held: str  # why it isn't what is wanted; "": it is
+    version: int  # of the setting that is in force there
+    origin: str  # store, copy (on disk, from before the store went away), nobody
+    age_s: float | None  # since the store last confirmed it; null: not in that process' life
+
+
+class FlagRule(msgspec.Struct, frozen=True, kw_only=True):
+    """A flag's value for one tenant or one source."""
+
+    by: str  # tenant, source
+    name: str
+    value: str  # on, off
+
+
+class FlagState(msgspec.Struct, frozen=True, kw_only=True):
+    """One flag: what is declared, what is set, and what it evaluates to."""
+
+    name: str
+    owner: str
+    help: str
+    without: str  # what happens while it is off
+    default: str
+    safe: str
+    requires: list[str]
+    by: list[str]  # what it can be set by
+    value: str  # on, off, default
+    rules: list[FlagRule]
+    version: int  # 0: it was never set
+    changed_at: datetime | None
+    changed_by: str
+    why: str
+    roles: list[FlagRole]
+
+
+class FlagList(msgspec.Struct, frozen=True, kw_only=True):
+    """All flags, by name."""
+
+    items: list[FlagState]
+    unasked: list[str]  # roles that didn't answer
+    trouble: str  # why the store couldn't be asked; then what is set is what the roles know. "": it was
+
+
+class FlagTry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A flag to be set, to see what would come of it."""
+
+    value: str  # on, off, default
+    tenant: str | None = None  # only for this one; without either: for all, and every rule goes
+    source: str | None = None
+
+
+class FlagWish(FlagTry, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A flag to set."""
+
+    version: int  # of the setting that this was decided from: another one is refused
+    why: str
+
+
+class FlagFlip(msgspec.Struct, frozen=True, kw_only=True):
+    """What one flag evaluates to for somebody, before and after. Also flags that need the one that is set."""
+
+    flag: str
+    role: str
+    who: str  # everybody else, tenant NAME, source NAME
+    before: str
+    after: str
+    held: str  # why it doesn't become what is set; "": it does
+
+
+class FlagPreview(msgspec.Struct, frozen=True, kw_only=True):
+    """What would come of it."""
+
+    name: str
+    version: int  # hand it back when setting
+    before: str
+    after: str
+    flips: list[FlagFlip]
+    unasked: list[str]  # roles that ask the flag and didn't answer: what flips there isn't known
+
+
+class FlagChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A flag that was set, and how far that has come."""
+
+    name: str
+    version: int
+    before: str
+    after: str
+    live: bool  # every role that asks it has it, on its disk too
+    missing: list[str]  # roles that don't yet; they will
+
+
+class ChangeLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One change."""
+
+    at: datetime
+    kind: str
+    what: str
+    by: str
+    before: str | None
+    after: str | None
+    why: str
+    stored: bool  # False: it is on this machine's disk, and will be in the store when that answers
+
+
+class ChangePage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of the timeline, newest first."""
+
+    items: list[ChangeLine]
+    next: str | None
+    trouble: str  # why the store couldn't be asked; then only this machine's own changes are here. "": it was
 
 
 class SourceLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,7 +60,7 @@ class SourceDesk:
         if problems:
             raise Rejected(422, "Bad source", "; ".join(problems))
         made = await self._sources.add(
-            name=wish.name, kind=wish.kind, tenant=wish.tenant, settings=settings, secret=secret
+            name=wish.name, kind=wish.kind, tenant=wish.tenant, settings=settings, secret=secret, by=ask.by
         )
         live, missing = await self._live(made.version)
         return json(
@@ -82,18 +82,18 @@ class SourceDesk:
         kind = signature.KINDS.get(await report.source_kind(self._store, name) or "")
         if kind is not None and kind.has_secret and (trouble := kind.secret_problem(secret)):
             raise Rejected(422, "Bad secret", trouble)
-        key_id, version = await self._sources.rotate(name, secret)
+        key_id, version = await self._sources.rotate(name, secret, by=ask.by)
         return await self._changed(name, version, key_id=key_id)
 
     async def revoke(self, ask: Ask) -> Answer:
         name, key_id = _name(ask), ask.parsed(OldSecret).key_id
         if not 1 <= key_id <= KEY_ID_MAX:
             raise Rejected(404, "no such secret", f"source {name!r} has no live secret {key_id}")
-        return await self._changed(name, await self._sources.revoke(name, key_id))
+        return await self._changed(name, await self._sources.revoke(name, key_id, by=ask.by))
 
     async def remove(self, ask: Ask) -> Answer:
         name = _name(ask)
-        return await self._changed(name, await self._sources.remove(name))
+        return await self._changed(name, await self._sources.remove(name, by=ask.by))
 
     async def _changed(self, name: str, version: int, *, key_id: int | None = None) -> Answer:
         live, missing = await self._live(version)

@@ -9,13 +9,21 @@ import msgspec
 
 from seawall.console.answer import BYTES, JSON, Answer
 from seawall.console.ask import CURSOR, EVENT_STATUSES, LIMIT, RUN_STATUSES, Ask, Param
+from seawall.console.change import ChangeDesk
+from seawall.console.flag import FlagDesk
 from seawall.console.panel import PanelDesk
 from seawall.console.report import Reports
 from seawall.console.shape import (
     AlertList,
     BreakerList,
     Change,
+    ChangePage,
     Events,
+    FlagChange,
+    FlagList,
+    FlagPreview,
+    FlagTry,
+    FlagWish,
     Hand,
     MadeSource,
     Moved,
@@ -29,6 +37,7 @@ from seawall.console.shape import (
     WorkList,
 )
 from seawall.console.source import SourceDesk
+from seawall.kernel.seam.change import Kind
 from seawall.store.report import EventDetail, RunDetail
 
 Handler = Callable[[Ask], Awaitable[Answer]]
@@ -36,6 +45,7 @@ Handler = Callable[[Ask], Awaitable[Answer]]
 _EVENT_STATUS = Param(name="status", help="Only events of this status.", words=tuple(EVENT_STATUSES))
 _RUN_STATUS = Param(name="status", help="Only runs of this status.", words=tuple(RUN_STATUSES))
 _SOURCE = Param(name="source", help="Only those of this source: its name or id.")
+_SINCE = Param(name="since", help="Only what is younger: 90s, 30m, 2h, 7d, or a time like 2026-01-31T12:00:00Z.")
 _TENANT = Param(name="tenant", help="Only those of this tenant.")
 
 
@@ -57,7 +67,9 @@ class Endpoint:
         return BYTES if self.returns is None else JSON
 
 
-def endpoints(reports: Reports, sources: SourceDesk, panels: PanelDesk) -> tuple[Endpoint, ...]:
+def endpoints(
+    reports: Reports, sources: SourceDesk, panels: PanelDesk, flags: FlagDesk, changes: ChangeDesk
+) -> tuple[Endpoint, ...]:
     """Every endpoint below /v1."""
     return (
         Endpoint(
@@ -121,6 +133,57 @@ def endpoints(reports: Reports, sources: SourceDesk, panels: PanelDesk) -> tuple
         ),
         *_of_sources(sources),
         *_of_panels(panels),
+        *_of_flags(flags, changes),
+    )
+
+
+def _of_flags(flags: FlagDesk, changes: ChangeDesk) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            method="GET",
+            path="/v1/flags",
+            summary="All flags: what is declared, what is set, and what each role of this machine makes of it.",
+            handler=flags.all,
+            returns=FlagList,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/flags/{name}",
+            summary="Set a flag. Answers when every role works with it, or after 5 s with those that are missing.",
+            handler=flags.set,
+            takes=FlagWish,
+            returns=FlagChange,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/flags/{name}/preview",
+            summary="What would flip if a flag were set, in which roles, and for whom. Changes nothing.",
+            handler=flags.preview,
+            takes=FlagTry,
+            returns=FlagPreview,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/flags/{name}/history",
+            summary="Changes of one flag, newest first.",
+            handler=changes.of_flag,
+            returns=ChangePage,
+            query=(LIMIT, CURSOR, _SINCE),
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/changes",
+            summary="Everything that was changed, newest first, and by whom.",
+            handler=changes.page,
+            returns=ChangePage,
+            query=(
+                LIMIT,
+                CURSOR,
+                _SINCE,
+                Param(name="kind", help="Only changes of this kind.", words=tuple(kind.value for kind in Kind)),
+                Param(name="what", help="Only changes of this: a flag's, source's, setting's or role's name."),
+            ),
+        ),
     )
 
 

@@ -64,6 +64,7 @@ class Lifecycle:
         self.role = role
         self.stopping = asyncio.Event()
         self.hurry = asyncio.Event()
+        self.why = ""  # it stops
         self._parent = parent
         self._reload = reload
         self._writer: asyncio.StreamWriter | None = None
@@ -104,6 +105,7 @@ class Lifecycle:
             return
         # The parent says itself that all stop, and why.
         log.log(logging.DEBUG if why == PARENT else logging.INFO, "stopping", extra=fields(why=why))
+        self.why = why
         self.stopping.set()
 
     def tell(self, word: str, **values: object) -> None:

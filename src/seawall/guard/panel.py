@@ -1,17 +1,18 @@
-"""What people may look at and lend a hand to in one process: its breakers and its optional work, by name.
+"""What people may look at and lend a hand to in one process: its breakers, its optional work and its flags, by name.
 
 It works over the process' own socket, so that a hand reaches it while the store, Redis and Kafka are away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from seawall.guard import shed
 from seawall.guard.breaker import Breaker, State
 from seawall.kernel.error import Misconfigured, Rejected
 from seawall.kernel.log import fields, logger
+from seawall.kernel.seam.flag import FlagLine
 
 log = logger("guard")
 
@@ -30,11 +31,12 @@ class Line:
 
 
 class Panel:
-    """The breakers of one process, and its shed list where it has one."""
+    """The breakers and flags of one process, and its shed list where it has one."""
 
     def __init__(self, shed_list: shed.ShedList | None = None) -> None:
         self._shed_list = shed_list
         self._breakers: dict[str, tuple[Breaker, str]] = {}
+        self.flags: Callable[[], Sequence[FlagLine]] = tuple  # replaced by whoever keeps them
 
     def add(self, breaker: Breaker, *, without: str) -> None:
         """Show one more; its name must be new here.

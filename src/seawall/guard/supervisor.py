@@ -158,6 +158,10 @@ class Supervisor:
             for p in self._loops
         ]
 
+    def ready(self, name: str) -> bool:
+        """Whether a loop, by its name, does its work; False for one that there isn't."""
+        return any(loop.ready for loop in self._loops if loop.name == name)
+
     async def __aenter__(self) -> Supervisor:
         for loop in self._loops:
             self._start(loop)

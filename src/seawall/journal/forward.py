@@ -26,6 +26,7 @@ from seawall.kernel.event import decode
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.filesystem import Filesystem
+from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Chunk, Damage, Displaced, Journal, Position
 
 log = logger("journal")
@@ -60,12 +61,15 @@ class Forwarder:
         park: Takes what Kafka refuses for the record's own sake.
         until_start: Forward only what the log held at the start: for the log of parked records, which are tried once
             in each process' life.
+        on: Whether anything is forwarded; while not, it all stays where it is.
     """
 
     def __init__(
         self, source: Source, kafka: Journal, breaker: Breaker, settings: Settings, *, park: Park,
         filesystem: Filesystem, clock: Clock, metrics: Metrics, spells: Spells, until_start: bool = False,
+        on: Switch = always,
     ) -> None:  # fmt: skip
+        self._on = on
         self._source = source
         self._kafka = kafka
         self._breaker = breaker
@@ -168,7 +172,7 @@ class Forwarder:
             self._oldest_us = 0
             await self._tidy()
             return IDLE_S
-        if self._kafka.refusal is not None:
+        if self._kafka.refusal is not None or not self._on():
             return min(IDLE_S, 0.1)
         width = self._width()
         if not width:

@@ -33,6 +33,7 @@ from seawall.kernel.error import SeawallError, Unavailable
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.backlog import Stretch
 from seawall.kernel.seam.filesystem import Filesystem
+from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Done, Position
 
 FIRST_LOOK_S = 1.0
@@ -56,6 +57,7 @@ class Means:
     panel: Panel
     rng: random.Random
     ordered: Callable[[], Collection[bytes]] = frozenset  # ids of sources that are, now
+    forwarding: Switch = always  # whether the spool is forwarded
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,4 +182,5 @@ class Joint:
         return Forwarder(
             source, self.kafka, self.spool.breaker, m.settings, park=self.spool.park, filesystem=m.filesystem,
             clock=m.clock, metrics=m.metrics, spells=Spells(m.alerts, m.clock), until_start=until_start,
+            on=m.forwarding,
         )  # fmt: skip

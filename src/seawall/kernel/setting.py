@@ -135,3 +135,60 @@ def fitting(field: Field, value: Any) -> Any:
 def int_of(value: float) -> int | None:
     """The whole number that a value is, or None."""
     return int(value) if math.isfinite(value) and value == int(value) else None
+
+
+HIDDEN = "(hidden)"
+"""Stands for a secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """One setting as it stands."""
+
+    section: str
+    name: str
+    value: Any
+    origin: str  # "default", a flag, a variable's name, or file:line
+    help: str = ""
+    allowed: str = ""
+    secret: bool = False
+    live: bool = True  # a running platform takes a new value over
+
+    @property
+    def key(self) -> str:
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+    @property
+    def shown(self) -> Any:
+        """The value, unless it is a secret."""
+        return HIDDEN if self.secret and self.value else self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One setting, before and after."""
+
+    now: Value
+    then: Value
+
+    @property
+    def key(self) -> str:
+        return self.then.key
+
+    @property
+    def live(self) -> bool:
+        """Whether a running platform takes it over."""
+        return self.then.live
+
+    @property
+    def before(self) -> str:
+        """For people: never a secret."""
+        return _hidden(self.now.value) if self.then.secret else str(self.now.value)
+
+    @property
+    def after(self) -> str:
+        return _hidden(self.then.value) if self.then.secret else str(self.then.value)
+
+
+def _hidden(value: object) -> str:
+    return HIDDEN if value else ""

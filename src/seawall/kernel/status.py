@@ -49,3 +49,6 @@ CHANNEL_REPLY = "seawall_reply"
 
 CHANNEL_SOURCE = "seawall_source"
 """NOTIFY channel, whoever changed a source to collectors: payload is the new source_version."""
+
+CHANNEL_FLAG = "seawall_flag"
+"""NOTIFY channel, whoever set a flag to the roles that ask it: payload is the flag's name."""

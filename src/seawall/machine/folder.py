@@ -7,11 +7,15 @@
           lock              held by `seawall up` (flock; the file says whose)
           admin.token       0600: the right to use the admin API
           run/admin.json    0600: where the running platform is; gone when it isn't running
+          run/settings.json 0600: the settings that it runs with, also after it stopped
+          run/stopper       who asked it to stop, while it does
           run/ROLE.lock     held by each role's process
           run/ROLE.sock     each role's health
           journal/NAME/     one log per collector
           spool/NAME/       its log while the journal is Kafka; NAME.parked: what Kafka refused
           snapshot          what the collector knows of sources, sealed with the key
+          flags/ROLE        what a role knows of flags (machine/known.py)
+          changes/ROLE      what was changed and isn't in the store yet (machine/diary.py)
           postgres/         the embedded PostgreSQL
 
 A lock is the kernel's (flock), so it can't outlive its process; what the file says is only for messages and for ending
@@ -62,11 +66,14 @@ class Folder:
         self.journals = self.path / "journal"
         self.spools = self.path / "spool"
         self.snapshot = self.path / "snapshot"
+        self.flags = self.path / "flags"
+        self.changes = self.path / "changes"
         self.postgres = self.path / "postgres"
         self.key_file = self.path / "key"
         self.token_file = self.path / "admin.token"
         self.admin_file = self.run / "admin.json"
         self.resolved_file = self.run / "settings.json"
+        self.stopper_file = self.run / "stopper"
         self.settings_file = self.path / "seawall.toml"
 
     def journal(self, collector: str) -> Path:

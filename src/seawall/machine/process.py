@@ -58,11 +58,16 @@ class Spec:
 class Child:
     """One role's process. ``keep`` is its supervised loop; ``stop`` ends it for good."""
 
-    def __init__(self, spec: Spec, *, refused: Callable[[str], None]) -> None:
+    def __init__(
+        self, spec: Spec, *, refused: Callable[[str], None],
+        told: Callable[[str, str], None] = lambda role, cause: None,
+    ) -> None:  # fmt: skip
         """Args:
         refused: Called with the role when the child says, before it was ever ready, that it is misconfigured.
+        told: Called with the role and the cause each time that its process ends and is started again.
         """
         self.spec = spec
+        self._told = told
         self.ready = asyncio.Event()  # set while the child says so
         self.said: dict[str, object] = {}  # the values of its last `ready`
         self.restarts = 0
@@ -115,6 +120,7 @@ class Child:
     async def replace(self, *, why: str) -> None:
         """Stop the running process within its budget; ``keep`` starts the next one at once."""
         log.info("replacing a role", extra=fields(child=self.spec.role, why=why))
+        self._told(self.spec.role, why)
         self._replacing = True
         await self._end(self.spec.stop_s)
 
@@ -163,6 +169,7 @@ class Child:
         if not self._stopping and not self._replacing:
             lived_s = round(time.monotonic() - began, 1)
             log.error("role ended", extra=fields(child=self.spec.role, cause=cause_of(status), lived_s=lived_s))
+            self._told(self.spec.role, cause_of(status))
             if self._misconfigured and not self._was_ready and self.restarts == 0:
                 self._refused(self.spec.role)
 

@@ -47,6 +47,7 @@ RUN_NUMBERS_SKIPPED = 1_000_000_000
 of steps): a new run must not get one of them. It covers eleven days at a thousand runs a second."""
 
 SOURCE_VERSIONS_SKIPPED = 1_000_000
+FLAG_VERSIONS_SKIPPED = 1_000_000
 _SQL = statements("restore")
 
 
@@ -183,3 +184,5 @@ async def _load(source: Path, postgres: EmbeddedPostgres, dsn: str, progress: Pr
         await run_program(command, dsn, progress, lambda: "store: restoring", timeout_s=DUMP_TIMEOUT_S)
         await store.value(_SQL["skip_run_numbers"], RUN_NUMBERS_SKIPPED)
         await store.execute(_SQL["skip_source_versions"], SOURCE_VERSIONS_SKIPPED)
+        if await store.value(_SQL["has_flags"]):
+            await store.execute(_SQL["skip_flag_versions"], FLAG_VERSIONS_SKIPPED)

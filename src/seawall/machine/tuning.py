@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from seawall.kernel.error import Misconfigured
 from seawall.kernel.log import fields, logger
-from seawall.settings import Settings
+from seawall.kernel.setting import Difference, Value
+from seawall.settings import TOP, Settings, Tuned, load_resolved, read, verify
 
 log = logger("machine")
 
@@ -21,6 +25,7 @@ class Tuning:
         reread: Raises Misconfigured.
         apply: Puts all of them in force; raises Misconfigured or OSError before it changed anything.
         quietly: The parent says for all what was changed.
+        noted: Told what is in force from now on, when anything is.
     """
 
     def __init__(
@@ -30,8 +35,10 @@ class Tuning:
         apply: Callable[[Settings], None],
         *,
         quietly: bool = False,
+        noted: Callable[[Sequence[Difference]], None] = lambda changed: None,
     ) -> None:
         self.settings = settings
+        self._noted = noted
         self._reread = reread
         self._apply = apply
         self._level = logging.DEBUG if quietly else logging.INFO
@@ -47,5 +54,74 @@ class Tuning:
             return
         self.settings = tuned.settings
         log.log(self._level, "settings reloaded", extra=fields(changed=tuned.changed))
+        if taken := [difference for difference in tuned.differences if difference.live]:
+            self._noted(taken)
         if tuned.kept:
             log.warning("some settings need a restart; their old values stay", extra=fields(settings=tuned.kept))
+
+
+def last_settings(resolved: Path, fresh: Settings) -> list[Difference]:
+    """What differs from the settings of a platform's last life; [] when nothing tells them.
+
+    Args:
+        resolved: DIR/run/settings.json. Its store is the one that was really used, so that is left out.
+    """
+    try:
+        former = load_resolved(resolved)
+    except Misconfigured:
+        return []
+    return [one for one in former.differences(fresh) if one.key not in (*DSNS, *DSNS.values())]
+
+
+def reloaded(running: Settings, config: Path) -> Tuned:
+    """What a running platform would make of a settings file, were it its own and SIGHUP came now.
+
+    Args:
+        running: As it was written for its roles (``Settings.resolved``). Flags and variables that it was started with
+            are known by their origin, and stay stronger than any file.
+
+    Raises:
+        Misconfigured: The file would be refused, and nothing changed.
+    """
+    given = {key: value for key, value in running.values.items() if value.origin != "default"}
+    values = {key: _given(running, value) for key, value in given.items()}
+    flags = {given[key].key: value for key, value in values.items() if given[key].origin.startswith("--")}
+    environment = {given[key].origin: _text(value) for key, value in values.items() if _is_variable(given[key])}
+    fresh = read(flags, config=config, environment=environment)
+    tuned = _as_read(running, fresh).tuned(fresh)
+    verify(tuned.settings)
+    return tuned
+
+
+DSNS = {"dsn": "dsn_file", "worker_dsn": "worker_dsn_file"}
+"""Settings that ``Settings.resolved`` replaces by what is used, and the files that they may come from."""
+
+
+def _is_variable(value: Value) -> bool:
+    return value.origin.startswith("SEAWALL_")
+
+
+def _given(running: Settings, value: Value) -> Any:
+    """A value as it was given: a file of a DSN stands in the DSN's origin."""
+    for name, file in DSNS.items():
+        if value.key == file:
+            return running.values[TOP, name].origin
+    return value.value
+
+
+def _text(value: Any) -> str:
+    """As a variable says it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _as_read(running: Settings, fresh: Settings) -> Settings:
+    """The running settings as they were read: without the store that was filled in, and with the files of DSNs as they
+    are now, since their contents are compared."""
+    values = dict(running.values)
+    for name, file in DSNS.items():
+        if values[TOP, name].origin == "default":
+            values[TOP, name] = replace(values[TOP, name], value="")
+        values[TOP, file] = fresh.values[TOP, file]
+    return Settings(values)

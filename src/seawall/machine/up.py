@@ -15,9 +15,10 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -28,12 +29,15 @@ from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Misconfigured, SeawallError
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.change import Change
 from seawall.machine import doctor
 from seawall.machine.claim import ROLES, Claim, url_of
+from seawall.machine.diary import Diary
 from seawall.machine.folder import Folder, replace_private, start_time
 from seawall.machine.process import Child, Spec
 from seawall.machine.reload import AppWatch
 from seawall.machine.systemd import Notifier
+from seawall.machine.teller import Teller
 from seawall.machine.tuning import Tuning
 from seawall.settings import Settings, environ, verify
 from seawall.watch import HealthServer
@@ -69,6 +73,8 @@ class Parts:
     migrate: Callable[[str], Awaitable[object]]  # raises Misconfigured, or another SeawallError to try again
     set_log_level: Callable[[str], None]
     lines: Outlet  # the log
+    diary: Callable[[Metrics], Diary]
+    merge: Callable[[str, Sequence[Change]], Awaitable[None]]  # changes into the store of a DSN; as store.change.bring
     watch_app: bool = False
 
 
@@ -84,14 +90,16 @@ class Up:
         self._parts = parts
         self._folder = parts.folder
         self._program = parts.settings.program
-        self._tuning = Tuning(parts.settings, parts.reread, self._apply)
+        self._metrics = parts.lines.count(Metrics())
+        self._diary = parts.diary(self._metrics)
+        self._teller = Teller(self._diary, parts.folder, SystemClock())
+        self._tuning = Tuning(parts.settings, parts.reread, self._apply, noted=self._teller.tuned)
         self._claim = claim
         self._status = 0
         self._dsns = ("", "")
         self._schema = asyncio.Event()
         self._life = Lifecycle("up", reload=self._tuning.reload)
         self._systemd = Notifier(environ)
-        self._metrics = parts.lines.count(Metrics())
         self.supervisor = Supervisor(self._metrics, pace=pace)
         self._children = {role: self._child(role) for role in ROLES if role != "worker" or self._program.app}
 
@@ -101,6 +109,8 @@ class Up:
         log.info("seawall starts", extra=fields(data=str(self._folder.path), pid=os.getpid()))
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._life)
+            await stack.enter_async_context(self._diary)
+            await self._teller.starts(self._parts.settings)
             self._dsns = await self._parts.database.prepare()
             self._write_resolved(self._parts.settings)
             self._register()
@@ -112,6 +122,7 @@ class Up:
             await self._life.stopping.wait()
             announce.cancel()
             await asyncio.wait([announce])
+            await self._teller.stops(self._life.why)
             await self._stop()
         return self._status
 
@@ -123,13 +134,14 @@ class Up:
         self.supervisor.add("postgres", self._database)
         self.supervisor.add("schema", self._migrate)
         self.supervisor.add("systemd", self._systemd.run, essential=False)
+        self.supervisor.add("changes", self._diary.run, essential=False)
         before_router = [self._schema]
         for role, child in self._children.items():
             if role != "router":
                 self.supervisor.add(f"role.{role}", child.keep)
         if "worker" in self._children:
             before_router.append(self._children["worker"].ready)
-        self.supervisor.add("role.router", self._after(before_router, self._children["router"]))
+        self.supervisor.add("role.router", _after(before_router, self._children["router"]))
         if self._parts.watch_app and self._program.app:
             watch = AppWatch(Path(self._program.app), self._children["worker"])
             self.supervisor.add("watch.app", watch.run, essential=False)
@@ -148,25 +160,10 @@ class Up:
             command += ["--socket", str(served.fileno())]
         descriptors = (served.fileno(),) if served is not None else ()
         spec = Spec(role=role, command=command, stop_s=budgets[role], descriptors=descriptors)
-        child = Child(spec, refused=self._refused)
+        child = Child(spec, refused=self._refused, told=self._teller.ended)
         count = self._metrics.gauge("seawall_child_restarts_count", "Times that a role was started again.", child=role)
         count.read = lambda: child.restarts
         return child
-
-    @staticmethod
-    def _after(events: list[asyncio.Event], child: Child) -> Callable[[Heart], Awaitable[None]]:
-        """A loop that keeps ``child`` running, once each of ``events`` was set for the first time."""
-
-        async def keep(heart: Heart) -> None:
-            while events:
-                heart.unready("waiting for its turn")
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(1.0):
-                        await events[0].wait()
-                        del events[0]
-            await child.keep(heart)
-
-        return keep
 
     def _refused(self, role: str) -> None:
         log.error("a role can't start as it is configured; stopping", extra=fields(child=role))
@@ -191,6 +188,7 @@ class Up:
                     await asyncio.wait([work], timeout=1.0)
                 await work
                 self._schema.set()
+                self._diary.merge_with(partial(self._parts.merge, self._dsns[0]))
             except Misconfigured as error:
                 log.error("the store can't be used", extra=fields(problems=error.problems))
                 self._fail()
@@ -272,6 +270,21 @@ class Up:
         with contextlib.suppress(FileNotFoundError):
             self._folder.admin_file.unlink()
         log.info("seawall has stopped", extra=fields(status=self._status))
+
+
+def _after(events: list[asyncio.Event], child: Child) -> Callable[[Heart], Awaitable[None]]:
+    """A loop that keeps ``child`` running, once each of ``events`` was set for the first time."""
+
+    async def keep(heart: Heart) -> None:
+        while events:
+            heart.unready("waiting for its turn")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await events[0].wait()
+                    del events[0]
+        await child.keep(heart)
+
+    return keep
 
 
 async def _idle(heart: Heart) -> None:

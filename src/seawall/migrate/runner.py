@@ -16,9 +16,11 @@ from importlib.resources import files
 from seawall.kernel.clock import Clock, Deadline, SystemClock
 from seawall.kernel.error import Misconfigured, Unavailable
 from seawall.kernel.log import fields, logger
+from seawall.kernel.seam.change import NOBODY, Kind
 from seawall.kernel.setting import setting
 from seawall.store import pool
 from seawall.store.binary import MAJOR_MIN
+from seawall.store.change import Author, is_recording, record
 from seawall.store.pool import Session, Store
 from seawall.store.statement import statements
 
@@ -69,12 +71,14 @@ async def apply(
     known: Sequence[Version] | None = None,
     clock: Clock | None = None,
     waiting: Waiting | None = None,
+    by: str = NOBODY,
 ) -> list[str]:
     """Apply what is missing. Connect as the role that is to own the tables.
 
     Args:
         known: The versions to apply; those of this Seawall when None.
         waiting: Told every 5 s for whom we wait.
+        by: Who applies it, for the timeline.
 
     Returns:
         Names of the versions that were applied now, in order.
@@ -91,16 +95,17 @@ async def apply(
     """
     settings = settings or Settings()
     chosen = versions() if known is None else list(known)
+    clock = clock or SystemClock()
     async with Store(replace(store_settings, connections_max=2), role="migrate") as store:
         major: int = await store.value(_SQL["server_version"])
         if major < MAJOR_MIN:
             raise Misconfigured([f"the store is PostgreSQL {major}; {MAJOR_MIN} or newer is needed"])
-        async with _locked(store, settings, clock or SystemClock(), waiting or _said):
+        async with _locked(store, settings, clock, waiting or _said):
             await store.execute(_SQL["create_version_table"])
             applied = await _applied(store, chosen)
             missing = [version for version in chosen if version.number > applied]
             for version in missing:
-                await _apply(store, version, settings.version_timeout_s)
+                await _apply(store, version, settings.version_timeout_s, Author(by, clock))
             await grant(store)
     return [version.name for version in missing]
 
@@ -155,10 +160,14 @@ async def _applied(store: Store, known: Sequence[Version]) -> int:
     return max((row["version"] for row in rows), default=0)
 
 
-async def _apply(store: Store, version: Version, timeout_s: float) -> None:
+async def _apply(store: Store, version: Version, timeout_s: float, author: Author) -> None:
     async with store.transaction(timeout_s=timeout_s) as session:
         await session.execute(version.sql)
         await session.execute(_SQL["record_version"], version.number, version.name, version.digest)
+        if await is_recording(session):
+            before = str(version.number - 1) if version.number > 1 else None
+            change = author.change(Kind.MIGRATION, "schema", before, f"{version.number} {version.name}")
+            await record(session, change)
     log.info("schema version applied", extra=fields(version=version.number, name=version.name))
 
 
@@ -176,5 +185,7 @@ async def grant(store: Store) -> None:
             return
         await store.execute(_ROLE["create_worker_role"])
     async with store.transaction() as session:
-        for name in ("revoke_all", "grant_schema", "grant_read", "grant_all", "grant_register", "grant_sequences"):
+        for name in (
+            "revoke_all", "grant_schema", "grant_read", "grant_all", "grant_register", "grant_tell", "grant_sequences",
+        ):  # fmt: skip
             await session.execute(_ROLE[name])

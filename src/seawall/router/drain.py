@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seawall.guard.pace import Pace
@@ -26,13 +26,12 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import Corrupt, Fenced, SeawallError, Unavailable, Uncertain, Unstorable
 from seawall.kernel.event import decode
 from seawall.kernel.log import fields, logger
+from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Chunk, Displaced, Frame, JournalReader, Position
-from seawall.kernel.seam.place import Places
 from seawall.router import alarm
 from seawall.router.anew import begin_anew
 from seawall.router.batch import Batch, Rules, alone, gather, settle
 from seawall.router.catalogue import Rulebook
-from seawall.router.country import with_countries
 from seawall.router.damage import DamageReport
 from seawall.router.lane import Lane
 from seawall.router.meter import Meter
@@ -72,7 +71,8 @@ class Desk:
     placement: Placement
     meter: Meter
     spells: Spells
-    places: Places | None = None
+    enrich: Callable[[Batch], Awaitable[Batch]]  # with what may be left out; never raises
+    draining: Switch = always  # whether older ranges are drained at all
 
 
 class Drain:
@@ -159,7 +159,8 @@ class Drain:
         ranges = self.ranges.known
         if ranges is None:
             ranges = await patiently(heart, self.ranges.load(), what=STORE)
-        return self.ranges.older(ranges) if lane.backlog else ranges[-1]
+        older = self.ranges.older(ranges) if self._desk.draining() else None
+        return older if lane.backlog else ranges[-1]
 
     def _read(self, range: Range, records_max: int) -> Chunk:
         bytes_max = self._desk.settings.batch_bytes
@@ -223,7 +224,7 @@ class Drain:
             lane.unproven = True
             starts = await patiently(heart, position.count_start(self._desk.store, range), what=STORE)
             lane.began(range.part, starts)
-        batch = await with_countries(_gathered(self.name, lane, chunk, rules, self._desk.spells), self._desk.places)
+        batch = await self._desk.enrich(_gathered(self.name, lane, chunk, rules, self._desk.spells))
         complete = len(batch.items) == len(chunk.frames)
         move = Move(range, chunk.next if complete else batch.end)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import TracebackType
 
 from seawall.guard.spell import Spells
@@ -14,10 +15,12 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Displaced, JournalReader, Position
 from seawall.kernel.seam.place import Places
 from seawall.router.batch import SECOND_US
 from seawall.router.catalogue import Rulebook
+from seawall.router.country import with_countries
 from seawall.router.drain import Desk, Drain
 from seawall.router.meter import Meter
 from seawall.router.patience import patiently, rest
@@ -52,11 +55,14 @@ class Router:
         runs_expected: There is an app. Until its workflows are registered in this store, events stay in the log: in a
             store that is new, or was restored to before, they would be stored without runs, and never get any.
         places: Knows countries of addresses; None: nobody does.
+        geo: Whether ``places`` are asked, by tenant and source.
+        draining: Whether a backlog is drained. While it isn't, it stays in its log, and fresh events go on.
     """
 
     def __init__(
         self, store: Store, logs: Logs, settings: Settings, *, clock: Clock, metrics: Metrics,
         runs_expected: bool = False, alerts: Alerts | None = None, places: Places | None = None,
+        geo: Switch = always, draining: Switch = always,
     ) -> None:  # fmt: skip
         self._store = store
         self._logs = logs
@@ -67,7 +73,7 @@ class Router:
         self._desk = Desk(
             store=store, settings=settings, clock=clock, rulebook=Rulebook(store, settings, runs_expected),
             placement=self._placement, meter=Meter(metrics, Revoked(self._spells)),
-            places=places, spells=self._spells,
+            spells=self._spells, enrich=partial(with_countries, places=places, on=geo), draining=draining,
         )  # fmt: skip
         self._drains: dict[str, Drain] = {}
         self._checkpoints: dict[str, deque[tuple[float, Position]]] = {}

@@ -51,6 +51,7 @@ ROUND_S = 600.0
 FAR_US = 1 << 62
 _NAME = re.compile(r"^(\w+)_d(\d+)$")
 _SQL = statements("partition")
+_CHANGES = statements("change")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,10 @@ class Settings:
     )
     carry_bytes_max: int = setting(
         64 * 1024 * 1024, min=1, max=2**34, live=True, help="The same, in bytes of bodies and results."
+    )
+    change_days: int = setting(400, min=2, max=3650, live=True, help="Days for which the timeline of changes is kept.")
+    change_rows_max: int = setting(
+        200_000, min=100, max=10_000_000, live=True, help="Changes that are kept; beyond, the oldest go first."
     )
     batch_rows: int = setting(5_000, min=1, max=100_000, live=True, help="Rows deleted in one transaction.")
 
@@ -299,6 +304,10 @@ class Housekeeping:
         batch = self._settings.batch_rows
         before = now - timedelta(days=self._settings.retention_days)
         await self._in_batches(lambda: self._store.execute(_SQL["prune_notes"], before, batch))
+        changed = now - timedelta(days=self._settings.change_days)
+        await self._in_batches(lambda: self._store.execute(_CHANGES["prune_changes"], changed, batch))
+        kept = self._settings.change_rows_max
+        await self._in_batches(lambda: self._store.execute(_CHANGES["prune_change_rows"], kept, batch))
         for table in TABLES:
             days = self._days_kept(table)
             sql = _text("prune_default", _names(table, today - days - 1))

@@ -1,7 +1,8 @@
 """Sources in the store: what people change, and what collectors load.
 
-Each change raises ``source_version`` and notifies in its own transaction, so that "every collector works with version
-N or later" is a complete answer to "is my change live?". Secrets are sealed before they come here and opened after.
+Each change raises ``source_version``, notifies and is told to the timeline in its own transaction, so that "every
+collector works with version N or later" is a complete answer to "is my change live?". Secrets are sealed before they
+come here and opened after.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from datetime import datetime
 
 from seawall.kernel.clock import Clock, Deadline, SystemClock
 from seawall.kernel.error import Corrupt, Overloaded, Rejected
+from seawall.kernel.seam.change import NOBODY, Kind
+from seawall.store.change import Author, record
 from seawall.store.pool import Row, Session, Store
 from seawall.store.statement import statements
 from seawall.store.vault import Vault, secret_owner
@@ -95,8 +98,13 @@ class Sources:
         self._vault = vault
         self._clock = clock or SystemClock()
 
-    async def add(self, *, name: str, kind: str, tenant: str, settings: str, secret: bytes | None) -> Added:
+    async def add(
+        self, *, name: str, kind: str, tenant: str, settings: str, secret: bytes | None, by: str = NOBODY
+    ) -> Added:
         """Make a source with a token of its own; ``settings`` and ``secret`` were checked by the caller.
+
+        Args:
+            by: Who makes it, for the timeline; so in all that follows.
 
         Raises:
             Rejected: 409, the name is taken.
@@ -112,10 +120,11 @@ class Sources:
                 raise Rejected(409, "name taken", f"there is a source {name!r} already")
             if secret is not None:
                 await self._put(session, id, 1, secret)
+            await self._tell(session, by, name, None, f"kind {kind}, tenant {tenant}")
             await _announce(session, version)
         return Added(id=id, name=name, token=token, version=version)
 
-    async def rotate(self, name: str, secret: bytes) -> tuple[int, int]:
+    async def rotate(self, name: str, secret: bytes, *, by: str = NOBODY) -> tuple[int, int]:
         """Give a source one more live secret; the older ones stay valid until they are revoked.
 
         Returns:
@@ -135,10 +144,11 @@ class Sources:
                 raise Rejected(409, "too many secrets", f"revoke one first: {SECRETS_MAX} are live")
             await self._put(session, source["id"].bytes, row["key_id"], secret)
             await session.execute(_SQL["touch_source"], source["id"], version)
+            await self._tell(session, by, name, f"live secrets: {row['live']}", f"secret {row['key_id']} added")
             await _announce(session, version)
             return row["key_id"], version
 
-    async def revoke(self, name: str, key_id: int) -> int:
+    async def revoke(self, name: str, key_id: int, *, by: str = NOBODY) -> int:
         """End one secret; returns the source_version from which on it verifies nothing.
 
         Raises:
@@ -152,10 +162,11 @@ class Sources:
             if await session.value(_SQL["live_keys"], source["id"]) == 0:
                 raise Rejected(409, "last secret", "rotate first: without a secret nothing could be verified")
             await session.execute(_SQL["touch_source"], source["id"], version)
+            await self._tell(session, by, name, f"secret {key_id} live", f"secret {key_id} revoked")
             await _announce(session, version)
             return version
 
-    async def remove(self, name: str) -> int:
+    async def remove(self, name: str, *, by: str = NOBODY) -> int:
         """End a source: its URL answers 410 from the returned source_version on. Its events stay.
 
         Raises:
@@ -165,6 +176,7 @@ class Sources:
             version = await self._bumped(session)
             source = await _locked(session, name)
             await session.execute(_SQL["remove_source"], source["id"], version)
+            await self._tell(session, by, name, f"kind {source['kind']}", "removed")
             await _announce(session, version)
             return version
 
@@ -224,6 +236,9 @@ class Sources:
 
     async def _bumped(self, session: Session) -> int:
         return int(await session.value(_SQL["bump_version"]))
+
+    async def _tell(self, session: Session, by: str, name: str, before: str | None, after: str) -> None:
+        await record(session, Author(by, self._clock).change(Kind.SOURCE, name, before, after))
 
     async def _put(self, session: Session, id: bytes, key_id: int, secret: bytes) -> None:
         sealed = self._vault.seal(secret, belongs_to=secret_owner(id, key_id))

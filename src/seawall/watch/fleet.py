@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from seawall.kernel.error import Rejected, SeawallError
+from seawall.kernel.seam.flag import FlagLine
 from seawall.kernel.seam.panel import AlertLine, BreakerLine, WorkLine
 from seawall.store import report
 from seawall.store.pool import Store
@@ -85,6 +86,10 @@ class Fleet:
     async def breakers(self) -> tuple[list[BreakerLine], list[str]]:
         """Breakers of all roles, and the roles that couldn't be asked."""
         return await self._rows("/breakers", BreakerLine)
+
+    async def flags(self) -> tuple[list[FlagLine], list[str]]:
+        """Flags as each role evaluates them, and the roles that couldn't be asked."""
+        return await self._rows("/flags", FlagLine)
 
     async def force(self, name: str, hand: str) -> tuple[list[str], list[str]]:
         """Move a breaker by hand in every role that has it: (roles that did, roles that couldn't be asked).

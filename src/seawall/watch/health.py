@@ -58,8 +58,8 @@ class RoleHealth:
 
 
 class Vitals:
-    """Answers for one process: /livez, /readyz, /metrics and /statusz; /alerts, /breakers and /shed for its own
-    people.
+    """Answers for one process: /livez, /readyz, /metrics and /statusz; /alerts, /breakers, /shed and /flags for its
+    own people.
 
     Args:
         extra: Read at each /readyz and /statusz.
@@ -101,11 +101,14 @@ class Vitals:
                 active = self._alerts.active() if self._alerts is not None else ()
                 return Page(200, JSON, msgspec.json.encode([told(alert, self._role) for alert in active]))
             case "/breakers":
-                lines = self._panel.lines() if self._panel is not None else ()
-                return Page(200, JSON, msgspec.json.encode([shown(line, self._role) for line in lines]))
+                breakers = self._panel.lines() if self._panel is not None else ()
+                return Page(200, JSON, msgspec.json.encode([shown(line, self._role) for line in breakers]))
             case "/shed":
                 work = self._panel.work() if self._panel is not None else ()
                 return Page(200, JSON, msgspec.json.encode([listed(line, self._role) for line in work]))
+            case "/flags":
+                flags = self._panel.flags() if self._panel is not None else ()
+                return Page(200, JSON, msgspec.json.encode(flags))
             case _:
                 return None
 
@@ -184,7 +187,7 @@ Row = TypeVar("Row")
 
 
 async def read_rows(unix_path: Path, path: str, row: type[Row], timeout_s: float) -> list[Row] | None:
-    """A role's list (/alerts, /breakers); None when it can't be had in time."""
+    """A role's list (/alerts, /breakers, /flags); None when it can't be had in time."""
     try:
         page = await _read_page(unix_path, path, timeout_s)
         return msgspec.json.decode(page.body, type=list[row])  # type: ignore[valid-type]

@@ -30,6 +30,11 @@ grant select, insert, update, delete on run, run_done, step, shard_lease, refill
 -- migrate, each start. A worker registers its workflows and their queues.
 grant insert, update on workflow, queue to seawall_worker
 
+-- name: grant_tell
+-- migrate, each start. A worker that runs alone tells of its starts and settings; policy worker_tells lets it say nothing
+-- else, and it reads nobody's.
+grant insert on change to seawall_worker
+
 -- name: grant_sequences
 -- migrate, each start.
 grant usage on all sequences in schema public to seawall_worker
