@@ -16,6 +16,7 @@ from seawall.guard.shed import ShedList
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.flag import Switch, always
 from seawall.lab.part.node import FETCHED, quiet
 from seawall.lab.part.redis import find, wheel_engine
 
@@ -68,14 +69,16 @@ def running(server: Server) -> Running:
     """A shared limiter before the server, with a network between that can be spoilt."""
 
     @contextlib.asynccontextmanager
-    async def run(*, loops: bool = False, password: str = "", **settings: float) -> AsyncIterator[Rig]:
+    async def run(
+        *, loops: bool = False, password: str = "", on: Switch = always, **settings: float
+    ) -> AsyncIterator[Rig]:
         metrics, panel, clock = Metrics(), Panel(), SystemClock()
         alerts = Alerts(metrics, clock)
         shed = ShedList(clock=clock, metrics=metrics, alerts=alerts)
         async with Network(server.port) as network:
             shared = Shared(
                 Settings(url=f"redis://:{password}@127.0.0.1:{network.port}", **settings), name="c1", clock=clock,
-                metrics=metrics, alerts=alerts, panel=panel, rng=random.Random(7), shed=shed,
+                metrics=metrics, alerts=alerts, panel=panel, rng=random.Random(7), shed=shed, on=on,
             )  # fmt: skip
             supervisor = Supervisor(metrics)
             if loops:

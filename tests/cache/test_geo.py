@@ -153,3 +153,32 @@ async def test_an_event_gets_its_country_on_the_way_into_the_store() -> None:
         [("Host", "h")],
     ]
     assert (await with_countries(batch, None)) is batch
+
+
+async def test_only_those_tenants_and_sources_are_looked_up_that_it_is_on_for() -> None:
+    from seawall.kernel.event import Record
+    from seawall.kernel.seam.journal import Position
+    from seawall.router.batch import Batch, Item
+    from seawall.router.country import with_countries
+
+    asked: set[str] = set()
+
+    class Known:
+        async def countries(self, addresses: set[str]) -> dict[str, str]:
+            asked.update(addresses)
+            return dict.fromkeys(addresses, "DE")
+
+    def item(tenant: str, source: str, peer: str) -> Item:
+        record = Record(
+            id=b"i" * 16, source_id=b"s" * 16, kind="none", tenant=tenant, source=source, received_us=1, peer=peer
+        )
+        return Item(Position(b"l" * 16, 0, 10), record, "t")
+
+    def on(*, tenant: str = "", source: str = "") -> bool:
+        return tenant != "acme" and source != "gh"
+
+    items = [item("acme", "a", "192.0.2.1"), item("t", "gh", "192.0.2.2"), item("t", "a", "192.0.2.3")]
+    items.append(item("acme", "a", "192.0.2.3"))  # an address that somebody else may be looked up by
+    batch = await with_countries(Batch(items), Known(), on)
+    assert asked == {"192.0.2.3"}
+    assert [headers_of(i.record.headers) for i in batch.items] == [[], [], [("seawall-country", "DE")], []]

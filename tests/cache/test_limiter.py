@@ -314,3 +314,27 @@ async def test_while_shared_limits_are_shed_each_process_decides_alone_and_then_
         rig.shed.force("shared-limits", "auto")
         assert not await allowed(rig.shared.limiter, (b"k", SLOW)), "what was let through alone is told"
         assert rig.count("seawall_limiter_shared_total") == 1
+
+
+async def test_switched_off_nobody_asks_redis_and_switched_on_they_share_again(running: Running) -> None:
+    switch = [False]
+
+    def on(*, tenant: str = "", source: str = "") -> bool:
+        return switch[0]
+
+    async with running(on=on) as a, running() as b:
+        assert [await allowed(a.shared.limiter, (b"k", SLOW)) for _ in range(6)] == [True] * 5 + [False]
+        assert a.count("seawall_limiter_shared_total") == 0
+        assert await allowed(b.shared.limiter, (b"k", SLOW)), "it wasn't told"
+        switch[0] = True
+        assert not await allowed(a.shared.limiter, (b"k", SLOW))
+        assert not await allowed(b.shared.limiter, (b"k", SLOW)), "what passed meanwhile is told with the next question"
+
+
+async def test_redis_is_ready_when_it_has_answered_and_its_breaker_is_closed(running: Running) -> None:
+    async with running() as rig:
+        assert not rig.shared.ready
+        assert await rig.shared.limiter.probe()
+        assert rig.shared.ready
+        rig.panel.force("redis", "open")
+        assert not rig.shared.ready

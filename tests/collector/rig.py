@@ -23,6 +23,7 @@ from seawall.kernel.event import EventIds, Record, decode
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.backlog import Backlog
 from seawall.kernel.seam.event import EventBrief
+from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.limiter import Limiter
 from seawall.kernel.seam.ticket import Answer, Reply
 from seawall.store.source import Loaded, token_hash
@@ -224,7 +225,7 @@ def request(
 async def running(
     folder: Path, *, settings: Settings = QUICK, sources: SourceTable | None = None, clock: Clock | None = None,
     journal: MemoryJournal | None = None, ready: bool = True, limiter: Limiter | None = None,
-    backlog: Backlog | None = None,
+    backlog: Backlog | None = None, holding: Switch = always,
 ) -> AsyncIterator[Rig]:  # fmt: skip
     """A collector with one source ``tok`` of kind none, unless sources are given."""
     table = sources if sources is not None else SourceTable()
@@ -242,7 +243,7 @@ async def running(
     collector = Collector(
         settings, listen="127.0.0.1:0", journal=journal, snapshot=snapshot, waiting=held, events=events, clock=clock,
         metrics=metrics, ids=EventIds(clock), random=random.Random(7), limiter=limiter, alerts=alerts,
-        shed=shed, backlog=backlog,
+        shed=shed, backlog=backlog, holding=holding,
     )  # fmt: skip
     supervisor = Supervisor(metrics)
     collector.register(supervisor)

@@ -468,3 +468,21 @@ async def test_look_ups_that_are_shed_are_answered_202_without_the_store(tmp_pat
         assert rig.count("seawall_shed_skipped_total", work="look-ups") == 2
         rig.shed.force("look-ups", "auto")
         assert (await ask(c, request(f"/in/events/{id_text(id)}", method="GET"))).status == 200
+
+
+async def test_where_nobody_is_held_a_sender_that_would_wait_is_answered_at_once(tmp_path: Path) -> None:
+    sources = SourceTable()
+    for name, over in (("a", 202), ("b", 504), ("c", 202)):
+        sources.add(name, settings=f'{{"wait_ms_max":20000,"wait_over_status":{over}}}')
+
+    def holding(*, tenant: str = "", source: str = "") -> bool:
+        return source not in ("a", "b") and tenant == "default"
+
+    async with running(tmp_path, sources=sources, holding=holding) as rig, client(rig) as c:
+        for name, status in (("a", 202), ("b", 504)):
+            answer = await ask(c, request(f"/in/{name}", b"x", {"Prefer": "wait=20"}))
+            assert answer.status == status and answer.headers["location"].startswith("/in/tickets/")
+        assert not rig.waiting.held and rig.collector._intake.held == 0
+        assert [r.wait_ms for r in rig.records] == [20_000, 20_000], "the reply is made, and kept for whoever asks"
+        await c.send(request("/in/c", b"x", {"Prefer": "wait=20"}))
+        await until(lambda: len(rig.waiting.held) == 1)

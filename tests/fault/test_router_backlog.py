@@ -133,3 +133,23 @@ async def test_the_newest_of_the_older_ranges_goes_first(rig: Rig) -> None:
         await rig.arrived(40)
         assert await rig.count("event", "type = 'older'") == 40
         await rig.arrived(80)
+
+
+async def test_a_backlog_that_is_switched_off_stays_whole_while_fresh_events_go_on(rig: Rig) -> None:
+    """Incident I5: the backlog was drained into a second outage, and nobody could hold it back."""
+    journal, on = rig.log(), [False]
+
+    def draining(*, tenant: str = "", source: str = "") -> bool:
+        return on[0]
+
+    await append(journal, *[record(body=b'{"type":"old"}', received_us=CLOCK.wall_us() - MINUTE_US) for _ in range(30)])
+    async with rig.router(batch_records=5, draining=draining, backlog_rate=100_000) as supervisor:
+        await until(lambda: rig.number("seawall_router_splits_total") == 1)
+        for n in range(1, 6):
+            await append(journal, record(body=b'{"type":"fresh"}'))
+            await rig.arrived(n)
+        assert await rig.count("event", "type = 'old'") == 0
+        assert all(loop.ready for loop in supervisor.health()), "it is no trouble of the router's"
+        on[0] = True
+        await rig.arrived(35)
+    assert await rig.count("event", "type = 'old'") == 30

@@ -23,6 +23,7 @@ from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import EventIds, Record, decode, encode
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Outcome, Position
 from seawall.testing.kafka import MockKafka
 
@@ -84,7 +85,7 @@ async def until(check: Callable[[], Any], *, within_s: float = 10.0) -> None:
 @contextlib.asynccontextmanager
 async def opened(
     mock: MockKafka, folder: Path, *, ordered: frozenset[bytes] = frozenset(),
-    facts: dict[str, Any] | None = None, **settings: Any,
+    facts: dict[str, Any] | None = None, forwarding: Switch = always, **settings: Any,
 ) -> AsyncIterator[Desk]:  # fmt: skip
     metrics, chosen = Metrics(), cluster.Settings(bootstrap=mock.bootstrap, **settings)
     alerts = Alerts(metrics, CLOCK)
@@ -100,7 +101,7 @@ async def opened(
         client=client_of(chosen, "test"), look=look, settings=chosen,
         local=Settings(reserve_bytes=0, fill_bytes=4096, segment_bytes=256 * 1024), folder=folder / "spool" / "c1",
         on_failure=pytest.fail, filesystem=LocalFilesystem(), clock=CLOCK, metrics=metrics, alerts=alerts,
-        panel=Panel(), rng=random.Random(7), ordered=lambda: ordered,
+        panel=Panel(), rng=random.Random(7), ordered=lambda: ordered, forwarding=forwarding,
     )  # fmt: skip
     async with Joint(means) as joint:
         supervisor = Supervisor(metrics)

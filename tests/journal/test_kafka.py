@@ -332,3 +332,20 @@ async def test_a_topic_that_isnt_there_yields_no_partitions_and_says_so(mock: Mo
                 while len(await partitions.find()) < mock.partitions:
                     await asyncio.sleep(0.05)
             await until(lambda: supervisor.health()[0].ready)
+
+
+async def test_a_spool_that_is_switched_off_stays_while_fresh_events_flow(mock: MockKafka, tmp_path: Path) -> None:
+    on = [False]
+
+    def forwarding(*, tenant: str = "", source: str = "") -> bool:
+        return on[0]
+
+    async with opened(mock, tmp_path, facts={"unclean": True}, forwarding=forwarding) as desk:
+        await desk.send(*(record(b"spooled %d" % n) for n in range(20)))
+    async with opened(mock, tmp_path, forwarding=forwarding) as desk:
+        await desk.warm()
+        assert replicated(await desk.send(record(b"fresh"))) == [True]
+        assert desk.joint.forwarder.waits and desk.joint.report()["forwarded"] == 0
+        on[0] = True
+        await until(lambda: not desk.joint.forwarder.waits, within_s=30)
+        assert desk.joint.report()["forwarded"] == 20

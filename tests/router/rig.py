@@ -15,6 +15,7 @@ from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import EventIds, Record, encode
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import JournalReader, Position
 from seawall.router import Router, Settings
 from seawall.store import pool
@@ -78,7 +79,7 @@ class Rig:
     @contextlib.asynccontextmanager
     async def router(
         self, *, clock: Any = CLOCK, metrics: Metrics | None = None, runs_expected: bool = False,
-        alerts: Alerts | None = None, **settings: Any,
+        alerts: Alerts | None = None, draining: Switch = always, **settings: Any,
     ) -> AsyncIterator[Supervisor]:  # fmt: skip
         metrics = metrics or self.metrics
         async with (
@@ -91,6 +92,7 @@ class Rig:
                 metrics=metrics,
                 runs_expected=runs_expected,
                 alerts=alerts,
+                draining=draining,
             ) as router,
         ):
             supervisor = Supervisor(metrics)
