@@ -56,6 +56,8 @@ READY_S = 90.0
 SETTLE_S = 90.0
 ANSWER_S = 20.0
 WATCH_S = 0.05
+QUIET_S = 3.0
+"""More than the ack deadline, until which everybody may wait when Kafka falls silent."""
 
 CONFIG = """
 [kafka]
@@ -349,12 +351,14 @@ class Sender:
         self.until(lambda: self.acked >= goal, f"{count} more answers", within_s=within_s)
 
     def hold(self, seconds: float) -> None:
-        """For so long; and in each second of it, events are answered 2xx."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            before = self.acked
-            time.sleep(1.0)
-            assert self.acked > before, "for a second, no event was accepted"
+        """For so long; and at no time is nobody answered 2xx for ``QUIET_S``."""
+        acked, since = self.acked, time.monotonic()
+        end = since + seconds
+        while (now := time.monotonic()) < end:
+            if self.acked > acked:
+                acked, since = self.acked, now
+            assert now - since < QUIET_S, f"nobody was answered: {dict(self._traffic.tally.answers)}"
+            time.sleep(0.05)
 
     def until(self, true: Callable[[], bool], what: str, *, within_s: float = 30.0) -> None:
         end = time.monotonic() + within_s
