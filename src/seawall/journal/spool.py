@@ -107,6 +107,7 @@ class Spool:
         self._stopping = False
         self._flows = False
         self._now = clock.monotonic()  # as of the last tick
+        self._slow_before = self._now - LIMITS.slow_s
         self._passed = self._slow = 0  # acks that the breaker wasn't told of yet
         self._silence_s = settings.ack_timeout_s * SILENCE_SHARE
         self._heard_at = self._now  # when a send was last answered in time, by the tick after it
@@ -173,6 +174,7 @@ class Spool:
     def tick(self) -> None:
         """Spool what waits for Kafka too long, and judge anew where fresh records go."""
         self._now = self._monotonic()
+        self._slow_before = self._now - LIMITS.slow_s
         if self._passed:
             self.breaker.passed(self._passed, slow=self._slow)
             self._passed = self._slow = self._unheard = 0
@@ -208,7 +210,8 @@ class Spool:
     def landed(self, send: _Send, payload: bytes, position: Position) -> None:
         """Kafka has it."""
         self._passed += 1
-        self._slow += send.began < self._now - LIMITS.slow_s
+        if send.began < self._slow_before:
+            self._slow += 1
         if position.replicated:
             self.replicated.value += 1
             send.done(position)

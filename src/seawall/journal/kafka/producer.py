@@ -18,6 +18,7 @@ from seawall.journal.cluster import Settings
 from seawall.journal.kafka.client import Client
 from seawall.journal.kafka.fault import KAFKA, meaning
 from seawall.journal.kafka.topic import BATCH_BYTES, SEGMENT, TopicWatch
+from seawall.journal.topic import Topic
 from seawall.kernel.error import Overloaded, SeawallError, Unavailable
 from seawall.kernel.event import source_id_of
 from seawall.kernel.limit import RECORD_BYTES_MAX
@@ -42,6 +43,20 @@ lie in the local log already."""
 CLOSE_S = 2.0
 FULL = "the queue to Kafka is full"
 ANY_PARTITION = -1  # the driver chooses, by the key
+
+
+class _LogIds(dict[int, bytes]):
+    """Log ids of a topic's partitions, each made once."""
+
+    def __init__(self, topic: Topic | None) -> None:
+        super().__init__()
+        self._topic = topic
+        self.topic_id = b"" if topic is None else topic.id
+
+    def __missing__(self, partition: int) -> bytes:
+        assert self._topic is not None, "nothing is sent before the topic was found"
+        log_id = self[partition] = self._topic.log_id(partition)
+        return log_id
 
 
 class KafkaLog:
@@ -204,8 +219,8 @@ class KafkaLog:
     def _learn(self) -> None:
         """Go by what is known of the topic now."""
         self._topic = self._watch.topic
-        self._ids: dict[int, bytes] = {}
         self._takes = self._topic is not None and self._topic.keeps
+        self._ids = _LogIds(self._topic)
 
     def _landed(self, done: Done, error: KafkaError | None, message: Message) -> None:
         """What the driver calls for one record."""
@@ -214,21 +229,14 @@ class KafkaLog:
         try:
             if error is None:
                 self._acks.value += 1
-                done(self._position(message.partition() or 0, message.offset() or 0))
+                log_id = self._ids[message.partition() or 0]
+                done(Position(log_id, SEGMENT, (message.offset() or 0) + 1, self._ids.topic_id, self._replicated))
             else:
                 self._errors.value += 1
                 done(meaning(error))
         except Exception as bug:  # noqa: BLE001
             # Any kind: it is another room's, one waiter must not cost the others theirs, and it is reported.
             self._loop.call_exception_handler({"message": "an answer's waiter broke", "exception": bug})
-
-    def _position(self, partition: int, offset: int) -> Position:
-        topic = self._topic
-        assert topic is not None, "nothing is sent before the topic was found"
-        log_id = self._ids.get(partition)
-        if log_id is None:
-            log_id = self._ids[partition] = topic.log_id(partition)
-        return Position(log_id, SEGMENT, offset + 1, topic.id, self._replicated)
 
     async def _renew(self) -> None:
         """Another producer in place of one that refuses all; what it had in hand ends as Uncertain."""

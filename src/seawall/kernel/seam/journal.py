@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from seawall.kernel.error import Corrupt, SeawallError
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True, order=True, init=False)
 class Position:
     """A place in one log; when it was given out, every byte before it in that log was on stable storage.
 
@@ -26,6 +26,21 @@ class Position:
     offset_bytes: int  # just after the last byte of a frame, or just after a segment's header
     salt: bytes = field(default=b"", compare=False)  # the segment's 16 random bytes; empty: it isn't there yet
     replicated: bool = field(default=False, compare=False)  # by a quorum of machines' memory, not by our disk's sync
+
+    def __init__(
+        self, log_id: bytes, segment_id: int, offset_bytes: int, salt: bytes = b"", replicated: bool = False
+    ) -> None:  # fmt: skip
+        # One is made for each event. What a frozen dataclass makes of itself here takes twice as long.
+        _set_log_id(self, log_id)
+        _set_segment_id(self, segment_id)
+        _set_offset_bytes(self, offset_bytes)
+        _set_salt(self, salt)
+        _set_replicated(self, replicated)
+
+
+_set_log_id, _set_segment_id, _set_offset_bytes, _set_salt, _set_replicated = (
+    vars(Position)[each.name].__set__ for each in fields(Position)
+)
 
 
 class Displaced(Corrupt):
