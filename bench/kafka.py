@@ -44,12 +44,12 @@ from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Outcome, Position
 from seawall.lab.part.kafka import Kafka
 
-ROUNDS = 7
+ROUNDS = 5
 ATTEMPTS = 5
 BODY_BYTES = 1200
 SOURCES = 64
 PARTITIONS = 6
-IN_FLIGHT = {256: 15_000, 2000: 40_000}
+IN_FLIGHT = {256: 8_000, 2000: 30_000}
 """Records in flight → records in one window. A collector holds 2,000 requests at most."""
 
 DEEP = 20_000  # the peer's own best: its queue full

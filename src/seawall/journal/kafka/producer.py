@@ -1,8 +1,8 @@
 """Takes records to Kafka behind the journal's seam: acknowledged by all replicas in sync, retried without copies.
 
 The driver's own threads send. What it says of each record it says in ``poll``, which the event loop's thread calls
-every millisecond while records are on their way. A thread that waits in ``poll`` would hear sooner, but the driver lets
-go of the interpreter around each single report, so that with two threads each of them is a fight for it.
+every two milliseconds while records are on their way. A thread that waits in ``poll`` would hear sooner, but the driver
+lets go of the interpreter around each single report, so that with two threads each of them is a fight for it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from seawall.kernel.seam.journal import Done, Position
 
 log = logger("journal")
 
-LOOK_S = 0.001
-"""Between two looks at what became of records; half of it is what looking adds to an answer's time."""
+LOOK_S = 0.002
+"""Between two looks at what became of records; half of it is what looking adds to an answer's time. At half of that the
+driver's threads work more: answers, and so the next requests, come in smaller groups (bench/kafka.py)."""
 
 QUIET_S = 0.1
 """After so long without any report it is looked less often: Kafka is slow, or away."""
