@@ -102,14 +102,13 @@ class Spool:
         self._to_kafka = places.kafka.submit
         self._monotonic = clock.monotonic
         self._alerts = alerts
-        self._limit_s = settings.ack_timeout_s * (1 - FSYNC_SHARE)
+        self._limit_s, self._silence_s = (settings.ack_timeout_s * share for share in (1 - FSYNC_SHARE, SILENCE_SHARE))
         self._flight: deque[_Send] = deque()
         self._stopping = False
         self._flows = False
         self._now = clock.monotonic()  # as of the last tick
         self._slow_before = self._now - LIMITS.slow_s
         self._passed = self._slow = 0  # acks that the breaker wasn't told of yet
-        self._silence_s = settings.ack_timeout_s * SILENCE_SHARE
         self._heard_at = self._now  # when a send was last answered in time, by the tick after it
         self._unheard = 0  # sends diverted since then
         self.breaker = Breaker("kafka", LIMITS, clock=clock, rng=rng, changed=self._changed)
