@@ -22,6 +22,7 @@ from seawall.lab.part.resp import Refused
 HOLE = Fault(kind="hole")
 KEYS = 2000
 FULL = 50  # refusals
+LAG = "seawall_journal_forward_lag_seconds"
 
 
 @dataclass(slots=True)
@@ -187,14 +188,9 @@ def kafka_hole(run: Run) -> Iterator[None]:
 
 @contextmanager
 def kafka_two_gone(run: Run) -> Iterator[None]:
+    """First nobody knows; then the cluster has noticed, and refuses."""
     with run.rig.killed(run.rig.kafka, _two(run)):
-        yield
-
-
-@contextmanager
-def kafka_not_enough_replicas(run: Run) -> Iterator[None]:
-    """The cluster has noticed that two are gone, and refuses."""
-    with run.rig.killed(run.rig.kafka, _two(run)):
+        run.sender.hold(run.hold_s)
         _until(lambda: _produced(run.rig) == "NOT_ENOUGH_REPLICAS", "it refuses", within_s=60)
         yield
 
@@ -301,17 +297,19 @@ def spool_on_small_disk(run: Run) -> Iterator[None]:
     """Its real folder is empty by then, but for what was forwarded; it is hidden below."""
     tree = run.rig.tree
     tree.stop()
-    with small_disk(run.rig.spool, "16m"):
+    try:
+        with small_disk(run.rig.spool, "16m"):
+            try:
+                tree.start()
+                tree.wait_ready(READY_S)
+                yield
+                # What lies there must have gone to Kafka before the disk goes.
+                _until(lambda: run.rig.metric(LAG) == 0, "all is forwarded", within_s=60)
+            finally:
+                tree.stop()
+    finally:
         tree.start()
         tree.wait_ready(READY_S)
-        try:
-            yield
-            # What lies there must have gone to Kafka before the disk goes.
-            _until(lambda: run.rig.metric("seawall_journal_forward_lag_seconds") == 0, "all is forwarded", within_s=60)
-        finally:
-            tree.stop()
-    tree.start()
-    tree.wait_ready(READY_S)
 
 
 def disk_full(run: Run) -> None:
