@@ -119,7 +119,9 @@ async def _closed(port: int, token: str, connections: int, seconds: float) -> Fo
     return found
 
 
-async def _paced(port: int, token: str, connections: int, seconds: float, rate: int) -> Found:
+async def _paced(
+    port: int, token: str, connections: int, seconds: float, rate: int, patience_s: float = 0.5
+) -> Found:  # fmt: skip
     signer, counts, took = Signer(token), [0, 0], []
     due: dict[_Client, deque[float]] = {}
 
@@ -139,7 +141,8 @@ async def _paced(port: int, token: str, connections: int, seconds: float, rate: 
         due[client].append(at)
         client.transport.write(signer.next())
     seconds = time.perf_counter() - begin
-    await asyncio.sleep(0.5)
+    while any(due.values()) and time.perf_counter() < begin + seconds + patience_s:
+        await asyncio.sleep(0.01)
     for client in clients:
         client.transport.close()
     return Found(counts[0], counts[1], seconds, tuple(sorted(took)))
