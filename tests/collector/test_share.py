@@ -21,7 +21,7 @@ from .rig import QUICK, Answered, Client, Rig, SourceTable, client, request, run
 
 LOG = b"l" * 16
 KIB = 1024
-PATIENT = replace(QUICK, idle_s=60)
+PATIENT = replace(QUICK, share_min_bytes=0, idle_s=60)
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,19 @@ async def test_events_that_were_routed_fresh_do_not_count_while_an_older_backlog
         assert (await send(c, "big", KIB)).status == 202
 
 
+async def test_who_sent_little_is_not_blamed_for_a_disk_that_something_else_filled(tmp_path: Path) -> None:
+    disk = Disk(journal := MemoryJournal())
+    settings = replace(PATIENT, share_min_bytes=110 * KIB)
+    async with (
+        running(tmp_path, sources=two_tenants(), journal=journal, backlog=disk, settings=settings) as rig,
+        client(rig) as c,
+    ):
+        await fill(rig, c, disk)
+        assert (await send(c, "big", 20 * KIB)).status == 202
+        await disk.looked_at()
+        assert (await send(c, "big", KIB)).status == 429, "that is too much"
+
+
 @pytest.mark.parametrize("settings", ["alone", "no cap"])
 async def test_who_is_alone_or_may_fill_all_of_it_is_never_refused(settings: str, tmp_path: Path) -> None:
     sources = two_tenants()
@@ -159,7 +172,7 @@ async def test_who_is_alone_or_may_fill_all_of_it_is_never_refused(settings: str
 
 async def test_while_nobody_knows_what_is_routed_it_is_503_and_never_a_4xx(tmp_path: Path) -> None:
     disk, clock = Disk(journal := MemoryJournal()), ManualClock()
-    settings = replace(QUICK, ack_s=60, request_s=600, idle_s=600)
+    settings = replace(QUICK, share_min_bytes=0, ack_s=60, request_s=600, idle_s=600)
     async with running(
         tmp_path, sources=two_tenants(), journal=journal, backlog=disk, clock=clock, settings=settings
     ) as rig, client(rig) as c:  # fmt: skip

@@ -108,6 +108,13 @@ class Settings:
     source_share: float = setting(
         0.75, min=0.01, max=1, live=True, help="The same of one source, where there are others."
     )  # fmt: skip
+    share_min_bytes: int = setting(
+        64 * MIB,
+        min=0,
+        max=2**40,
+        live=True,
+        help="So much of each may wait whatever the disk has: when others fill it, no sender is to blame.",
+    )
     look_up_s: float = setting(0.25, min=0.01, max=5, live=True, help="How long such a read may ask the store.")
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 While routing is behind, whoever sends most would fill the disk, and then everybody is refused. So each may take a part
 of what the journal can hold, and is refused beyond it while the others go on. Where there are no others, there is no
-cap.
+cap; nor is there one below ``share_min_bytes``, since a disk that something else has filled is our trouble (503).
 
 Known by the bytes that this process made durable, in buckets along the log; what waited already when it began is
 nobody's. Looked at once a second: a request costs a look into a set that is mostly empty.
@@ -210,7 +210,7 @@ class Shares:
 
         def cap(owner: Owner) -> int | None:
             share, others = (s.tenant_share, tenants > 1) if owner[0] == "tenant" else (s.source_share, sources > 1)
-            return int(share * capacity_bytes) if others and share < 1 else None
+            return max(s.share_min_bytes, int(share * capacity_bytes)) if others and share < 1 else None
 
         return cap
 
