@@ -95,6 +95,35 @@ def test_a_key_that_others_may_read_is_refused_with_the_cure(tmp_path: Path) -> 
         folder.key()
 
 
+@pytest.mark.parametrize("text", ["", "\n", "ab" * 31, "ab" * 33, "zz" * 32, "ä" * 64])
+def test_a_damaged_key_is_refused_at_start_with_the_cure(tmp_path: Path, text: str) -> None:
+    folder = made(tmp_path)
+    folder.key_file.write_text(text, "latin-1")
+    with pytest.raises(Misconfigured, match="restore it from a backup|can't be read"):
+        made(tmp_path)
+
+
+@pytest.mark.parametrize("left", ["snapshot", "postgres.where", "postgres/data", "journal/c1", "spool/c1"])
+def test_a_lost_key_is_not_replaced_beside_data_that_it_sealed(tmp_path: Path, left: str) -> None:
+    folder = made(tmp_path)
+    (tmp_path / left).mkdir(parents=True)
+    folder.key_file.unlink()
+    with pytest.raises(Misconfigured, match="is gone.*restore it from a backup"):
+        made(tmp_path)
+    assert not folder.key_file.exists()
+
+
+def test_a_start_that_was_killed_before_it_had_a_key_is_begun_again(tmp_path: Path) -> None:
+    made(tmp_path).key_file.unlink()
+    assert len(made(tmp_path).key()) == 32
+
+
+def test_an_empty_token_would_let_everybody_in_and_is_refused(tmp_path: Path) -> None:
+    made(tmp_path).token_file.write_text("\n")
+    with pytest.raises(Misconfigured, match="remove it"):
+        made(tmp_path)
+
+
 def test_a_lock_has_one_owner_who_is_named(tmp_path: Path) -> None:
     process = holder(tmp_path / "lock")
     lock = Lock(tmp_path / "lock")

@@ -28,6 +28,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -41,6 +42,8 @@ from seawall.kernel.seam.filesystem import Filesystem
 
 FORMAT = 1
 """Of the folder's layout. Raised when an older Seawall could no longer read what this one writes."""
+
+RESTORE_KEY = "restore it from a backup, where it is the file `key` (without one: docs/cli.md, A lost key)"
 
 LOCK_POLL_S = 0.05
 COPY_BYTES = 1024 * 1024
@@ -100,7 +103,8 @@ class Folder:
         """Make the folder, its key and its token where they are missing; safe beside other processes doing the same.
 
         Raises:
-            Misconfigured: The folder is of a newer format, isn't ours, or can't be written. Nothing was changed.
+            Misconfigured: The folder is of a newer format, isn't ours, or can't be written; its key is gone or damaged.
+                Nothing was changed.
 
         Durability: key and format are on stable storage before return, for all that is sealed with the key would be
         lost with it.
@@ -111,9 +115,12 @@ class Folder:
             for part in (self.run, self.journals, self.spools):
                 part.mkdir(mode=0o700, exist_ok=True)
             if not self.key_file.exists():
+                self._refuse_lost_key()
                 self._keep(self.key_file, secrets.token_hex(32) + "\n")
             if not self.token_file.exists():
                 self._keep(self.token_file, secrets.token_urlsafe(32) + "\n")
+            self.key()
+            self.token()
         except OSError as error:
             raise Misconfigured([f"--data {self.path}: {error.strerror or error} ({error.filename})"]) from error
 
@@ -127,13 +134,20 @@ class Folder:
         """The 32 bytes that seal secrets.
 
         Raises:
-            Misconfigured: There is no key, or others may read it.
+            Misconfigured: There is no key, it is damaged, or others may read it.
         """
-        return bytes.fromhex(self._private(self.key_file))
+        text = self._private(self.key_file)
+        if re.fullmatch(r"[0-9a-fA-F]{64}", text) is None:
+            raise Misconfigured([f"{self.key_file}: is damaged: 64 hex digits should be in it; {RESTORE_KEY}"])
+        return bytes.fromhex(text)
 
     def token(self) -> str:
-        """The admin API's token."""
-        return self._private(self.token_file)
+        """The admin API's token. Raises Misconfigured like ``key``."""
+        text = self._private(self.token_file)
+        if not text:
+            # It would let in whoever gives none.
+            raise Misconfigured([f"{self.token_file}: is empty; remove it, and the next start makes a new token"])
+        return text
 
     def write_admin(self, values: dict[str, object]) -> None:
         """Say where the platform is, in one piece: a reader sees the old file or the new one."""
@@ -156,6 +170,12 @@ class Folder:
             raise Misconfigured(
                 [f"{self.path}: has format {words[1]}, this Seawall knows up to {FORMAT}; use the newer Seawall"]
             )
+
+    def _refuse_lost_key(self) -> None:
+        """A new key opens nothing of what the lost one sealed: it would look like a start, and every source be closed."""
+        data = [self.snapshot, self.path / "postgres.where", self.postgres, *self.journals.iterdir()]
+        if any(path.exists() for path in [*data, *self.spools.iterdir()]):
+            raise Misconfigured([f"{self.key_file}: is gone, and there is data that it sealed; {RESTORE_KEY}"])
 
     def _keep(self, path: Path, text: str) -> None:
         """Create a private file durably, unless another process was first."""
