@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+import msgspec
+
 from seawall import __version__
 from seawall.guard import declared, outlet
 from seawall.guard.budget import Budget
@@ -29,7 +31,7 @@ from seawall.guard.supervisor import Supervisor
 from seawall.guard.switchboard import Switchboard
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.clock import SystemClock
-from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
+from seawall.kernel.error import Corrupt, Misconfigured, SeawallError, Unavailable
 from seawall.kernel.event import EventIds
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
@@ -552,9 +554,23 @@ async def _up(
     parts = Parts(
         diary=partial(_own_diary, folder, "up"), merge=merge,
         folder=folder, settings=settings, reread=reread, database=_database(folder, settings), migrate=migrate,
-        set_log_level=set_log_level, lines=lines, watch_app=watch_app,
+        set_log_level=set_log_level, lines=lines, has_senders=lambda: _has_senders(folder), watch_app=watch_app,
     )  # fmt: skip
     return await Up(parts, claim).run()
+
+
+def _has_senders(folder: Folder) -> bool:
+    """Whether the collector's copy on disk knows a source; a copy that can't be read may have known some."""
+    from seawall.collector.sealed import SealedCopy
+    from seawall.store.vault import Vault
+
+    try:
+        _, sources = SealedCopy(folder.snapshot, vault=Vault(folder.key()), filesystem=LocalFilesystem()).read()
+    except FileNotFoundError:
+        return False
+    except (OSError, SeawallError, msgspec.DecodeError):
+        return True
+    return any(not source.removed for source in sources)
 
 
 def _database(folder: Folder, settings: Settings) -> Database:

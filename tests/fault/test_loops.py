@@ -88,7 +88,7 @@ LOOPS = {
 }  # fmt: skip
 """Exactly what there is: neither can a loop be lost, nor a new one be forgotten here."""
 
-OF_UP = {"postgres", "schema", "systemd", "changes", "watch.app", *(f"role.{role}" for role in ROLES)}
+OF_UP = {"announce", "postgres", "schema", "systemd", "changes", "watch.app", *(f"role.{role}" for role in ROLES)}
 
 EVERY = [pytest.param(role, marks=[pytest.mark.parts] if role.startswith("cluster") else []) for role in LOOPS]
 """Those of a cluster have the client library's own brokers, which are slow to start with."""
@@ -302,6 +302,7 @@ async def parent(folder: Folder, database: Database, app: Path) -> AsyncIterator
         Parts(
             folder=folder, settings=settings, reread=lambda: settings, migrate=migrated, set_log_level=len,
             lines=Outlet(2), database=External(database.dsn, database.dsn), watch_app=True, merge=merged,
+            has_senders=lambda: False,
             diary=lambda metrics: Diary(
                 folder.changes, "up", version="1", filesystem=LocalFilesystem(), clock=SystemClock(), metrics=metrics
             ),

@@ -61,11 +61,11 @@ def begun(home: Path, *, app: str = APP, output: int | None = None, options: tup
             process.kill()
 
 
-def add_source(tree: Tree, name: str, *more: str) -> str:
-    """Its URL."""
-    said = seawall("source", "add", name, "--kind", "none", "--data", str(tree.data), "--json", *more)
+def add_source(tree: Tree) -> str:
+    """The path of its URL: the port is another after a restart."""
+    said = seawall("source", "add", "s", "--kind", "none", "--data", str(tree.data), "--json")
     assert said.code == 0, said.err
-    return said.json["url"]
+    return urlsplit(said.json["url"]).path
 
 
 def send(url: str, body: str = '{"type": "x"}') -> int:
@@ -87,7 +87,7 @@ def test_nobody_reading_the_log_stops_nothing(home: Path) -> None:
     with begun(home, app=FAILING, output=writer) as tree:
         os.close(writer)
         until(lambda: tree.unready() == "", "it is up", READY_S)
-        url = add_source(tree, "s")
+        url = tree.place().listen + add_source(tree)
         for _ in range(30):  # more than the pipe holds, from the worker: it goes on to run others
             assert send(url, '{"type": "bad"}') == 202
         assert send(url, '{"type": "github.push"}') == 202
@@ -102,3 +102,50 @@ def test_nobody_reading_the_log_stops_nothing(home: Path) -> None:
             said += os.read(reader, 4096)  # the reader is back for a moment
         assert said.lstrip(b".").startswith(b'{"at"')
     os.close(reader)  # it has stopped in order, though its last words found nobody
+
+
+NEEDY = """
+import os, socket
+from seawall import App, Context, Event
+
+app = App()
+if os.path.exists({outage!r}):
+    socket.create_connection(("127.0.0.1", 9), timeout=1)  # a client that connects when it is made
+
+
+@app.workflow(on="*")
+async def any(event: Event, ctx: Context) -> int:
+    return 1
+"""
+
+
+def runs(tree: Tree) -> list[str]:
+    said = seawall("runs", "list", "--data", str(tree.data), "--json")
+    return [run["status"] for run in said.json["items"]] if said.code == 0 else []
+
+
+def test_an_app_that_can_not_be_imported_at_a_restart_costs_no_event(home: Path) -> None:
+    """What the app needs at import is away just then. The worker is tried again; senders don't notice."""
+    outage = home / "outage"
+    app = NEEDY.format(outage=str(outage))
+    outage.write_text("")
+    with begun(home, app=app) as tree:
+        assert tree._up is not None and tree._up.wait(READY_S) == 2, "nobody has sent to it yet: its maker is told"
+        assert "can't be imported: line 7: ConnectionRefusedError" in tree.log.read_text()
+    outage.unlink()
+    with begun(home, app=app) as tree:
+        tree.wait_ready(READY_S)
+        path = add_source(tree)
+    outage.write_text("")
+    with begun(home, app=app) as tree:
+        until(lambda: (tree.data / "run" / "admin.json").exists(), "it says where it is")
+        url = tree.place().listen + path
+        until(lambda: send(url) == 202, "events are accepted")
+        until(lambda: "role.worker: worker can't start: --app" in tree.unready(), "readiness names it")
+        alerts = seawall("alerts", "list", "--data", str(tree.data), "--json").json
+        assert any(alert["name"] == "role-refused" and "line 7" in alert["summary"] for alert in alerts["items"])
+        until(lambda: runs(tree) == ["queued"], "it was routed")
+        outage.unlink()
+        (home / "app.py").touch()
+        tree.wait_ready(READY_S)
+        until(lambda: runs(tree) == ["succeeded"], "it ran")

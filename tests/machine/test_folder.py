@@ -99,7 +99,7 @@ def test_a_key_that_others_may_read_is_refused_with_the_cure(tmp_path: Path) -> 
 def test_a_damaged_key_is_refused_at_start_with_the_cure(tmp_path: Path, text: str) -> None:
     folder = made(tmp_path)
     folder.key_file.write_text(text, "latin-1")
-    with pytest.raises(Misconfigured, match="restore it from a backup|can't be read"):
+    with pytest.raises(Misconfigured, match=r"restore it from a backup|can't be read"):
         made(tmp_path)
 
 
@@ -108,7 +108,7 @@ def test_a_lost_key_is_not_replaced_beside_data_that_it_sealed(tmp_path: Path, l
     folder = made(tmp_path)
     (tmp_path / left).mkdir(parents=True)
     folder.key_file.unlink()
-    with pytest.raises(Misconfigured, match="is gone.*restore it from a backup"):
+    with pytest.raises(Misconfigured, match=r"is gone.*restore it from a backup"):
         made(tmp_path)
     assert not folder.key_file.exists()
 
@@ -136,6 +136,48 @@ def test_a_lock_has_one_owner_who_is_named(tmp_path: Path) -> None:
     lock.release()
     lock.release()
     assert not lock.held()
+
+
+UNWRITABLE = """
+import json, resource, signal, sys
+from pathlib import Path
+from seawall.machine.folder import Lock, replace_private
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+folder = Path(sys.argv[1])
+lock = Lock(folder / "lock")
+lock.acquire()
+replace_private(folder / "same", "as before")
+try:
+    replace_private(folder / "same", "another")
+except OSError as error:
+    assert error.filename.endswith("same")
+    print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_disk_that_takes_nothing_keeps_nobody_from_a_lock_nor_from_what_is_written_already(tmp_path: Path) -> None:
+    replace_private(tmp_path / "same", "as before")
+    process = subprocess.Popen(
+        [sys.executable, "-c", UNWRITABLE, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    lock = Lock(tmp_path / "lock")
+    with pytest.raises(Busy):
+        lock.acquire()
+    _, said = process.communicate("")
+    assert "a lock can't say whose it is" in said
+    assert (tmp_path / "same").read_text() == "as before"
+
+
+def test_a_holders_note_is_whole_whatever_stood_there(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("x" * 500)
+    lock = Lock(tmp_path / "lock")
+    lock.acquire()
+    assert lock.holder() == {"pid": os.getpid(), "start": start_time(os.getpid())}
+    lock.release()
 
 
 def test_a_lock_goes_with_a_killed_process(tmp_path: Path) -> None:

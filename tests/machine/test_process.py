@@ -102,6 +102,26 @@ async def test_a_child_that_is_misconfigured_at_its_first_start_is_reported(tmp_
         assert not made.ready.is_set()
 
 
+async def test_a_child_that_was_refused_says_why_and_is_tried_again_when_its_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "REFUSED_MIN_S", 60.0)
+    file, watched = tmp_path / "child.py", tmp_path / "app.py"
+    file.write_text(REFUSING.replace("{}", '{\\"problems\\": [\\"line 5: no\\"]}'))
+    watched.write_text("broken")
+    made = Child(Spec(role="r", command=[sys.executable, str(file)], stop_s=5.0, inputs=[watched]), refused=len)
+    supervisor = Supervisor(Metrics())
+    supervisor.add("role.r", made.keep)
+    async with supervisor:
+        await until(lambda: supervisor.health()[0].reason == "r can't start: line 5: no", 20.0)
+        assert made.problem == "line 5: no"
+        file.write_text(OBEDIENT)
+        watched.write_text("mended now")
+        await until(made.ready.is_set)
+        assert made.problem == "" and made.restarts == 1
+        await made.stop(hurry=asyncio.Event())
+
+
 async def test_a_role_without_a_store_says_that_it_is_misconfigured(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "seawall", "run", "router", "--data", str(tmp_path / "data")]
     (tmp_path / "data").mkdir()

@@ -28,7 +28,8 @@ Examples:
 
 \b
 Signals: Ctrl-C or SIGTERM stops in order, a second one doesn't wait for work in hand; SIGHUP reads the
-settings again; SIGUSR1 to a role logs what it is doing. Exit codes: 0 stopped, 1 failed, 2 misconfigured."""
+settings again; SIGUSR1 to a role logs what it is doing. Exit codes: 0 stopped, 1 failed, 2 misconfigured.
+An app that can't be imported is refused (2) only while there is no source: later, events are taken in without it."""
 )
 @data_option
 @click.option("--config", metavar="FILE", help="Settings file. [default: DIR/seawall.toml]")

@@ -27,6 +27,10 @@ log = logger("guard")
 BEAT_S = 1.0
 PARENT = "parent"
 LINE_BYTES_MAX = 64 * 1024
+PROBLEMS_MAX = 5
+PROBLEM_CHARS_MAX = 1000
+"""Of what is wrong with a child that can't start, in its line: all of it is on its standard error."""
+
 MISCONFIGURED = "misconfigured"
 
 
@@ -41,9 +45,10 @@ def confessing(parent: socket.socket | None) -> Iterator[None]:
         fork.keep(ours.fileno())
         try:
             yield
-        except Misconfigured:
+        except Misconfigured as error:
+            problems = [problem[:PROBLEM_CHARS_MAX] for problem in error.problems[:PROBLEMS_MAX]]
             with contextlib.suppress(OSError):
-                ours.sendall(f"{MISCONFIGURED} {{}}\n".encode())  # what is wrong, it says itself on standard error
+                ours.sendall(f"{MISCONFIGURED} {json.dumps({'problems': problems})}\n".encode())
             raise
         finally:
             fork.let(ours.fileno())

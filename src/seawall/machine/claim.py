@@ -54,6 +54,10 @@ class Claim:
         self.admin = bound("admin", self._program.admin)
         return [few] if few else []
 
+    def note(self) -> None:
+        """Say in the lock's file whose it is. Raises OSError."""
+        self._lock.note()
+
     def close_sockets(self) -> None:
         """Our copies only: the roles that serve them close their own."""
         for one in (self.listen, self.admin):

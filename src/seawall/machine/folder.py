@@ -31,6 +31,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,10 @@ from typing import IO
 
 from seawall.guard import fork
 from seawall.kernel.error import Misconfigured
+from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.filesystem import Filesystem
+
+log = logger("machine")
 
 FORMAT = 1
 """Of the folder's layout. Raised when an older Seawall could no longer read what this one writes."""
@@ -172,7 +176,7 @@ class Folder:
             )
 
     def _refuse_lost_key(self) -> None:
-        """A new key opens nothing of what the lost one sealed: it would look like a start, and every source be closed."""
+        """A new key opens nothing of what the lost one sealed: it would look like a start, and close every source."""
         data = [self.snapshot, self.path / "postgres.where", self.postgres, *self.journals.iterdir()]
         if any(path.exists() for path in [*data, *self.spools.iterdir()]):
             raise Misconfigured([f"{self.key_file}: is gone, and there is data that it sealed; {RESTORE_KEY}"])
@@ -205,11 +209,14 @@ class Folder:
 
 
 def replace_private(path: Path, text: str) -> None:
-    """Replace a file of mode 0600 in one piece. Not durable: it is written again at each start.
+    """Replace a file of mode 0600 in one piece. Not durable: it is written again at each start. One that says the same
+    already stays, which needs no room on a full disk.
 
     Raises:
         OSError: It can't be written, and names it; what was there stays.
     """
+    if _says(path, text):
+        return
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with _named(path):
         try:
@@ -220,6 +227,13 @@ def replace_private(path: Path, text: str) -> None:
         except OSError:
             draft.unlink(missing_ok=True)  # each attempt of another process would leave one more on a full disk
             raise
+
+
+def _says(path: Path, text: str) -> bool:
+    try:
+        return stat.S_IMODE(path.stat().st_mode) == 0o600 and path.read_bytes() == text.encode()
+    except OSError:
+        return False
 
 
 def create_private(path: Path | str) -> IO[bytes]:
@@ -280,11 +294,26 @@ class Lock:
                     os.close(descriptor)
                     raise Busy(self.path, self._known_holder()) from None
                 time.sleep(LOCK_POLL_S)
-        with _named(self.path):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "start": start_time(os.getpid())}).encode(), 0)
         self._descriptor = descriptor
         fork.keep(descriptor)
+        try:
+            self.note()
+        except OSError as error:
+            log.warning("a lock can't say whose it is", extra=fields(file=str(self.path), cause=error.strerror))
+
+    def note(self) -> None:
+        """Say in the file whose it is. The lock holds without: a full disk must not keep a process from starting.
+
+        Raises:
+            OSError: It can't be written, and names it.
+        """
+        assert self._descriptor is not None, "only its holder says so"
+        text = json.dumps({"pid": os.getpid(), "start": start_time(os.getpid())}).encode()
+        with _named(self.path):
+            # Over what is there, and cut after: that needs no room where there was a file before.
+            size = os.fstat(self._descriptor).st_size
+            os.pwrite(self._descriptor, text.ljust(size), 0)
+            os.ftruncate(self._descriptor, len(text))
 
     def release(self) -> None:
         """Let go. Harmless when not held."""

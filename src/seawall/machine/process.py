@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from seawall.guard import fork
 from seawall.guard.lifecycle import LINE_BYTES_MAX, MISCONFIGURED
@@ -35,6 +36,10 @@ START_S = 30.0
 WELL_S = 10.0
 """A child that lived so long begins again with the shortest pause."""
 
+REFUSED_MIN_S = 1.0
+REFUSED_MAX_S = 30.0
+"""Between two tries of a child that can't start as it is configured: what mends that is a person, or a dependency."""
+
 KILL_S = 5.0
 """How long the kernel may take to end a killed process (it may be in a disk wait)."""
 
@@ -53,6 +58,7 @@ class Spec:
     command: Sequence[str]
     stop_s: float  # how long it may take to stop when told to
     descriptors: Sequence[int] = field(default=())  # inherited, under the same numbers
+    inputs: Sequence[Path] = field(default=())  # files that, changed, are worth another try at once
 
 
 class Child:
@@ -64,11 +70,13 @@ class Child:
     ) -> None:  # fmt: skip
         """Args:
         refused: Called with the role when the child says, before it was ever ready, that it is misconfigured.
+            It is tried again all the same, until told to stop.
         told: Called with the role and the cause each time that its process ends and is started again.
         """
         self.spec = spec
         self._told = told
         self.ready = asyncio.Event()  # set while the child says so
+        self.problem = ""  # why it can't start as it is configured, as it said last
         self.said: dict[str, object] = {}  # the values of its last `ready`
         self.restarts = 0
         self._refused = refused
@@ -99,15 +107,26 @@ class Child:
             lived_s = time.monotonic() - began
             if self._replacing or lived_s > WELL_S:
                 backoff_s = BACKOFF_MIN_S
+            if self._misconfigured:
+                backoff_s = max(REFUSED_MIN_S, backoff_s)
             if not self._replacing:
-                heart.unready(f"{self.spec.role} ended; starting it again in {backoff_s:.1f} s")
-                await _pause(heart, backoff_s)
-                backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+                await self._pause(heart, backoff_s)
+                backoff_s = min(REFUSED_MAX_S if self._misconfigured else BACKOFF_MAX_S, backoff_s * 2)
             self._replacing = False
             self.restarts += 1
         while True:  # told to stop: stay until the owner of the loops takes us down
             heart.unready("stopping")
             await asyncio.sleep(0.5)
+
+    async def _pause(self, heart: Heart, seconds: float) -> None:
+        """Before the next start; shorter when one of the files changes that it is made from."""
+        reason = f"{self.spec.role} ended; starting it again in {seconds:.1f} s"
+        end, before = time.monotonic() + seconds, _stamps(self.spec.inputs)
+        while (left := end - time.monotonic()) > 0 and not self._told_to_stop():
+            heart.unready(f"{self.spec.role} can't start: {self.problem}" if self._misconfigured else reason)
+            await asyncio.sleep(min(left, 0.5))
+            if _stamps(self.spec.inputs) != before:
+                return
 
     def _told_to_stop(self) -> bool:
         return self._stopping
@@ -199,9 +218,11 @@ class Child:
                 word, _, values = line.decode("utf-8", "replace").strip().partition(" ")
                 if word == MISCONFIGURED:
                     self._misconfigured = True
+                    self.problem = "; ".join(json.loads(values or "{}").get("problems", ())) or "it is misconfigured"
                 elif word == "ready":
                     self.said = json.loads(values or "{}")
                     self._was_ready = True
+                    self.problem = ""
                     self.ready.set()
                     if self.restarts:
                         log.info("role is ready again", extra=fields(child=self.spec.role, restarts=self.restarts))
@@ -236,11 +257,17 @@ async def _set(ended: asyncio.Event, timeout_s: float, hurry: asyncio.Event | No
     return ended.is_set()
 
 
-async def _pause(heart: Heart, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        await asyncio.sleep(min(left, 0.5))
-        heart.unready("waiting before the next start")
+def _stamps(files: Sequence[Path]) -> list[tuple[int, int] | None]:
+    return [stamp(file) for file in files]
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is saved; None while an editor has it away."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def cause_of(status: int) -> str:

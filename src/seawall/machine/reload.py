@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seawall.guard import Heart
 from seawall.kernel.log import fields, logger
-from seawall.machine.process import Child
+from seawall.machine.process import Child, stamp
 
 log = logger("machine")
 
@@ -25,11 +25,11 @@ class AppWatch:
 
     async def run(self, heart: Heart) -> None:
         """`up --watch`: start the worker anew when the app file changed and can be imported."""
-        seen = _stamp(self._file)
+        seen = stamp(self._file)
         while True:
             await heart.beat()
             await asyncio.sleep(WATCH_S)
-            now = _stamp(self._file)
+            now = stamp(self._file)
             if now in (seen, None):
                 continue
             seen = now
@@ -61,12 +61,3 @@ class AppWatch:
                 process.kill()
         _, said = await work
         return None if process.returncode == 0 else said.decode("utf-8", "replace")[-4000:].strip()
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is saved; None while an editor has it away."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size

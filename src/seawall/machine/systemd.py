@@ -17,6 +17,7 @@ from seawall.kernel.log import fields, logger
 log = logger("machine")
 
 IDLE_S = 1.0
+EXTEND_USEC = 30_000_000
 
 
 Variable = Callable[[str], str | None]
@@ -37,9 +38,13 @@ class Notifier:
         usec = variable("WATCHDOG_USEC") or ""
         self.watchdog_s = int(usec) / 1e6 if self._address and ours and usec.isdigit() and int(usec) > 0 else None
 
-    def ready(self) -> None:
-        """Everything is up."""
-        self.tell("READY=1", "STATUS=ready")
+    def ready(self, status: str = "ready") -> None:
+        """What the service is for is done from now on."""
+        self.tell("READY=1", f"STATUS={status}")
+
+    def starting(self, status: str) -> None:
+        """It takes longer, with a reason: the unit's time to start is prolonged. To be said every few seconds."""
+        self.tell(f"EXTEND_TIMEOUT_USEC={EXTEND_USEC}", f"STATUS={status}")
 
     def stopping(self) -> None:
         """An orderly stop has begun."""

@@ -4,7 +4,9 @@ It owns the folder's lock, the two listening sockets and PostgreSQL, and it touc
 its socket's queue with us, so that clients wait a moment instead of being refused. Start: folder, checks, sockets;
 then all at once, for every role can wait for the store by itself, and intake doesn't need it. Only the router comes
 after the schema and after the worker has registered its workflows, so that no event is routed before the workflows
-that it should start are known. Stop: as an event flows, each part within its budget, PostgreSQL last.
+that it should start are known. Where the app can't be imported, a folder without senders is refused, and one that has
+some goes on with the workflows that the store knows (decision 0014). Stop: as an event flows, each part within its
+budget, PostgreSQL last.
 """
 
 from __future__ import annotations
@@ -12,9 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shlex
 import sys
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,15 +25,17 @@ from typing import Protocol
 from seawall.guard import Heart, Lifecycle, Supervisor
 from seawall.guard.outlet import Outlet
 from seawall.guard.supervisor import Pace
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
-from seawall.kernel.error import Misconfigured, SeawallError
+from seawall.kernel.error import Misconfigured, SeawallError, Unavailable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.change import Change
 from seawall.machine import doctor
-from seawall.machine.claim import ROLES, Claim, url_of
+from seawall.machine.announce import Announcement
+from seawall.machine.claim import ROLES, Claim
 from seawall.machine.diary import Diary
-from seawall.machine.folder import Folder, replace_private, start_time
+from seawall.machine.folder import Folder, replace_private
 from seawall.machine.process import Child, Spec
 from seawall.machine.reload import AppWatch
 from seawall.machine.systemd import Notifier
@@ -43,6 +45,10 @@ from seawall.settings import Settings, environ, verify
 from seawall.watch import HealthServer
 
 log = logger("machine")
+
+PREPARE_MIN_S = 0.5
+PREPARE_MAX_S = 10.0
+TURN_S = 0.05
 
 
 class Database(Protocol):
@@ -75,6 +81,7 @@ class Parts:
     lines: Outlet  # the log
     diary: Callable[[Metrics], Diary]
     merge: Callable[[str, Sequence[Change]], Awaitable[None]]  # changes into the store of a DSN; as store.change.bring
+    has_senders: Callable[[], bool]  # whether this folder had sources when it ran last
     watch_app: bool = False
 
 
@@ -100,31 +107,52 @@ class Up:
         self._schema = asyncio.Event()
         self._life = Lifecycle("up", reload=self._tuning.reload)
         self._systemd = Notifier(environ)
+        self._alerts = Alerts(self._metrics, SystemClock())
         self.supervisor = Supervisor(self._metrics, pace=pace)
         self._children = {role: self._child(role) for role in ROLES if role != "worker" or self._program.app}
+        self._known = asyncio.Event()  # the worker's workflows; or there is no use in waiting for it
+        self._announcement = Announcement(
+            self._folder, parts.settings, claim, self._systemd, self._alerts, self._children, self._examine
+        )
 
     async def run(self) -> int:
         """Start everything, stay until told to stop, stop everything in order."""
-        began = time.monotonic()
         log.info("seawall starts", extra=fields(data=str(self._folder.path), pid=os.getpid()))
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._life)
             await stack.enter_async_context(self._diary)
             await self._teller.starts(self._parts.settings)
-            self._dsns = await self._parts.database.prepare()
-            self._write_resolved(self._parts.settings)
+            if not await self._prepared():
+                return self._status
             self._register()
-            health = HealthServer(self.supervisor, self._metrics, role="up", unix_path=self._folder.socket("up"))
+            health = HealthServer(
+                self.supervisor, self._metrics, role="up", unix_path=self._folder.socket("up"), alerts=self._alerts
+            )
             await stack.enter_async_context(health)
             await stack.enter_async_context(self.supervisor)
-            self._write_admin()
-            announce = asyncio.create_task(self._announce(began), name="announce")
             await self._life.stopping.wait()
-            announce.cancel()
-            await asyncio.wait([announce])
             await self._teller.stops(self._life.why)
             await self._stop()
         return self._status
+
+    async def _prepared(self) -> bool:
+        """Make what the roles are started with, as often as a full disk or a database that can't be made yet takes;
+        False when told to stop meanwhile. Raises Misconfigured."""
+        pause_s = PREPARE_MIN_S
+        while not self._life.stopping.is_set():
+            try:
+                self._dsns = await self._parts.database.prepare()
+                self._write_resolved(self._parts.settings)
+                return True
+            except (Unavailable, OSError) as error:
+                why = str(error) if isinstance(error, Unavailable) else f"{error.filename}: {error.strerror}"
+            log.error("can't start yet; trying again", extra=fields(cause=why, again_in_s=pause_s))
+            self._systemd.starting(f"can't start yet: {why}")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._life.stopping.wait()
+            pause_s = min(PREPARE_MAX_S, pause_s * 2)
+        return False
 
     def stop(self, why: str) -> None:
         """Begin to stop, as a signal would; a second call hurries."""
@@ -135,12 +163,13 @@ class Up:
         self.supervisor.add("schema", self._migrate)
         self.supervisor.add("systemd", self._systemd.run, essential=False)
         self.supervisor.add("changes", self._diary.run, essential=False)
-        before_router = [self._schema]
+        self.supervisor.add("announce", self._announcement.run, essential=False)
         for role, child in self._children.items():
             if role != "router":
                 self.supervisor.add(f"role.{role}", child.keep)
-        if "worker" in self._children:
-            before_router.append(self._children["worker"].ready)
+        before_router = [self._schema.is_set]
+        if (worker := self._children.get("worker")) is not None:
+            before_router.append(lambda: worker.ready.is_set() or self._known.is_set())
         self.supervisor.add("role.router", _after(before_router, self._children["router"]))
         if self._parts.watch_app and self._program.app:
             watch = AppWatch(Path(self._program.app), self._children["worker"])
@@ -159,13 +188,19 @@ class Up:
         if served is not None:
             command += ["--socket", str(served.fileno())]
         descriptors = (served.fileno(),) if served is not None else ()
-        spec = Spec(role=role, command=command, stop_s=budgets[role], descriptors=descriptors)
+        inputs = (Path(self._program.app),) if role == "worker" else ()
+        spec = Spec(role=role, command=command, stop_s=budgets[role], descriptors=descriptors, inputs=inputs)
         child = Child(spec, refused=self._refused, told=self._teller.ended)
         count = self._metrics.gauge("seawall_child_restarts_count", "Times that a role was started again.", child=role)
         count.read = lambda: child.restarts
         return child
 
     def _refused(self, role: str) -> None:
+        if role == "worker" and self._parts.has_senders():
+            # Whatever its app needs, senders don't: their events are kept, and the worker is tried again.
+            log.error("the worker can't start as it is configured; events are accepted without it")
+            self._known.set()
+            return
         log.error("a role can't start as it is configured; stopping", extra=fields(child=role))
         self._fail()
 
@@ -206,38 +241,6 @@ class Up:
     def _write_resolved(self, settings: Settings) -> None:
         replace_private(self._folder.resolved_file, settings.resolved(*self._dsns))
 
-    def _write_admin(self) -> None:
-        assert self._claim.listen is not None and self._claim.admin is not None
-        self._folder.write_admin(
-            {
-                "address": url_of(self._claim.admin),
-                "listen": _listens_at(self._claim, self._parts.settings),
-                "token": self._folder.token(),
-                "pid": os.getpid(),
-                "start": start_time(os.getpid()),
-            }
-        )
-
-    async def _announce(self, began: float) -> None:
-        """One line when everything is ready for the first time: where it listens, and how long it took."""
-        for child in self._children.values():
-            await child.ready.wait()
-        assert self._claim.listen is not None and self._claim.admin is not None
-        log.info(
-            "seawall is up",
-            extra=fields(
-                listen=_listens_at(self._claim, self._parts.settings), admin=url_of(self._claim.admin),
-                data=str(self._folder.path),
-                took_s=round(time.monotonic() - began, 2),
-            ),
-        )  # fmt: skip
-        if sys.stderr.isatty():
-            # For whoever sits there; a service's log has no need of it.
-            add = f"seawall source add NAME --kind github --data {shlex.quote(str(self._folder.path))}"
-            log.info("next, in another terminal: %s (Ctrl-C here stops)", add)
-        self._systemd.ready()
-        await self._examine()
-
     async def _examine(self) -> None:
         """Say what will bite in a bad hour, once everything is ready. It never refuses to start."""
         found = await doctor.examine(
@@ -267,21 +270,20 @@ class Up:
                 await self._children[role].stop(hurry=self._life.hurry)
                 log.info("role stopped", extra=fields(child=role))
         await self._parts.database.stop(timeout_s=self._program.stop_postgres_s)
-        with contextlib.suppress(FileNotFoundError):
-            self._folder.admin_file.unlink()
+        self._announcement.stopping()
         log.info("seawall has stopped", extra=fields(status=self._status))
 
 
-def _after(events: list[asyncio.Event], child: Child) -> Callable[[Heart], Awaitable[None]]:
-    """A loop that keeps ``child`` running, once each of ``events`` was set for the first time."""
+def _after(true: list[Callable[[], bool]], child: Child) -> Callable[[Heart], Awaitable[None]]:
+    """A loop that keeps ``child`` running, once each of ``true`` was so for the first time."""
 
     async def keep(heart: Heart) -> None:
-        while events:
+        while true:
             heart.unready("waiting for its turn")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await events[0].wait()
-                    del events[0]
+            if true[0]():
+                del true[0]
+            else:
+                await asyncio.sleep(TURN_S)
         await child.keep(heart)
 
     return keep
@@ -291,8 +293,3 @@ async def _idle(heart: Heart) -> None:
     while True:
         heart.unready("stopping")
         await asyncio.sleep(0.5)
-
-
-def _listens_at(claim: Claim, settings: Settings) -> str:
-    assert claim.listen is not None, "taken before"
-    return url_of(claim.listen, tls=bool(settings.values["collector", "tls_certificate"].value))

@@ -161,7 +161,10 @@ def _quoted_path(path: Path) -> str:
 
 
 def _write(path: Path, text: str, user: ServerUser) -> None:
-    """Replace a file whole, so that a crash leaves the old or the new one."""
+    """Replace a file whole, so that a crash leaves the old or the new one. One that says the same already stays: a
+    start on a full disk needs no room for it."""
+    if path.exists() and path.stat().st_uid == user.uid and path.read_bytes() == text.encode():
+        return
     beside = path.with_name(path.name + ".new")
     beside.write_text(text, "utf-8")
     beside.chmod(0o600)

@@ -125,12 +125,15 @@ class EmbeddedPostgres:
         Raises:
             Misconfigured: No PostgreSQL, one of another major version, or a folder that can't be used. Trying again
                 can't help.
-            Unavailable: initdb failed.
+            Unavailable: initdb failed, or the disk: it is full, for instance.
 
         Durability: what initdb made is on stable storage before it appears under its name.
         Cancelled: what was begun goes on in its thread, and the next ``prepare`` finds or repeats it.
         """
-        self._made = await asyncio.to_thread(self._prepare)
+        try:
+            self._made = await asyncio.to_thread(self._prepare)
+        except OSError as error:
+            raise Unavailable("PostgreSQL", f"{error.filename}: {error.strerror or error}") from error
         it = self._made.cluster
         return it.dsn(), it.dsn(role=cluster.WORKER)
 
@@ -144,7 +147,7 @@ class EmbeddedPostgres:
             began = time.monotonic()
             try:
                 await self._live(heart)
-            except SeawallError as error:
+            except (SeawallError, OSError) as error:
                 log.error("PostgreSQL can't be started", extra=fields(cause=str(error), again_in_s=backoff_s))
             if time.monotonic() - began > WELL_S:
                 backoff_s = BACKOFF_MIN_S
@@ -182,7 +185,11 @@ class EmbeddedPostgres:
             draft = home / "data.new"
             if draft.exists():
                 shutil.rmtree(draft)
-            cluster.create(binaries, user, draft)
+            try:
+                cluster.create(binaries, user, draft)
+            except Unavailable:
+                shutil.rmtree(draft, ignore_errors=True)  # on a full disk it would hold what others wait for
+                raise
             self._filesystem.rename(draft, it.data)
             self._filesystem.sync_folder(home)
         cluster.check_version(binaries, it.data)

@@ -100,7 +100,8 @@ def _claim(folder: Path, where: Where) -> None:
             raise Misconfigured(
                 [f"{folder} is a copy of {of}, and their one store lies in {where.place}: copy with seawall backup"]
             )
-    mark.write_bytes(os.fsencode(folder))
+    if not mark.exists() or mark.read_bytes() != os.fsencode(folder):  # on a full disk, writing would only lose it
+        mark.write_bytes(os.fsencode(folder))
 
 
 def made(folder: Path, where: Where, filesystem: Filesystem) -> None:
