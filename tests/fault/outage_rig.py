@@ -322,13 +322,13 @@ class Told:
 class Sender:
     """``seawall lab traffic`` in a thread, to a source of its own. A context manager: it sends while inside."""
 
-    def __init__(self, platform: Platform, path: Path, *, seed: int) -> None:
+    def __init__(self, platform: Platform, path: Path, *, seed: int, rate: float = RATE) -> None:
         self._run = f"t{secrets.token_hex(6)}"
         secret = "whsec_" + b64encode(secrets.token_bytes(24)).decode()
         self._source: Source = platform.own_source(f"lab-{self._run}", kind="standard", secret=secret)
         self._platform = platform
         self._path = path
-        self._plan = Plan(rate=RATE, seconds=3600, seed=seed, bytes_max=BYTES_MAX)
+        self._plan = Plan(rate=rate, seconds=3600, seed=seed, bytes_max=BYTES_MAX)
         self._target = Target(address=self._address, path=self._source.path, secret=secret.encode())
         self._begun = threading.Event()
         self._stall_s = 0.0
