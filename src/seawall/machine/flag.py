@@ -144,6 +144,8 @@ class FlagWatch:
         for flag in self._watched:
             verdict = self._board.verdict(flag, EVERYBODY)
             before = self._values.get(flag.name)
+            if before is None and verdict.held:
+                continue  # what it needs is still starting
             self._values[flag.name] = verdict.value
             if before is not None and before != verdict.value:
                 said = fields(flag=flag.name, value=verdict.value, held=verdict.held)

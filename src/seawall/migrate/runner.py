@@ -106,6 +106,8 @@ async def apply(
             missing = [version for version in chosen if version.number > applied]
             for version in missing:
                 await _apply(store, version, settings.version_timeout_s, Author(by, clock))
+            if missing:
+                log.info("the schema is up to date", extra=fields(version=missing[-1].number, before=applied))
             await grant(store)
     return [version.name for version in missing]
 
@@ -168,7 +170,7 @@ async def _apply(store: Store, version: Version, timeout_s: float, author: Autho
             before = str(version.number - 1) if version.number > 1 else None
             change = author.change(Kind.MIGRATION, "schema", before, f"{version.number} {version.name}")
             await record(session, change)
-    log.info("schema version applied", extra=fields(version=version.number, name=version.name))
+    log.debug("schema version applied", extra=fields(version=version.number, name=version.name))
 
 
 async def grant(store: Store) -> None:
