@@ -14,7 +14,7 @@ demo: setup ## a running platform, signed webhooks, kill -9 of every process, an
 	@exec .venv/bin/seawall demo
 
 test: setup ## all tests that need no root: real PostgreSQL, under eight minutes; ends with "N passed, N failed"
-	@sh tool/test.sh -n 3 --dist worksteal -q -m "not soak and not parts" $(ARGS)
+	@sh tool/test.sh -n 4 --dist worksteal -q -m "not soak and not parts" $(ARGS)
 
 check: setup ## format, lint, types and tidy tests, under a minute
 	@sh tool/check.sh

@@ -104,7 +104,7 @@ CANARIES = {
     "guessed token": "canary-guess-6",
 }  # fmt: skip
 
-DUMP = "most recent call first"
+DUMP = '"message": "thread"'
 
 SPY_APP = """
 from seawall import App, Context, Event
