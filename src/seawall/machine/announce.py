@@ -56,10 +56,11 @@ class Announcement:
         self._extended_at = 0.0
         self._accepting = False
         self._complete = False
+        self._leaving = False
 
     async def run(self, heart: Heart) -> None:
         """Look at the roles again and again, and say what changed."""
-        while True:
+        while not self._leaving:
             trouble = self._write()
             if trouble:
                 heart.unready(trouble)
@@ -72,6 +73,13 @@ class Announcement:
                 self._say()
                 await _beating(heart, self._examine())
             await asyncio.sleep(LOOK_S)
+        while True:  # a role that got ready just before isn't told of any more
+            await heart.beat()
+            await asyncio.sleep(LOOK_S)
+
+    def leaving(self) -> None:
+        """The platform stops; it can be found until its end."""
+        self._leaving = True
 
     def stopping(self) -> None:
         """Nobody need look for us any more."""

@@ -263,6 +263,7 @@ class Up:
     # ── The end ────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _stop(self) -> None:
         """In the order of an event's way, so that each part can hand over what it has to the next."""
+        self._announcement.leaving()
         self._systemd.stopping()
         self._claim.close_sockets()
         for role in ROLES:
