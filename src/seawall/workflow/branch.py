@@ -27,11 +27,12 @@ PATH_CHARS_MAX = 200
 class Branch:
     """A run's own task (no parent), a task that it began, or a step under way, which may begin tasks too."""
 
-    __slots__ = ("_began", "_counts", "_label", "_parent", "_path")
+    __slots__ = ("_began", "_counts", "_name", "_nth", "_parent", "_path")
 
-    def __init__(self, parent: Branch | None = None, label: str = "") -> None:
+    def __init__(self, parent: Branch | None = None, name: str = "", nth: int = -1) -> None:
         self._parent = parent
-        self._label = label
+        self._name = name  # of the coroutine; of the step, in parentheses, when ``nth`` was given
+        self._nth = nth
         self._path: str | None = None  # made when it is needed: most branches take no step
         self._counts: dict[str, int] | None = None
         self._began: dict[str, int] | None = None
@@ -41,7 +42,8 @@ class Branch:
         """Where it is in its run; "" for the run's own task."""
         if self._path is None:
             above = "" if self._parent is None else self._parent.path
-            self._path = _kept(f"{above}/{self._label}" if above else self._label)
+            label = self._name if self._nth < 0 else f"({step_parts(self._name)[0]}#{self._nth})"
+            self._path = _kept(f"{above}/{label}" if above else label)
         return self._path
 
     def occurrence(self, name: str) -> tuple[str, int]:
@@ -63,7 +65,7 @@ class Branch:
 
     def within(self, key: str, nth: int) -> Branch:
         """What a step does: a replay doesn't do it, so nothing outside may count it."""
-        return Branch(self, f"({step_parts(key)[0]}#{nth})")
+        return Branch(self, key, nth)  # in words only when it is asked for: nearly no step takes another
 
 
 current: contextvars.ContextVar[Branch | None] = contextvars.ContextVar("branch", default=None)
