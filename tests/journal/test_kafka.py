@@ -343,9 +343,12 @@ async def test_a_spool_that_is_switched_off_stays_while_fresh_events_flow(mock: 
     async with opened(mock, tmp_path, facts={"unclean": True}, forwarding=forwarding) as desk:
         await desk.send(*(record(b"spooled %d" % n) for n in range(20)))
     async with opened(mock, tmp_path, forwarding=forwarding) as desk:
-        await desk.warm()
-        assert replicated(await desk.send(record(b"fresh"))) == [True]
+        late = 0  # a client's first record may miss the ack's deadline: then it is spooled, and stays there too
+        async with asyncio.timeout(20):
+            while replicated(await desk.send(record(b"fresh"))) != [True]:
+                late += 1
+                await asyncio.sleep(0.1)
         assert desk.joint.forwarder.waits and desk.joint.report()["forwarded"] == 0
         on[0] = True
         await until(lambda: not desk.joint.forwarder.waits, within_s=30)
-        assert desk.joint.report()["forwarded"] == 20
+        assert desk.joint.report()["forwarded"] == 20 + late
