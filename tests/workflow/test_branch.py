@@ -159,3 +159,11 @@ def test_a_long_place_is_kept_by_its_hash_and_still_told_from_others() -> None:
     assert one.path != other.path
     assert max(len(one.path), len(other.path)) <= PATH_CHARS_MAX
     assert Branch(Branch(), "odd\x1fname").path.isprintable()
+
+
+def test_tasks_may_begin_each_other_thousands_deep() -> None:
+    deep = Branch(run=7)
+    for _ in range(5000):
+        deep = deep.began("next")
+    assert deep.run_id == 7
+    assert deep.path != deep.began("next").path

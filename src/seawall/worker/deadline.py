@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from seawall.guard import Heart
 from seawall.kernel.clock import Clock
 
@@ -22,19 +24,16 @@ CANCELS = 3
 an orderly ``finally`` has some seconds before it is disturbed."""
 
 
-class Watch:
+class Watch(msgspec.Struct, eq=False):
     """One deadline on one task. When it passes, the task is cancelled, and again for as long as it goes on; whoever set
     it tells that from other cancellations."""
 
-    __slots__ = ("at", "cancelling", "cancels", "of_run", "run", "task")
-
-    def __init__(self, task: asyncio.Task[object], at: float, run: Execution, of_run: bool) -> None:
-        self.task = task
-        self.at = at
-        self.run = run
-        self.of_run = of_run
-        self.cancels = 0
-        self.cancelling = task.cancelling()
+    task: asyncio.Task[object]
+    at: float
+    run: Execution
+    of_run: bool
+    cancelling: int  # of the task, when it was set
+    cancels: int = 0
 
     def was_it(self) -> bool:
         """In ``except CancelledError``: whether this deadline alone caused it. Takes its cancellations back then."""
@@ -62,7 +61,7 @@ class Deadlines:
     def __init__(
         self, clock: Clock, *, store_away: Callable[[], bool], grace_s: float, stubborn: Callable[[Watch], None]
     ) -> None:
-        self._clock = clock
+        self._now = clock.monotonic
         self._store_away = store_away
         self._grace_s = grace_s
         self._stubborn = stubborn
@@ -72,8 +71,8 @@ class Deadlines:
         self._next_at = float("inf")
 
     def set(self, task: asyncio.Task[object], timeout_s: float, run: Execution, *, of_run: bool = False) -> Watch:
-        at = self._clock.monotonic() + timeout_s
-        watch = Watch(task, at, run, of_run)
+        at = self._now() + timeout_s
+        watch = Watch(task, at, run, of_run, task.cancelling())
         self._watches.add(watch)
         if at < self._next_at:
             self._next_at = at
@@ -88,7 +87,7 @@ class Deadlines:
         """The supervised loop."""
         beat_at = 0.0
         while True:
-            now = self._clock.monotonic()
+            now = self._now()
             if now >= self._next_at:
                 self._expire(now)
             if now >= beat_at:

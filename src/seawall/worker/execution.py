@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from seawall.kernel.error import said
@@ -32,9 +31,6 @@ LEFT_POLL_S = 0.02
 
 _COROUTINE = inspect.CO_COROUTINE
 
-_ours: contextvars.ContextVar[int] = contextvars.ContextVar("run", default=0)
-"""The run whose code is running. Its number and not its task, which would hold its context, and so itself."""
-
 
 class RunTask(asyncio.Task[None]):
     """A run's task, which knows whether a stranger has cancelled it.
@@ -48,7 +44,8 @@ class RunTask(asyncio.Task[None]):
     run_id: int
 
     def cancel(self, msg: Any | None = None) -> bool:
-        if _ours.get() != self.run_id:
+        here = current.get()
+        if here is None or here.run_id != self.run_id:
             self.meddled = True
         return super().cancel(msg)
 
@@ -94,15 +91,14 @@ class Execution:
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float
     ) -> object:
         bench = self._bench
-        await self._admitted()
+        if self._over or self.dropped or bench.parked:
+            await self._refused()
         is_async = _is_async(function)
         if not is_async:
             await bench.threads.take()
-            try:
-                await self._admitted()  # it may have been a long wait
-            except BaseException:
+            if self._over or self.dropped or bench.parked:  # it may have been a long wait
                 bench.threads.give()
-                raise
+                await self._refused()
         task = asyncio.current_task(bench.loop)
         assert task is not None
         watch = bench.deadlines.set(task, timeout_s, self)
@@ -119,18 +115,18 @@ class Execution:
             self._calls -= 1
             bench.deadlines.clear(watch)
 
-    async def _admitted(self) -> None:
+    async def _refused(self) -> NoReturn:
         if self._over:
             raise asyncio.CancelledError("the workflow ended before this step of it began")
-        if self._bench.parked or self.dropped:
-            await asyncio.Event().wait()  # until we are cancelled: the process stops, or the run isn't ours any more
+        while True:  # until we are cancelled: the process stops, or the run isn't ours any more
+            await asyncio.Event().wait()
 
     def keep(
         self, name: str, nth: int, result: bytes, *, failed: bool, attempt: int, started_us: int, wait: bool
     ) -> Awaitable[None] | None:
         if self._ended:
             raise asyncio.CancelledError("the run ended before this step of it did")
-        step = Step(self.id, name, nth, result, failed, self.held.lease.epoch, min(attempt, 32767), started_us)
+        step = Step(self.id, name, nth, result, failed, self.held.lease.epoch, attempt, started_us)
         waiter = self._bench.flusher.step(self, step, wait=wait)
         if waiter is not None:
             self._kept = waiter
@@ -160,7 +156,6 @@ class Execution:
         """
         bench, workflow = self._bench, self.workflow
         assert self.task is not None
-        _ours.set(self.id)
         watch = bench.deadlines.set(self.task, workflow.timeout_s, self, of_run=True)
         result = b""
         failure: BaseException | None = None

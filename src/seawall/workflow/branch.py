@@ -18,33 +18,51 @@ import hashlib
 from collections.abc import Coroutine, Generator
 from typing import Any
 
+import msgspec
+
 from seawall.kernel.seam.run import MARK, step_parts
 
 PATH_CHARS_MAX = 200
 """A longer path, and one that can't be printed, is kept by its hash."""
 
 
-class Branch:
-    """A run's own task (no parent), a task that it began, or a step under way, which may begin tasks too."""
+class Branch(msgspec.Struct, eq=False):
+    """A run's own task (no parent), a task that it began, or a step under way, which may begin tasks too.
 
-    __slots__ = ("_began", "_counts", "_name", "_nth", "_parent", "_path")
+    Args:
+        name: Of the coroutine; of the step, in parentheses, when ``nth`` is given.
+        run: The run's number, of a run's own task. Not the task, which would hold its context, and so itself.
+    """
 
-    def __init__(self, parent: Branch | None = None, name: str = "", nth: int = -1) -> None:
-        self._parent = parent
-        self._name = name  # of the coroutine; of the step, in parentheses, when ``nth`` was given
-        self._nth = nth
-        self._path: str | None = None  # made when it is needed: most branches take no step
-        self._counts: dict[str, int] | None = None
-        self._began: dict[str, int] | None = None
+    parent: Branch | None = None
+    name: str = ""
+    nth: int = -1
+    run: int = 0
+    _path: str | None = None  # made when it is needed: most branches take no step
+    _counts: dict[str, int] | None = None
+    _began: dict[str, int] | None = None
+
+    @property
+    def run_id(self) -> int:
+        """Of the run that it is of."""
+        here = self
+        while here.parent is not None:
+            here = here.parent
+        return here.run
 
     @property
     def path(self) -> str:
         """Where it is in its run; "" for the run's own task."""
-        if self._path is None:
-            above = "" if self._parent is None else self._parent.path
-            label = self._name if self._nth < 0 else f"({step_parts(self._name)[0]}#{self._nth})"
-            self._path = _kept(f"{above}/{label}" if above else label)
-        return self._path
+        unnamed = []
+        here: Branch | None = self
+        while here is not None and here._path is None:
+            unnamed.append(here)
+            here = here.parent
+        above = "" if here is None or here._path is None else here._path
+        for branch in reversed(unnamed):  # a task may begin the next one thousands deep: not by recursion
+            label = branch.name if branch.nth < 0 else f"({step_parts(branch.name)[0]}#{branch.nth})"
+            above = branch._path = _kept(f"{above}/{label}" if above else label)
+        return above
 
     def occurrence(self, name: str) -> tuple[str, int]:
         """The next step of this name here, as it is kept: its name with the branch, and its number from 0."""
@@ -53,7 +71,7 @@ class Branch:
             counts = self._counts = {}
         nth = counts.get(name, 0)
         counts[name] = nth + 1
-        return (name if self._parent is None else f"{name}{MARK}{self.path}"), nth
+        return (name if self.parent is None else f"{name}{MARK}{self.path}"), nth
 
     def began(self, coroutine: str) -> Branch:
         """The branch of a task that begins here."""
@@ -62,10 +80,6 @@ class Branch:
         nth = self._began.get(coroutine, 0)
         self._began[coroutine] = nth + 1
         return Branch(self, f"{coroutine}#{nth}")
-
-    def within(self, key: str, nth: int) -> Branch:
-        """What a step does: a replay doesn't do it, so nothing outside may count it."""
-        return Branch(self, key, nth)  # in words only when it is asked for: nearly no step takes another
 
 
 current: contextvars.ContextVar[Branch | None] = contextvars.ContextVar("branch", default=None)

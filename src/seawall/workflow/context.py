@@ -25,6 +25,7 @@ store."""
 
 MESSAGE_CHARS_MAX = 2000
 
+_SECONDS = (int, float)  # isinstance() with `int | float` makes a new type in each step
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -62,7 +63,7 @@ class Context:
         self._event_id = event_id
         self._workflow = workflow
         self._chance = chance
-        self.branch = Branch()
+        self.branch = Branch(run=run.id)
         """The run's own task: whoever calls the workflow makes it `current` there."""
         self._replied = False
 
@@ -150,7 +151,7 @@ class Context:
             name = _name_of(function)
         elif not 0 < len(name) <= limit.NAME_CHARS_MAX or not name.isprintable():
             raise ValueError(f"step name={name!r}: 1 to {limit.NAME_CHARS_MAX} printable characters are needed")
-        if not (isinstance(timeout_s, int | float) and timeout_s > 0):
+        if not (isinstance(timeout_s, _SECONDS) and timeout_s > 0):
             raise ValueError(f"step {name}: timeout_s={timeout_s!r}: seconds above 0 are needed")
         branch = current.get() or self.branch
         key, nth = branch.occurrence(name)
@@ -161,7 +162,8 @@ class Context:
         attempt = 0
         while True:
             attempt += 1
-            token = current.set(branch.within(key, nth))
+            # What a step does is a branch of its own: a replay doesn't do it, so nothing outside may count it.
+            token = current.set(Branch(branch, key, nth))
             try:
                 value = await run.call(function, args, kwargs, timeout_s=timeout_s)
                 data = encoded(value, "the result of step", name)
