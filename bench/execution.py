@@ -1,12 +1,12 @@
 """What a two-step run costs: CPU of worker and PostgreSQL, WAL, and what committing many outcomes at once brings.
 
-    python bench/execution.py            # 3 rounds, about two minutes
+    python bench/execution.py            # 5 rounds, about two minutes
     python bench/execution.py --profile  # one window of the worker under cProfile
 
 Three variants take turns: ``group`` is the product; ``single`` is the same binary with one transaction for each step
 and each end, on 16 connections; ``deep`` is the product with 1,000,000 runs pending instead of 20,000. Each window runs
 until a fixed number of runs has ended and reports CPU from /proc, WAL from the server and the wall clock. Runs are
-enqueued before their window: enqueueing isn't in the figures.
+enqueued before their round: enqueueing isn't in the figures.
 """
 
 from __future__ import annotations
@@ -257,12 +257,15 @@ async def measure(server: PostgresServer, *, rounds: int, deep: int) -> list[Row
     found: dict[str, list[Window]] = {"group": [], "single": [], "deep": []}
     for n in range(rounds):
         print(f"round {n + 1} of {rounds}", flush=True)
-        for name, database, runs, flusher in (
+        await bench.fill("shallow", SHALLOW)
+        await bench.fill("deep", deep)
+        # One right after the other, in turns first: a machine that is slow for a while is slow for all three.
+        variants = (
+            ("deep", "deep", WINDOW, Flusher),
             ("group", "shallow", WINDOW, Flusher),
             ("single", "shallow", WINDOW_SINGLE, OneByOne),
-            ("deep", "deep", WINDOW, Flusher),
-        ):
-            await bench.fill(database, SHALLOW if database == "shallow" else deep)
+        )
+        for name, database, runs, flusher in variants if n % 2 else reversed(variants):
             found[name].append(await bench.window(database, runs, flusher))
             _show(name, found[name][-1])
     return _rows(found)
@@ -297,7 +300,7 @@ async def profile(server: PostgresServer) -> None:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--deep", type=int, default=DEEP)
     arguments.add_argument("--profile", action="store_true")
     asked = arguments.parse_args()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID
 
 from seawall.kernel.error import said
@@ -115,7 +115,8 @@ class Execution:
             self._calls -= 1
             bench.deadlines.clear(watch)
 
-    async def _refused(self) -> NoReturn:
+    async def _refused(self) -> None:
+        """Never returns."""
         if self._over:
             raise asyncio.CancelledError("the workflow ended before this step of it began")
         while True:  # until we are cancelled: the process stops, or the run isn't ours any more
