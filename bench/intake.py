@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -30,6 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import load
 from bench.result import Row, cpu_s, fdatasync_p50_ms, publish, row
+
+if TYPE_CHECKING:
+    from seawall.journal import Log
+    from seawall.kernel.seam.journal import Position
 
 ROUNDS = 5
 CLOSED_S = 2.0
@@ -74,19 +79,21 @@ async def _collect(pipe: Pipe, folder: Path, *, durable: bool) -> None:
 
     clock, metrics, supervisor = SystemClock(), Metrics(), Supervisor(Metrics())
     async with AsyncExitStack() as stack:
-        journal = _Nothing()
+        journal: Any = _Nothing()
+        backlog = None
         if durable:
             (folder / "c1").mkdir()
             log = Log(folder / "c1", JournalSettings(), metrics=metrics, on_failure=print, clock=clock)
             journal = await stack.enter_async_context(log)
             log.register(supervisor)
+            backlog = _Routed(log)
         snapshot = Snapshot(
             Settings(), name="c1", sources=_OneSource(signed=durable), vault=Vault(bytes(32)), clock=clock,
             filesystem=LocalFilesystem(), file=folder / "snapshot", metrics=metrics,
         )  # fmt: skip
         collector = Collector(
             Settings(), listen="127.0.0.1:0", journal=journal, snapshot=snapshot, waiting=_Nobody(), events=_Nobody(),
-            clock=clock, metrics=metrics, ids=EventIds(clock),
+            clock=clock, metrics=metrics, ids=EventIds(clock), backlog=backlog,
         )  # fmt: skip
         await stack.enter_async_context(collector)
         collector.register(supervisor)
@@ -125,6 +132,24 @@ class _OneSource:
 
 class _Nobody:
     """Nobody waits here, and nobody asks."""
+
+
+class _Routed:
+    """What waits to be routed: nothing, at each look."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.log_id = log.log_id
+        self.room_bytes = log.room_bytes
+
+    async def unread(self) -> list[_Rest]:
+        return [_Rest(self._log.synced_end)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    at: Position
+    end: None = None
 
 
 class _Nothing:

@@ -35,7 +35,7 @@ ASK_S = 2.0
 
 BUCKET_BYTES = 1024 * 1024
 BUCKETS_MAX = 512
-ENTRIES_MAX = 50_000
+ENTRIES_MAX = 10_000
 """Beyond either, neighbours are put together: a bucket counts as waiting until all of it is routed, so the count may be
 too large by one of them, and never too small."""
 
@@ -49,12 +49,15 @@ ALERT = "journal-share"
 Owner = tuple[str, str | bytes]
 """("tenant", its name) or ("source", its id)."""
 
+Sender = tuple[str, bytes]
+"""Both: the tenant's name and the source's id."""
+
 
 @dataclass(slots=True)
 class _Bucket:
     begin: Position
     end: Position
-    sizes: Counts[Owner] = field(default_factory=Counts)
+    sizes: dict[Sender, int] = field(default_factory=dict)
     size_bytes: int = 0
 
     def waits(self, unread: Sequence[Stretch]) -> bool:
@@ -62,42 +65,52 @@ class _Bucket:
 
 
 class Ledger:
-    """Whose bytes wait in one log. Pure."""
+    """Whose bytes wait in one log. Pure.
+
+    Each event adds to one number, which is all that it may cost; who has how much is summed up at each ``read``.
+    """
 
     def __init__(self, *, bucket_bytes: int = BUCKET_BYTES, buckets_max: int = BUCKETS_MAX) -> None:
         self._bucket_bytes = bucket_bytes
         self._buckets_max = buckets_max
         self._buckets: deque[_Bucket] = deque()
+        self._last: _Bucket | None = None
         self.held: Counts[Owner] = Counts()
-        self.total_bytes = 0
+        """Bytes by owner, as of the last ``read``."""
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it, as of now."""
+        return sum(bucket.size_bytes for bucket in self._buckets)
 
     def add(self, position: Position, tenant: str, source_id: bytes, size_bytes: int) -> None:
         """A record ends at ``position``. They come in the log's order."""
-        last = self._buckets[-1] if self._buckets else None
+        last = self._last
         if last is None or last.size_bytes >= self._bucket_bytes:
-            begin = max(0, position.offset_bytes - size_bytes)
-            last = _Bucket(Position(position.log_id, position.segment_id, begin), position)
-            self._bound()  # before: a bucket that is put to another is no longer this one
-            self._buckets.append(last)
+            last = self._begin(position, size_bytes)
         last.end = position
         last.size_bytes += size_bytes
-        self.total_bytes += size_bytes
-        for owner in (("tenant", tenant), ("source", source_id)):
-            last.sizes[owner] += size_bytes
-            self.held[owner] += size_bytes
+        sender, sizes = (tenant, source_id), last.sizes
+        sizes[sender] = sizes.get(sender, 0) + size_bytes
 
     def read(self, unread: Sequence[Stretch]) -> None:
         """Only what lies in these stretches waits still."""
-        kept: deque[_Bucket] = deque()
-        for bucket in self._buckets:
-            if bucket.waits(unread):
-                kept.append(bucket)
-                continue
-            self.total_bytes -= bucket.size_bytes
-            self.held.subtract(bucket.sizes)
-        if len(kept) != len(self._buckets):
-            self._buckets = kept
-            self.held = +self.held
+        kept = deque(bucket for bucket in self._buckets if bucket.waits(unread))
+        if not kept or kept[-1] is not self._last:
+            self._last = None
+        self._buckets = kept
+        self.held = Counts()
+        for bucket in kept:
+            for (tenant, source_id), size_bytes in bucket.sizes.items():
+                self.held["tenant", tenant] += size_bytes
+                self.held["source", source_id] += size_bytes
+
+    def _begin(self, position: Position, size_bytes: int) -> _Bucket:
+        self._bound()  # before: a bucket that is put to another is no longer this one
+        begin = max(0, position.offset_bytes - size_bytes)
+        last = self._last = _Bucket(Position(position.log_id, position.segment_id, begin), position)
+        self._buckets.append(last)
+        return last
 
     def _bound(self) -> None:
         while len(self._buckets) >= self._buckets_max or (
@@ -109,7 +122,8 @@ class Ledger:
                 if olds:
                     other = olds.popleft()
                     one.end, one.size_bytes = other.end, one.size_bytes + other.size_bytes
-                    one.sizes += other.sizes
+                    for sender, size_bytes in other.sizes.items():
+                        one.sizes[sender] = one.sizes.get(sender, 0) + size_bytes
                 self._buckets.append(one)
 
 
