@@ -117,11 +117,13 @@ class _OneSource:
             token_hash=token_hash(TOKEN), version=1, removed=False, secrets=((1, load.SECRET),) if signed else (),
         )  # fmt: skip
 
-    async def version(self, *, timeout_s: float) -> int:
-        return 1
+    async def edition(self, *, timeout_s: float) -> tuple[int, str]:
+        return 1, ""
 
-    async def load(self, *, timeout_s: float) -> tuple[int, list[object]]:
-        return 1, [self._row]
+    async def load(self, *, timeout_s: float) -> tuple[Any, list[object]]:
+        from seawall.store.source import Edition
+
+        return Edition(1, ""), [self._row]
 
     async def seen(self, collector: str, version: int, *, timeout_s: float) -> None:
         pass

@@ -26,7 +26,7 @@ from seawall.kernel.seam.event import EventBrief
 from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.limiter import Limiter
 from seawall.kernel.seam.ticket import Answer, Reply
-from seawall.store.source import Loaded, token_hash
+from seawall.store.source import Edition, Loaded, token_hash
 from seawall.store.vault import Vault
 from seawall.testing import MemoryJournal
 
@@ -43,6 +43,7 @@ class SourceTable:
     def __init__(self) -> None:
         self.rows: dict[bytes, Loaded] = {}
         self.now = 1
+        self.stamp = ""
         self.away = False
         self.loads = 0
         self.versions = 0
@@ -65,15 +66,15 @@ class SourceTable:
         if self.away:
             raise Unavailable("PostgreSQL", "it is away")
 
-    async def version(self, *, timeout_s: float) -> int:
+    async def edition(self, *, timeout_s: float) -> Edition:
         self._check()
         self.versions += 1
-        return self.now
+        return Edition(self.now, self.stamp)
 
-    async def load(self, *, timeout_s: float) -> tuple[int, list[Loaded]]:
+    async def load(self, *, timeout_s: float) -> tuple[Edition, list[Loaded]]:
         self._check()
         self.loads += 1
-        return self.now, list(self.rows.values())
+        return Edition(self.now, self.stamp), list(self.rows.values())
 
     async def seen(self, collector: str, version: int, *, timeout_s: float) -> None:
         self._check()

@@ -264,6 +264,17 @@ async def test_a_removed_source_is_410_and_a_broken_one_503(tmp_path: Path) -> N
         assert statuses == {"gone": 410, "sealed": 503, "newer": 503, "odd": 503}
 
 
+async def test_what_no_readable_secret_verifies_is_no_401_while_another_one_cannot_be_read(tmp_path: Path) -> None:
+    sources = SourceTable()
+    sources.add("part", kind="bearer", secrets=((2, b"readable-secret"),), trouble="secret 1: another key")
+    async with running(tmp_path, sources=sources) as rig, client(rig) as c:
+        for secret, status in (("readable-secret", 202), ("perhaps-the-other", 503)):
+            answer = await ask(c, request("/in/part", b"x", headers={"Authorization": f"Bearer {secret}"}))
+            assert answer.status == status
+        assert b"another key" not in answer.body, "senders learn nothing of our keys"
+        assert rig.snapshot.troubles == {"part": "secret 1: another key"}
+
+
 # ── Held requests ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 SYNC = '{"wait_ms_max":5000}'

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from seawall.store.source import Edition, Loaded
 
 from .rig import QUICK, SourceTable, client, request, running, until
 
@@ -214,8 +217,8 @@ async def test_a_look_that_began_before_a_source_was_added_refuses_nobody(tmp_pa
     under_way, go_on = asyncio.Event(), asyncio.Event()
 
     class Slow(SourceTable):
-        async def version(self, *, timeout_s: float) -> int:
-            found = await super().version(timeout_s=timeout_s)
+        async def edition(self, *, timeout_s: float) -> Edition:
+            found = await super().edition(timeout_s=timeout_s)
             if self.loads:
                 under_way.set()
                 await go_on.wait()
@@ -247,3 +250,67 @@ async def test_the_snapshot_says_why_it_is_not_fresh(tmp_path: Path) -> None:
         await until(lambda: "away" in rig.supervisor.health()[1].reason)
         health = rig.supervisor.health()[1]
         assert (health.name, health.essential, health.ready) == ("collector.snapshot", False, False)
+
+
+async def test_a_store_that_lost_its_newest_change_is_read_again_under_the_same_number(tmp_path: Path) -> None:
+    sources = SourceTable()
+    sources.add("first")
+    lost = sources.add("lost")
+    async with running(tmp_path, sources=sources) as rig:
+        assert await status_of(rig, request("/in/lost", b"x")) == 202
+        # A replica took over which hadn't got the last change, and the next one took its number.
+        del sources.rows[lost.token_hash]
+        sources.now -= 1
+        sources.add("next")
+        sources.stamp = "other"
+        assert sources.now == rig.snapshot.version
+        await until(lambda: rig.snapshot.find(b"next") is not None)
+        assert await status_of(rig, request("/in/next", b"x")) == 202
+        assert await status_of(rig, request("/in/lost", b"x")) == 404
+
+
+async def test_nothing_is_called_live_before_it_is_in_the_copy(tmp_path: Path) -> None:
+    sources = SourceTable()
+    sources.add("old")
+    async with running(tmp_path, sources=sources) as rig:
+        await until(lambda: sources.heard.get("c1") == sources.now)
+        (tmp_path / "snapshot.new").mkdir()  # the copy is made under this name
+        sources.add("new")
+        await until(lambda: rig.snapshot.unkept)
+        assert await status_of(rig, request("/in/new", b"x")) == 202, "it is served all the same"
+        looks = sources.versions
+        await until(lambda: sources.versions > looks + 3)
+        assert sources.heard["c1"] == sources.now - 1
+        (tmp_path / "snapshot.new").rmdir()
+        await until(lambda: sources.heard["c1"] == sources.now)
+        assert not rig.snapshot.unkept
+    sources.away = True
+    async with running(tmp_path, sources=sources, ready=False) as rig:
+        assert await status_of(rig, request("/in/new", b"x")) == 202
+
+
+async def test_a_copy_that_hangs_has_one_thread_and_is_written_after_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = SourceTable()
+    sources.add("old")
+    go_on, began = threading.Event(), []
+    async with running(tmp_path, sources=sources, settings=replace(QUICK, store_timeout_s=0.1)) as rig:
+        await until(lambda: sources.heard.get("c1") == sources.now)
+        write = rig.snapshot._copy.write
+
+        def hang(version: int, rows: list[Loaded]) -> None:
+            began.append(version)
+            assert go_on.wait(20)
+            write(version, rows)
+
+        monkeypatch.setattr(rig.snapshot._copy, "write", hang)
+        for token in ("one", "two", "three"):
+            sources.add(token)
+            looks = sources.versions
+            await until(lambda looks=looks: sources.versions > looks + 1)
+        assert len(began) == 1
+        assert rig.snapshot.unkept == "the disk took too long"
+        go_on.set()
+        await until(lambda: sources.heard["c1"] == sources.now)
+    assert began == [began[0], sources.now]

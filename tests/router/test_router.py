@@ -9,6 +9,10 @@ from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import id_day
 from seawall.router.placement import COST
+from seawall.store.pool import Settings, Store
+from seawall.store.source import Sources
+from seawall.store.vault import Vault
+from seawall.testing import ManualClock
 
 
 async def test_a_record_becomes_an_event_with_its_exact_bytes_and_a_run(rig: Rig) -> None:
@@ -161,6 +165,30 @@ async def test_an_event_for_a_source_already_removed_is_held(rig: Rig, key_id: i
     assert (row["status"], row["reason"]) == (2, "its source had been removed")
     assert [(await rig.event(e.id))["status"] for e in (before, other)] == [1, 1]
     assert await rig.count("run") == 2
+
+
+async def test_a_revoked_secret_has_ended_by_the_slowest_collectors_clock(rig: Rig) -> None:
+    early = record(key_id=1)
+    await rig.database.execute(
+        "insert into source (id, name, kind, token_hash, version) values ($1, 'shop', 'none', '\\x00', 1)",
+        id_uuid(early.source_id),
+    )
+    await rig.database.execute(
+        "insert into source_secret (source_id, key_id, sealed, revoked_at)"
+        " values ($1, 1, '', now() + interval '30 seconds')",
+        id_uuid(early.source_id),
+    )
+    clock = ManualClock(wall_us=SystemClock().wall_us() - 40_000_000)
+    async with Store(Settings(dsn=rig.dsn), role="test") as store:
+        await Sources(store, Vault(bytes(32)), clock=clock).seen("c1", 1, timeout_s=2)
+    before = record(key_id=1, received_us=early.received_us - 60_000_000)
+    await append(rig.log(), before, early)
+    async with rig.router():
+        await rig.arrived(2)
+    assert (await rig.event(before.id))["status"] == 1
+    assert (await rig.event(early.id))["status"] == 2, (
+        "it came 30 s before the revocation, by a clock that is 40 s late"
+    )
 
 
 async def test_an_event_under_a_secret_already_revoked_is_held(rig: Rig) -> None:

@@ -44,10 +44,11 @@ async def loaded(sources: Sources) -> dict[str, object]:
 
 
 async def test_a_source_is_loaded_as_it_was_added(sources: Sources) -> None:
-    before = await sources.version(timeout_s=2)
+    before = await sources.edition(timeout_s=2)
     made = await added(sources)
-    version, [one] = await sources.load(timeout_s=2)
-    assert version == made.version == before + 1
+    edition, [one] = await sources.load(timeout_s=2)
+    assert edition.version == made.version == before.version + 1
+    assert edition.stamp != before.stamp
     assert (one.id, one.name, one.kind, one.removed) == (made.id, "a", "github", False)
     assert one.secrets == ((1, b"s1"),)
     assert one.token_hash == token_hash(made.token)
@@ -71,11 +72,11 @@ async def test_a_name_is_taken_until_its_source_is_removed(sources: Sources) -> 
     with pytest.raises(Rejected) as refused:
         await added(sources)
     assert refused.value.status == 409
-    assert await sources.version(timeout_s=2) == first.version, "a refused change raised the version"
+    assert (await sources.edition(timeout_s=2)).version == first.version, "a refused change raised the version"
     await sources.remove("a")
     second = await added(sources)
-    version, rows = await sources.load(timeout_s=2)
-    assert version == second.version == first.version + 2
+    edition, rows = await sources.load(timeout_s=2)
+    assert edition.version == second.version == first.version + 2
     assert {(r.id, r.removed) for r in rows} == {(first.id, True), (second.id, False)}
     with pytest.raises(Rejected):
         await sources.remove("never")
@@ -127,6 +128,17 @@ async def test_another_key_is_told_and_spares_other_sources(sources: Sources, st
     assert "DIR/key" in found["a"].trouble
     assert found["a"].secrets == ()
     assert found["open"].trouble == ""
+
+
+async def test_one_secret_that_does_not_open_is_told_beside_those_that_do(sources: Sources, database: Database) -> None:
+    await added(sources)
+    await sources.rotate("a", b"s2")
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute("update source_secret set sealed = sealed || '\\x00' where key_id = 1")
+    await connection.close()
+    [one] = (await sources.load(timeout_s=2))[1]
+    assert one.secrets == ((2, b"s2"),)
+    assert one.trouble.startswith("secret 1:")
 
 
 def test_a_sealed_value_opens_only_for_its_owner() -> None:

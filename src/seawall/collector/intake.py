@@ -136,6 +136,10 @@ class Intake:
         return verdict if source.keys is None else source.keys.judge(verdict, x.headers, body)
 
     def _refuse(self, x: Exchange, source: Source, verdict: Refused) -> None:
+        if source.doubt and verdict.status == 401:
+            detail = "a secret of it can't be read here, which may be the right one; that is our trouble"
+            x.answer(self._receipts.unavailable("source can't be served", detail, retry_after_s=30.0))
+            return
         headers, title = b"", "dedupe key refused"
         if verdict.status == 401:
             title, challenge = "signature refused", source.kind.challenge

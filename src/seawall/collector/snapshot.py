@@ -32,7 +32,7 @@ from seawall.kernel.seam.filesystem import Filesystem
 from seawall.kernel.seam.limiter import Rate
 from seawall.kernel.status import CHANNEL_SOURCE
 from seawall.store import pool
-from seawall.store.source import Loaded
+from seawall.store.source import Edition, Loaded
 from seawall.store.vault import Vault
 
 log = logger("collector")
@@ -49,9 +49,9 @@ Asked = Callable[[], None]
 class SourceReader(Protocol):
     """The part of ``store.source.Sources`` that a snapshot needs."""
 
-    async def version(self, *, timeout_s: float) -> int: ...
+    async def edition(self, *, timeout_s: float) -> Edition: ...
 
-    async def load(self, *, timeout_s: float) -> tuple[int, list[Loaded]]: ...
+    async def load(self, *, timeout_s: float) -> tuple[Edition, list[Loaded]]: ...
 
     async def seen(self, collector: str, version: int, *, timeout_s: float) -> None: ...
 
@@ -76,6 +76,7 @@ class Source:
     metered: bool  # it or its tenant has a rate
     demanding: bool  # more than the signature is looked at: a handshake, JSON, or ``keys``
     trouble: str  # not "": its row can't be used here; answer 503, since that is our fault
+    doubt: str = ""  # not "": a secret of it can't be opened, so that nothing it verifies not is certainly wrong
 
 
 class Snapshot:
@@ -99,7 +100,15 @@ class Snapshot:
         self._hints = hints
         self._by_hash: dict[bytes, Source] = {}
         self._by_token: dict[bytes, Source] = {}
+        self._edition: Edition | None = None  # None: the store hasn't given us any in this process
         self._checked_at: float | None = None  # when the store last confirmed what we have
+        self._kept = 0  # version of the copy on disk
+        self._unkept: list[Loaded] | None = None  # what the copy doesn't have yet
+        self._writing: tuple[int, list[Loaded], asyncio.Task[None]] | None = None  # version, sources, and its thread
+        self.unkept = ""
+        """Why the copy on disk is behind; "" when it isn't. A restart without the store would know less."""
+        self.unreadable = ""
+        """Why the copy on disk couldn't be read at the start, until the store has given all of it; "" else."""
         self._tried_at = float("-inf")
         self._asked: list[Asked] = []
         self._wake = asyncio.Event()
@@ -118,6 +127,18 @@ class Snapshot:
     def age_s(self) -> float:
         """Seconds since the store confirmed it; infinite before the first time in this process."""
         return float("inf") if self._checked_at is None else self._clock.monotonic() - self._checked_at
+
+    @property
+    def known(self) -> bool:
+        """Whether there ever was a snapshot, be it the copy's. Without one every token is unknown."""
+        return self.version > 0
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """By name of source: why it can't be served, or only in part. Looks at all sources."""
+        return {
+            s.name: s.trouble or s.doubt for s in self._by_hash.values() if (s.trouble or s.doubt) and not s.removed
+        }
 
     def find(self, token: bytes) -> Source | None:
         """The source of a token, None when it is unknown."""
@@ -174,13 +195,17 @@ class Snapshot:
         except FileNotFoundError:
             return
         except (OSError, SeawallError, msgspec.DecodeError) as error:
+            self.unreadable = str(error)
             log.error("the snapshot's copy can't be read", extra=fields(file=str(self._copy.file), cause=str(error)))
             return
         self._take(version, sources)
+        self._kept = version
 
     async def close(self) -> None:
         """Tell the store that nobody need wait for this collector. The store may be away; nothing depends on it."""
         _release(self._taken_over())
+        if self._writing is not None:
+            self._writing[2].cancel()
         if self._checked_at is not None:
             try:
                 await self._sources.forget(self._name, timeout_s=FORGET_S)
@@ -201,19 +226,22 @@ class Snapshot:
         # What the store says was true when it was asked, or later; its age counts from then.
         asked_at = self._tried_at = self._clock.monotonic()
         limit_s = self._settings.store_timeout_s
-        version = await self._sources.version(timeout_s=limit_s)
+        edition = await self._sources.edition(timeout_s=limit_s)
         progress()
-        if version != self.version or self._checked_at is None:
+        if edition != self._edition:
             async with asyncio.timeout(limit_s):
-                version, sources = await self._sources.load(timeout_s=limit_s)
-            self._take(version, sources)
+                edition, sources = await self._sources.load(timeout_s=limit_s)
+            self._take(edition.version, sources)
+            self._edition, self._unkept, self.unreadable = edition, sources, ""
             self._checked_at = asked_at
             progress()
+        if self._unkept is not None:
             # Kept before it is called live: a restart with the store away must not forget what was promised.
-            await self._keep_copy(version, sources)
+            await self._keep_copy(self._unkept)
             progress()
         self._checked_at = asked_at
-        await self._sources.seen(self._name, version, timeout_s=limit_s)
+        live = self.version if self._unkept is None else min(self._kept, self.version - 1)
+        await self._sources.seen(self._name, live, timeout_s=limit_s)
 
     async def _run(self, heart: Heart) -> None:
         while True:
@@ -255,14 +283,28 @@ class Snapshot:
         self.live = Counter(source.tenant for source in self._by_hash.values() if not source.removed)
         self.version = version
 
-    async def _keep_copy(self, version: int, sources: list[Loaded]) -> None:
-        """Replace the copy. Failing is no reason not to serve: the next change tries again, and the log says it."""
-        try:
-            async with asyncio.timeout(self._settings.store_timeout_s):
-                await asyncio.to_thread(self._copy.write, version, sources)
-        except OSError as error:  # TimeoutError is one
-            cause = str(error) or "the disk took too long"
-            log.error("the snapshot's copy can't be written", extra=fields(file=str(self._copy.file), cause=cause))
+    async def _keep_copy(self, sources: list[Loaded]) -> None:
+        """Replace the copy. Failing is no reason not to serve; the next turn tries again, and until then nothing of it
+        is called live. A disk that hangs has one thread that waits for it, however often it is tried."""
+        if self._writing is None:
+            work = asyncio.to_thread(self._copy.write, self.version, sources)
+            self._writing = self.version, sources, asyncio.create_task(work, name="collector.snapshot.copy")
+        version, written, writing = self._writing
+        cause = "the disk took too long"
+        if (await asyncio.wait([writing], timeout=self._settings.store_timeout_s))[0]:
+            self._writing = None
+            try:
+                writing.result()
+            except OSError as error:
+                cause = str(error)
+            else:
+                self._kept, cause = version, ""
+        if bool(cause) != bool(self.unkept):
+            what = "can't be written" if cause else "is written again"
+            log.warning(f"the snapshot's copy {what}", extra=fields(file=str(self._copy.file), cause=cause))
+        self.unkept = cause
+        if not cause and written is self._unkept:  # else newer ones came meanwhile: theirs is the next turn
+            self._unkept = None
 
 
 def _release(asked: list[Asked]) -> None:
@@ -272,7 +314,8 @@ def _release(asked: list[Asked]) -> None:
 
 def _made(s: Loaded, settings: Settings) -> Source:
     """A source as requests are judged by it. One that can't be used here is kept, with why."""
-    trouble = s.trouble
+    # With a secret left, what that one signed is taken; what it didn't, the one we can't open may have signed.
+    trouble, doubt = ("", s.trouble) if s.secrets else (s.trouble, "")
     chosen, kind = Choice(), signature.KINDS["none"]
     try:
         chosen, kind = choice(s.settings), signature.KINDS[s.kind]
@@ -280,8 +323,8 @@ def _made(s: Loaded, settings: Settings) -> Source:
         trouble = f"kind {s.kind!r} is unknown to this version"
     except ValueError as error:
         trouble = f"its settings can't be used: {error}"
-    if trouble and not s.removed:
-        log.error("a source can't be served", extra=fields(source=s.name, cause=trouble))
+    if (trouble or doubt) and not s.removed:
+        log.error("a source can't be served in full", extra=fields(source=s.name, cause=trouble or doubt))
     keys = KeyRule(chosen.dedupe, kind) if chosen.dedupe.given else None
     return Source(
         id=s.id, name=s.name, kind=kind, secrets=s.secrets, choice=chosen,
@@ -290,7 +333,7 @@ def _made(s: Loaded, settings: Settings) -> Source:
         tenant=s.tenant, rate=(rate := rate_of(chosen.rate_per_s, chosen.burst)),
         metered=rate is not None or settings.tenant_rate_per_s > 0,
         keys=keys, demanding=bool(kind.handshake or chosen.require_json or keys),
-        removed=s.removed, trouble=trouble,
+        removed=s.removed, trouble=trouble, doubt=doubt,
     )  # fmt: skip
 
 

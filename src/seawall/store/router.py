@@ -40,7 +40,7 @@ class Version:
     """Names one state of workflows, queues and secrets."""
 
     workflows: str
-    sources: int
+    sources: str
 
 
 @dataclass(frozen=True, slots=True)

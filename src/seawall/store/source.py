@@ -13,6 +13,7 @@ import secrets
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from seawall.kernel.clock import Clock, Deadline, SystemClock
 from seawall.kernel.error import Corrupt, Overloaded, Rejected
@@ -62,6 +63,14 @@ class Listed:
     key_ids: tuple[int, ...]  # of live secrets, newest first
 
 
+class Edition(NamedTuple):
+    """All sources as of one change. Two are the same only when both parts are: a store that lost its newest changes
+    gives their numbers to others."""
+
+    version: int  # source_version
+    stamp: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """A source as a collector needs it."""
@@ -75,7 +84,7 @@ class Loaded:
     version: int
     removed: bool
     secrets: tuple[tuple[int, bytes], ...]  # (key id, secret), newest first
-    trouble: str = ""  # not "": a secret could not be opened, so nothing can be verified
+    trouble: str = ""  # not "": a secret could not be opened, so what it may have signed can't be verified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,19 +213,21 @@ class Sources:
                 return seen
             await asyncio.sleep(LIVE_POLL_S)
 
-    async def version(self, *, timeout_s: float) -> int:
-        """The newest source_version."""
-        return int(await self._store.value(_SQL["current_version"], timeout_s=timeout_s))
+    async def edition(self, *, timeout_s: float) -> Edition:
+        """The newest one."""
+        row = await self._store.row(_SQL["current_edition"], timeout_s=timeout_s)
+        assert row is not None, "the schema has made its row"
+        return Edition(row["version"], row["stamp"])
 
-    async def load(self, *, timeout_s: float) -> tuple[int, list[Loaded]]:
-        """(source_version, every source that exists or was removed within 30 days) of one moment.
+    async def load(self, *, timeout_s: float) -> tuple[Edition, list[Loaded]]:
+        """The edition, and every source of it that exists or was removed within 30 days.
 
         Raises:
             Overloaded: More than ``SOURCES_MAX``.
         """
         # Three statements that each see a moment of their own, the version first: whatever the others see beyond it is
         # only newer, and is loaded once more when the version is seen to have moved.
-        version = await self.version(timeout_s=timeout_s)
+        edition = await self.edition(timeout_s=timeout_s)
         rows = await self._store.fetch(_SQL["load_sources"], SOURCES_MAX + 1, timeout_s=timeout_s)
         if len(rows) > SOURCES_MAX:
             raise Overloaded(f"more than {SOURCES_MAX} sources")
@@ -224,11 +235,13 @@ class Sources:
         sealed: dict[uuid.UUID, list[Row]] = {}
         for key in keys:
             sealed.setdefault(key["source_id"], []).append(key)
-        return version, [self._loaded(row, sealed.get(row["id"], [])) for row in rows]
+        return edition, [self._loaded(row, sealed.get(row["id"], [])) for row in rows]
 
     async def seen(self, collector: str, version: int, *, timeout_s: float) -> None:
-        """Say that a collector lives and works with ``version``."""
-        await self._store.execute(_SQL["seen_collector"], collector, version, timeout_s=timeout_s)
+        """Say that a collector lives and works with ``version``, and what time it is there."""
+        await self._store.execute(
+            _SQL["seen_collector"], collector, version, self._clock.wall_us(), timeout_s=timeout_s
+        )
 
     async def forget(self, collector: str, *, timeout_s: float) -> None:
         """Say that a collector has stopped, so that nobody waits for it."""
@@ -256,7 +269,7 @@ class Sources:
         return Loaded(
             id=row["id"].bytes, name=row["name"], kind=row["kind"], tenant=row["tenant"],
             token_hash=row["token_hash"], settings=row["settings"], version=row["version"], removed=row["removed"],
-            secrets=tuple(opened), trouble="" if opened else trouble,
+            secrets=tuple(opened), trouble=trouble,
         )  # fmt: skip
 
 

@@ -87,7 +87,7 @@ cross join (
   select coalesce((
     select sum(hashtextextended(concat_ws(' ', w.id, w.queue_id, q.shards, w.pattern), 0))
     from workflow w join queue q on q.id = w.queue_id where w.active
-  ), 0)::text as workflows, (select version from source_version) as sources
+  ), 0)::text as workflows, (select version || ' ' || stamp from source_version) as sources
 ) as v
 left join held_by_others as o on true
 
@@ -150,7 +150,7 @@ returning segment, "offset", (extract(epoch from at) * 1000)::bigint as at_ms
 select coalesce((
   select sum(hashtextextended(concat_ws(' ', w.id, w.queue_id, q.shards, w.pattern), 0))
   from workflow w join queue q on q.id = w.queue_id where w.active
-), 0)::text as workflows, (select version from source_version) as sources
+), 0)::text as workflows, (select version || ' ' || stamp from source_version) as sources
 
 -- name: active_workflows
 -- router.catalogue, when its version changed; the small tables workflow and queue.
@@ -159,8 +159,10 @@ from workflow w join queue q on q.id = w.queue_id where w.active order by w.id l
 
 -- name: revoked_secrets
 -- router.catalogue, when its version changed; reads source_secret, a row per secret ever made, and source. Key 0 stands
--- for all that a removed source may have been sent with, its URL alone among them.
-select source_id, key_id, (extract(epoch from ended_at) * 1000000)::bigint as revoked_us
+-- for all that a removed source may have been sent with, its URL alone among them. The moment is by the slowest of the
+-- collectors' clocks, since theirs is the one that says when an event came.
+select source_id, key_id,
+       (extract(epoch from ended_at) * 1000000)::bigint - (select coalesce(max(behind_us), 0) from collector) as revoked_us
 from (
   select source_id, key_id, revoked_at as ended_at from source_secret where revoked_at is not null
   union all

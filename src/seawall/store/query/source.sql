@@ -1,14 +1,14 @@
 -- name: bump_version
 -- Sources, first in each change: its row lock puts changes in order. Primary key of source_version.
-update source_version set version = version + 1 where only_row returning version
+update source_version set version = version + 1, stamp = gen_random_uuid() where only_row returning version
 
 -- name: notify_version
 -- Sources, last in each change; sent with the commit. A hint: collectors also poll.
 select pg_notify('seawall_source', $1::text)
 
--- name: current_version
--- Collector, each second; primary key of source_version.
-select version from source_version
+-- name: current_edition
+-- Collector, each second; the one row of source_version.
+select version, stamp::text from source_version
 
 -- name: insert_source
 -- Sources.add; unique source_name and token_hash. No row: the name is taken.
@@ -71,8 +71,10 @@ order by k.source_id, k.key_id desc limit $1
 
 -- name: seen_collector
 -- Collector, each second; primary key of collector.
-insert into collector (name, version, seen_at) values ($1, $2, now())
-on conflict (name) do update set version = excluded.version, seen_at = excluded.seen_at
+insert into collector (name, version, seen_at, behind_us)
+values ($1, $2, now(), greatest(0, (extract(epoch from clock_timestamp()) * 1000000)::bigint - $3))
+on conflict (name) do update
+set version = excluded.version, seen_at = excluded.seen_at, behind_us = excluded.behind_us
 
 -- name: collectors_seen
 -- Console, while a change is awaited; the table has one row for each collector.
