@@ -69,7 +69,7 @@ class Cursor:
                     break  # the next record is more than may still be read
                 at = after
             elif at.segment_id < min(limit.segment_id, ids[-1] if ids else 0):
-                at = self._next_segment(at.segment_id, ids, reading)
+                at = self._next_segment(at, ids, reading)
             else:
                 break
         return Chunk(reading.frames, at, reading.damage)
@@ -140,7 +140,7 @@ class Cursor:
         so it is damage, like one that is missing between others."""
         reading.damage.append(Damage(at.segment_id, 0, 0, _MISSING))
         later = next(id for id in ids if id > at.segment_id)
-        return self._next_segment(at.segment_id, ids, reading) if later <= limit.segment_id else max(at, limit)
+        return self._next_segment(at, ids, reading) if later <= limit.segment_id else max(at, limit)
 
     def _open(self, segment_id: int) -> _Segment:
         if self._segment is not None and self._segment.id == segment_id and self._segment.codec is not None:
@@ -200,15 +200,14 @@ class Cursor:
             reason = f"records between {first.sequence} and {last.sequence} are missing"
             reading.damage.append(Damage(at.segment_id, first.start, last.end, reason))
 
-    def _next_segment(self, segment_id: int, ids: list[int], reading: _Reading) -> Position:
+    def _next_segment(self, at: Position, ids: list[int], reading: _Reading) -> Position:
         """The top of the next segment that is there; each one that should be between is damage, never passed over."""
-        later = next(id for id in ids if id > segment_id)
-        reading.damage += [Damage(id, 0, 0, _MISSING) for id in range(segment_id + 1, later)]
+        later = next(id for id in ids if id > at.segment_id)
+        reading.damage += [Damage(id, 0, 0, _MISSING) for id in range(at.segment_id + 1, later)]
         after = self._top(later)
-        if later > segment_id + 1 or self._expected is None:
-            self._expected = None
-        else:
-            self._expected = (after, self._expected[1])
+        # What was read last may lie anywhere: whoever reads again what it couldn't keep comes back to this border.
+        known = self._expected if self._expected is not None and self._expected[0] == at else None
+        self._expected = (after, known[1]) if known is not None and later == at.segment_id + 1 else None
         return after
 
 
