@@ -276,14 +276,14 @@ async def test_nothing_is_called_live_before_it_is_in_the_copy(tmp_path: Path) -
         await until(lambda: sources.heard.get("c1") == sources.now)
         (tmp_path / "snapshot.new").mkdir()  # the copy is made under this name
         sources.add("new")
-        await until(lambda: rig.snapshot.unkept)
+        await until(lambda: rig.snapshot.copy.trouble)
         assert await status_of(rig, request("/in/new", b"x")) == 202, "it is served all the same"
         looks = sources.versions
         await until(lambda: sources.versions > looks + 3)
         assert sources.heard["c1"] == sources.now - 1
         (tmp_path / "snapshot.new").rmdir()
         await until(lambda: sources.heard["c1"] == sources.now)
-        assert not rig.snapshot.unkept
+        assert not rig.snapshot.copy.trouble
     sources.away = True
     async with running(tmp_path, sources=sources, ready=False) as rig:
         assert await status_of(rig, request("/in/new", b"x")) == 202
@@ -297,20 +297,20 @@ async def test_a_copy_that_hangs_has_one_thread_and_is_written_after_all(
     go_on, began = threading.Event(), []
     async with running(tmp_path, sources=sources, settings=replace(QUICK, store_timeout_s=0.1)) as rig:
         await until(lambda: sources.heard.get("c1") == sources.now)
-        write = rig.snapshot._copy.write
+        write = rig.snapshot.copy._copy.write
 
         def hang(version: int, rows: list[Loaded]) -> None:
             began.append(version)
             assert go_on.wait(20)
             write(version, rows)
 
-        monkeypatch.setattr(rig.snapshot._copy, "write", hang)
+        monkeypatch.setattr(rig.snapshot.copy._copy, "write", hang)
         for token in ("one", "two", "three"):
             sources.add(token)
             looks = sources.versions
             await until(lambda looks=looks: sources.versions > looks + 1)
         assert len(began) == 1
-        assert rig.snapshot.unkept == "the disk took too long"
+        assert rig.snapshot.copy.trouble == "the disk took too long"
         go_on.set()
         await until(lambda: sources.heard["c1"] == sources.now)
     assert began == [began[0], sources.now]

@@ -6,14 +6,19 @@ crash leaves the old copy or the new one.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
+from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.filesystem import Filesystem
 from seawall.store.source import Loaded
 from seawall.store.vault import Vault
+
+log = logger("collector")
 
 COPY_BYTES_MAX = 256 * 1024 * 1024
 _OWNER = b"snapshot|1"
@@ -65,3 +70,68 @@ class SealedCopy:
             file.close()
         plain = self._vault.unseal(sealed, belongs_to=_OWNER)
         return msgspec.msgpack.decode(plain, type=tuple[int, list[Loaded]])
+
+
+class _Writing(NamedTuple):
+    version: int
+    sources: list[Loaded]
+    task: asyncio.Task[None]
+
+
+class KeptCopy:
+    """Brings the newest version to the disk, turn by turn, on the event loop. Failing is no reason not to serve: the
+    next turn tries again. A disk that hangs has one thread that waits for it, however often it is tried."""
+
+    def __init__(self, copy: SealedCopy) -> None:
+        self._copy = copy
+        self._version = 0  # on disk
+        self._newest: tuple[int, list[Loaded]] | None = None  # what isn't there yet
+        self._writing: _Writing | None = None
+        self.trouble = ""
+        """Why the disk doesn't have the newest version; "" when it has, or is about to."""
+
+    @property
+    def file(self) -> Path:
+        return self._copy.file
+
+    async def read(self) -> tuple[int, list[Loaded]]:
+        """As ``SealedCopy.read``."""
+        version, sources = await asyncio.to_thread(self._copy.read)
+        self._version = version
+        return version, sources
+
+    def put(self, version: int, sources: list[Loaded]) -> None:
+        """From now on this is the newest."""
+        self._newest = version, sources
+
+    async def kept(self, *, timeout_s: float) -> int:
+        """Try to write what isn't on disk yet; returns the version that a restart would have, which is below the newest
+        one when that isn't there. Cancelled: the next turn finds what came of it."""
+        if self._newest is not None:
+            await self._write(*self._newest, timeout_s=timeout_s)
+        return self._version if self._newest is None else min(self._version, self._newest[0] - 1)
+
+    def close(self) -> None:
+        """Wait for nothing any more; what a thread has begun to write, it may still end."""
+        if self._writing is not None:
+            self._writing.task.cancel()
+
+    async def _write(self, version: int, sources: list[Loaded], *, timeout_s: float) -> None:
+        if self._writing is None:
+            work = asyncio.to_thread(self._copy.write, version, sources)
+            self._writing = _Writing(version, sources, asyncio.create_task(work, name="collector.snapshot.copy"))
+        writing, cause = self._writing, "the disk took too long"
+        if (await asyncio.wait([writing.task], timeout=timeout_s))[0]:
+            self._writing = None
+            try:
+                writing.task.result()
+            except OSError as error:
+                cause = str(error)
+            else:
+                self._version, cause = writing.version, ""
+                if writing.sources is sources:  # else newer ones came meanwhile: theirs is the next turn
+                    self._newest = None
+        if bool(cause) != bool(self.trouble):
+            what = "can't be written" if cause else "is written again"
+            log.warning(f"the snapshot's copy {what}", extra=fields(file=str(self.file), cause=cause))
+        self.trouble = cause

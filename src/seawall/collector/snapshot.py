@@ -19,7 +19,7 @@ from typing import Protocol
 import msgspec
 
 from seawall.collector.key import KeyRule
-from seawall.collector.sealed import SealedCopy
+from seawall.collector.sealed import KeptCopy, SealedCopy
 from seawall.collector.setting import Choice, Settings, choice, rate_of
 from seawall.guard import Heart, Supervisor
 from seawall.kernel import signature
@@ -95,18 +95,14 @@ class Snapshot:
         self._settings = settings
         self._name = name
         self._sources = sources
-        self._copy = SealedCopy(file, vault=vault, filesystem=filesystem)
+        self.copy = KeptCopy(SealedCopy(file, vault=vault, filesystem=filesystem))
+        """On disk: a restart without the store knows what is in there."""
         self._clock = clock
         self._hints = hints
         self._by_hash: dict[bytes, Source] = {}
         self._by_token: dict[bytes, Source] = {}
         self._edition: Edition | None = None  # None: the store hasn't given us any in this process
         self._checked_at: float | None = None  # when the store last confirmed what we have
-        self._kept = 0  # version of the copy on disk
-        self._unkept: list[Loaded] | None = None  # what the copy doesn't have yet
-        self._writing: tuple[int, list[Loaded], asyncio.Task[None]] | None = None  # version, sources, and its thread
-        self.unkept = ""
-        """Why the copy on disk is behind; "" when it isn't. A restart without the store would know less."""
         self.unreadable = ""
         """Why the copy on disk couldn't be read at the start, until the store has given all of it; "" else."""
         self._tried_at = float("-inf")
@@ -191,21 +187,19 @@ class Snapshot:
         """Read the sealed copy, when there is one. A copy that can't be read is left out, with an error in the log:
         the store has it all."""
         try:
-            version, sources = await asyncio.to_thread(self._copy.read)
+            version, sources = await self.copy.read()
         except FileNotFoundError:
             return
         except (OSError, SeawallError, msgspec.DecodeError) as error:
             self.unreadable = str(error)
-            log.error("the snapshot's copy can't be read", extra=fields(file=str(self._copy.file), cause=str(error)))
+            log.error("the snapshot's copy can't be read", extra=fields(file=str(self.copy.file), cause=str(error)))
             return
         self._take(version, sources)
-        self._kept = version
 
     async def close(self) -> None:
         """Tell the store that nobody need wait for this collector. The store may be away; nothing depends on it."""
         _release(self._taken_over())
-        if self._writing is not None:
-            self._writing[2].cancel()
+        self.copy.close()
         if self._checked_at is not None:
             try:
                 await self._sources.forget(self._name, timeout_s=FORGET_S)
@@ -232,15 +226,14 @@ class Snapshot:
             async with asyncio.timeout(limit_s):
                 edition, sources = await self._sources.load(timeout_s=limit_s)
             self._take(edition.version, sources)
-            self._edition, self._unkept, self.unreadable = edition, sources, ""
+            self._edition, self.unreadable = edition, ""
+            self.copy.put(edition.version, sources)
             self._checked_at = asked_at
             progress()
-        if self._unkept is not None:
-            # Kept before it is called live: a restart with the store away must not forget what was promised.
-            await self._keep_copy(self._unkept)
-            progress()
+        # Kept before it is called live: a restart with the store away must not forget what was promised.
+        live = await self.copy.kept(timeout_s=limit_s)
+        progress()
         self._checked_at = asked_at
-        live = self.version if self._unkept is None else min(self._kept, self.version - 1)
         await self._sources.seen(self._name, live, timeout_s=limit_s)
 
     async def _run(self, heart: Heart) -> None:
@@ -282,29 +275,6 @@ class Snapshot:
         self.ordered = frozenset(source.id for source in self._by_hash.values() if source.choice.ordered)
         self.live = Counter(source.tenant for source in self._by_hash.values() if not source.removed)
         self.version = version
-
-    async def _keep_copy(self, sources: list[Loaded]) -> None:
-        """Replace the copy. Failing is no reason not to serve; the next turn tries again, and until then nothing of it
-        is called live. A disk that hangs has one thread that waits for it, however often it is tried."""
-        if self._writing is None:
-            work = asyncio.to_thread(self._copy.write, self.version, sources)
-            self._writing = self.version, sources, asyncio.create_task(work, name="collector.snapshot.copy")
-        version, written, writing = self._writing
-        cause = "the disk took too long"
-        if (await asyncio.wait([writing], timeout=self._settings.store_timeout_s))[0]:
-            self._writing = None
-            try:
-                writing.result()
-            except OSError as error:
-                cause = str(error)
-            else:
-                self._kept, cause = version, ""
-        if bool(cause) != bool(self.unkept):
-            what = "can't be written" if cause else "is written again"
-            log.warning(f"the snapshot's copy {what}", extra=fields(file=str(self._copy.file), cause=cause))
-        self.unkept = cause
-        if not cause and written is self._unkept:  # else newer ones came meanwhile: theirs is the next turn
-            self._unkept = None
 
 
 def _release(asked: list[Asked]) -> None:
