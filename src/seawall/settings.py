@@ -16,13 +16,14 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from seawall.kernel.error import Misconfigured
-from seawall.kernel.setting import WRONG, Difference, Field, Value, fields_of, fitting, from_text, setting
+from seawall.kernel.setting import HIDDEN, WRONG, Difference, Field, Value, fields_of, fitting, from_text, setting
+from seawall.store.dsn import target
 
 FILE_BYTES_MAX = 1024 * 1024
 TOP = ""
@@ -299,7 +300,7 @@ def _checked(
         if origin != "default" or value is not field.default:
             value = fitting(field, value)
         if value is WRONG:
-            given = "(hidden)" if field.secret else repr(origins[section, name][1])
+            given = HIDDEN if field.secret else repr(origins[section, name][1])
             problems.append(f"{origin}: {_key(section, name)} = {given}: must be {field.allowed}")
             continue
         values[section, name] = Value(
@@ -355,11 +356,24 @@ def _built(values: Mapping[tuple[str, str], Value]) -> Settings:
                 problems.append(f"{file.origin}: {file.key} = {file.value!r}: can't be read: {error}")
                 continue
             filled[section, name] = dataclasses.replace(filled[section, name], value=text, origin=file.value)
+    problems.extend(_not_dsns([filled[TOP, name] for name in ("dsn", "worker_dsn")]))
     settings = Settings(filled)
     problems.extend(_refused_by_rooms(settings))
     if problems:
         raise Misconfigured(problems)
     return settings
+
+
+def _not_dsns(values: Sequence[Value]) -> list[str]:
+    """What is none, and never what it says: the driver would take a part of a password for a host or a port."""
+    problems: list[str] = []
+    for value in values:
+        try:
+            if value.value:
+                target(value.value)
+        except Misconfigured as error:
+            problems.extend(f"{value.origin}: {value.key} = {HIDDEN}: {why}" for why in error.problems)
+    return problems
 
 
 def verify(settings: Settings) -> None:

@@ -166,3 +166,16 @@ def test_every_setting_has_help_and_stands_on_its_page() -> None:
     values = read({}, config=None, environment={}).values.values()
     assert not [v.key for v in values if not v.help.endswith((".", "s"))]
     assert all(math.isfinite(v.value) for v in values if isinstance(v.value, float))
+
+
+@pytest.mark.parametrize("name", ["dsn", "worker_dsn"])
+def test_a_dsn_that_is_none_is_refused_at_its_place_and_not_shown(tmp_path: Path, name: str) -> None:
+    broken = "postgresql://u:s3cret/pw@127.0.0.1:5432/x"
+    [found] = problems(tmp_path, f'listen = "127.0.0.1:1"\n{name} = "{broken}"\n')
+    assert found.startswith(f"seawall.toml:2: {name} = (hidden): must be postgresql://") and "%2F" in found
+    file = tmp_path / "secret"
+    file.write_text(broken)
+    [named] = problems(tmp_path, f'{name}_file = "{file}"\n')
+    assert named.startswith(f"secret: {name} = (hidden): must be")
+    for part in ("s3cret", "pw", "127.0.0.1"):
+        assert part not in found + named

@@ -7,6 +7,7 @@ back too unless the statement could have committed by itself, for then nobody kn
 from __future__ import annotations
 
 import asyncio
+import configparser
 import errno
 import re
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from functools import lru_cache
 
 import asyncpg
 
-from seawall.kernel.error import SeawallError, Unavailable, Uncertain, Unstorable
+from seawall.kernel.error import Misconfigured, SeawallError, Unavailable, Uncertain, Unstorable
 from seawall.kernel.setting import setting
+from seawall.store.dsn import target
 
 DEPENDENCY = "PostgreSQL"
 
@@ -27,6 +29,10 @@ FAILURES = (
     TimeoutError,
 )
 """All that the driver raises for what the world does; some of it is also raised for our own bugs."""
+
+_UNREADABLE = (ValueError, LookupError, configparser.Error)
+"""What the driver raises for a DSN, libpq's variables or libpq's files that it doesn't understand. Their texts quote
+what they were given, and that may be a password."""
 
 _VALUE = ("22", "23", "54")
 """SQLSTATE classes of a value's own fault: data, constraint, limit of the program (an index entry that is too long)."""
@@ -107,10 +113,15 @@ async def connect(settings: Settings, *, role: str, timeout_s: float) -> asyncpg
     """A new connection with our server settings.
 
     Raises:
-        Unavailable: It can't be had: the server is away, starting, full, or refuses us.
+        Unavailable: It can't be had: the server is away, starting, full, or refuses us; or the DSN is none. Nothing of
+            the DSN's secrets is in it, nor in what it is chained to.
 
     Cancelled: nothing is left.
     """
+    try:
+        target(settings.dsn)
+    except Misconfigured as error:
+        raise Unavailable(DEPENDENCY, f"its DSN {error}") from None
     try:
         async with asyncio.timeout(timeout_s):
             return await asyncpg.connect(
@@ -132,3 +143,6 @@ async def connect(settings: Settings, *, role: str, timeout_s: float) -> asyncpg
         said = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
         state = getattr(error, "sqlstate", None)
         raise Unavailable(DEPENDENCY, f"{state} {said}" if state else said) from error
+    except _UNREADABLE as error:
+        kind = type(error).__name__
+        raise Unavailable(DEPENDENCY, f"its DSN, or a variable or file of libpq, isn't understood ({kind})") from None
