@@ -275,6 +275,20 @@ async def test_what_no_readable_secret_verifies_is_no_401_while_another_one_cann
         assert rig.snapshot.troubles == {"part": "secret 1: another key"}
 
 
+async def test_why_a_source_is_broken_is_told_to_no_sender(tmp_path: Path) -> None:
+    """Its signature can't be checked by then, so whoever knows the path could read of our files and settings."""
+    sources = SourceTable()
+    sources.add("sealed", kind="github", trouble="secret 1: /srv/seawall/key doesn't open it")
+    sources.add("newer", settings='{"from_the_future":1}')
+    sources.add("odd", kind="carrier-pigeon")
+    async with running(tmp_path, sources=sources) as rig, client(rig) as c:
+        answers = [await ask(c, request(f"/in/{token}", b"x")) for token in ("sealed", "newer", "odd")]
+    [said] = {json.loads(answer.body)["detail"] for answer in answers}
+    assert "our trouble" in said
+    for part in (b"secret", b"/srv", b"from_the_future", b"pigeon"):
+        assert not any(part in answer.body for answer in answers)
+
+
 # ── Held requests ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 SYNC = '{"wait_ms_max":5000}'

@@ -19,6 +19,7 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import Overloaded, SeawallError
 from seawall.kernel.seam.journal import Journal
 
+UNSERVED = "this source can't be served now; that is our trouble, and its operator is told: send it again later"
 _WAIT = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 
 
@@ -86,7 +87,8 @@ class Admission:
             x.refuse(self.by_configuration(410, "source removed", "this source was removed; stop sending to it"))
             return
         if source.trouble:
-            x.refuse(self._receipts.unavailable("source can't be served", source.trouble, retry_after_s=30.0))
+            # Nobody has proven to be its sender yet, and why tells of our files and settings: that is in the log.
+            x.refuse(self._receipts.unavailable("source can't be served", UNSERVED, retry_after_s=30.0))
             return
         x.source = source
         choice = source.choice
