@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -85,7 +88,6 @@ async def test_a_child_hears_of_new_settings_also_when_it_was_only_starting(tmp_
 
 async def test_a_silent_child_is_killed_and_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "SILENT_S", 0.5)
-    monkeypatch.setattr(process, "KILL_S", 0.3)
     async with child(tmp_path, SILENT, stop_s=0.1) as (made, _):
         await until(lambda: made.restarts >= 1)
 
@@ -172,17 +174,38 @@ async def test_an_obedient_child_ends_at_once_and_stays_away(tmp_path: Path) -> 
         assert made.pid is None
 
 
-async def test_a_deaf_child_is_killed_when_its_budget_is_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "KILL_S", 0.3)
-    async with child(tmp_path, DEAF, stop_s=0.3) as (made, _):
+@pytest.mark.parametrize("frozen", [False, True], ids=["deaf", "frozen"])
+async def test_a_child_that_does_not_stop_is_killed_and_gone_within_its_budget(tmp_path: Path, frozen: bool) -> None:
+    async with child(tmp_path, DEAF, stop_s=2.0) as (made, _):
         await until(made.ready.is_set)
-        async with asyncio.timeout(5.0):
-            await made.stop(hurry=asyncio.Event())
+        if frozen:
+            made.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        await made.stop(hurry=asyncio.Event())
         assert made.pid is None
+        assert time.monotonic() - began < 2.0 + 0.5  # for a machine that is busy
+
+
+async def test_a_killed_child_that_the_kernel_does_not_end_holds_up_nothing_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that waits for a disk dies when the disk answers. Here, it is our own killing that does nothing."""
+    spared: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda self: spared.append(self))
+    async with child(tmp_path, DEAF, stop_s=0.6) as (made, _):
+        await until(made.ready.is_set)
+        pid, began = made.pid, time.monotonic()
+        await made.stop(hurry=asyncio.Event())
+        assert made.pid == pid
+    # Nor does the end of its loop wait for it.
+    assert time.monotonic() - began < 0.6 + 1.0
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    spared[0].wait(timeout=5.0)
 
 
 async def test_hurry_ends_the_wait_for_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "KILL_S", 0.3)
+    monkeypatch.setattr(process, "HURRIED_S", 0.3)
     async with child(tmp_path, DEAF, stop_s=60.0) as (made, _):
         await until(made.ready.is_set)
         hurry = asyncio.Event()

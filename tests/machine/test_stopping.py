@@ -12,8 +12,11 @@ import pytest
 
 from seawall.guard import Supervisor
 from seawall.kernel.metric import Metrics
-from seawall.machine.stopping import Stopping
+from seawall.machine.claim import ROLES
+from seawall.machine.doctor import host
+from seawall.machine.stopping import BESIDE_S, Stopping, stages
 from seawall.machine.systemd import Notifier
+from seawall.settings import Program
 from seawall.testing import ManualClock
 
 
@@ -88,3 +91,13 @@ def test_without_systemd_nothing_happens(name: str) -> None:
 def test_the_watchdog_of_another_process_is_not_ours() -> None:
     said = {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "300000", "WATCHDOG_PID": "1"}
     assert Notifier(said.get).watchdog_s is None
+
+
+def test_the_doctor_counts_what_stopping_may_take_and_not_a_second_less() -> None:
+    program = Program(app="app.py", stop_router_s=1.0)
+    each = stages(program, embedded=True)
+    assert list(each) == [*ROLES, "postgres"] and each["router"] == 1.0
+    assert list(stages(Program(), embedded=False)) == [role for role in ROLES if role != "worker"]
+    most_s = sum(each.values()) + BESIDE_S
+    assert not [*host.stop_budget(each, host.Supervision(kill_after_s=most_s))]
+    assert [*host.stop_budget(each, host.Supervision(kill_after_s=most_s - 1))]

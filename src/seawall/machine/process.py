@@ -41,7 +41,19 @@ REFUSED_MAX_S = 30.0
 """Between two tries of a child that can't start as it is configured: what mends that is a person, or a dependency."""
 
 KILL_S = 5.0
-"""How long the kernel may take to end a killed process (it may be in a disk wait)."""
+"""How long the kernel may take to end a killed process (it may be in a disk wait) before another of its role begins."""
+
+HURRY_SHARE = 0.3
+"""Of a stage of stopping: what is left when the child is told to hurry. By then it has set down by itself what was in
+hand (role.FLUSH_SHARE), unless it never heard that it should stop."""
+
+GONE_SHARE = 0.25
+GONE_S = 0.5
+"""Of a stage of stopping, and at most: what is left when the child is killed, for the kernel to end it and for us to
+see that. All within the stage: those after it, and whoever kills us in the end, count on it."""
+
+HURRIED_S = 5.0
+"""How long a child may take that hurries because a person does: to close its journal, whose fsync may hang."""
 
 LAST_WORDS_S = 0.5
 """What a dead child wrote is there already; its socket may stay open in a process that it forked."""
@@ -144,7 +156,7 @@ class Child:
         await self._end(self.spec.stop_s)
 
     async def stop(self, *, hurry: asyncio.Event) -> None:
-        """Tell it to stop, wait for its budget (none when ``hurry`` is set), then kill it. For good."""
+        """Tell it to stop, and kill it shortly before its budget ends, or ``HURRIED_S`` after ``hurry``. For good."""
         self._stopping = True
         await self._end(self.spec.stop_s, hurry)
 
@@ -180,9 +192,10 @@ class Child:
             self.ready.clear()
             if process.poll() is None:
                 # This loop itself is being ended: two processes of one role must not live at once, so it goes first.
+                # At the end of all, its stage has waited for that already, and nothing of its role begins any more.
                 process.kill()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=KILL_S)
+                    process.wait(timeout=0.0 if self._stopping else KILL_S)
             fork.end_group(process.pid)
             ended.set()
         if not self._stopping and not self._replacing:
@@ -228,19 +241,23 @@ class Child:
                         log.info("role is ready again", extra=fields(child=self.spec.role, restarts=self.restarts))
 
     async def _end(self, budget_s: float, hurry: asyncio.Event | None = None) -> None:
+        """Within ``budget_s``, whatever the child does: asked to stop, then to hurry, then killed."""
         process, ended = self._process, self._ended
         if process is None or ended.is_set():
             return
+        end = time.monotonic() + budget_s
+        gone_s = min(GONE_S, GONE_SHARE * budget_s)
         self._tell("stop")
-        if await _set(ended, budget_s, hurry):
+        if await _set(ended, (1 - HURRY_SHARE) * budget_s, hurry):
             return
         # Hurry skips waiting for work in hand, never an fsync that has begun: the child ends after it.
         self._tell("hurry")
-        if await _set(ended, KILL_S, None):
+        if await _set(ended, min(HURRIED_S, end - gone_s - time.monotonic()), None):
             return
         log.error("role didn't stop in its budget; killing it", extra=fields(child=self.spec.role))
         process.kill()
-        await _set(ended, KILL_S, None)
+        if not await _set(ended, min(gone_s, end - time.monotonic()), None):
+            log.error("a killed role isn't gone yet; going on", extra=fields(child=self.spec.role, pid=process.pid))
 
     def _tell(self, word: str) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -251,7 +268,7 @@ class Child:
 async def _set(ended: asyncio.Event, timeout_s: float, hurry: asyncio.Event | None) -> bool:
     """Whether a life ended within ``timeout_s``, or before ``hurry`` was set."""
     waits = [asyncio.create_task(event.wait()) for event in (ended, hurry) if event is not None]
-    _, pending = await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    _, pending = await asyncio.wait(waits, timeout=max(0.0, timeout_s), return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     return ended.is_set()

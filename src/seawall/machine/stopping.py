@@ -12,11 +12,34 @@ from contextlib import contextmanager
 from seawall.guard.budget import Budget
 from seawall.kernel.clock import Clock
 from seawall.kernel.log import fields, logger
+from seawall.machine.diary import WRITE_S
+from seawall.settings import Program
 
 log = logger("machine")
 
+POSTGRES = "postgres"
+
+BESIDE_S = 2 * WRITE_S + 1.0
+"""What `up` takes beside its stages at the most: two writes of its diary on a disk that hangs, and what it says."""
+
 Report = Callable[[], Mapping[str, int]]
 """Counts of this process' life; ``lost`` among them is an error when it isn't 0."""
+
+
+def stages(program: Program, *, embedded: bool) -> dict[str, float]:
+    """Seconds of each stage of `up`'s stop, in order, one after the other. None takes longer (machine/process.py; of
+    PostgreSQL, store/postmaster.py); beside them all, there is ``BESIDE_S``.
+
+    Args:
+        embedded: PostgreSQL is ours to stop.
+    """
+    return {
+        "collector": program.stop_collector_s,
+        "router": program.stop_router_s,
+        **({"worker": program.stop_worker_s} if program.app else {}),
+        "console": program.stop_console_s,
+        **({POSTGRES: program.stop_postgres_s} if embedded else {}),
+    }
 
 
 class Stopping:

@@ -38,6 +38,7 @@ from seawall.machine.diary import Diary
 from seawall.machine.folder import Folder, replace_private
 from seawall.machine.process import Child, Spec
 from seawall.machine.reload import AppWatch
+from seawall.machine.stopping import POSTGRES, stages
 from seawall.machine.systemd import Notifier
 from seawall.machine.teller import Teller
 from seawall.machine.tuning import Tuning
@@ -109,6 +110,7 @@ class Up:
         self._systemd = Notifier(environ)
         self._alerts = Alerts(self._metrics, SystemClock())
         self.supervisor = Supervisor(self._metrics, pace=pace)
+        self._stages = stages(self._program, embedded=not self._program.dsn)
         self._children = {role: self._child(role) for role in ROLES if role != "worker" or self._program.app}
         self._known = asyncio.Event()  # the worker's workflows; or there is no use in waiting for it
         self._announcement = Announcement(
@@ -176,12 +178,6 @@ class Up:
             self.supervisor.add("watch.app", watch.run, essential=False)
 
     def _child(self, role: str) -> Child:
-        budgets = {
-            "collector": self._program.stop_collector_s,
-            "router": self._program.stop_router_s,
-            "worker": self._program.stop_worker_s,
-            "console": self._program.stop_console_s,
-        }
         command = [sys.executable, "-m", "seawall", "run", role, "--data", str(self._folder.path)]
         command += ["--resolved", str(self._folder.resolved_file)]
         served = {"collector": self._claim.listen, "console": self._claim.admin}.get(role)
@@ -189,7 +185,7 @@ class Up:
             command += ["--socket", str(served.fileno())]
         descriptors = (served.fileno(),) if served is not None else ()
         inputs = (Path(self._program.app),) if role == "worker" else ()
-        spec = Spec(role=role, command=command, stop_s=budgets[role], descriptors=descriptors, inputs=inputs)
+        spec = Spec(role=role, command=command, stop_s=self._stages[role], descriptors=descriptors, inputs=inputs)
         child = Child(spec, refused=self._refused, told=self._teller.ended)
         count = self._metrics.gauge("seawall_child_restarts_count", "Times that a role was started again.", child=role)
         count.read = lambda: child.restarts
@@ -270,7 +266,7 @@ class Up:
             if role in self._children:
                 await self._children[role].stop(hurry=self._life.hurry)
                 log.info("role stopped", extra=fields(child=role))
-        await self._parts.database.stop(timeout_s=self._program.stop_postgres_s)
+        await self._parts.database.stop(timeout_s=self._stages.get(POSTGRES, 0.0))
         self._announcement.stopping()
         log.info("seawall has stopped", extra=fields(status=self._status))
 

@@ -26,6 +26,7 @@ from seawall.machine.doctor import certificate, host, kafka, postgres, redis
 from seawall.machine.doctor.finding import Finding, Severity
 from seawall.machine.doctor.host import Room, Supervision
 from seawall.machine.folder import Folder
+from seawall.machine.stopping import stages
 from seawall.settings import Program, Settings, environ, host_port
 from seawall.store import place
 from seawall.store.examine import examined
@@ -131,12 +132,7 @@ def _machine(folder: Folder, settings: Settings, *, pid: int, embedded: bool) ->
     used["Redis"] = _redis_port(url)
     if (ephemeral := _ephemeral()) is not None:
         yield from host.ports(used, ephemeral, _ranges(_read("/proc/sys/net/ipv4/ip_local_reserved_ports")))
-    stages = {
-        "collector": program.stop_collector_s, "router": program.stop_router_s,
-        **({"worker": program.stop_worker_s} if program.app else {}), "console": program.stop_console_s,
-        **({"postgres": program.stop_postgres_s} if embedded else {}),
-    }  # fmt: skip
-    yield from host.stop_budget(stages, supervision(program, pid))
+    yield from host.stop_budget(stages(program, embedded=embedded), supervision(program, pid))
     yield from host.disk([*_rooms(folder)])
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     yield from host.open_files(None if hard == resource.RLIM_INFINITY else hard)

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 
 from seawall.machine.check import FILES_MIN
 from seawall.machine.doctor.finding import Finding, Severity
+from seawall.machine.stopping import BESIDE_S
 
 FREE_BYTES_MIN = 1 << 30
 FREE_SHARE_MIN = 0.10
 FREE_INODES_MIN = 10_000
 EARLIEST_S = 1_760_000_000
 """October 2025: no machine that runs this code can honestly say an earlier time."""
-
-STOP_SPARE_S = 3.0
-"""What stopping takes beside its budgets: starting each stage, the last log lines."""
 
 KILLERS = {"kubernetes": 30.0, "container": 10.0, "systemd": 90.0}
 """What each kind of supervisor waits between SIGTERM and SIGKILL unless it is told otherwise."""
@@ -62,11 +60,11 @@ def stop_budget(stages: Mapping[str, float], who: Supervision) -> Iterator[Findi
     """The time that stopping in order may take, against the supervisor's patience.
 
     Args:
-        stages: Seconds by stage; they come one after the other.
+        stages: Seconds by stage, as ``machine.stopping.stages`` gives them to `up`.
     """
-    total_s = sum(stages.values()) + STOP_SPARE_S
+    total_s = sum(stages.values()) + BESIDE_S
     parts = " + ".join(f"{name} {seconds:g}" for name, seconds in stages.items())
-    takes = f"stopping may take {total_s:g} s ({parts} + {STOP_SPARE_S:g} to spare)"
+    takes = f"stopping may take {total_s:g} s ({parts} + {BESIDE_S:g} beside them)"
     why = "a supervisor that kills in the middle of the shutdown handler lost a spool (Heap's zone cut); here it costs"
     why += " held requests and a recovery at the next start"
     if who.kill_after_s is not None and who.kill_after_s < total_s:
