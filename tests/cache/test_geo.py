@@ -7,13 +7,16 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("maxminddb")
 pytest.importorskip("iptocc")
 
-from seawall.cache.geo import Geo
+from seawall.cache.geo import Geo, _read
 from seawall.cache.setting import Settings
 from seawall.guard import Supervisor
 from seawall.guard.panel import Panel
@@ -99,6 +102,48 @@ async def test_a_file_that_comes_changes_or_breaks_needs_no_restart(tmp_path: Pa
         await until(lambda: rig.metrics.counter("seawall_geo_reloads_total", "").value == 2)
         assert await rig.geo.countries(ADDRESSES) == {"192.0.2.7": "AT"}
         assert not rig.alerts.active()
+
+
+async def test_a_file_that_no_reader_foresaw_is_told_and_the_last_good_one_stays_in_use(tmp_path: Path) -> None:
+    file = tmp_path / "countries.mmdb"
+    file.write_bytes(FIRST)
+    async with running(str(file)) as rig:
+        await until(lambda: ready(rig))
+        # The reader takes the file's own names for those of its arguments: TypeError.
+        file.write_bytes(FIRST.replace(b"build_epoch", b"built_epoch"))
+        await until(lambda: [alert.name for alert in rig.alerts.active()] == ["geo-file"])
+        assert await rig.geo.countries(ADDRESSES) == {"192.0.2.7": "DE", "198.51.100.1": "FR"}
+        (loop,) = rig.supervisor.health()
+        assert loop.restarts == 0 and "can't be read" in loop.reason
+        file.write_bytes(FIRST)
+        await until(lambda: not rig.alerts.active())
+
+
+async def test_a_damaged_entry_is_an_event_without_a_country(tmp_path: Path) -> None:
+    file = tmp_path / "countries.mmdb"
+    # A map as the name in a map, which the reader can't put into its own: TypeError.
+    at = FIRST.index(b"\x47country")
+    file.write_bytes(FIRST[:at] + b"\xe0" + FIRST[at + 1 :])
+    async with running(str(file)) as rig:
+        await until(lambda: ready(rig))
+        assert await rig.geo.countries(["192.0.2.7", "198.51.100.1"]) == {"198.51.100.1": "FR"}
+
+
+@given(places=st.lists(st.tuples(st.integers(0, len(FIRST) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+def test_whatever_a_file_holds_it_is_refused_as_one_or_answers(places: list[tuple[int, int]]) -> None:
+    data = bytearray(FIRST)
+    for at, byte in places:
+        data[at] = byte
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "countries.mmdb"
+        file.write_bytes(data)
+        try:
+            read = _read(file, None)
+        except ValueError:
+            return
+    assert read is not None
+    for address in ADDRESSES:
+        assert len(read[1](address)) in (0, 2)
 
 
 async def test_data_that_hangs_costs_150_ms_a_few_times_and_then_nothing(tmp_path: Path) -> None:

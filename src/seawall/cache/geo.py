@@ -187,8 +187,10 @@ def _read(path: Path, known: _Stamp | None) -> tuple[_Stamp, LookUp] | None:
             raise ValueError(f"it is larger than {FILE_BYTES_MAX >> 20} MiB")
         try:
             reader = maxminddb.open_database(file, maxminddb.MODE_FD)
-        except maxminddb.InvalidDatabaseError as error:
-            raise ValueError(str(error)) from error
+        except OSError:
+            raise
+        except Exception as error:  # whatever its parsing met: TypeError for a name of the file's that it doesn't know
+            raise ValueError(f"it isn't a whole file in MaxMind's format ({error or type(error).__name__})") from error
     return stamp, lambda address: _country(reader, address)
 
 
@@ -197,7 +199,7 @@ def _country(reader: Any, address: str) -> str:
     it; "" also for what a damaged file makes of it."""
     try:
         entry = reader.get(address)
-    except (ValueError, maxminddb.InvalidDatabaseError):
+    except Exception:  # noqa: BLE001 - whatever its parsing met in these bytes; events go on without a country
         return ""
     if not isinstance(entry, dict):
         return ""
