@@ -65,7 +65,8 @@ def store(**values: str) -> list[Finding]:
 
 C, W = Severity.CRITICAL, Severity.WARNING
 SEEDED: list[tuple[str, Iterable[Finding], Severity, str]] = [
-    ("ports", host.ports({"--listen": 40000}, EPHEMERAL, []), W, "port 40000 of --listen"),
+    ("ports", host.ports({"--listen": [40000]}, EPHEMERAL, []), W, "port 40000 of --listen"),
+    ("ports", host.ports({"Kafka": [9092, 40001]}, EPHEMERAL, []), W, "port 40001 of Kafka"),
     ("stop-budget", host.stop_budget(STAGES, Supervision(kind="kubernetes", kill_after_s=30)), C, "kills after 30 s"),
     ("stop-budget", host.stop_budget(STAGES, Supervision(kill_after_s=51)), C, "its supervisor kills after 51 s"),
     ("stop-budget", host.stop_budget(STAGES, Supervision(kind="container")), W, "its default is 10 s"),
@@ -74,15 +75,21 @@ SEEDED: list[tuple[str, Iterable[Finding], Severity, str]] = [
     ("disk", host.disk([room(bytes_free=1 << 20)]), C, "has 1 MiB of"),
     ("disk", host.disk([room(bytes_free=5 << 30)]), W, "has 5120 MiB of"),
     ("disk", host.disk([room(inodes_free=12)]), W, "12 inodes"),
-    ("clock", host.clock(now_s=1.8e9, store_ahead_s=-5.0, newest_file_ahead_s=0), W, "differ by 5.0 s"),
-    ("clock", host.clock(now_s=1.8e9, store_ahead_s=90.0, newest_file_ahead_s=0), C, "differ by 90.0 s"),
-    ("clock", host.clock(now_s=1.8e9, store_ahead_s=None, newest_file_ahead_s=500), W, "500 s in the future"),
-    ("clock", host.clock(now_s=1e9, store_ahead_s=None, newest_file_ahead_s=0), C, "2001-09-09"),
+    ("clock", host.store_clock(-5.0), W, "differ by 5.0 s"),
+    ("clock", host.store_clock(90.0), C, "differ by 90.0 s"),
+    ("clock", host.clock(now_s=1.8e9, newest_file_ahead_s=500), W, "500 s in the future"),
+    ("clock", host.clock(now_s=1e9, newest_file_ahead_s=0), C, "2001-09-09"),
     ("open-files", host.open_files(1024), W, "only 1024"),
     ("secret-files", host.secrets({"/srv/key": 0o640}), C, "/srv/key has mode 0640"),
     ("store-durability", store(fsync="off"), C, "fsync = off"),
     ("store-durability", store(full_page_writes="off"), C, "full_page_writes = off"),
     ("store-durability", store(synchronous_commit="off"), C, "synchronous_commit = off"),
+    (
+        "store-durability",
+        store(**{"synchronous_commit of seawall_worker": "false"}),
+        C,
+        "synchronous_commit = off for seawall_worker",
+    ),
     ("store-durability", store(autovacuum="off"), W, "autovacuum = off"),
     ("store-version", store(server_version_num="140012"), C, "of version 14"),
     ("store-connections", store(max_connections="20"), W, "takes 17 connections"),
@@ -92,6 +99,7 @@ SEEDED: list[tuple[str, Iterable[Finding], Severity, str]] = [
     ("redis-shared", redis.fitness({**CALM, "foreign": "5"}), W, "5 of 32 keys"),
     ("redis-slowlog", redis.fitness({**CALM, "slowlog-log-slower-than": "-1"}), W, "slow log is off"),
     ("redis-slowlog", redis.fitness({**CALM, "slowlog-log-slower-than": "500000"}), W, "longer than 500 ms"),
+    ("redis-eviction", redis.fitness({**CALM, "maxmemory_policy": "noevictio", "maxmemory": "4gb"}), W, "noevictio"),
     ("kafka", [kafka.unreachable("Kafka is unavailable: h:9092: refused")], C, "h:9092"),
     ("kafka-topic", [kafka.missing("seawall")], C, "no topic seawall"),
     ("kafka-client", [kafka.without_client()], C, "client is missing"),
@@ -139,16 +147,17 @@ def test_each_seeded_misconfiguration_is_found(
 
 
 def test_a_sound_machine_is_left_in_peace() -> None:
-    assert not [*host.ports({"--listen": 8080, "none": 0}, EPHEMERAL, [])]
-    assert not [*host.ports({"--listen": 40000}, EPHEMERAL, [(39999, 40001)])]
+    assert not [*host.ports({"--listen": [8080], "none": []}, EPHEMERAL, [])]
+    assert not [*host.ports({"--listen": [40000]}, EPHEMERAL, [(39999, 40001)])]
     assert not [*host.stop_budget(STAGES, Supervision(kind="systemd"))]
     assert not [*host.stop_budget(STAGES, Supervision(kind="kubernetes", kill_after_s=60))]
     assert not [*host.stop_budget(STAGES, Supervision())]
+    assert not [*redis.fitness({**CALM, "slowlog-log-slower-than": "10ms", "maxmemory": "4gb"})]
     assert not [*redis.fitness(CALM), *redis.fitness({"sampled": "0", "foreign": "0"})]
     assert not [*host.disk([room(), room(inodes_free=None)])]
-    assert not [*host.clock(now_s=1.8e9, store_ahead_s=0.2, newest_file_ahead_s=-3)]
+    assert not [*host.clock(now_s=1.8e9, newest_file_ahead_s=-3), *host.store_clock(0.2)]
     assert not [*host.open_files(None), *host.open_files(65536), *host.secrets({"/srv/key": 0o600})]
-    assert not store()
+    assert not store() and not store(**{"synchronous_commit of seawall_worker": "local"})
     assert not topic() and not shown()
     assert not client() and not client(security_protocol="SASL_SSL", sasl_mechanisms="PLAIN", ssl_ca_location="/ca")
 

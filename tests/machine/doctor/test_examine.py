@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,13 @@ from seawall.cli.doctor import CRITICAL, doctor
 from seawall.journal import LocalFilesystem
 from seawall.kernel.clock import SystemClock
 from seawall.machine.doctor import Finding, Severity, examine
+from seawall.machine.doctor.examine import carried_out
 from seawall.machine.folder import Folder
-from seawall.settings import read
+from seawall.settings import Settings, load_resolved, read
+from seawall.store.pool import Settings as StoreSettings
+from seawall.store.pool import Store
 from seawall.testing.kafka import MockKafka
+from seawall.testing.postgres import Database
 
 NOBODY = "127.0.0.1:1"
 
@@ -27,13 +32,20 @@ def folder(tmp_path: Path) -> Folder:
     return made
 
 
+OWN = ("kafka", "certificate", "secret", "check", "store")
+
+
+async def said_of(folder: Folder, settings: Settings, *, dsn: str = "") -> list[Finding]:
+    """Findings; those that this machine has by itself are left out."""
+    said = await examine(folder, settings, dsn=dsn, clock=SystemClock(), pid=1, embedded=True)
+    return [one for one in said if one.check.split("-")[0] in OWN]
+
+
 async def found(folder: Folder, **flags: str) -> dict[str, Finding]:
-    """Findings by check; those that this machine has by itself are left out."""
+    """The same by check."""
     named = {name.replace("__", "."): value for name, value in flags.items()}
-    settings = read(named, config=None, environment={})
-    said = await examine(folder, settings, dsn="", clock=SystemClock(), pid=1, embedded=True)
-    wanted = [one for one in said if one.check.split("-")[0] in ("kafka", "certificate", "secret")]
-    return {one.check: one for one in reversed(wanted)}  # the worst of each check, which comes first
+    said = await said_of(folder, read(named, config=None, environment={}))
+    return {one.check: one for one in reversed(said)}  # the worst of each check, which comes first
 
 
 async def in_cluster(
@@ -126,3 +138,120 @@ def test_the_command_says_it_as_json_and_by_its_exit_status(folder: Folder) -> N
     assert result.return_value == CRITICAL
     [said] = [one for one in json.loads(result.stdout) if one["check"] == "kafka"]
     assert said["severity"] == "critical" and said["why"] and said["cure"]
+
+
+@pytest.mark.parametrize(
+    ("text", "tells"),
+    [
+        ('dsn = "postgresql://u:s3cret@127.0.0.1:1/x"\n', True),
+        ('worker_dsn = "postgresql:///x?password=s3cret"\n', True),
+        ('[cache]\nurl = "redis://:s3cret@127.0.0.1:1"\n', True),
+        ('dsn = "postgresql://u@127.0.0.1:1/x"\n[cache]\nurl = "redis://127.0.0.1:1"\n', False),
+    ],
+)
+@pytest.mark.parametrize("beside", [False, True])
+async def test_a_settings_file_with_a_password_that_others_may_read_is_found(
+    folder: Folder, text: str, *, tells: bool, beside: bool
+) -> None:
+    folder.settings_file.write_text(text)
+    folder.settings_file.chmod(0o644)
+    settings = read({}, config=folder.settings_file, environment={})
+    if beside:  # a running platform, whose settings are those that it has written down
+        folder.resolved_file.touch(0o600)
+        folder.resolved_file.write_text(settings.resolved(settings.program.dsn, settings.program.worker_dsn))
+        settings = load_resolved(folder.resolved_file)
+    said = [one for one in await said_of(folder, settings) if one.check == "secret-files"]
+    assert [one.what for one in said] == ([f"{folder.settings_file} has mode 0644"] if tells else [])
+    folder.settings_file.chmod(0o600)
+    assert not [one for one in await said_of(folder, settings) if one.check == "secret-files"]
+
+
+async def test_a_secrets_own_file_is_looked_at_beside_a_running_platform_too(folder: Folder) -> None:
+    file = folder.path / "dsn"
+    file.write_text("postgresql://u:s3cret@127.0.0.1:1/x\n")
+    file.chmod(0o640)
+    settings = read({"dsn_file": str(file)}, config=None, environment={})
+    folder.resolved_file.touch(0o600)
+    folder.resolved_file.write_text(settings.resolved(settings.program.dsn, ""))
+    [one] = await said_of(folder, load_resolved(folder.resolved_file))
+    assert (one.check, one.what) == ("secret-files", f"{file} has mode 0640")
+
+
+async def test_a_check_that_crashes_is_a_finding_with_its_stack_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def crash() -> list[Finding]:
+        raise ValueError("invalid: 's3cret'")
+
+    async def crash_later() -> list[Finding]:
+        return crash()
+
+    for look in (crash, crash_later):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            [one] = await carried_out("redis", look)
+        assert (one.check, one.severity) == ("check-failed", Severity.WARNING)
+        assert "the check redis" in one.what and "ValueError" in one.what and "s3cret" not in one.line()
+        [line] = caplog.records
+        assert line.exc_info is not None and line.exc_info[0] is ValueError
+
+
+async def test_a_check_that_crashes_takes_no_other_with_it(folder: Folder) -> None:
+    """Settings that an older version took, as a platform that still runs has written them down."""
+    settings = read({}, config=None, environment={})
+    folder.resolved_file.touch(0o644)
+    folder.resolved_file.write_text(settings.resolved("", "postgresql://u:s3cret/pw@127.0.0.1:1/x"))
+    said = await said_of(folder, load_resolved(folder.resolved_file), dsn="postgresql://u:s3cret/pw@127.0.0.1:1/x")
+    assert "the check store" in " ".join(one.what for one in said if one.check == "check-failed")
+    assert "s3cret" not in " ".join(one.line() for one in said)
+    folder.resolved_file.write_text(settings.resolved("postgresql://u:s3cret/pw@127.0.0.1:1/x", ""))
+    said = await said_of(folder, load_resolved(folder.resolved_file), dsn="postgresql://u:s3cret/pw@127.0.0.1:1/x")
+    assert "percent-encoded" in next(one.what for one in said if one.check == "store")
+    assert "s3cret" not in " ".join(one.line() for one in said)
+
+
+async def test_a_file_that_vanishes_between_two_looks_is_no_error(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter([*listed(path), path / "replaced-just-now"]))
+    assert not await found(folder)
+
+
+def ephemeral() -> tuple[int, int]:
+    first, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    return int(first), int(first) + 1
+
+
+async def test_ports_of_all_local_hosts_of_a_store_and_of_kafka_are_looked_at(folder: Folder) -> None:
+    one, two = ephemeral()
+    flags = {
+        "dsn": f"postgresql://127.0.0.1:1,elsewhere:{two},localhost:{one}/x",
+        "profile": "cluster", "kafka.bootstrap": f"elsewhere:{one},PLAINTEXT://127.0.0.1:{two}",
+        "cache.url": f"redis://elsewhere:{one},[::1]:{two}",
+    }  # fmt: skip
+    settings = read(flags, config=None, environment={})
+    said = await examine(folder, settings, dsn="", clock=SystemClock(), pid=1, embedded=False)
+    found = {one.what.partition(" lies")[0] for one in said if one.check == "ports"}
+    assert found == {f"port {one} of the store", f"port {two} of Kafka", f"port {two} of Redis"}
+
+
+async def test_a_commit_that_doesnt_last_is_found_wherever_it_is_set(folder: Folder, database: Database) -> None:
+    settings = read({}, config=None, environment={})
+    name = database.name
+
+    async def told() -> list[str]:
+        said = await said_of(folder, settings, dsn=database.dsn)
+        return [one.what for one in said if "synchronous_commit" in one.what]
+
+    async with Store(StoreSettings(dsn=database.dsn), role="test") as store:
+        await store.execute(f"alter role seawall in database {name} set synchronous_commit = on")
+        assert await told() == []
+        await store.execute(f"alter role seawall_worker in database {name} set synchronous_commit = off")
+        assert await told() == ["PostgreSQL commits with synchronous_commit = off for seawall_worker"]
+        await store.execute(f"alter role seawall_worker in database {name} set synchronous_commit = local")
+        assert await told() == []
+        await store.execute(f"alter database {name} set synchronous_commit = off")
+        assert await told() == []
+        await store.execute(f"alter role seawall_worker in database {name} reset synchronous_commit")
+        assert await told() == ["PostgreSQL commits with synchronous_commit = off for seawall_worker"]
+        await store.execute(f"alter role seawall in database {name} reset synchronous_commit")
+        assert await told() == ["PostgreSQL commits with synchronous_commit = off"]

@@ -1,7 +1,9 @@
-"""Reads what the checks want to know. What can't be read is left out, or is a finding itself: never an error."""
+"""Reads what the checks want to know. What can't be read is left out, or is a finding itself: never an error, for the
+other checks would go with it, and the platform's announcements too."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -10,10 +12,10 @@ import resource
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from seawall.cache import examine as cache
 from seawall.cache.setting import Settings as CacheSettings
@@ -21,17 +23,25 @@ from seawall.cache.setting import target
 from seawall.journal import cluster
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError
+from seawall.kernel.log import fields, logger
 from seawall.machine.check import filesystem_of
 from seawall.machine.doctor import certificate, host, kafka, postgres, redis
 from seawall.machine.doctor.finding import Finding, Severity
 from seawall.machine.doctor.host import Room, Supervision
 from seawall.machine.folder import Folder
 from seawall.machine.stopping import stages
-from seawall.settings import Program, Settings, environ, host_port
+from seawall.settings import TOP, Program, Settings, environ, host_port
+from seawall.store import dsn as store_dsn
 from seawall.store import place
+from seawall.store.cluster import WORKER
 from seawall.store.examine import examined
 from seawall.store.pool import Settings as StoreSettings
 from seawall.store.pool import Store
+
+log = logger("machine")
+
+Look = Callable[[], Iterable[Finding] | Awaitable[Iterable[Finding]]]
+"""One check, with what it looks at."""
 
 
 class Visit(Protocol):
@@ -47,10 +57,18 @@ SYSTEMCTL_S = 2.0
 SECRET_FILES = (("cache", "url_file"), ("collector", "tls_key"))
 """Settings that name a file with a secret, beside the program's own."""
 
+SECRETS: Mapping[tuple[str, str], Callable[[str], bool]] = {
+    (TOP, "dsn"): lambda dsn: store_dsn.target(dsn).secret,
+    (TOP, "worker_dsn"): lambda dsn: store_dsn.target(dsn).secret,
+    ("cache", "url"): lambda url: bool(target(url).password),
+}
+"""Settings that may hold a password, and whether one does."""
+
 OTHER_CONNECTIONS = 16
 """Those that don't come from the pools of the four roles: listeners, readers, housekeeping, the schema."""
 
 ROLES = 4
+KAFKA_PORT = 9092
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|min|s|h|d)?")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -65,24 +83,41 @@ async def examine(
         pid: Of `up`, or ours: whose supervisor matters.
         embedded: The store is the embedded one, whose settings are our own.
     """
-    found = [*_machine(folder, settings, pid=pid, embedded=embedded)]
-    ahead_s: float | None = None
+    looks: dict[str, Look] = {
+        "ports": partial(_ports, settings),
+        "stop-budget": partial(_stop_budget, settings.program, pid=pid, embedded=embedded),
+        "disk": lambda: host.disk([*_rooms(folder)]),
+        "open-files": _open_files,
+        "secret-files": lambda: host.secrets(_modes(folder, settings)),
+        "redis": partial(_redis, settings),
+        "certificate": lambda: _own_certificate(settings, clock.wall_us() / 1_000_000),
+        "clock": partial(_clock, folder, clock),
+    }
     if dsn:
-        try:
-            async with Store(StoreSettings(dsn=dsn, connections_max=1), role="doctor") as store:
-                said = await examined(store, timeout_s=STORE_S)
-        except SeawallError as error:
-            found.append(_no_store(error))
-        else:
-            ahead_s = (int(said["now_us"]) - clock.wall_us()) / 1_000_000
-            found += _store(said, settings)
-    found += await _redis(settings)
+        looks["store"] = partial(_store, dsn, settings, clock)
     if settings.program.profile == "cluster":
-        found += await _kafka(settings, now_s=clock.wall_us() / 1_000_000)
-    now_s = clock.wall_us() / 1_000_000
-    found += _own_certificate(settings, now_s)
-    found += host.clock(now_s=now_s, store_ahead_s=ahead_s, newest_file_ahead_s=_newest_s(folder.path) - now_s)
+        looks["kafka"] = partial(_kafka, settings, now_s=clock.wall_us() / 1_000_000)
+    found = [finding for name, look in looks.items() for finding in await carried_out(name, look)]
     return sorted(found, key=lambda finding: (-finding.severity, finding.check, finding.what))
+
+
+async def carried_out(name: str, look: Look) -> Sequence[Finding]:
+    """What one check finds. That it can't be carried out is a finding itself."""
+    try:
+        said = look()
+        return [*(await said if isinstance(said, Awaitable) else said)]
+    except Exception as error:
+        # All of them: a bug in one check must not end the others, nor the loop of `up` that they run in.
+        log.warning("a check can't be carried out", exc_info=True, extra=fields(check=name))
+        # Only our own errors are known to quote no secret.
+        cause = str(error) if isinstance(error, SeawallError) else type(error).__name__
+        return [
+            Finding(
+                check="check-failed", severity=Severity.WARNING,
+                what=f"the check {name} can't be carried out: {cause}",
+                why="what it would find isn't known", cure="see the log for where it failed, and look yourself",
+            )
+        ]  # fmt: skip
 
 
 async def _redis(settings: Settings) -> list[Finding]:
@@ -120,23 +155,47 @@ def _no_store(error: SeawallError) -> Finding:
     )  # fmt: skip
 
 
-def _store(said: Mapping[str, str], settings: Settings) -> Iterator[Finding]:
+async def _store(dsn: str, settings: Settings, clock: Clock) -> Sequence[Finding]:
+    worker_dsn = settings.program.worker_dsn
+    roles = {WORKER, store_dsn.target(worker_dsn).user if worker_dsn else ""} - {""}
+    try:
+        async with Store(StoreSettings(dsn=dsn, connections_max=1), role="doctor") as store:
+            said = await examined(store, sorted(roles), timeout_s=STORE_S)
+    except SeawallError as error:
+        return [_no_store(error)]
+    ahead_s = (int(said["now_us"]) - clock.wall_us()) / 1_000_000
     needed = ROLES * settings.of("store", StoreSettings, dsn="").connections_max + OTHER_CONNECTIONS
-    yield from postgres.durability(said)
-    yield from postgres.fitness(said, connections_needed=needed, recovering=said.get("recovering") == "true")
+    return [
+        *postgres.durability(said),
+        *postgres.fitness(said, connections_needed=needed, recovering=said.get("recovering") == "true"),
+        *host.store_clock(ahead_s),
+    ]
 
 
-def _machine(folder: Folder, settings: Settings, *, pid: int, embedded: bool) -> Iterator[Finding]:
-    program, url = settings.program, settings.of("cache", CacheSettings).url
-    used = {"--listen": _port(program.listen), "--admin": _port(program.admin), "the store": _store_port(program.dsn)}
-    used["Redis"] = _redis_port(url)
+def _clock(folder: Folder, clock: Clock) -> Iterator[Finding]:
+    now_s = clock.wall_us() / 1_000_000
+    yield from host.clock(now_s=now_s, newest_file_ahead_s=_newest_s(folder.path) - now_s)
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    program, limits = settings.program, settings.of("cache", CacheSettings)
+    used = {
+        "--listen": _port(program.listen), "--admin": _port(program.admin),
+        "the store": _local(store_dsn.target(program.dsn).hosts) if program.dsn else [],
+        "Redis": _local(target(limits.url).hosts) if limits.url else [],
+        "Kafka": _local(_brokers(settings)) if program.profile == "cluster" else [],
+    }  # fmt: skip
     if (ephemeral := _ephemeral()) is not None:
         yield from host.ports(used, ephemeral, _ranges(_read("/proc/sys/net/ipv4/ip_local_reserved_ports")))
+
+
+def _stop_budget(program: Program, *, pid: int, embedded: bool) -> Iterator[Finding]:
     yield from host.stop_budget(stages(program, embedded=embedded), supervision(program, pid))
-    yield from host.disk([*_rooms(folder)])
+
+
+def _open_files() -> Iterator[Finding]:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     yield from host.open_files(None if hard == resource.RLIM_INFINITY else hard)
-    yield from host.secrets(_modes(folder, settings))
 
 
 def supervision(program: Program, pid: int) -> Supervision:
@@ -176,24 +235,21 @@ def span_s(text: str) -> float | None:
     return sum(float(match[1]) * _UNITS[match[2] or ""] for match in matches if match is not None)
 
 
-def _port(address: str) -> int:
+def _port(address: str) -> Sequence[int]:
     parsed = host_port(address)
-    return parsed[1] if parsed is not None else 0
+    return [parsed[1]] if parsed is not None else []
 
 
-def _store_port(dsn: str) -> int:
-    """Of a store on this machine, that is of a DSN with a local host; 0: none, or not told."""
-    try:
-        parts = urlsplit(dsn)
-        return (parts.port or 5432) if parts.hostname in ("localhost", "127.0.0.1", "::1") else 0
-    except ValueError:
-        return 0
+def _brokers(settings: Settings) -> Iterator[tuple[str, int]]:
+    """As ``kafka.bootstrap`` names them: ``[PROTOCOL://]HOST[:PORT]``."""
+    for name in settings.of("kafka", cluster.Settings).bootstrap.split(","):
+        address = name.strip().rpartition("://")[2]
+        yield host_port(address) or (address, KAFKA_PORT)
 
 
-def _redis_port(url: str) -> int:
-    """Of a Redis on this machine; 0: none."""
-    hosts = target(url).hosts if url else ()
-    return next((port for host, port in hosts if host in ("localhost", "127.0.0.1", "::1")), 0)
+def _local(hosts: Iterable[tuple[str, int]]) -> Sequence[int]:
+    """Ports of those that are on this machine."""
+    return sorted({port for name, port in hosts if name in ("localhost", "::1") or name.startswith("127.")})
 
 
 def _ephemeral() -> tuple[int, int] | None:
@@ -230,11 +286,34 @@ def _rooms(folder: Folder) -> Iterator[Room]:
 
 def _modes(folder: Folder, settings: Settings) -> dict[str, int]:
     program = settings.program
-    files = [folder.key_file, folder.path / "admin.token", folder.admin_file, folder.resolved_file]
+    files = {folder.key_file, folder.path / "admin.token", folder.admin_file, folder.resolved_file, *_tellers(settings)}
     named = (program.dsn_file, program.worker_dsn_file, *(str(settings.values[key].value) for key in SECRET_FILES))
-    files += [Path(name) for name in named if name]
-    return {str(path): stat.S_IMODE(path.stat().st_mode) for path in files if path.is_file()}
+    files.update(Path(name) for name in named if name)
+    return dict(found for path in sorted(files) if (found := _mode(path)) is not None)
+
+
+def _mode(path: Path) -> tuple[str, int] | None:
+    """Of a file; None when there is none (any more)."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        mode = path.stat().st_mode
+        return (str(path), stat.S_IMODE(mode)) if stat.S_ISREG(mode) else None
+    return None
+
+
+def _tellers(settings: Settings) -> Iterator[Path]:
+    """Files that a secret was read from: a settings file, or one that a setting names. By its origin, for that is all
+    that a running platform hands on of them."""
+    for key, tells in SECRETS.items():
+        value = settings.values[key]
+        if value.value and tells(value.value):
+            file, _, line = value.origin.rpartition(":")
+            yield Path(file if line.isdigit() else value.origin)
 
 
 def _newest_s(folder: Path) -> float:
-    return max((path.lstat().st_mtime for path in folder.iterdir()), default=0.0)
+    """When the newest file was changed. Files of this folder are replaced all the time, also between two looks."""
+    newest_s = 0.0
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            newest_s = max(newest_s, path.lstat().st_mtime)
+    return newest_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from seawall.machine.check import FILES_MIN
@@ -26,17 +26,17 @@ NETWORK = frozenset(
 
 
 def ports(
-    used: Mapping[str, int], ephemeral: tuple[int, int], reserved: Sequence[tuple[int, int]]
+    used: Mapping[str, Collection[int]], ephemeral: tuple[int, int], reserved: Sequence[tuple[int, int]]
 ) -> Iterator[Finding]:
     """Ports that listeners and dependencies of this machine use, against those that the kernel gives to connections.
 
     Args:
-        used: By what uses it; 0 is none.
+        used: By what uses them.
         ephemeral: First and last of net.ipv4.ip_local_port_range.
         reserved: Ranges of net.ipv4.ip_local_reserved_ports.
     """
     first, last = ephemeral
-    for name, port in used.items():
+    for name, port in ((name, port) for name, each in used.items() for port in each):
         if first <= port <= last and not any(low <= port <= high for low, high in reserved):
             yield Finding(
                 check="ports",
@@ -148,31 +148,35 @@ def _filesystem(room: Room) -> Iterator[Finding]:
         )
 
 
-def clock(*, now_s: float, store_ahead_s: float | None, newest_file_ahead_s: float) -> Iterator[Finding]:
-    """Our clock against those of others.
+CLOCK_CURE = "set the clock, and keep it set (chrony, systemd-timesyncd)"
+
+
+def store_clock(ahead_s: float) -> Iterator[Finding]:
+    """How far the store's clock is ahead of ours."""
+    if abs(ahead_s) > 2.0:
+        yield Finding(
+            check="clock",
+            severity=Severity.CRITICAL if abs(ahead_s) > 60.0 else Severity.WARNING,
+            what=f"the store's clock and ours differ by {abs(ahead_s):.1f} s",
+            why="signatures that carry a time are refused beyond their window, and timers fire early or late",
+            cure=CLOCK_CURE,
+        )
+
+
+def clock(*, now_s: float, newest_file_ahead_s: float) -> Iterator[Finding]:
+    """Our clock against what it said before.
 
     Args:
         now_s: What ours says, since 1970.
-        store_ahead_s: How far the store's clock is ahead of ours; None: it wasn't asked.
         newest_file_ahead_s: How far the newest file of the data folder lies in the future.
     """
-    cure = "set the clock, and keep it set (chrony, systemd-timesyncd)"
-    if store_ahead_s is not None and abs(store_ahead_s) > 2.0:
-        bad = abs(store_ahead_s) > 60.0
-        yield Finding(
-            check="clock",
-            severity=Severity.CRITICAL if bad else Severity.WARNING,
-            what=f"the store's clock and ours differ by {abs(store_ahead_s):.1f} s",
-            why="signatures that carry a time are refused beyond their window, and timers fire early or late",
-            cure=cure,
-        )
     if now_s < EARLIEST_S:
         yield Finding(
             check="clock",
             severity=Severity.CRITICAL,
             what=f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(now_s))}, before this program was written",
             why="signatures that carry a time will be refused",
-            cure=cure,
+            cure=CLOCK_CURE,
         )
     if newest_file_ahead_s > 120.0:
         yield Finding(
@@ -180,7 +184,7 @@ def clock(*, now_s: float, store_ahead_s: float | None, newest_file_ahead_s: flo
             severity=Severity.WARNING,
             what=f"the newest file of the data folder lies {newest_file_ahead_s:.0f} s in the future",
             why="the clock went back: signatures that carry a time will be refused",
-            cure=cure,
+            cure=CLOCK_CURE,
         )
 
 

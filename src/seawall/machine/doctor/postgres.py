@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from seawall.machine.doctor.finding import Finding, Severity
+from seawall.store.examine import COMMIT_OF
 
 VERSION_MIN = 150_000
+OFF = ("off", "false", "no", "0")
+"""As a role's own setting may say it: PostgreSQL keeps the word that it was given."""
+
 DURABLE = {
     "fsync": "a power cut leaves the database damaged beyond repair",
     "full_page_writes": "a power cut may leave half-written pages, which nothing notices",
@@ -14,7 +18,11 @@ DURABLE = {
 
 
 def durability(settings: Mapping[str, str]) -> Iterator[Finding]:
-    """What makes a commit last."""
+    """What makes a commit last.
+
+    Args:
+        settings: As ``store.examine.examined`` tells them.
+    """
     for name, why in DURABLE.items():
         if settings.get(name) == "off":
             yield Finding(
@@ -22,10 +30,13 @@ def durability(settings: Mapping[str, str]) -> Iterator[Finding]:
                 why=why,
                 cure=f"set {name} = on in postgresql.conf, and reload",
             )  # fmt: skip
-    if settings.get("synchronous_commit") == "off":
+    ours = settings.get("synchronous_commit") in OFF
+    off = [name for name, value in settings.items() if value in OFF]
+    others = [name.removeprefix(COMMIT_OF) for name in off if name.startswith(COMMIT_OF)]
+    if ours or others:
         yield Finding(
             check="store-durability", severity=Severity.CRITICAL,
-            what="PostgreSQL commits with synchronous_commit = off",
+            what="PostgreSQL commits with synchronous_commit = off" + ("" if ours else f" for {' and '.join(others)}"),
             why="a crash loses the last commits: steps that were reported done are done again",
             cure="set synchronous_commit = on for this database or role",
         )  # fmt: skip

@@ -30,7 +30,7 @@ def fitness(said: Mapping[str, str]) -> Iterator[Finding]:
             check="redis-eviction",
             severity=Severity.WARNING,
             what=f"Redis has maxmemory-policy = {policy}"
-            + ("" if int(said.get("maxmemory", "0")) else ", and no limit"),
+            + ("" if _number(said.get("maxmemory", "0")) != 0 else ", and no limit"),
             why="a full one throws numbers away without a word, and whoever was over a limit has all of it again",
             cure="set maxmemory-policy noeviction: a full one then says so, and each collector keeps limits alone",
         )
@@ -43,8 +43,8 @@ def fitness(said: Mapping[str, str]) -> Iterator[Finding]:
             " that was queued in a cache's Redis couldn't even be counted (Forem)",
             cure="give Seawall a Redis of its own; another database number of the same server isn't one",
         )
-    slower_us = int(said.get("slowlog-log-slower-than", str(SLOW_US_MAX)))
-    if slower_us < 0 or slower_us > SLOW_US_MAX:
+    slower_us = _number(said.get("slowlog-log-slower-than", ""))
+    if slower_us is not None and not 0 <= slower_us <= SLOW_US_MAX:
         off = "is off" if slower_us < 0 else f"shows only what takes longer than {slower_us // 1000} ms"
         yield Finding(
             check="redis-slowlog",
@@ -53,3 +53,11 @@ def fitness(said: Mapping[str, str]) -> Iterator[Finding]:
             why="one slow command stops all clients, and nobody can say whose it was (seawall_redis_slow_total)",
             cure="set slowlog-log-slower-than 10000",
         )
+
+
+def _number(text: str) -> int | None:
+    """None for what is none: a server that only speaks Redis' protocol says what it likes."""
+    try:
+        return int(text)
+    except ValueError:
+        return None
