@@ -93,14 +93,49 @@ def test_what_would_be_refused_is_told_with_all_its_problems(folder: Folder) -> 
 
 def test_what_changed_between_two_lives_is_known_without_the_store(folder: Folder) -> None:
     running(folder)
-    fresh = read(
-        {"router.batch_records": 9}, config=folder.settings_file, environment={"SEAWALL_DSN": "postgresql://x"}
-    )
+    fresh = read({"router.batch_records": 9}, config=folder.settings_file, environment={})
     assert [(one.key, one.before, one.after) for one in last_settings(folder.resolved_file, fresh)] == [
         ("router.batch_records", "100", "9")
     ]
     folder.resolved_file.write_text("{")
     assert last_settings(folder.resolved_file, fresh) == []
+
+
+def between(folder: Folder, before: dict[str, str], after: dict[str, str]) -> list[tuple[str, str, str]]:
+    running(folder, **before)
+    fresh = read({}, config=folder.settings_file, environment=after)
+    return [(one.key, one.before, one.after) for one in last_settings(folder.resolved_file, fresh)]
+
+
+def test_another_store_between_two_lives_is_told_without_its_secrets(folder: Folder) -> None:
+    one = {"SEAWALL_DSN": "postgresql://me:s3cret@h1:1,h2/d?application_name=s3cret"}
+    other = {"SEAWALL_DSN": "postgresql://me:s3cret@h3/d?password=s3cret"}
+    embedded = "the embedded PostgreSQL"
+    assert between(folder, {}, one) == [("dsn", embedded, "h1:1,h2:5432/d")]
+    assert between(folder, one, other) == [("dsn", "h1:1,h2:5432/d", "h3:5432/d")]
+    assert between(folder, other, {}) == [("dsn", "h3:5432/d", embedded)]
+    assert between(folder, {}, {}) == between(folder, one, one) == []
+
+
+def test_a_stores_new_password_between_two_lives_is_told_as_such(folder: Folder) -> None:
+    file = folder.path / "dsn"
+    file.write_text("postgresql://me:s3cret@h/d\n")
+    running(folder, SEAWALL_DSN_FILE=str(file))
+    moved = folder.path / "moved"
+    moved.write_text("postgresql://me:s3cret@h/d\n")
+    fresh = read({}, config=folder.settings_file, environment={"SEAWALL_DSN_FILE": str(moved)})
+    assert last_settings(folder.resolved_file, fresh) == []
+    moved.write_text("postgresql://me:s3cret2@h/d\n")
+    fresh = read({}, config=folder.settings_file, environment={"SEAWALL_DSN_FILE": str(moved)})
+    [said] = last_settings(folder.resolved_file, fresh)
+    assert (said.before, said.after) == ("h:5432/d", "h:5432/d (its user, password or options changed)")
+
+
+def test_a_workers_own_store_between_two_lives_is_told_too(folder: Folder) -> None:
+    both = {"SEAWALL_DSN": "postgresql://h/d", "SEAWALL_WORKER_DSN": "postgresql://w:s3cret@h/d"}
+    one = {"SEAWALL_DSN": "postgresql://h/d"}
+    assert between(folder, one, both) == [("worker_dsn", "as dsn", "h:5432/d")]
+    assert between(folder, both, one) == [("worker_dsn", "h:5432/d", "as dsn")]
 
 
 def command(folder: Folder, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ from seawall.kernel.error import Misconfigured
 from seawall.kernel.log import fields, logger
 from seawall.kernel.setting import Difference, Value
 from seawall.settings import TOP, Settings, Tuned, load_resolved, read, verify
+from seawall.store.dsn import shown
 
 log = logger("machine")
 
@@ -61,16 +62,32 @@ class Tuning:
 
 
 def last_settings(resolved: Path, fresh: Settings) -> list[Difference]:
-    """What differs from the settings of a platform's last life; [] when nothing tells them.
+    """What differs from the settings of a platform's last life; [] when nothing tells them. Another store is told by its
+    host, port and database, and nothing else of its DSN.
 
     Args:
-        resolved: DIR/run/settings.json. Its store is the one that was really used, so that is left out.
+        resolved: DIR/run/settings.json. Its store is the one that was really used; whether it was given, its origin says.
     """
     try:
         former = load_resolved(resolved)
     except Misconfigured:
         return []
-    return [one for one in former.differences(fresh) if one.key not in (*DSNS, *DSNS.values())]
+    found = (_told(one) for one in former.differences(fresh) if one.key not in DSNS.values())
+    return [one for one in found if one is not None]
+
+
+def _told(difference: Difference) -> Difference | None:
+    """A difference, with a store in words that may be shown; None: the same store is used as before."""
+    if difference.key not in DSNS:
+        return difference
+    used, then = difference.now, difference.then
+    given = "" if used.origin == "default" else str(used.value)
+    if given == then.value:
+        return None
+    before, after = (shown(dsn) if dsn else UNSAID[used.key] for dsn in (given, str(then.value)))
+    if before == after:
+        after += " (its user, password or options changed)"
+    return Difference(replace(used, value=before, secret=False), replace(then, value=after, secret=False))
 
 
 def reloaded(running: Settings, config: Path) -> Tuned:
@@ -92,6 +109,9 @@ def reloaded(running: Settings, config: Path) -> Tuned:
     verify(tuned.settings)
     return tuned
 
+
+UNSAID = {"dsn": "the embedded PostgreSQL", "worker_dsn": "as dsn"}
+"""What is used where no DSN is given."""
 
 DSNS = {"dsn": "dsn_file", "worker_dsn": "worker_dsn_file"}
 """Settings that ``Settings.resolved`` replaces by what is used, and the files that they may come from."""
