@@ -9,8 +9,10 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from kafka_rig import IDS, Desk, opened, record, replicated, until, written
@@ -18,7 +20,7 @@ from kafka_rig import IDS, Desk, opened, record, replicated, until, written
 from seawall.guard.breaker import State
 from seawall.guard.supervisor import Supervisor
 from seawall.journal import cluster
-from seawall.journal.kafka import Partitions, Topic, TopicWatch
+from seawall.journal.kafka import Partitions, Topic, TopicWatch, producer
 from seawall.journal.kafka.client import client_of
 from seawall.journal.kafka.topic import NoTopic
 from seawall.kernel.alert import Alerts
@@ -94,12 +96,13 @@ async def test_replicated_is_said_only_while_somebody_has_looked_lately(mock: Mo
     facts: dict[str, Any] = {}
     async with opened(mock, tmp_path, facts=facts, confirm_s=3.0) as desk:
         await until(lambda: desk.joint.spool.flows)
-        assert replicated(await desk.send(record(b"known"))) == [True]
+        await desk.warm()
+        before = desk.joint.report()["forwarded"]
         facts["error"] = Unavailable("Kafka", "no answer about the topic")
         await until(lambda: not desk.joint.spool.flows)
         assert replicated(await desk.send(record(b"unknown"))) == [False]
         # It is Kafka's all the same: only what its ack is worth isn't known.
-        await until(lambda: desk.joint.report()["forwarded"] == 1)
+        await until(lambda: desk.joint.report()["forwarded"] == before + 1)
         facts.clear()
         await until(lambda: desk.joint.spool.flows)
         assert replicated(await desk.send(record(b"known again"))) == [True]
@@ -352,3 +355,68 @@ async def test_a_spool_that_is_switched_off_stays_while_fresh_events_flow(mock: 
         on[0] = True
         await until(lambda: not desk.joint.forwarder.waits, within_s=30)
         assert desk.joint.report()["forwarded"] == 20 + late
+
+
+async def test_what_one_machine_may_have_in_memory_is_sent_again_after_trouble(mock: MockKafka, tmp_path: Path) -> None:
+    facts: dict[str, Any] = {"unclean": True}
+    async with opened(mock, tmp_path, facts=facts) as desk:
+        await desk.send(*(record(b"%d" % n) for n in range(20)))
+        await until(lambda: desk.joint.report()["forwarded"] == 20)
+        assert not desk.joint.forwarder.waits and not desk.joint.forwarder.finished()
+        facts["error"] = Unavailable("Kafka", "it is away")
+        await until(lambda: desk.joint.topic.failures)
+        facts.pop("error")
+        await until(lambda: desk.joint.kafka._acks.value == 40)
+        await until(lambda: not desk.joint.forwarder.waits)
+        assert desk.joint.report()["forwarded"] == 20, "each is counted once"
+    found = Counter(await asyncio.to_thread(written, mock, expect=40))
+    assert found == {b"%d" % n: 2 for n in range(20)}
+    async with opened(mock, tmp_path, facts={"unclean": True}) as desk:
+        await until(lambda: desk.joint.report()["forwarded"] == 20)
+    assert len(await asyncio.to_thread(written, mock, expect=60)) == 60, "a restart too sends it again"
+
+
+async def test_a_record_that_can_be_parked_nowhere_is_no_trouble_of_kafkas_and_repeats_no_other(
+    mock: MockKafka, tmp_path: Path
+) -> None:
+    async with opened(mock, tmp_path, facts={"unclean": True}) as desk:
+        parked = desk.joint.spool._places
+        full = Mock(submit=Mock(side_effect=Overloaded("the disk is full")))
+        desk.joint.spool._places = replace(parked, parked=full)
+        mock.fail(PRODUCE, [TOO_LARGE] * 1000)
+        await desk.send(record(b"large"))
+        await until(lambda: "forwarding-stands" in desk.names())
+        mock.heal(PRODUCE)
+        mock.fail(PRODUCE, [TOO_LARGE] * 4)
+        await desk.send(*(record(b"%d" % n) for n in range(5)))
+        await until(lambda: full.submit.call_count >= 4)
+        assert desk.joint.spool.breaker.state is State.CLOSED
+        desk.joint.spool._places = parked
+        await until(lambda: not desk.joint.forwarder.waits)
+    bodies = await asyncio.to_thread(written, mock, expect=5)
+    assert Counter(bodies)[b"0"] == 1 and {b"%d" % n for n in range(5)} <= set(bodies)
+
+
+async def test_a_topic_made_anew_gets_another_producer(mock: MockKafka, tmp_path: Path) -> None:
+    facts: dict[str, Any] = {}
+    async with opened(mock, tmp_path, facts=facts) as desk:
+        await desk.warm()
+        facts["id"] = b"anew" * 4
+        await until(lambda: desk.joint.kafka._renewals.value == 1)
+        await until(lambda: desk.joint.spool.flows)
+        await desk.warm()
+
+
+async def test_a_producer_that_nothing_comes_of_is_replaced_while_the_cluster_answers(
+    mock: MockKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "DEAF_S", 4.0)
+    async with opened(mock, tmp_path) as desk:
+        await desk.warm()
+        mock.fail(PRODUCE, [NOT_ENOUGH_REPLICAS] * 500)
+        await desk.send(*(record(b"%d" % n) for n in range(20)))
+        await until(lambda: desk.joint.kafka._renewals.value >= 1, within_s=20)
+        mock.heal(PRODUCE)
+        await until(lambda: not desk.joint.forwarder.waits, within_s=40)
+        await desk.warm()
+    assert {b"%d" % n for n in range(20)} <= set(await asyncio.to_thread(written, mock, expect=21))

@@ -65,7 +65,11 @@ class World:
         self.kafka = Away(self.clock, KAFKA, ACK_S, replicated=True)
         self.local, self.parked = (Away(self.clock, LOCAL, SYNC_S) for _ in range(2))
         metrics = Metrics()
-        places = Places(kafka=self.kafka, local=self.local, parked=self.parked, confirmed=lambda: True)
+        self.forwarding = True
+        places = Places(
+            kafka=self.kafka, local=self.local, parked=self.parked, confirmed=lambda: True,
+            forwarding=lambda **_: self.forwarding,
+        )  # fmt: skip
         self.spool = Spool(
             places, Settings(), clock=self.clock, metrics=metrics, alerts=Alerts(metrics, self.clock),
             rng=random.Random(7),
@@ -251,3 +255,43 @@ def test_what_went_to_the_local_log_is_counted_by_cause(world: World) -> None:
     world.kafka.refusal, before = Overloaded("its queue is full"), causes()["rejected"]
     world.run(0.2, every_s=0.05)
     assert causes()["rejected"] > before
+
+
+@pytest.mark.parametrize("why", ["nothing can be spooled", "nothing is forwarded"])
+def test_where_no_spooled_record_can_be_the_trial_a_fresh_one_is(world: World, why: str) -> None:
+    """Else a breaker that a short outage opened would stay open for as long as the disk is full."""
+    world.run(1.0, every_s=0.05)
+    world.kafka.after_s = None
+    if why == "nothing is forwarded":
+        world.forwarding = False
+    while not world.opened:
+        world.run(0.05, every_s=0.05)
+    if why == "nothing can be spooled":
+        world.local.refusal = Overloaded("the disk is full")
+    refused = 0
+    world.kafka.after_s = ACK_S
+    for _ in range(200):
+        if world.spool.refusal is None:
+            world.send()
+        else:
+            refused += 1
+        for _ in range(50):
+            world.step()
+    assert world.spool.breaker.state is State.CLOSED
+    assert refused < 100
+    before = len(world.answers)
+    world.run(1.0, every_s=0.05)
+    assert all(answer.outcome.replicated for answer in world.answers[before:] if isinstance(answer.outcome, Position))
+
+
+def test_such_a_trial_that_fails_costs_one_sender_a_second_and_the_others_nothing(world: World) -> None:
+    world.kafka.after_s, world.forwarding = None, False
+    while not world.opened:
+        world.run(0.05, every_s=0.05)
+    world.run(2.0, every_s=0.05)
+    world.answers.clear()
+    world.run(60.0, every_s=0.05)
+    slow = [answer for answer in world.answers if answer.took_s > 2 * SYNC_S]
+    assert 0 < len(slow) < 12, "trials become rare"
+    assert max(answer.took_s for answer in slow) <= ANSWER_S
+    assert all(isinstance(answer.outcome, Position) for answer in world.answers)

@@ -138,6 +138,16 @@ class Breaker:
         """As it stands; an open one whose time has passed is half open from the next call on."""
         return self._state
 
+    @property
+    def admits(self) -> bool:
+        """Whether ``admit`` would let a call through now."""
+        now = self._clock.monotonic()
+        if self._state is State.OPEN:
+            return now >= self._open_until
+        if self._state is State.HALF_OPEN:
+            return self._trial_until is None or now >= self._trial_until
+        return self._state is not State.FORCED_OPEN
+
     def admit(self) -> Permit | None:
         """Ask for one call; None: make none, use the default."""
         now = self._clock.monotonic()

@@ -1,14 +1,15 @@
 """Brings spooled records to Kafka, beside fresh ones and at a pace that leaves them room.
 
 The position is a local checkpoint, written after the brokers' acks: losing it means sending again. Records go in the
-log's order, and the position moves over what was acknowledged from its beginning on without a gap.
+log's order, and the position moves over what was acknowledged from its beginning on without a gap. What may be in one
+machine's memory only stays here for a while longer (settle.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,8 +21,9 @@ from seawall.journal.checkpoint import Checkpoint
 from seawall.journal.cluster import Settings
 from seawall.journal.cursor import Cursor
 from seawall.journal.errand import Park, passed, sent
+from seawall.journal.settle import Holding
 from seawall.kernel.clock import Clock
-from seawall.kernel.error import Corrupt, Overloaded, SeawallError, Unavailable
+from seawall.kernel.error import Corrupt, Overloaded, Rejected, Unavailable
 from seawall.kernel.event import decode
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
@@ -33,7 +35,6 @@ log = logger("journal")
 
 IDLE_S = 0.5
 BATCH_BYTES_MAX = 1024 * 1024
-CHECKPOINT_S = 1.0
 
 
 class Source(Protocol):
@@ -62,14 +63,18 @@ class Forwarder:
         until_start: Forward only what the log held at the start: for the log of parked records, which are tried once
             in each process' life.
         on: Whether anything is forwarded; while not, it all stays where it is.
+        troubles: Changes whenever Kafka was found in trouble, whoever found it.
     """
 
     def __init__(
         self, source: Source, kafka: Journal, breaker: Breaker, settings: Settings, *, park: Park,
         filesystem: Filesystem, clock: Clock, metrics: Metrics, spells: Spells, until_start: bool = False,
-        on: Switch = always,
+        on: Switch = always, troubles: Callable[[], Hashable] = lambda: None,
     ) -> None:  # fmt: skip
         self._on = on
+        self._troubles = troubles
+        self._trouble = troubles()
+        self._stuck = False  # the first record that waits is one that Kafka refuses, and there is no room to park it
         self._source = source
         self._kafka = kafka
         self._breaker = breaker
@@ -81,7 +86,6 @@ class Forwarder:
         self._spells = spells
         self._pace = Pace(settings.forward_rate, settings.forward_batch, clock)
         self._news = asyncio.Event()
-        self._kept_at = 0.0
         self._oldest_us = 0
         self.forwarded = metrics.counter(
             "seawall_journal_forwarded_total", "Spooled events that reached Kafka.", journal=source.name
@@ -100,21 +104,22 @@ class Forwarder:
     async def __aenter__(self) -> Forwarder:
         source = self._source
         self._cursor = Cursor(source.folder, source.log_id, self._filesystem)
-        self._checkpoint = Checkpoint(source.folder, self._filesystem)
+        checkpoint = Checkpoint(source.folder, self._filesystem)
         self._began = source.synced_end
         try:
-            found = await asyncio.to_thread(self._checkpoint.load)
+            found = await asyncio.to_thread(checkpoint.load)
             start = await asyncio.to_thread(self._cursor.start)
         except OSError as error:
             raise Unavailable("journal", f"{source.folder}: {error}") from error
         # One that isn't of this log, or lies beyond its end, is of a folder that was put back from a copy.
         known = found is not None and found.log_id == source.log_id and start <= found <= self._began
         self.at = found if known and found is not None else start
-        self._kept = self.at
+        self._furthest = self.at
+        self._holding = Holding(self.at, self._cursor, checkpoint, self._clock, self._forgotten)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self._keep)
+        await asyncio.to_thread(self._holding.keep)
         self._cursor.close()
 
     @property
@@ -126,6 +131,10 @@ class Forwarder:
     def waits(self) -> bool:
         """Whether anything waits to be forwarded."""
         return self.at < self.limit
+
+    def finished(self) -> bool:
+        """Whether all of it is forwarded, and none of it has to be kept: after a restart, nothing is sent again."""
+        return not (self.waits or self._holding.settling.waits)
 
     def behind(self, position: Position) -> bool:
         """Whether what lies before ``position`` isn't forwarded yet; of another log: what was there at the start."""
@@ -142,12 +151,9 @@ class Forwarder:
             paused_s = await self._round(heart)
         except Displaced as error:
             log.warning("the spool isn't what its checkpoint says", extra=fields(cause=str(error)))
-            self._spells.saw(
-                "spool-sent-again", f"spool {self._source.name} isn't what its checkpoint says: all is sent again",
-                unaffected="accepting events; copies collapse", cure="look for a second copy of this folder",
-                journal=self._source.name,
-            )  # fmt: skip
+            _is_another(self._spells, self._source.name)
             self.at = await asyncio.to_thread(self._cursor.start)
+            self._holding.begin_anew(self.at)
             paused_s = IDLE_S
         except (Unavailable, Corrupt, OSError) as error:
             log.warning("can't forward now", extra=fields(journal=self._source.name, cause=str(error)))
@@ -168,9 +174,12 @@ class Forwarder:
 
     async def _round(self, heart: Heart) -> float:
         """Forward one batch; returns how long to pause."""
+        if (trouble := self._troubles()) != self._trouble:
+            self._trouble = trouble
+            self._go_back()
         if not self.waits:
             self._oldest_us = 0
-            await self._tidy()
+            await self._holding.tidy()
             return IDLE_S
         if self._kafka.refusal is not None or not self._on():
             return min(IDLE_S, 0.1)
@@ -180,11 +189,20 @@ class Forwarder:
         permit = self._breaker.admit()
         if permit is None:
             return min(IDLE_S, max(0.05, self._breaker.retry_after_s()))
-        if permit.trial:
+        if permit.trial or self._stuck:
             width = 1
         await self._forward(heart, permit, width)
-        await self._tidy()
-        return 0.0
+        await self._holding.tidy()
+        return IDLE_S if self._stuck else 0.0
+
+    def _go_back(self) -> None:
+        """What Kafka took lately may be gone with somebody's memory: send it again."""
+        at = self._holding.settling.back()
+        if at is not None:
+            log.warning(
+                "Kafka was in trouble: what it took lately is sent again", extra=fields(journal=self._source.name)
+            )
+            self.at = at
 
     def _width(self) -> int:
         allowed = self._pace.allowed()
@@ -193,10 +211,11 @@ class Forwarder:
     async def _forward(self, heart: Heart, permit: Permit, width: int) -> None:
         try:
             chunk = await asyncio.to_thread(self._read, width)
-            self._tell(chunk.damage)
+            _is_damaged(self._spells, self._source.name, chunk.damage)
             if not chunk.frames:
                 self._breaker.abandoned(permit)
                 self.at = chunk.next
+                self._holding.settling.passed(self.at, replicated=True)
                 return
             outcomes = await sent(self._kafka, chunk.frames, heart, self._clock)
         except BaseException:
@@ -204,25 +223,22 @@ class Forwarder:
             raise
         count = await passed(chunk.frames, outcomes, self._park)
         self._pace.took(len(chunk.frames))
-        self.forwarded.value += count
+        self.forwarded.value += sum(frame.end > self._furthest for frame in chunk.frames[:count])
+        if count:
+            self.at = chunk.next if count == len(chunk.frames) else chunk.frames[count - 1].end
+            self._furthest = max(self._furthest, self.at)
+            firm = all(not isinstance(outcome, Position) or outcome.replicated for outcome in outcomes[:count])
+            self._holding.settling.passed(self.at, replicated=firm)
+        self._stuck = count < len(chunk.frames) and isinstance(outcomes[count], Rejected)
         if count == len(chunk.frames):
             self._breaker.succeeded(permit)
-            self.at = chunk.next
-            return
-        if count:
-            self.at = chunk.frames[count - 1].end
-        if isinstance(outcomes[count], Overloaded):
+        elif isinstance(outcomes[count], Overloaded):
             self._breaker.abandoned(permit)  # our own queue is full
+        elif self._stuck:
+            self._breaker.succeeded(permit)  # Kafka answered; it is our disk that has no room for what it refuses
+            _stands(self._spells, self._source.name)
         else:
             self._breaker.failed(permit)
-
-    def _tell(self, damaged: Sequence[Damage]) -> None:
-        for damage in damaged:
-            self._spells.saw(
-                "journal-damaged", f"spool {self._source.name} is damaged: {damage.reason}; what is readable goes on",
-                unaffected="accepting events, and all that is readable", cure="seawall journal verify",
-                journal=self._source.name,
-            )  # fmt: skip
 
     def _read(self, width: int) -> Chunk:
         chunk = self._cursor.read(self.at, self.limit, records_max=width, bytes_max=BATCH_BYTES_MAX)
@@ -233,24 +249,30 @@ class Forwarder:
                 self._oldest_us = decode(chunk.frames[0].payload).received_us
         return chunk
 
-    async def _tidy(self) -> None:
-        """Keep the checkpoint, at most once in ``CHECKPOINT_S``, and delete segments before it."""
-        now = self._clock.monotonic()
-        if self.at == self._kept or now - self._kept_at < CHECKPOINT_S:
-            return
-        self._kept_at = now
-        await asyncio.to_thread(self._keep)
-
-    def _keep(self) -> None:
-        at = self.at
-        if at != self._kept and self._checkpoint.keep(at):
-            self._kept = at
-            try:
-                self._forgotten.value += self._cursor.forget(at)
-            except (OSError, SeawallError) as error:
-                log.warning("forwarded segments stay", extra=fields(cause=str(error)))
-
     def _lag_s(self) -> float:
         if not self.waits or not self._oldest_us:
             return 0.0
         return max(0.0, (self._clock.wall_us() - self._oldest_us) / 1_000_000)
+
+
+def _is_another(spells: Spells, journal: str) -> None:
+    spells.saw(
+        "spool-sent-again", f"spool {journal} isn't what its checkpoint says: all is sent again",
+        unaffected="accepting events; copies collapse", cure="look for a second copy of this folder", journal=journal,
+    )  # fmt: skip
+
+
+def _is_damaged(spells: Spells, journal: str, damaged: Sequence[Damage]) -> None:
+    for damage in damaged:
+        spells.saw(
+            "journal-damaged", f"spool {journal} is damaged: {damage.reason}; what is readable goes on",
+            unaffected="accepting events, and all that is readable", cure="seawall journal verify", journal=journal,
+        )  # fmt: skip
+
+
+def _stands(spells: Spells, journal: str) -> None:
+    spells.saw(
+        "forwarding-stands", f"spool {journal}: Kafka refuses a record for its own sake, and there is no room to park "
+        "it; those behind it wait",
+        unaffected="fresh events, while Kafka takes them", cure="make room on the disk of DIR", journal=journal,
+    )  # fmt: skip

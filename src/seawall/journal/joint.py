@@ -10,7 +10,7 @@ import contextlib
 import random
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -81,17 +81,21 @@ class Joint:
         self.local, self.parked = (
             Log(
                 folder,
-                m.local,
+                local,
                 metrics=m.metrics,
                 on_failure=m.on_failure,
                 filesystem=m.filesystem,
                 clock=m.clock,
                 alerts=m.alerts,
             )
-            for folder in (m.folder, m.folder.with_name(f"{m.folder.name}.parked"))
+            for folder, local in (
+                (m.folder, m.local),
+                (m.folder.with_name(f"{m.folder.name}.parked"), _to_the_last(m.local)),
+            )
         )
         places = Places(
             kafka=self.kafka, local=self.local, parked=self.parked, confirmed=lambda: self.topic.confirmed,
+            forwarding=m.forwarding,
         )  # fmt: skip
         self.spool = Spool(places, m.settings, clock=m.clock, metrics=m.metrics, alerts=m.alerts, rng=m.rng)
         self.order = Order(
@@ -142,7 +146,7 @@ class Joint:
     def reload(self, local: LocalSettings) -> None:
         """Go on with other settings of the local logs."""
         self.local.reload(local)
-        self.parked.reload(local)
+        self.parked.reload(_to_the_last(local))
 
     def report(self) -> dict[str, int]:
         """Counts of this process' life, for its exit report."""
@@ -177,10 +181,19 @@ class Joint:
         self.spool.stop()
         self.order.stop()
 
+    def _topic_id(self) -> bytes:
+        return self.topic.topic.id if self.topic.topic is not None else b""
+
     def _forwarder(self, source: Source, *, until_start: bool = False) -> Forwarder:
         m = self._means
         return Forwarder(
             source, self.kafka, self.spool.breaker, m.settings, park=self.spool.park, filesystem=m.filesystem,
             clock=m.clock, metrics=m.metrics, spells=Spells(m.alerts, m.clock), until_start=until_start,
-            on=m.forwarding,
+            on=m.forwarding, troubles=lambda: (self.topic.failures, self.kafka.troubles, self._topic_id()),
         )  # fmt: skip
+
+
+def _to_the_last(local: LocalSettings) -> LocalSettings:
+    """For parked records: they may take what is held back from others. Without a place for one that Kafka refuses, all
+    behind it would wait, and their room would never be free again."""
+    return replace(local, reserve_bytes=0, resume_bytes=local.fill_bytes)

@@ -108,7 +108,7 @@ class Leftovers:
             log.info("forwarding a log that has no writer any more", extra=fields(folder=str(folder)))
             before = forwarder.forwarded.value
             try:
-                while forwarder.waits:
+                while not forwarder.finished():
                     await forwarder.turn(heart)
             finally:
                 self.forwarded += int(forwarder.forwarded.value - before)

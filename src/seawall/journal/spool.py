@@ -5,7 +5,8 @@ or when Kafka's ack isn't there in time, it goes to the local log, is answered f
 brings it to Kafka later. A send that timed out may have arrived all the same: both copies carry one event id, and the
 router collapses them. What Kafka refuses for the record's own sake is parked in a log apart, where it blocks nobody.
 
-Nobody's request is the trial of an open breaker: the forwarder's records are, since they are safe already.
+Nobody's request is the trial of an open breaker: the forwarder's records are, since they are safe already. Only where
+no record can be spooled, or none is forwarded, a fresh one has to be it: else the breaker could never close again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import Overloaded, Rejected, SeawallError, Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Done, Journal, Outcome, Position
 
 log = logger("journal")
@@ -56,18 +58,20 @@ class Places:
     local: Journal
     parked: Journal
     confirmed: Callable[[], bool]  # whether Kafka's ack means replicated now
+    forwarding: Switch = always  # whether what is spooled is forwarded, and so a trial
 
 
 class _Send:
     """One fresh record on its way to Kafka. Answered once: by Kafka's ack, or by the local log."""
 
-    __slots__ = ("_payload", "_spool", "began", "done")
+    __slots__ = ("_payload", "_spool", "began", "done", "permit")
 
-    def __init__(self, spool: Spool, payload: bytes, done: Done, began: float) -> None:
+    def __init__(self, spool: Spool, payload: bytes, done: Done, began: float, permit: Permit | None = None) -> None:
         self._spool = spool
         self._payload: bytes | None = payload
         self.done = done
         self.began = began
+        self.permit = permit  # it is a trial
 
     @property
     def waits(self) -> bool:
@@ -92,6 +96,7 @@ class _Send:
         return True
 
 
+# Size: each record is in one of a few states, and all that may happen to it in them stands here.
 class Spool:
     """Implements ``Journal``."""
 
@@ -135,23 +140,29 @@ class Spool:
     def refusal(self) -> SeawallError | None:
         if self._stopping:
             return Overloaded("the journal is stopping")
-        if self.flows and self._places.kafka.refusal is None:
+        if (self.flows or self._may_try) and self._places.kafka.refusal is None:
             return None
         return self._places.local.refusal
 
     def submit(self, payload: bytes, done: Done) -> None:
+        permit = None
         if not self._flows:
             if self._stopping:
                 raise Overloaded("the journal is stopping")
-            self._fallbacks[Cause.REJECTED].value += 1
-            self.keep(payload, done)
-            return
-        send = _Send(self, payload, done, self._monotonic())
+            permit = self.breaker.admit() if self._may_try else None
+            if permit is None:
+                self._fallbacks[Cause.REJECTED].value += 1
+                self.keep(payload, done)
+                return
+        send = _Send(self, payload, done, self._monotonic(), permit)
         try:
             self._to_kafka(payload, send)
-        except Rejected as error:
-            self._park(payload, done, error)
-        except SeawallError:
+        except SeawallError as error:
+            if permit is not None:
+                self.breaker.abandoned(permit)
+            if isinstance(error, Rejected):
+                self._park(payload, done, error)
+                return
             # Its queue is full, or it can't send at all: nothing of this record was sent.
             self._diverted.value += 1
             self._fallbacks[Cause.REJECTED].value += 1
@@ -195,6 +206,23 @@ class Spool:
         """Whether sends wait in vain, and nothing at all comes back."""
         return self._unheard >= LIMITS.in_a_row and self._now - self._heard_at >= self._silence_s
 
+    @property
+    def _may_try(self) -> bool:
+        """Whether a fresh record has to be the trial of an open breaker."""
+        closed = self.breaker.state in (State.CLOSED, State.FORCED_CLOSED)
+        if closed or self._stopping or not self.breaker.admits or not self._places.confirmed():
+            return False
+        return self._places.local.refusal is not None or not self._places.forwarding()
+
+    def _answered(self, send: _Send) -> None:
+        """Kafka said what it will do with a record."""
+        if send.permit is not None:
+            self.breaker.succeeded(send.permit)
+            return
+        self._passed += 1
+        if send.began < self._slow_before:
+            self._slow += 1
+
     def _judge(self) -> None:
         closed = self.breaker.state in (State.CLOSED, State.FORCED_CLOSED)
         self._flows = closed and not self._stopping and self._places.confirmed()
@@ -208,9 +236,7 @@ class Spool:
 
     def landed(self, send: _Send, payload: bytes, position: Position) -> None:
         """Kafka has it."""
-        self._passed += 1
-        if send.began < self._slow_before:
-            self._slow += 1
+        self._answered(send)
         if position.replicated:
             self.replicated.value += 1
             send.done(position)
@@ -222,12 +248,12 @@ class Spool:
     def sank(self, send: _Send, payload: bytes, error: SeawallError) -> None:
         """Kafka hasn't, or not yet."""
         if isinstance(error, Rejected):
-            self._passed += 1  # it answered
+            self._answered(send)
             self._park(payload, send.done, error)
             return
         self._diverted.value += 1
         self._fallbacks[Cause.TIMEOUT if isinstance(error, Uncertain) else Cause.ERROR].value += 1
-        self.breaker.failed(Permit(send.began))
+        self.breaker.failed(send.permit or Permit(send.began))
         self._keep_instead(payload, send.done, error)
 
     def _keep_instead(self, payload: bytes, done: Done, why: SeawallError) -> None:

@@ -19,7 +19,7 @@ from seawall.journal.kafka.client import Client
 from seawall.journal.kafka.fault import KAFKA, meaning
 from seawall.journal.kafka.topic import BATCH_BYTES, SEGMENT, TopicWatch
 from seawall.journal.topic import Topic
-from seawall.kernel.error import Overloaded, SeawallError, Unavailable
+from seawall.kernel.error import Overloaded, Rejected, SeawallError, Unavailable
 from seawall.kernel.event import source_id_of
 from seawall.kernel.limit import RECORD_BYTES_MAX
 from seawall.kernel.log import fields, logger
@@ -42,6 +42,11 @@ GIVE_UP_FACTOR = 3
 lie in the local log already."""
 
 CLOSE_S = 2.0
+DEAF_S = 15.0
+"""A producer whose records all fail for so long, while the cluster answers questions about the topic, is replaced. One
+was seen to send to a topic that is gone until its process ended: made anew after its leaders had changed a few times,
+the topic's partitions had leaders of a lower epoch than those that the client remembered."""
+
 FULL = "the queue to Kafka is full"
 ANY_PARTITION = -1  # the driver chooses, by the key
 
@@ -60,6 +65,7 @@ class _LogIds(dict[int, bytes]):
         return log_id
 
 
+# Size: what is sent, what is heard of it, and when to begin with another driver are about one producer.
 class KafkaLog:
     """Implements ``Journal``; a position is a partition's. ``async with`` starts it, also while Kafka is away.
 
@@ -84,6 +90,10 @@ class KafkaLog:
         self._learn()
         self._replicated = False  # as of the look that is going on
         self._fatal = ""
+        self._topic_id = b""  # of the topic that the producer was made for; b"": not known
+        self._failing_at: float | None = None  # since when records fail, and none is acknowledged
+        self.troubles = 0
+        """Records that Kafka didn't take, for no reason of their own."""
         self._report = self._landed  # bound once, for all records
         self._acks = metrics.counter("seawall_kafka_acks_total", "Records that Kafka acknowledged.")
         self._errors = metrics.counter("seawall_kafka_errors_total", "Records that Kafka didn't acknowledge.")
@@ -165,6 +175,7 @@ class KafkaLog:
         """Hear of trouble also while nothing is sent, and replace a producer that can't go on; for a supervisor."""
         while True:
             self._look()
+            self._judge()
             if self._fatal:
                 await self._renew()
             if self._watch.topic is None:
@@ -192,6 +203,17 @@ class KafkaLog:
         """Called by ``poll``; a fatal error is the end of this producer."""
         if error.fatal():
             self._fatal = f"{error.name()}: {error.str()}"
+
+    def _judge(self) -> None:
+        """Whether this producer can't go on, although nothing fatal was said."""
+        topic = self._watch.topic
+        if topic is not None and topic.id != self._topic_id:
+            if self._topic_id:
+                self._fatal = self._fatal or f"topic {topic.name} was made anew"
+            self._topic_id = topic.id
+        failing_s = 0.0 if self._failing_at is None else self._loop.time() - self._failing_at
+        if failing_s > DEAF_S and self._watch.age_s < DEAF_S:
+            self._fatal = self._fatal or f"no record was taken for {failing_s:.0f} s, and the cluster answers"
 
     def _look(self) -> None:
         """Hear of all that the driver has to say, and look again while anything is on its way."""
@@ -229,20 +251,26 @@ class KafkaLog:
         self._pending_bytes -= len(message)
         try:
             if error is None:
+                self._failing_at = None
                 self._acks.value += 1
                 log_id = self._ids[message.partition() or 0]
                 done(Position(log_id, SEGMENT, (message.offset() or 0) + 1, self._ids.topic_id, self._replicated))
             else:
                 self._errors.value += 1
-                done(meaning(error))
+                why = meaning(error)
+                if not isinstance(why, Rejected):
+                    self.troubles += 1
+                    if self._failing_at is None:
+                        self._failing_at = self._loop.time()
+                done(why)
         except Exception as bug:  # noqa: BLE001
             # Any kind: it is another room's, one waiter must not cost the others theirs, and it is reported.
             self._loop.call_exception_handler({"message": "an answer's waiter broke", "exception": bug})
 
     async def _renew(self) -> None:
         """Another producer in place of one that refuses all; what it had in hand ends as Uncertain."""
-        log.error("Kafka's producer is replaced", extra=fields(cause=self._fatal))
-        self._fatal = ""
+        log.warning("Kafka's producer is replaced", extra=fields(cause=self._fatal))
+        self._fatal, self._failing_at = "", None
         self._renewals.value += 1
         await self.close()
         self._producer = self._made()

@@ -58,6 +58,13 @@ class TopicWatch:
         self._seen_at = -math.inf
         self._said: tuple[str, ...] = ()
         self.topic: Topic | None = None
+        self.failures = 0
+        """Looks that found out nothing."""
+
+    @property
+    def age_s(self) -> float:
+        """Since a look found the topic; infinite before the first."""
+        return self._clock.monotonic() - self._seen_at
 
     @property
     def confirmed(self) -> bool:
@@ -66,7 +73,7 @@ class TopicWatch:
             self.topic is not None
             and self.topic.replicated
             and self.topic.keeps
-            and self._clock.monotonic() - self._seen_at < self._settings.confirm_s
+            and self.age_s < self._settings.confirm_s
         )
 
     async def look(self) -> Topic:
@@ -77,8 +84,10 @@ class TopicWatch:
         """
         try:
             topic = await self._look()
-        except NoTopic as error:
-            self._say((str(error),))
+        except Unavailable as error:
+            self.failures += 1
+            if isinstance(error, NoTopic):
+                self._say((str(error),))
             raise
         if topic != self.topic:
             log.info("Kafka's topic", extra=fields(topic=topic.name, partitions=topic.partitions,
