@@ -62,11 +62,11 @@ class Tuning:
 
 
 def last_settings(resolved: Path, fresh: Settings) -> list[Difference]:
-    """What differs from the settings of a platform's last life; [] when nothing tells them. Another store is told by its
-    host, port and database, and nothing else of its DSN.
+    """What differs from the settings of a platform's last life; [] when nothing tells them. Another store is told by
+    its host, port and database, and nothing else of its DSN.
 
     Args:
-        resolved: DIR/run/settings.json. Its store is the one that was really used; whether it was given, its origin says.
+        resolved: DIR/run/settings.json. Its store is the one really used; its origin says whether it was given.
     """
     try:
         former = load_resolved(resolved)
