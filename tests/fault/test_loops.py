@@ -61,6 +61,7 @@ LOOPS = {
         "parent", "handles", "shed", "flags", "flags.hint", "cache.probe", "cache.meter",
         "journal.c1", "journal.c1.publisher", "responder.listener", "responder.reader", "responder.deadline",
         "collector.sweep", "collector.snapshot", "collector.source_hint", "collector.certificate", "collector.share",
+        "collector.alarm",
     },
     "router": {
         "parent", "handles", "shed", "flags", "flags.hint", "cache.geo",
@@ -78,7 +79,7 @@ LOOPS = {
         "journal.c1.parked", "journal.c1.parked.publisher", "journal.kafka.topic", "journal.kafka.producer",
         "journal.kafka.forward", "journal.kafka.return", "journal.kafka.leftover", "responder.listener",
         "responder.reader", "responder.deadline", "collector.sweep", "collector.share", "collector.snapshot",
-        "collector.source_hint",
+        "collector.source_hint", "collector.alarm",
     },
     "cluster-router": {
         "parent", "handles", "shed", "flags", "flags.hint", "router.kafka.topic", "router.kafka.feeds",

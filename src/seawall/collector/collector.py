@@ -10,6 +10,7 @@ from random import Random
 from types import TracebackType
 
 from seawall.collector.admission import Admission
+from seawall.collector.alarm import SnapshotAlarm
 from seawall.collector.certificate import Certificate
 from seawall.collector.deadline import breach_of
 from seawall.collector.door import Door
@@ -88,6 +89,7 @@ class Collector:
             settings, backlog, snapshot=snapshot, receipts=self.receipts, clock=clock, metrics=metrics, alerts=alerts,
             random=random,
         )  # fmt: skip
+        self._alarm = SnapshotAlarm(settings, snapshot, alerts=alerts, clock=clock)
         self._admission = Admission(
             snapshot=snapshot, journal=journal, receipts=self.receipts, rates=self._rates,
             body_bytes_max=settings.body_bytes_max, clock=clock, shares=self._shares,
@@ -106,7 +108,7 @@ class Collector:
         )  # fmt: skip
         routes = Routes(
             admission=self._admission, intake=self._intake, look_ups=self._look_ups, receipts=self.receipts,
-            journal=journal, health=self._health,
+            journal=journal, health=self._health, snapshot=snapshot,
         )  # fmt: skip
         self._metrics = metrics
         self._answers: dict[bytes, Counter] = {}
@@ -130,12 +132,13 @@ class Collector:
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def register(self, supervisor: Supervisor) -> None:
-        """Add the sweep over connections, and the snapshot's loops."""
+        """Add the sweep over connections, the snapshot's loops, and who tells of their failures."""
         self._supervisor = supervisor
         supervisor.add("collector.sweep", self._sweep)
         if self._certificate is not None:
             supervisor.add("collector.certificate", self._certificate.watch, essential=False)
         self._snapshot.register(supervisor)
+        self._alarm.register(supervisor)
         self._shares.register(supervisor)
 
     def reload(self, settings: Settings) -> None:
@@ -143,7 +146,7 @@ class Collector:
         again. ``duplicates_max`` and who is trusted stay as they were at the start."""
         if self._certificate is not None:
             self._certificate.reload()
-        self.settings = self._look_ups.settings = self._shares.settings = settings
+        self.settings = self._look_ups.settings = self._shares.settings = self._alarm.settings = settings
         self._admission.body_bytes_max = settings.body_bytes_max
         self._rates.reload(settings)
         self._snapshot.reload(settings)

@@ -9,6 +9,7 @@ from seawall.collector.exchange import Exchange
 from seawall.collector.intake import Intake
 from seawall.collector.look_up import LookUps
 from seawall.collector.receipt import Receipts
+from seawall.collector.snapshot import Snapshot
 from seawall.guard.supervisor import LoopHealth
 from seawall.kernel.seam.journal import Journal
 
@@ -21,7 +22,7 @@ class Routes:
 
     def __init__(
         self, *, admission: Admission, intake: Intake, look_ups: LookUps, receipts: Receipts, journal: Journal,
-        health: Callable[[], list[LoopHealth]],
+        health: Callable[[], list[LoopHealth]], snapshot: Snapshot,
     ) -> None:  # fmt: skip
         self._admission = admission
         self._intake = intake
@@ -29,6 +30,7 @@ class Routes:
         self._receipts = receipts
         self._journal = journal
         self._health = health
+        self._snapshot = snapshot
 
     def begin(self, x: Exchange) -> None:
         """Judge a head. Only what takes a body gets a ``body_bytes_max`` above 0."""
@@ -94,8 +96,13 @@ class Routes:
         x.refuse(self._receipts.problem(405, "method not allowed", "events are posted", headers=_ALLOW_POST))
 
     def _ready(self, x: Exchange) -> None:
-        """Ready means: the journal takes events and every essential loop makes progress. The store doesn't matter."""
+        """Ready means: sources are known, the journal takes events, and every essential loop makes progress. How old
+        that knowledge is doesn't matter, nor does the store, except to a process that has none from anywhere."""
         reasons = [f"{h.name}: {h.reason or 'not ready'}" for h in self._health() if h.essential and not h.ready]
+        if not self._snapshot.known:
+            reasons.insert(
+                0, "snapshot: no source is known: the store hasn't answered yet, and there is no copy to read"
+            )
         if self._journal.refusal is not None:
             reasons.insert(0, f"journal: {self._journal.refusal}")
         if self._admission.stopping:

@@ -109,6 +109,7 @@ class Snapshot:
         self._asked: list[Asked] = []
         self._wake = asyncio.Event()
         self.version = 0  # 0: nothing was ever loaded
+        self.taken = 0  # times that all sources were replaced
         self.ordered: frozenset[bytes] = frozenset()  # ids of sources whose order matters
         self.live: Mapping[str, int] = {}  # sources that take events, by tenant
         metrics.gauge("seawall_snapshot_age_seconds", "Since the store last confirmed the snapshot.").read = self.age_s
@@ -275,6 +276,7 @@ class Snapshot:
         self.ordered = frozenset(source.id for source in self._by_hash.values() if source.choice.ordered)
         self.live = Counter(source.tenant for source in self._by_hash.values() if not source.removed)
         self.version = version
+        self.taken += 1
 
 
 def _release(asked: list[Asked]) -> None:
