@@ -40,10 +40,10 @@ class Settings:
         help="How long a look at the topic's replicas counts, before an ack isn't called replicated any more.",
     )
     forward_rate: int = setting(
-        5000, min=10, max=1_000_000, help="Spooled records a second that are forwarded beside fresh ones."
+        4000, min=10, max=1_000_000, help="Spooled records a second that are forwarded beside fresh ones."
     )
     forward_batch: int = setting(
-        250, min=1, max=5000, help="Spooled records on their way at once: fresh ones queue behind them."
+        100, min=1, max=5000, help="Spooled records on their way at once: fresh ones queue behind them."
     )
     retention_min_s: int = setting(
         86_400, min=60, max=366 * 86_400, help="The topic must keep records for so long; less raises an alert."
