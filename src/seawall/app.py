@@ -349,9 +349,11 @@ async def _logs(site: Site) -> AsyncIterator[Find]:
     settings = site.settings.of("kafka", cluster.Settings)
     client = client_of(settings, "router")
     watch = TopicWatch(Admin(client, settings).look, settings, clock=site.clock, alerts=site.alerts)
-    async with Logs(folder, folder.journals) as left, Partitions(client, settings, watch, clock=site.clock) as kafka:
+    partitions = Partitions(client, settings, watch, clock=site.clock, alerts=site.alerts, metrics=site.metrics)
+    async with Logs(folder, folder.journals) as left, partitions as kafka:
         site.supervisor.add("router.kafka.topic", watch.run, essential=False)
         site.supervisor.add("router.kafka.feeds", kafka.watch)
+        site.supervisor.add("router.kafka.lookout", kafka.look_out)
 
         async def all_() -> Mapping[str, JournalReader]:
             return {**await left.find(), **await kafka.find()}

@@ -128,10 +128,12 @@ async def test_journal_and_router_come_in_with_the_file_and_a_wrong_password_is_
 async def read(settings: cluster.Settings) -> set[int]:
     """The numbers that a router finds."""
     client = client_of(settings, "router")
-    watch = TopicWatch(Admin(client, settings).look, settings, clock=CLOCK, alerts=Alerts(Metrics(), CLOCK))
+    metrics = Metrics()
+    alerts = Alerts(metrics, CLOCK)
+    watch = TopicWatch(Admin(client, settings).look, settings, clock=CLOCK, alerts=alerts)
     await watch.look()
     found: set[int] = set()
-    async with Partitions(client, settings, watch, clock=CLOCK) as partitions:
+    async with Partitions(client, settings, watch, clock=CLOCK, alerts=alerts, metrics=metrics) as partitions:
         for reader in (await partitions.find()).values():
             at = reader.start()
             while await reader.wait(at, 3.0):

@@ -83,8 +83,8 @@ LOOPS = {
     },
     "cluster-router": {
         "parent", "handles", "shed", "flags", "flags.hint", "router.kafka.topic", "router.kafka.feeds",
-        "router.discover", "router.clock", "router.housekeeping", "housekeeping", "router.fresh.seawall-0",
-        "router.backlog.seawall-0",
+        "router.kafka.lookout", "router.discover", "router.clock", "router.housekeeping", "housekeeping",
+        "router.fresh.seawall-0", "router.backlog.seawall-0",
     },
 }  # fmt: skip
 """Exactly what there is: neither can a loop be lost, nor a new one be forgotten here."""

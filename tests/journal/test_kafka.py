@@ -323,9 +323,10 @@ async def test_a_topic_that_isnt_there_yields_no_partitions_and_says_so(mock: Mo
             raise NoTopic("Kafka", "there is no topic seawall")
         return Topic(**mock.facts())
 
-    watch = TopicWatch(look, settings, clock=clock, alerts=Alerts(metrics, clock))
-    supervisor = Supervisor(metrics)
-    async with Partitions(client_of(settings, "router"), settings, watch, clock=clock) as partitions:
+    alerts = Alerts(metrics, clock)
+    watch = TopicWatch(look, settings, clock=clock, alerts=alerts)
+    supervisor, client = Supervisor(metrics), client_of(settings, "router")
+    async with Partitions(client, settings, watch, clock=clock, alerts=alerts, metrics=metrics) as partitions:
         supervisor.add("feeds", partitions.watch)
         async with supervisor:
             assert await partitions.find() == {}

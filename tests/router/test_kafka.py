@@ -30,6 +30,8 @@ class Kafka:
     settings: cluster.Settings
     watch: TopicWatch
     log: KafkaLog
+    alerts: Alerts
+    metrics: Metrics
 
     async def append(self, count: int, **values: object) -> list[bytes]:
         """Records of many sources, so that every partition gets some; their ids."""
@@ -46,7 +48,9 @@ class Kafka:
     @contextlib.asynccontextmanager
     async def partitions(self) -> AsyncIterator[Partitions]:
         client = client_of(self.settings, "router")
-        async with Partitions(client, self.settings, self.watch, clock=CLOCK) as found:
+        async with Partitions(
+            client, self.settings, self.watch, clock=CLOCK, alerts=self.alerts, metrics=self.metrics
+        ) as found:
             yield found
 
 
@@ -63,10 +67,11 @@ async def kafka(mock: MockKafka) -> AsyncIterator[Kafka]:
     async def look() -> Topic:
         return Topic(**mock.facts())
 
-    watch = TopicWatch(look, settings, clock=CLOCK, alerts=Alerts(metrics, CLOCK))
+    alerts = Alerts(metrics, CLOCK)
+    watch = TopicWatch(look, settings, clock=CLOCK, alerts=alerts)
     await watch.look()
     async with KafkaLog(client_of(settings, "c1"), settings, watch, metrics=metrics) as log:
-        yield Kafka(mock, settings, watch, log)
+        yield Kafka(mock, settings, watch, log, alerts, metrics)
 
 
 async def test_every_record_of_every_partition_is_stored_once(rig: Rig, kafka: Kafka) -> None:

@@ -32,6 +32,7 @@ from seawall.kernel.error import Corrupt
 VERSION = 1
 _FIXED = struct.Struct("<BBHHHHHHIIIIQQ16s16s")
 _SOURCE = slice(_FIXED.size - 16, _FIXED.size)
+_EVENT = slice(_FIXED.size - 32, _FIXED.size - 16)
 _KEY_SIGNED = 1
 _RANDOM, _ID = struct.Struct(">HQ"), struct.Struct(">QQ")
 _GROUPS = struct.Struct("8s4s4s4s12s")
@@ -166,6 +167,11 @@ def decode(payload: bytes) -> Record:
         target=parts[4].decode("latin-1"), peer=peer, key_id=key_id, config_version=config_version,
         wait_ms=wait_ms, headers=parts[6], body=parts[7],
     )  # fmt: skip
+
+
+def event_id_of(payload: bytes) -> bytes:
+    """The event's id out of an encoded record, without reading the rest; shorter than 16 bytes when it is none."""
+    return payload[_EVENT]
 
 
 def source_id_of(payload: bytes) -> bytes:

@@ -43,6 +43,27 @@ def read_anew(spells: Spells, log_name: str) -> None:
     )  # fmt: skip
 
 
+def replaced(spells: Spells, log_name: str, why: str) -> None:
+    """Another log has its name now."""
+    spells.saw(
+        "log-read-anew", f"log {log_name} is a new one under an old name ({why}): it is read from its start",
+        unaffected="accepting events; what was stored before stays",
+        cure="what wasn't read of the old log is lost with it, unless somebody can bring its records into the new one",
+        log=log_name,
+    )  # fmt: skip
+
+
+def went_back(spells: Spells, log_name: str, why: str) -> None:
+    """Kafka lost records that it had handed out, and maybe others with them."""
+    spells.saw(
+        "kafka-log-went-back", f"{log_name} lost its newest records ({why}): all that it keeps is read again",
+        unaffected="accepting events; what was stored before collapses, fresh events go first",
+        cure="look for an unclean election, or a broker on an older disk; events that only Kafka had, and that weren't "
+        "routed yet, are lost with it",
+        log=log_name,
+    )  # fmt: skip
+
+
 def damaged(spells: Spells, log_name: str, what: str) -> None:
     """Bytes are missing, or disagree with their checksums."""
     spells.saw(

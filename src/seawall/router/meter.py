@@ -28,7 +28,12 @@ class Meter:
         )
         self.anew = counter(
             "seawall_router_begun_anew_total",
-            "Times that a log wasn't what its position says (put back from a copy, or two copies) and was read again.",
+            "Times that a log wasn't what its position says (put back from a copy, two copies, made anew, gone back) "
+            "and was read again.",
+        )
+        self.went_back = counter(
+            "seawall_router_went_back_total",
+            "Times that a partition had lost records which were read of it, and was read again.",
         )
         self.splits = counter("seawall_router_splits_total", "Times that fresh records were put before a backlog.")
         self.forgotten = counter("seawall_router_forgotten_total", "Journal segments deleted after they were routed.")

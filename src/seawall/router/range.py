@@ -146,8 +146,11 @@ class Ranges:
         return next((r for r in reversed(ranges[:-1]) if self._blocked.get(r.part, (0.0, ""))[0] <= now), None)
 
     def saw(self, range: Range, received_us: int | None) -> None:
-        """It could be read, and its next record came then."""
+        """It could be read, and its next record came then; None: there is none here. But when the log says that it goes
+        on, that one is as old as the last one was, or came just now."""
         self._blocked.pop(range.part, None)
+        if received_us is None and (range.end or self._reader.synced_end()) > range.at:
+            received_us = self._oldest_us.get(range.part) or self._clock.wall_us()
         self._oldest_us[range.part] = received_us
 
     def block(self, range: Range, why: str) -> None:

@@ -1,4 +1,4 @@
-"""One consumer in a thread of its own: it fetches ahead of whoever reads partitions, from any offset that is asked for.
+"""Consumers in threads of their own: they fetch ahead of whoever reads partitions, from any offset that is asked for.
 
 No consumer group: partitions are assigned by hand, and nothing is ever committed to Kafka, since the position lives in
 the store's transaction. Commands go to the thread in a queue; what it finds comes back in one wake-up of the event loop
@@ -17,7 +17,7 @@ from types import TracebackType
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from seawall.journal.cluster import Settings
-from seawall.journal.kafka.client import Client
+from seawall.journal.kafka.client import Client, Config
 from seawall.kernel.log import fields, logger
 
 log = logger("journal")
@@ -30,7 +30,13 @@ WATERMARKS_S = 0.25
 QUERY_S = 1.0
 CLOSE_S = 3.0
 
-Found = tuple[int, bytes]  # offset, payload
+LEAVING_MAX = 2
+"""Threads of replaced consumers that may still be closing theirs."""
+
+LOST_PLACE = (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION)
+"""Where we read, the partition has nothing, or not what was there; fetching it has stopped."""
+
+Found = tuple[int, bytes, int]  # offset, payload, epoch of the leader that wrote it (-1: not said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Delivery:
     records: Sequence[Found] = ()
     bounds: tuple[int, int] | None = None  # oldest offset and end, asked from the leader just now
     end: int = -1  # as of the newest fetch; -1: not known
+    interrupted: bool = False  # every broker was away: nobody saw what became of the log meanwhile
 
 
 class Feed:
@@ -61,132 +68,177 @@ class Feed:
             check_crcs=True, fetch_wait_max_ms=100, fetch_error_backoff_ms=100,
             queued_min_messages=10_000, queued_max_messages_kbytes=settings.fetch_bytes // 1024,
         )  # fmt: skip
-        self._commands: deque[Callable[[Consumer], None]] = deque()
-        self._turns: dict[int, int] = {}  # the thread's: by partition, the newest ``begin``
-        self._ending = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._fetcher: _Fetcher | None = None
+        self._leaving: list[_Fetcher] = []
 
     @property
     def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return self._fetcher is not None and self._fetcher.is_alive()
 
     async def __aenter__(self) -> Feed:
         self._loop = asyncio.get_running_loop()
-        self.start()
+        self.renew()
         return self
-
-    def start(self) -> None:
-        """Start the thread, also in place of one that died; then everything must begin again."""
-        self._turns.clear()
-        self._commands.clear()
-        self._thread = threading.Thread(target=self._run, name=f"journal.{self.name}", daemon=True)
-        self._thread.start()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ending.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, CLOSE_S)
+        leaving, self._fetcher = [*self._leaving, *filter(None, [self._fetcher])], None
+        for fetcher in leaving:
+            fetcher.ending.set()
+        for fetcher in leaving:
+            await asyncio.to_thread(fetcher.join, CLOSE_S)
+
+    def renew(self) -> bool:
+        """Go on with a new consumer, which knows nothing of the old one's cluster; then everything must begin again.
+
+        False when threads of earlier ones still haven't ended: they are no endless supply.
+        """
+        self._leaving = [fetcher for fetcher in self._leaving if fetcher.is_alive()]
+        if len(self._leaving) >= LEAVING_MAX:
+            return False
+        if self._fetcher is not None:
+            self._fetcher.ending.set()
+            self._leaving.append(self._fetcher)
+        self._fetcher = _Fetcher(self._config, self._topic, self.name, self._loop, self._hand_over)
+        self._fetcher.start()
+        return True
 
     def begin(self, partition: int, offset: int, turn: int) -> None:
         """Deliver a partition's records from ``offset`` on, as ``turn``; nothing of an earlier turn comes after it."""
-
-        def do(consumer: Consumer) -> None:
-            place = TopicPartition(self._topic, partition, offset)
-            if partition in self._turns:
-                consumer.incremental_unassign([place])
-            self._turns[partition] = turn
-            consumer.incremental_assign([place])
-
-        self._commands.append(do)
+        self._command(lambda fetcher: fetcher.begin(partition, offset, turn))
 
     def pause(self, partition: int, *, on: bool) -> None:
         """Hold fetching back, or go on."""
-
-        def do(consumer: Consumer) -> None:
-            place = [TopicPartition(self._topic, partition)]
-            if on:
-                consumer.pause(place)
-            else:
-                consumer.resume(place)
-
-        self._commands.append(do)
+        self._command(lambda fetcher: fetcher.pause(partition, on=on))
 
     def ask(self, partition: int) -> None:
         """Ask the leader for the partition's bounds; they are delivered when it answers, else not at all."""
-        self._commands.append(lambda consumer: self._ask(consumer, partition))
+        self._command(lambda fetcher: fetcher.ask(partition))
 
-    def _run(self) -> None:
-        consumer = Consumer(self._config)
+    def _command(self, do: Callable[[_Fetcher], None]) -> None:
+        if self._fetcher is not None:
+            self._fetcher.commands.append(do)
+
+    def _hand_over(self, fetcher: _Fetcher, deliveries: Sequence[Delivery]) -> None:
+        if fetcher is not self._fetcher:
+            return  # it may speak of a topic that is gone
+        for delivery in deliveries:
+            self._deliver(delivery)
+
+
+class _Fetcher(threading.Thread):
+    """One consumer and its thread; but for ``commands`` and ``ending``, only the thread touches it."""
+
+    def __init__(
+        self, config: Config, topic: str, name: str, loop: asyncio.AbstractEventLoop,
+        hand_over: Callable[[_Fetcher, Sequence[Delivery]], None],
+    ) -> None:  # fmt: skip
+        super().__init__(name=f"journal.{name}", daemon=True)
+        self.commands: deque[Callable[[_Fetcher], None]] = deque()
+        self.ending = threading.Event()
+        self._config = {**config, "error_cb": self._said}
+        self._topic = topic
+        self._feed = name
+        self._loop = loop
+        self._hand_over = hand_over
+        self._turns: dict[int, int] = {}  # by partition, the newest ``begin``
+        self._interrupted = False
+
+    def run(self) -> None:
+        self._consumer = Consumer(self._config)
         due_s = 0.0
         try:
-            while not self._ending.is_set():
-                self._obey(consumer)
-                deliveries = self._fetch(consumer)
+            while not self.ending.is_set():
+                self._obey()
+                deliveries = self._fetch()
                 now = self._loop.time()
-                if now >= due_s:
-                    due_s = now + WATERMARKS_S
-                    deliveries += [Delivery(p, turn, end=self._end(consumer, p)) for p, turn in self._turns.items()]
-                if deliveries:
-                    self._loop.call_soon_threadsafe(self._hand_over, deliveries)
+                if now >= due_s or self._interrupted:
+                    due_s, interrupted, self._interrupted = now + WATERMARKS_S, self._interrupted, False
+                    # First: an interruption was before what came in the same round, as far as anybody knows.
+                    ends = [
+                        Delivery(partition, turn, end=self._end(partition), interrupted=interrupted)
+                        for partition, turn in self._turns.items()
+                    ]
+                    deliveries = ends + deliveries
+                self._tell(deliveries)
         except RuntimeError:
             if not self._loop.is_closed():
                 raise
         finally:
-            consumer.close()
+            self._consumer.close()
 
-    def _hand_over(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            self._deliver(delivery)
+    def begin(self, partition: int, offset: int, turn: int) -> None:
+        place = TopicPartition(self._topic, partition, offset)
+        if partition in self._turns:
+            self._consumer.incremental_unassign([place])
+        self._turns[partition] = turn
+        self._consumer.incremental_assign([place])
 
-    def _obey(self, consumer: Consumer) -> None:
-        while self._commands:
+    def pause(self, partition: int, *, on: bool) -> None:
+        place = [TopicPartition(self._topic, partition)]
+        if on:
+            self._consumer.pause(place)
+        else:
+            self._consumer.resume(place)
+
+    def ask(self, partition: int) -> None:
+        try:
+            place = TopicPartition(self._topic, partition, OFFSET_END)
+            bounds = self._consumer.get_watermark_offsets(place, timeout=QUERY_S)
+        except KafkaException as error:
+            log.debug("no answer about a partition", extra=fields(feed=self._feed, cause=str(error)))
+            return
+        if bounds is not None:
+            self._tell([Delivery(partition, self._turns.get(partition, 0), bounds=(bounds[0], bounds[1]))])
+
+    def _said(self, error: KafkaError) -> None:
+        """Trouble with connections, heard within ``poll``. The client mends it itself."""
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._interrupted = True
+        log.debug("Kafka's consumer says", extra=fields(feed=self._feed, cause=error.str()))
+
+    def _tell(self, deliveries: Sequence[Delivery]) -> None:
+        if deliveries:
+            self._loop.call_soon_threadsafe(self._hand_over, self, deliveries)
+
+    def _obey(self) -> None:
+        while self.commands:
             try:
-                self._commands.popleft()(consumer)
+                self.commands.popleft()(self)
             except KafkaException as error:
                 # The reader asks again when nothing comes.
-                log.warning("Kafka's consumer refused", extra=fields(feed=self.name, cause=str(error)))
+                log.warning("Kafka's consumer refused", extra=fields(feed=self._feed, cause=str(error)))
 
-    def _fetch(self, consumer: Consumer) -> list[Delivery]:
-        first = consumer.poll(ROUND_S)
+    def _fetch(self) -> list[Delivery]:
+        first = self._consumer.poll(ROUND_S)
         if first is None:
             return []
         found: dict[int, list[Found]] = {}
         lost: set[int] = set()
-        for message in (first, *consumer.consume(ROUND_RECORDS, 0)):
+        for message in (first, *self._consumer.consume(ROUND_RECORDS, 0)):
             self._sort(message, found, lost)
         for partition in lost:
-            self._ask(consumer, partition)
+            self.ask(partition)
         return [
-            Delivery(partition, self._turns[partition], records, end=self._end(consumer, partition))
+            Delivery(partition, self._turns[partition], records, end=self._end(partition))
             for partition, records in found.items()
         ]
 
     def _sort(self, message: Message, found: dict[int, list[Found]], lost: set[int]) -> None:
         error, partition, offset = message.error(), message.partition(), message.offset()
         if error is not None:
-            if partition is not None and partition >= 0 and error.code() == KafkaError._AUTO_OFFSET_RESET:
+            log.debug("Kafka's consumer says", extra=fields(feed=self._feed, cause=error.str(), partition=partition))
+            if partition is not None and partition >= 0 and error.code() in LOST_PLACE:
                 lost.add(partition)
-            else:
-                log.debug("Kafka's consumer says", extra=fields(feed=self.name, cause=error.str()))
         elif partition is not None and offset is not None and partition in self._turns:
-            found.setdefault(partition, []).append((offset, message.value() or b""))
+            epoch = message.leader_epoch()
+            record = (offset, message.value() or b"", -1 if epoch is None else epoch)
+            found.setdefault(partition, []).append(record)
 
-    def _end(self, consumer: Consumer, partition: int) -> int:
+    def _end(self, partition: int) -> int:
         try:
-            known = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
+            known = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
         except KafkaException:
             return -1
         return -1 if known is None else max(-1, known[1])
-
-    def _ask(self, consumer: Consumer, partition: int) -> None:
-        try:
-            place = TopicPartition(self._topic, partition, OFFSET_END)
-            bounds = consumer.get_watermark_offsets(place, timeout=QUERY_S)
-        except KafkaException as error:
-            log.debug("no answer about a partition", extra=fields(feed=self.name, cause=str(error)))
-            return
-        if bounds is not None:
-            turn = self._turns.get(partition, 0)
-            self._loop.call_soon_threadsafe(self._deliver, Delivery(partition, turn, bounds=(bounds[0], bounds[1])))

@@ -51,6 +51,14 @@ class Displaced(Corrupt):
     """
 
 
+class WentBack(Displaced):
+    """The log lost what it held before this position, and may hold other records there by now."""
+
+
+class Replaced(Displaced):
+    """The position is of another log that had this one's name, and is gone."""
+
+
 Outcome = Position | SeawallError
 Done = Callable[[Outcome], None]
 """Called exactly once, on the event loop's thread: a Position means durable; Uncertain that it may be on disk."""
@@ -113,7 +121,11 @@ class JournalReader(Protocol):
     def log_id(self) -> bytes: ...
 
     def start(self) -> Position:
-        """The oldest position that can still be read."""
+        """The oldest position that can still be read.
+
+        Raises:
+            Unavailable: It isn't known now; nothing may be begun from a guess.
+        """
 
     def synced_end(self) -> Position:
         """Latest position known to be on stable storage; grows."""
