@@ -469,7 +469,7 @@ async def collector(dsn: str, name: str = "c1", *, behind: bool = False) -> Asyn
 
         async def live() -> None:
             while True:
-                await sources.seen(name, 0 if behind else await sources.version(timeout_s=2), timeout_s=2)
+                await sources.seen(name, 0 if behind else (await sources.edition(timeout_s=2)).version, timeout_s=2)
                 await asyncio.sleep(0.02)
 
         task = asyncio.create_task(live())

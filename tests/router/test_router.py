@@ -180,7 +180,9 @@ async def test_a_revoked_secret_has_ended_by_the_slowest_collectors_clock(rig: R
     )
     clock = ManualClock(wall_us=SystemClock().wall_us() - 40_000_000)
     async with Store(Settings(dsn=rig.dsn), role="test") as store:
-        await Sources(store, Vault(bytes(32)), clock=clock).seen("c1", 1, timeout_s=2)
+        sources = Sources(store, Vault(bytes(32)), clock=clock)
+        await sources.edition(timeout_s=2)
+        await sources.seen("c1", 1, timeout_s=2)
     before = record(key_id=1, received_us=early.received_us - 60_000_000)
     await append(rig.log(), before, early)
     async with rig.router():

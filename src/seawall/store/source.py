@@ -106,6 +106,7 @@ class Sources:
         self._store = store
         self._vault = vault
         self._clock = clock or SystemClock()
+        self._behind_us = 0  # our clock, at the last look at the store's
 
     async def add(
         self, *, name: str, kind: str, tenant: str, settings: str, secret: bytes | None, by: str = NOBODY
@@ -217,6 +218,8 @@ class Sources:
         """The newest one."""
         row = await self._store.row(_SQL["current_edition"], timeout_s=timeout_s)
         assert row is not None, "the schema has made its row"
+        # Looked at after the answer: whatever kept it on its way makes our clock look less late, never more.
+        self._behind_us = max(0, row["now_us"] - self._clock.wall_us())
         return Edition(row["version"], row["stamp"])
 
     async def load(self, *, timeout_s: float) -> tuple[Edition, list[Loaded]]:
@@ -238,10 +241,8 @@ class Sources:
         return edition, [self._loaded(row, sealed.get(row["id"], [])) for row in rows]
 
     async def seen(self, collector: str, version: int, *, timeout_s: float) -> None:
-        """Say that a collector lives and works with ``version``, and what time it is there."""
-        await self._store.execute(
-            _SQL["seen_collector"], collector, version, self._clock.wall_us(), timeout_s=timeout_s
-        )
+        """Say that a collector lives and works with ``version``, and how far its clock is behind the store's."""
+        await self._store.execute(_SQL["seen_collector"], collector, version, self._behind_us, timeout_s=timeout_s)
 
     async def forget(self, collector: str, *, timeout_s: float) -> None:
         """Say that a collector has stopped, so that nobody waits for it."""

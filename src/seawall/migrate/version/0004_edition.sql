@@ -4,6 +4,6 @@
 -- is new with each change tells the two apart.
 alter table source_version add column stamp uuid not null default gen_random_uuid();
 
--- How far a collector's clock was behind the store's when it was last heard (a little too much: the way of its message
--- is in it). Of its events the store can't say otherwise whether they came before a secret was revoked, or after.
+-- How far a collector's clock was behind the store's when it was last heard. Of its events the store can't say otherwise
+-- whether they came before a secret was revoked, or after.
 alter table collector add column behind_us bigint not null default 0;

@@ -8,7 +8,7 @@ select pg_notify('seawall_source', $1::text)
 
 -- name: current_edition
 -- Collector, each second; the one row of source_version.
-select version, stamp::text from source_version
+select version, stamp::text, (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us from source_version
 
 -- name: insert_source
 -- Sources.add; unique source_name and token_hash. No row: the name is taken.
@@ -72,7 +72,7 @@ order by k.source_id, k.key_id desc limit $1
 -- name: seen_collector
 -- Collector, each second; primary key of collector.
 insert into collector (name, version, seen_at, behind_us)
-values ($1, $2, now(), greatest(0, (extract(epoch from clock_timestamp()) * 1000000)::bigint - $3))
+values ($1, $2, now(), $3)
 on conflict (name) do update
 set version = excluded.version, seen_at = excluded.seen_at, behind_us = excluded.behind_us
 
