@@ -24,7 +24,7 @@ from seawall.store import pool
 from seawall.worker import Worker
 from worker.rig import QUICK
 
-supervisor_module.BLOCKED_EXIT_S = 2  # instead of 15: the tests wait for it
+supervisor_module.BLOCKED_EXIT_S = 4  # instead of 15: the tests wait for it
 
 
 async def main() -> None:
