@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from uuid import UUID
 
 import pytest
 
@@ -32,6 +33,7 @@ class Kafka:
     log: KafkaLog
     alerts: Alerts
     metrics: Metrics
+    facts: dict[str, object]  # what a look finds otherwise than the mock is
 
     async def append(self, count: int, **values: object) -> list[bytes]:
         """Records of many sources, so that every partition gets some; their ids."""
@@ -65,13 +67,15 @@ async def kafka(mock: MockKafka) -> AsyncIterator[Kafka]:
     settings, metrics = cluster.Settings(bootstrap=mock.bootstrap), Metrics()
 
     async def look() -> Topic:
-        return Topic(**mock.facts())
+        return Topic(**mock.facts(**facts))
+
+    facts: dict[str, object] = {}
 
     alerts = Alerts(metrics, CLOCK)
     watch = TopicWatch(look, settings, clock=CLOCK, alerts=alerts)
     await watch.look()
     async with KafkaLog(client_of(settings, "c1"), settings, watch, metrics=metrics) as log:
-        yield Kafka(mock, settings, watch, log, alerts, metrics)
+        yield Kafka(mock, settings, watch, log, alerts, metrics, facts)
 
 
 async def test_every_record_of_every_partition_is_stored_once(rig: Rig, kafka: Kafka) -> None:
@@ -150,6 +154,32 @@ async def test_a_topic_made_anew_under_its_name_is_read_from_its_start_and_said(
             await rig.arrived(40)
     assert await rig.count("event") == 40
     assert rig.number("seawall_router_reread_total") == 30, "read twice, and collapsed"
+
+
+async def test_another_cluster_with_fewer_partitions_is_read_from_its_start_and_said(rig: Rig, kafka: Kafka) -> None:
+    await kafka.append(30)
+    async with kafka.partitions() as partitions:
+        rig.find = partitions.find  # type: ignore[method-assign]
+        async with rig.router() as supervisor:
+            supervisor.add("feeds", partitions.watch)
+            await rig.arrived(30)
+            kafka.facts.update(cluster_id="another", id=b"n" * 16, partitions=2)
+            await kafka.watch.look()
+            await until(lambda: rig.number("seawall_router_reread_total") > 0)
+            names = {alert.name for alert in kafka.alerts.active()}
+            assert {"kafka-cluster-changed", "kafka-partitions-gone"} <= names
+            for partition in range(2):
+                where = f"log_id = '{stored(partition, cluster_id='another')}'"
+                await until(lambda where=where: rig.count("log_position", where))
+    assert await rig.count("event") == 30
+    for partition in range(3):
+        where = f"log_id = '{stored(partition)}'"
+        assert await rig.count("log_position", where) == 1, "places in the old one are kept, should it come back"
+
+
+def stored(partition: int, **facts: object) -> str:
+    """What the store calls a partition."""
+    return str(UUID(bytes=Topic(**MockKafka("seawall").facts(**facts)).log_id(partition)))
 
 
 async def test_fresh_records_of_a_partition_go_before_its_backlog(rig: Rig, kafka: Kafka) -> None:

@@ -76,7 +76,9 @@ class Ends:
         try:
             for place, answer in admin.list_offsets(wanted, request_timeout=ANSWER_S).items():
                 try:
-                    found[place.partition] = answer.result(ANSWER_S).offset
+                    end = answer.result(ANSWER_S).offset
+                    if end >= 0:  # else it has a number for "not known", without an error
+                        found[place.partition] = end
                 except (KafkaException, TimeoutError) as error:
                     log.debug("no answer about an end", extra=fields(partition=place.partition, cause=str(error)))
         except KafkaException as error:

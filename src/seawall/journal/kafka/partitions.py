@@ -13,6 +13,7 @@ from types import TracebackType
 
 from seawall.guard.supervisor import Heart
 from seawall.journal.cluster import Settings
+from seawall.journal.kafka import alarm
 from seawall.journal.kafka.client import Client
 from seawall.journal.kafka.feed import Delivery, Feed
 from seawall.journal.kafka.lookout import ASK_S, Ends, Standstill
@@ -30,8 +31,6 @@ log = logger("journal")
 
 OPEN_S = 2.0
 TICK_S = 0.5
-STUCK = "kafka-reading-stuck"
-GONE = "kafka-partitions-gone"
 
 
 class Partitions:
@@ -112,13 +111,15 @@ class Partitions:
                 extra=fields(topic=topic.name, cluster=topic.cluster_id, before=old.cluster_id),
             )
             self._renew(topic)
+            if old.cluster_id != topic.cluster_id:
+                alarm.other_cluster(self._alerts, old, topic)
         for partition in range(topic.partitions):
             if partition not in self._readers:
                 self._readers[partition] = PartitionReader(
                     topic, partition, self._fresh, self._backlog, fetch_bytes=self._settings.fetch_bytes,
                     clock=self._clock,
                 )  # fmt: skip
-        self._tell_gone(topic)
+        alarm.partitions_gone(self._alerts, topic, read=len(self._readers))
 
     def _renew(self, topic: Topic) -> None:
         """A consumer of the old topic takes the new one's leaders for outdated (`lookout`), so none is kept."""
@@ -127,20 +128,6 @@ class Partitions:
             self._renewals.value += feed.renew()
         for reader in self._readers.values():
             reader.renew(topic)
-
-    def _tell_gone(self, topic: Topic) -> None:
-        gone = [partition for partition in self._readers if partition >= topic.partitions]
-        if gone:
-            self._alerts.raised(
-                GONE,
-                f"topic {topic.name} had {len(self._readers)} partitions and has {topic.partitions}: what wasn't read "
-                "of the others is out of reach",
-                unaffected="accepting events, and the partitions that are there",
-                cure="if the cluster is another one, bring the old one's records over; then restart the router",
-                topic=topic.name,
-            )  # fmt: skip
-        else:
-            self._alerts.cleared(GONE, topic=topic.name)
 
     async def watch(self, heart: Heart) -> None:
         """Replace a consumer's thread that died, and notice a topic made anew; for a supervisor. Unready while nothing
@@ -193,7 +180,7 @@ class Partitions:
                     stuck.add(partition)
                     self._unstick(standstill, now)
         self._stuck = sorted(stuck)
-        self._tell_stuck(topic, ends)
+        alarm.stuck(self._alerts, topic, {partition: ends[partition] for partition in self._stuck})
 
     async def _asked(self, heart: Heart, partitions: int) -> Mapping[int, int]:
         """The ends; the answer may take longer than a loop may be silent."""
@@ -213,17 +200,6 @@ class Partitions:
             self._renewals.value += 1
             for reader in self._readers.values():
                 reader.begin_again(feed)
-
-    def _tell_stuck(self, topic: Topic, ends: Mapping[int, int]) -> None:
-        if not self._stuck:
-            self._alerts.cleared(STUCK, topic=topic.name)
-            return
-        said = ", ".join(f"{n} (ends at {ends[n]})" for n in self._stuck[:5])
-        self._alerts.raised(
-            STUCK, f"topic {topic.name}: nothing comes of partition {said}, though there are records to read",
-            unaffected="accepting events: they are kept, and routed when they come",
-            cure="consumers are replaced by themselves; if it stays, look at the brokers", topic=topic.name,
-        )  # fmt: skip
 
     def _take(self, delivery: Delivery, *, fresh: bool) -> None:
         reader = self._readers.get(delivery.partition)

@@ -1,0 +1,215 @@
+"""A partition's reader: what it believes of places and ends, and what it says when they turn out to be wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from seawall.journal.cluster import Settings
+from seawall.journal.kafka.client import client_of
+from seawall.journal.kafka.feed import Delivery
+from seawall.journal.kafka.lookout import RENEW_S, STUCK_S, Ends, Standstill
+from seawall.journal.kafka.reader import BEYOND_S, PartitionReader
+from seawall.journal.kafka.refuted import KEPT_S
+from seawall.journal.kafka.stream import RETRY_S, Stream
+from seawall.journal.topic import Topic
+from seawall.kernel.error import Unavailable
+from seawall.kernel.seam.journal import Position, Replaced, WentBack
+from seawall.testing import ManualClock
+from seawall.testing.kafka import MockKafka
+
+
+@dataclass
+class Feed:
+    """What a reader asks of its consumers."""
+
+    begun: list[tuple[int, int]] = field(default_factory=list)  # offset, turn
+    asked: int = 0
+    renewed: int = 0
+
+    def begin(self, partition: int, offset: int, turn: int) -> None:
+        self.begun.append((offset, turn))
+
+    def pause(self, partition: int, *, on: bool) -> None: ...
+
+    def ask(self, partition: int) -> None:
+        self.asked += 1
+
+    def renew(self) -> bool:
+        self.renewed += 1
+        return True
+
+
+def topic(**values: Any) -> Topic:
+    given: dict[str, Any] = {
+        "cluster_id": "one", "name": "seawall", "id": b"i" * 16, "partitions": 1, "replicas": 3, "in_sync_min": 2,
+        "record_bytes_max": 1 << 24, "retention_s": 1e9,
+    }  # fmt: skip
+    return Topic(**{**given, **values})
+
+
+class Desk:
+    """A reader with its feed and clock."""
+
+    def __init__(self) -> None:
+        self.feed, self.clock = Feed(), ManualClock()
+        self.reader = PartitionReader(
+            topic(), 0, cast(Any, self.feed), cast(Any, Feed()), fetch_bytes=1 << 20, clock=self.clock
+        )
+        self.bounds(0, 10)
+
+    def bounds(self, oldest: int, end: int) -> None:
+        self.reader.take(Delivery(0, 0, bounds=(oldest, end)), fresh=True)
+
+    def found(self, *offsets: int, epoch: int = 1, end: int = -1) -> None:
+        turn = self.reader.streams[0].turn
+        records = [(offset, bytes([offset]) * 80, epoch) for offset in offsets]
+        self.reader.take(Delivery(0, turn, records, end=end), fresh=True)
+
+    def read(self, at: Position) -> Position:
+        """Where reading goes on."""
+        return self.reader.read(at, records_max=100, bytes_max=1 << 20).next
+
+    def upto(self, offset: int) -> Position:
+        """Read so far."""
+        at = self.read(self.reader.start())
+        self.found(*range(offset))
+        at = self.read(at)
+        assert at.offset_bytes == offset
+        return at
+
+
+def test_a_place_that_was_refuted_is_refused_also_when_asked_for_again() -> None:
+    """Whoever puts the position back asks a second time, under the store's lock."""
+    desk = Desk()
+    at = desk.upto(5)
+    desk.found(5, 6, epoch=2)
+    desk.found(4, 5, 6, epoch=2)
+    for _ in range(3):
+        with pytest.raises(WentBack):
+            desk.read(at)
+    desk.clock.advance(KEPT_S / 2)
+    with pytest.raises(WentBack):
+        desk.read(at)
+    desk.clock.advance(KEPT_S * 0.9)
+    with pytest.raises(WentBack):
+        desk.read(at)
+
+
+def test_nothing_begins_before_the_bounds_of_a_log_that_went_back_were_told_anew() -> None:
+    desk = Desk()
+    desk.bounds(3, 10)
+    assert desk.reader.start().offset_bytes == 3
+    at = desk.read(desk.reader.start())
+    desk.found(3, 4)
+    at = desk.read(at)
+    asked = desk.feed.asked
+    desk.found(5, epoch=2)
+    desk.found(4, 5, epoch=2)
+    assert desk.feed.asked == asked + 1
+    with pytest.raises(WentBack):
+        desk.read(at)
+    with pytest.raises(Unavailable):
+        desk.reader.start()
+    desk.bounds(0, 8)  # older disks have more of what is old
+    assert desk.reader.start().offset_bytes == 0
+
+
+def test_a_topic_made_anew_is_begun_nowhere_before_it_told_its_bounds() -> None:
+    """It was begun at -1, and then said that Kafka had deleted records."""
+    desk = Desk()
+    at = desk.upto(5)
+    desk.reader.renew(topic(id=b"n" * 16))
+    with pytest.raises(Replaced):
+        desk.read(at)
+    with pytest.raises(Unavailable):
+        desk.reader.start()
+    desk.bounds(0, 0)
+    assert desk.reader.start().offset_bytes == 0
+
+
+def test_another_clusters_log_has_another_id_and_refuses_the_old_ones_places() -> None:
+    desk = Desk()
+    at = desk.upto(5)
+    desk.reader.renew(topic(cluster_id="two"))
+    assert desk.reader.log_id == topic(cluster_id="two").log_id(0) != at.log_id
+    with pytest.raises(Replaced):
+        desk.read(at)
+
+
+def test_an_end_below_what_was_read_makes_the_log_prove_itself() -> None:
+    desk = Desk()
+    desk.upto(5)
+    turn = desk.reader.streams[0].turn
+    desk.reader.told(9, 5)
+    assert desk.reader.streams[0].turn == turn and desk.reader.synced_end().offset_bytes == 10
+    desk.reader.told(3, 5)
+    assert desk.feed.begun[-1] == (4, turn + 1)
+    assert desk.reader.synced_end().offset_bytes == 3
+
+
+async def test_a_log_that_ends_before_a_place_and_stays_so_is_said_to_have_gone_back() -> None:
+    desk = Desk()
+    at = desk.upto(5)
+    desk.found(end=10)
+    desk.reader.told(3, 5)
+    desk.found(end=10)  # what the consumer knew before: only repeated, so it is no news
+
+    async def wait() -> None:
+        """The leader answers at once."""
+        asked = desk.feed.asked
+        waiting = asyncio.ensure_future(desk.reader.wait(at, 0.05))
+        while desk.feed.asked == asked:
+            await asyncio.sleep(0)
+        desk.bounds(0, 3)
+        desk.clock.advance(1.0)
+        assert not await waiting
+
+    await wait()
+    desk.clock.advance(BEYOND_S)
+    with pytest.raises(WentBack):
+        await wait()
+
+
+def test_a_position_of_an_older_version_is_believed_and_learns_what_lies_before_it() -> None:
+    desk = Desk()
+    at = Position(desk.reader.log_id, 1, 5, b"i" * 16)
+    assert desk.read(at) == at and desk.feed.begun[-1][0] == 4
+    desk.found(4, 5)
+    end = desk.read(at)
+    assert end.offset_bytes == 6 and len(end.salt) == 16 + 20
+    desk.found(6, epoch=2)
+    desk.found(5, 6, epoch=2)
+    with pytest.raises(WentBack):
+        desk.read(end)
+
+
+def test_a_stream_that_gets_nothing_of_what_is_there_stands_still_and_its_feed_is_renewed_in_pauses() -> None:
+    feed = Feed()
+    standstill, stream = Standstill(cast(Any, feed)), Stream(cast(Any, feed), 0, 1000)
+    assert not standstill.saw(0, stream, 10, 0.0), "nobody reads it"
+    stream.begin(0, 0.0)
+    assert not standstill.saw(0, stream, 0, 0.0), "it has everything"
+    assert not standstill.saw(0, stream, 10, 1.0)
+    assert not standstill.saw(0, stream, 10, STUCK_S)
+    assert standstill.saw(0, stream, 10, 1.0 + STUCK_S)
+    assert standstill.renew(20.0) and not standstill.renew(20.0 + RENEW_S / 2) and standstill.renew(20.0 + RENEW_S)
+    assert feed.renewed == 2
+    stream.add(Delivery(0, stream.turn, [(0, b"0", 1)]), 40.0)
+    assert not standstill.saw(0, stream, 10, 40.0), "it goes on"
+    stream.add(Delivery(0, stream.turn, [(1, b"x" * 2000, 1)]), 40.0)
+    assert not standstill.saw(0, stream, 10, 60.0 + STUCK_S), "it is full: who reads is slow, not Kafka"
+    assert RETRY_S < STUCK_S, "a stream tries by itself before"
+
+
+async def test_the_ends_are_asked_of_kafka_itself_and_unknown_while_it_is_away() -> None:
+    with MockKafka("seawall", partitions=3) as brokers:
+        settings = Settings(bootstrap=brokers.bootstrap)
+        ends = Ends(client_of(settings, "router"), settings)
+        assert await ends.ask(3) == {0: 0, 1: 0, 2: 0}
+        ends.renew()
+        assert await ends.ask(1) == {0: 0}
+    assert await ends.ask(3) == {}
