@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import pytest
+from confluent_kafka import KafkaError
 
 from seawall.journal import cluster
 from seawall.journal.kafka import KafkaLog, Partitions, Topic, TopicWatch
@@ -16,7 +17,7 @@ from seawall.journal.kafka.client import client_of
 from seawall.kernel.alert import Alerts
 from seawall.kernel.event import Record, encode
 from seawall.kernel.metric import Metrics
-from seawall.testing.kafka import MockKafka
+from seawall.testing.kafka import FETCH, MockKafka
 
 from .rig import CLOCK, IDS, Rig, record, until
 
@@ -34,6 +35,9 @@ class Kafka:
     alerts: Alerts
     metrics: Metrics
     facts: dict[str, object]  # what a look finds otherwise than the mock is
+
+    def number(self, name: str) -> float:
+        return sum(sample.value for sample in self.metrics.samples() if sample.name == name)
 
     async def append(self, count: int, **values: object) -> list[bytes]:
         """Records of many sources, so that every partition gets some; their ids."""
@@ -180,6 +184,33 @@ async def test_another_cluster_with_fewer_partitions_is_read_from_its_start_and_
 def stored(partition: int, **facts: object) -> str:
     """What the store calls a partition."""
     return str(UUID(bytes=Topic(**MockKafka("seawall").facts(**facts)).log_id(partition)))
+
+
+async def test_records_that_are_there_and_dont_come_are_told_the_lag_grows_and_they_come_when_they_can(
+    rig: Rig, kafka: Kafka
+) -> None:
+    """A consumer that stands still says nothing; so it was ready, with a lag of zero, for minutes."""
+    await kafka.append(30)
+    async with kafka.partitions() as partitions:
+        rig.find = partitions.find  # type: ignore[method-assign]
+        async with rig.router() as supervisor:
+            supervisor.add("lookout", partitions.look_out)
+            await rig.arrived(30)
+            kafka.mock.fail(FETCH, [KafkaError.UNKNOWN_LEADER_EPOCH] * 100_000)
+            await kafka.append(10)
+            reason = "Kafka doesn't hand them out"
+            await until(lambda: any(reason in loop.reason for loop in supervisor.health() if not loop.ready))
+            assert "kafka-reading-stuck" in {alert.name for alert in kafka.alerts.active()}
+            lag_s = max(s.value for s in rig.metrics.samples() if s.name == "seawall_router_lag_seconds")
+            assert lag_s > 5.0
+            assert kafka.number("seawall_kafka_stuck_partitions_count") > 0
+            assert kafka.number("seawall_kafka_consumers_renewed_total") > 0
+            kafka.mock.heal(FETCH)
+            await rig.arrived(40)
+            await until(lambda: not kafka.alerts.active())
+            assert kafka.number("seawall_kafka_stuck_partitions_count") == 0
+            await until(lambda: all(loop.ready for loop in supervisor.health()))
+    assert await rig.count("event") == 40
 
 
 async def test_fresh_records_of_a_partition_go_before_its_backlog(rig: Rig, kafka: Kafka) -> None:
