@@ -41,7 +41,7 @@ async def begin_anew(heart: Heart, name: str, ranges: Ranges, desk: Desk, error:
     `Ranges.begin_anew`) either of them reads to its end, so neither loses anything; and readiness tells of it.
     """
     try:
-        begun = await patiently(heart, ranges.begin_anew(), what=STORE)
+        begun = await patiently(heart, ranges.begin_anew(error), what=STORE)
     except (Unavailable, Uncertain, Unstorable) as failure:  # Unstorable: a part of that number came meanwhile
         log.warning("the log's position isn't put back yet", extra=fields(log=name, cause=str(failure)))
         await rest(heart, PAUSE_S, reason=f"log {name}: {error}")

@@ -5,13 +5,14 @@ A wrong memory is harmless: every move is a compare-and-set, and whoever is refu
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import replace
 from enum import Enum, auto
 
 from seawall.kernel.clock import Clock
-from seawall.kernel.error import Unavailable
-from seawall.kernel.seam.journal import Displaced, JournalReader, Position
+from seawall.kernel.error import Fenced, Unavailable, Uncertain
+from seawall.kernel.seam.journal import Displaced, JournalReader, Position, WentBack
 from seawall.store import position
 from seawall.store.pool import Store
 from seawall.store.position import Range
@@ -24,6 +25,10 @@ BLOCKED_S = 5.0
 ANEW_MAX_S = 300.0
 """Longest pause between two times that a log is begun anew. Two copies of a log, each with its router, put each other
 back by turns: in the growing pauses either of them reads to its end."""
+
+
+NEAR_RECORDS = 20_000
+"""How far before the place where a log went back reading it again begins; older records come after them."""
 
 
 class Anew(Enum):
@@ -108,7 +113,7 @@ class Ranges:
         finally:
             self.doubt()
 
-    async def begin_anew(self) -> Anew:
+    async def begin_anew(self, error: Displaced) -> Anew:
         """The log isn't what its ranges say: read all of it again, unless that was done too short a while ago.
 
         Raises:
@@ -118,13 +123,26 @@ class Ranges:
         now = self._clock.monotonic()
         if now < self._anew_at:
             return Anew.LATER
-        if not await position.begin_anew(self._store, self._reader.start(), self._displaced):
+        start = self._reader.start()
+        if not await position.begin_anew(self._store, start, self._displaced):
             return Anew.NEEDLESS
+        if isinstance(error, WentBack):
+            await self._first_near(error.at, start)
         self._anew_count += 1
         self._anew_at = now + min(ANEW_MAX_S, 2.0**self._anew_count)
         self._oldest_us.clear()
         self._blocked.clear()
         return Anew.DONE
+
+    async def _first_near(self, at: Position, start: Position) -> None:
+        """Have what lies near the place where the log went back read before all that is older: there is what nobody has
+        read, unless much was lost. Only the order depends on it, so nothing is lost when it fails."""
+        near = min(at, self._reader.synced_end()).offset_bytes - NEAR_RECORDS
+        if near > start.offset_bytes:
+            with contextlib.suppress(Unavailable, Uncertain, Fenced):
+                ranges = await position.ranges(self._store, start.log_id)
+                await position.split(self._store, ranges[-1], replace(start, offset_bytes=near))
+            self.doubt()
 
     def _displaced(self, at: Position) -> bool:
         """Whether a position isn't a place in the log, as far as can be told at once."""

@@ -229,7 +229,10 @@ class PartitionReader:
         self._refuted.add(at)
         for stream in self.streams:
             stream.forget()
-        return WentBack(f"partition {self.partition} at {at.offset_bytes}", f"it {how}")
+        return self._displaced(at, f"it {how}")
+
+    def _displaced(self, at: Position, how: str) -> WentBack:
+        return WentBack(f"partition {self.partition} at {at.offset_bytes}", how, at)
 
     def _check(self, at: Position) -> None:
         if at.log_id in self._former:
@@ -241,7 +244,7 @@ class PartitionReader:
         if at.salt and at.salt[:ID_BYTES] != self._id and NO_ID not in (at.salt[:ID_BYTES], self._id):
             raise Replaced(f"partition {self.partition}", "the topic was deleted and made anew under the same name")
         if at in self._refuted:
-            raise WentBack(f"partition {self.partition} at {at.offset_bytes}", "it isn't what was read there")
+            raise self._displaced(at, "it isn't what was read there")
 
     def _position(self, offset: int, witness: bytes = b"") -> Position:
         return Position(self._log_id, SEGMENT, offset, self._id + witness)

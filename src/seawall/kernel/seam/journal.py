@@ -54,6 +54,10 @@ class Displaced(Corrupt):
 class WentBack(Displaced):
     """The log lost what it held before this position, and may hold other records there by now."""
 
+    def __init__(self, where: str, detail: str, at: Position) -> None:
+        super().__init__(where, detail)
+        self.at = at  # what was read lies before it; what wasn't, probably near it
+
 
 class Replaced(Displaced):
     """The position is of another log that had this one's name, and is gone."""
