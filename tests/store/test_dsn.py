@@ -18,7 +18,7 @@ from seawall.testing.postgres import Database
     [
         ("postgresql://h/d", "h:5432/d", "", False),
         ("postgres://u:p@h:6/d?sslmode=require", "h:6/d", "u", True),
-        ("postgresql://u:a:b%2F%40%23@h1:1,h2,[::1]:3/d", "h1:1,h2:5432,[::1]:3/d", "u", True),
+        ("postgresql://u:a:b%2F%40%23@[::1]:3,h1:1,h2/d", "[::1]:3,h1:1,h2:5432/d", "u", True),
         ("postgresql://h1,h2/d?port=7", "h1:5432,h2:5432/d", "", False),
         ("postgresql:///d?host=h1,h2:9&port=7,8", "h1:7,h2:9/d", "", False),
         ("postgresql:///d?host=h1,h2&port=7", "h1:7,h2:7/d", "", False),

@@ -226,7 +226,7 @@ async def test_ports_of_all_local_hosts_of_a_store_and_of_kafka_are_looked_at(fo
     flags = {
         "dsn": f"postgresql://127.0.0.1:1,elsewhere:{two},localhost:{one}/x",
         "profile": "cluster", "kafka.bootstrap": f"elsewhere:{one},PLAINTEXT://127.0.0.1:{two}",
-        "cache.url": f"redis://elsewhere:{one},[::1]:{two}",
+        "cache.url": f"redis://[::1]:{two},elsewhere:{one}",
     }  # fmt: skip
     settings = read(flags, config=None, environment={})
     said = await examine(folder, settings, dsn="", clock=SystemClock(), pid=1, embedded=False)
