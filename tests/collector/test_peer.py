@@ -87,6 +87,24 @@ async def test_a_kept_connection_may_idle_and_is_then_closed(tmp_path: Path) -> 
         assert await c.ended(within_s=2.0) == b""
 
 
+async def test_no_deadline_runs_while_this_process_stands_still(tmp_path: Path) -> None:
+    """A request that waited in the socket meanwhile is answered, half a head may go on, and both connections stay."""
+    async with running(tmp_path) as rig, client(rig) as idle, client(rig) as half:
+        await idle.send(request())
+        assert (await idle.answer()).status == 202  # type: ignore[union-attr]
+        await half.send(request()[:20])
+        await asyncio.sleep(0.1)
+        await idle.send(request("/in/nobody"))
+        time.sleep(1.0)
+        assert (await idle.answer()).status == 404  # type: ignore[union-attr]
+        await half.send(request()[20:])
+        await idle.send(request())
+        for c in (idle, half):
+            answer = await c.answer()
+            assert answer is not None, "the connection ended without an answer"
+            assert answer.status == 202
+
+
 async def test_two_hundred_idle_sockets_do_not_stop_a_healthy_post(tmp_path: Path) -> None:
     settings = replace(QUICK, head_s=30.0)
     async with running(tmp_path, settings=settings) as rig:

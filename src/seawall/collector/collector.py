@@ -12,7 +12,7 @@ from types import TracebackType
 from seawall.collector.admission import Admission
 from seawall.collector.alarm import SnapshotAlarm
 from seawall.collector.certificate import Certificate
-from seawall.collector.deadline import breach_of
+from seawall.collector.deadline import breach_of, now_for_clients
 from seawall.collector.door import Door
 from seawall.collector.duplicate import Duplicates
 from seawall.collector.exchange import ANSWERED, SUBMITTED, Exchange
@@ -72,7 +72,7 @@ class Collector:
         backlog: Backlog | None = None, holding: Switch = always,
     ) -> None:  # fmt: skip
         self.settings = settings
-        self.now = clock.monotonic()
+        self.now = 0.0
         self.stopping = False
         random = random or Random()
         self.receipts = Receipts(clock, random)
@@ -158,7 +158,6 @@ class Collector:
 
     async def __aenter__(self) -> Collector:
         await self._snapshot.open()
-        self.now = self._clock.monotonic()
         await self._door.open()
         self._opened = True
         return self
@@ -230,8 +229,10 @@ class Collector:
     # ── deadlines ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _sweep(self, heart: Heart) -> None:
+        at = self._clock.monotonic()
         while True:
-            self.now = self._intake.now = self._clock.monotonic()
+            last, at = at, self._clock.monotonic()
+            self.now = self._intake.now = now_for_clients(self.now, at - last, self.settings.sweep_s)
             self.receipts.tick()
             unacknowledged = sum([self._hold_to_deadline(connection) for connection in self._connections])
             if unacknowledged:

@@ -5,6 +5,15 @@ from __future__ import annotations
 from seawall.collector.parser import Connection
 from seawall.collector.setting import Settings
 
+STANDSTILL = 2.0
+"""Turns of the sweep that may pass between two of them; what goes beyond is time in which nobody was heard."""
+
+
+def now_for_clients(then: float, passed_s: float, sweep_s: float) -> float:
+    """The time that deadlines go by, ``passed_s`` after it was ``then``. It stands while this process does (a paused
+    machine, a starved core): what clients sent meanwhile waits in their sockets, and is none of their lateness."""
+    return then + min(passed_s, STANDSTILL * sweep_s)
+
 
 def breach_of(c: Connection, s: Settings, now: float) -> str | None:
     """None: nothing is overdue. "": close without a word. Else: why its request is answered 408."""
