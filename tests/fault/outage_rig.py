@@ -19,6 +19,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from confluent_kafka import Consumer, ElectionType, KafkaException, TopicPartition
@@ -56,6 +57,8 @@ READY_S = 90.0
 SETTLE_S = 90.0
 ANSWER_S = 20.0
 WATCH_S = 0.05
+STALL_S = 0.25
+"""A sender that is woken so late sends what was due meanwhile in a burst."""
 QUIET_S = 3.0
 """More than the ack deadline, until which everybody may wait when Kafka falls silent."""
 
@@ -332,6 +335,7 @@ class Sender:
         self._target = Target(address=self._address, path=self._source.path, secret=secret.encode())
         self._begun = threading.Event()
         self._stall_s = 0.0
+        self.stalled_at = -inf  # by the monotonic clock, when the machine last kept us from running for ``STALL_S``
         self.broken_us = 0  # when the fault began
 
     def __enter__(self) -> Sender:
@@ -419,7 +423,10 @@ class Sender:
                 await asyncio.sleep(WATCH_S)
                 file.write(bytes(4096))
                 await asyncio.to_thread(os.fsync, file.fileno())
-                self._stall_s = max(self._stall_s, time.monotonic() - began - WATCH_S)
+                now = time.monotonic()
+                self._stall_s = max(self._stall_s, now - began - WATCH_S)
+                if now - began - WATCH_S > STALL_S:
+                    self.stalled_at = now
 
 
 @contextmanager
