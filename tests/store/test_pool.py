@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from seawall.kernel.error import Unavailable, Uncertain, Unstorable
 from seawall.store.driver import writes
 from seawall.store.pool import Listener, Settings, Store, text_array
 from seawall.testing.postgres import Database
+from stall import Stopwatch
 
 
 @pytest.fixture
@@ -86,10 +86,10 @@ async def test_more_than_all_connections_waits_and_then_says_so(store: Store) ->
 
 async def test_a_statement_that_takes_too_long_is_given_up_and_its_connection_with_it(store: Store) -> None:
     before = await store.value("select pg_backend_pid()")
-    began = time.monotonic()
+    watch = Stopwatch()
     with pytest.raises(Unavailable, match="no answer in time"):
         await store.value("select pg_sleep(20)", timeout_s=0.2)
-    assert time.monotonic() - began < 1.0
+    assert watch.s < 1.0
     assert await store.value("select pg_backend_pid()") != before
 
 
@@ -114,12 +114,12 @@ async def test_a_timeout_inside_a_transaction_is_certain_since_nothing_was_commi
 
 
 async def test_a_transactions_time_is_for_all_of_it(store: Store) -> None:
-    began = time.monotonic()
+    watch = Stopwatch()
     with pytest.raises(Unavailable):
         async with store.transaction(timeout_s=0.5) as session:
             for _ in range(100):
                 await session.value("select pg_sleep(0.1)")
-    assert time.monotonic() - began < 1.5
+    assert watch.s < 1.5
 
 
 async def test_a_long_transaction_outlives_the_servers_ordinary_limit(database: Database) -> None:
@@ -200,7 +200,7 @@ async def test_a_listener_hears_and_proves_itself(settings: Settings, store: Sto
     async with listener.subscribed() as check:
         await check(1.0)
         await store.execute("select pg_notify('two', 'hello')")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             assert await heard.get() == ("two", "hello")
 
 
@@ -208,7 +208,7 @@ async def test_a_listeners_lost_connection_fails_its_check(settings: Settings, s
     async with Listener(settings, ["one"], lambda _c, _p: None, role="ear").subscribed() as check:
         await store.value("select pg_terminate_backend(pid) from pg_stat_activity where application_name='seawall-ear'")
         with pytest.raises(Unavailable):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(10):
                 while True:
                     await check(1.0)
 

@@ -53,7 +53,7 @@ async def test_who_is_cancelled_while_waiting_keeps_no_place(granted: bool) -> N
     assert waiting.cancelled()
     if not granted:
         threads.give()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(5):
         await threads.take()
     threads.close()
 
