@@ -34,9 +34,9 @@ from bench.result import PLACE, Row, publish, row
 from seawall.guard.panel import Panel
 from seawall.guard.supervisor import Supervisor
 from seawall.journal import LocalFilesystem, Settings, cluster
-from seawall.journal.joint import Joint, Means
 from seawall.journal.kafka.client import client_of
 from seawall.journal.kafka.topic import BATCH_BYTES, Admin
+from seawall.journal.spool.joint import Joint, Means
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import EventIds, Record, encode, source_id_of

@@ -168,9 +168,9 @@ async def _cluster(site: Site, snapshot: Snapshot, flags: Switchboard) -> AsyncI
     from seawall.journal import cluster
 
     _needs_kafka()
-    from seawall.journal.joint import Joint, Means
     from seawall.journal.kafka.client import client_of
     from seawall.journal.kafka.topic import Admin
+    from seawall.journal.spool.joint import Joint, Means
 
     name, settings = site.settings.program.collector, site.settings.of("kafka", cluster.Settings)
     client = client_of(settings, name)

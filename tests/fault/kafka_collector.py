@@ -18,10 +18,10 @@ from pathlib import Path
 from seawall.guard.panel import Panel
 from seawall.guard.supervisor import Supervisor
 from seawall.journal import LocalFilesystem, Settings, cluster
-from seawall.journal.joint import Joint, Means
 from seawall.journal.kafka import Topic
 from seawall.journal.kafka.client import client_of
 from seawall.journal.kafka.topic import Admin
+from seawall.journal.spool.joint import Joint, Means
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import SeawallError

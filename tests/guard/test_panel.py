@@ -14,7 +14,7 @@ from seawall.guard.panel import Panel
 from seawall.kernel.error import Misconfigured, Rejected
 from seawall.testing import ManualClock
 
-BUILDS = {"guard/dependency.py", "journal/spool.py"}
+BUILDS = {"guard/dependency.py", "journal/spool/spool.py"}
 """Where breakers are made; whoever makes one elsewhere must put it on a panel too."""
 
 
@@ -57,5 +57,5 @@ def test_breakers_are_made_where_a_default_is_declared_and_nowhere_else() -> Non
     assert found == BUILDS
     made = [path for path in package.rglob("*.py") if re.search(r"\bDependency\(|\bSpool\(", path.read_text())]
     joins = {str(p.relative_to(package)) for p in made if "panel.add(" in p.read_text()}
-    assert {"cache/geo.py", "cache/shared.py", "journal/joint.py"} <= joins
-    assert {str(p.relative_to(package)) for p in made} - joins <= {"guard/dependency.py", "journal/spool.py"}
+    assert {"cache/geo.py", "cache/shared.py", "journal/spool/joint.py"} <= joins
+    assert {str(p.relative_to(package)) for p in made} - joins <= {"guard/dependency.py", "journal/spool/spool.py"}

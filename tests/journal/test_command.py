@@ -13,8 +13,8 @@ from desk import SMALL, opened, segments
 from seawall.cli.journal import journal
 from seawall.cli.say import FAILED, NOT_FOUND, Failed
 from seawall.journal import LocalFilesystem
-from seawall.journal.checkpoint import Checkpoint
 from seawall.journal.frame import FRAME_BYTES
+from seawall.journal.spool.checkpoint import Checkpoint
 from seawall.kernel.event import EventIds, Record, encode, id_text
 from seawall.testing import ManualClock
 

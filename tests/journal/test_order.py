@@ -11,7 +11,7 @@ import pytest
 
 from journal.kafka_rig import record
 from seawall.journal.cluster import Settings
-from seawall.journal.order import GROUP_MAX, Order
+from seawall.journal.spool.order import GROUP_MAX, Order
 from seawall.kernel.error import Overloaded, SeawallError
 from seawall.kernel.event import decode
 from seawall.kernel.metric import Metrics

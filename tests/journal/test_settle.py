@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.journal.settle import BACKS_MAX, SETTLE_S, Settling
+from seawall.journal.spool.settle import BACKS_MAX, SETTLE_S, Settling
 from seawall.kernel.seam.journal import Position
 from seawall.testing import ManualClock
 

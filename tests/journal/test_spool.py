@@ -10,7 +10,7 @@ import pytest
 
 from seawall.guard.breaker import State
 from seawall.journal.cluster import Settings
-from seawall.journal.spool import TICK_S, Places, Spool
+from seawall.journal.spool.spool import TICK_S, Places, Spool
 from seawall.kernel.alert import Alerts
 from seawall.kernel.error import Overloaded, SeawallError, Uncertain
 from seawall.kernel.metric import Metrics

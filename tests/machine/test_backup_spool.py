@@ -14,8 +14,8 @@ import pytest
 from journal.kafka_rig import Desk, opened, record, replicated, until, written
 from seawall import migrate
 from seawall.journal import LocalFilesystem, SyncedPublisher, discover, survey
-from seawall.journal.checkpoint import Checkpoint
 from seawall.journal.identity import read_log_id
+from seawall.journal.spool.checkpoint import Checkpoint
 from seawall.kernel.error import Misconfigured
 from seawall.kernel.event import decode
 from seawall.machine import backup as room

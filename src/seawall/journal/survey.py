@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from seawall.journal.checkpoint import Checkpoint
 from seawall.journal.cursor import Cursor
 from seawall.journal.frame import HEADER_BYTES
 from seawall.journal.identity import ID_NAME, read_log_id
 from seawall.journal.lock import holder
 from seawall.journal.reader import discover
 from seawall.journal.segment import read_header, segment_path
+from seawall.journal.spool.checkpoint import Checkpoint
 from seawall.kernel.error import Corrupt
 from seawall.kernel.seam.filesystem import Filesystem
 from seawall.kernel.seam.journal import Damage, Frame, Position

@@ -31,8 +31,8 @@ from pathlib import Path
 
 from seawall.guard import Supervisor
 from seawall.journal import LogReader
-from seawall.journal.checkpoint import Checkpoint
 from seawall.journal.segment import SEGMENT_SUFFIX, segment_path
+from seawall.journal.spool.checkpoint import Checkpoint
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Corrupt, Misconfigured, Unavailable
 from seawall.kernel.metric import Metrics

@@ -3,7 +3,7 @@
 ``producer`` takes records, ``topic`` watches what an ack of the topic is worth. ``partitions`` reads them all for the
 router: ``reader`` and ``stream`` one of them, ``feed`` fetches, ``lookout`` asks whether it does. ``fault`` says what
 Kafka's errors mean to us. Only this package, and the lab, import its driver.
-What joins it with the local log, so that an outage stops nothing, is in ``journal/spool.py`` and ``forward.py``.
+What joins it with the local log, so that an outage stops nothing, is in ``journal/spool``.
 """
 
 from seawall.journal.kafka.client import Client

@@ -18,15 +18,15 @@ from seawall.guard.panel import Panel
 from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Supervisor
 from seawall.journal.cluster import Settings
-from seawall.journal.forward import Forwarder, Source
 from seawall.journal.kafka.client import Client
 from seawall.journal.kafka.producer import KafkaLog
 from seawall.journal.kafka.topic import Look, TopicWatch
-from seawall.journal.leftover import Leftovers
 from seawall.journal.log import Log
-from seawall.journal.order import Order
 from seawall.journal.settings import Settings as LocalSettings
-from seawall.journal.spool import WITHOUT, Places, Spool
+from seawall.journal.spool.forward import Forwarder, Source
+from seawall.journal.spool.leftover import Leftovers
+from seawall.journal.spool.order import Order
+from seawall.journal.spool.spool import WITHOUT, Places, Spool
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError, Unavailable

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seawall.guard.supervisor import Heart
-from seawall.journal.forward import Forwarder, Source
 from seawall.journal.lock import try_lock
 from seawall.journal.reader import LogReader, discover
+from seawall.journal.spool.forward import Forwarder, Source
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Corrupt, Unavailable
 from seawall.kernel.log import fields, logger

@@ -17,11 +17,11 @@ from seawall.guard.breaker import Breaker, Permit
 from seawall.guard.pace import Pace
 from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Heart
-from seawall.journal.checkpoint import Checkpoint
 from seawall.journal.cluster import Settings
 from seawall.journal.cursor import Cursor
-from seawall.journal.errand import Park, passed, sent
-from seawall.journal.settle import Holding
+from seawall.journal.spool.checkpoint import Checkpoint
+from seawall.journal.spool.errand import Park, passed, sent
+from seawall.journal.spool.settle import Holding
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Corrupt, Overloaded, Rejected, Unavailable
 from seawall.kernel.event import decode

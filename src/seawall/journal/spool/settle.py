@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from seawall.journal.checkpoint import Checkpoint
 from seawall.journal.cursor import Cursor
+from seawall.journal.spool.checkpoint import Checkpoint
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError
 from seawall.kernel.log import fields, logger
