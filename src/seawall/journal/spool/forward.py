@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Heart
 from seawall.journal.cluster import Settings
 from seawall.journal.cursor import Cursor
+from seawall.journal.spool import alarm
 from seawall.journal.spool.checkpoint import Checkpoint
 from seawall.journal.spool.errand import Park, passed, sent
 from seawall.journal.spool.settle import Holding
@@ -29,7 +30,7 @@ from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.filesystem import Filesystem
 from seawall.kernel.seam.flag import Switch, always
-from seawall.kernel.seam.journal import Chunk, Damage, Displaced, Journal, Position
+from seawall.kernel.seam.journal import Chunk, Displaced, Journal, Position
 
 log = logger("journal")
 
@@ -151,7 +152,7 @@ class Forwarder:
             paused_s = await self._round(heart)
         except Displaced as error:
             log.warning("the spool isn't what its checkpoint says", extra=fields(cause=str(error)))
-            _is_another(self._spells, self._source.name)
+            alarm.is_another(self._spells, self._source.name)
             self.at = await asyncio.to_thread(self._cursor.start)
             self._holding.begin_anew(self.at)
             paused_s = IDLE_S
@@ -211,7 +212,7 @@ class Forwarder:
     async def _forward(self, heart: Heart, permit: Permit, width: int) -> None:
         try:
             chunk = await asyncio.to_thread(self._read, width)
-            _is_damaged(self._spells, self._source.name, chunk.damage)
+            alarm.is_damaged(self._spells, self._source.name, chunk.damage)
             if not chunk.frames:
                 self._breaker.abandoned(permit)
                 self.at = chunk.next
@@ -236,7 +237,7 @@ class Forwarder:
             self._breaker.abandoned(permit)  # our own queue is full
         elif self._stuck:
             self._breaker.succeeded(permit)  # Kafka answered; it is our disk that has no room for what it refuses
-            _stands(self._spells, self._source.name)
+            alarm.stands(self._spells, self._source.name)
         else:
             self._breaker.failed(permit)
 
@@ -253,26 +254,3 @@ class Forwarder:
         if not self.waits or not self._oldest_us:
             return 0.0
         return max(0.0, (self._clock.wall_us() - self._oldest_us) / 1_000_000)
-
-
-def _is_another(spells: Spells, journal: str) -> None:
-    spells.saw(
-        "spool-sent-again", f"spool {journal} isn't what its checkpoint says: all is sent again",
-        unaffected="accepting events; copies collapse", cure="look for a second copy of this folder", journal=journal,
-    )  # fmt: skip
-
-
-def _is_damaged(spells: Spells, journal: str, damaged: Sequence[Damage]) -> None:
-    for damage in damaged:
-        spells.saw(
-            "journal-damaged", f"spool {journal} is damaged: {damage.reason}; what is readable goes on",
-            unaffected="accepting events, and all that is readable", cure="seawall journal verify", journal=journal,
-        )  # fmt: skip
-
-
-def _stands(spells: Spells, journal: str) -> None:
-    spells.saw(
-        "forwarding-stands", f"spool {journal}: Kafka refuses a record for its own sake, and there is no room to park "
-        "it; those behind it wait",
-        unaffected="fresh events, while Kafka takes them", cure="make room on the disk of DIR", journal=journal,
-    )  # fmt: skip
