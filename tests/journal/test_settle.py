@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.journal.spool.settle import BACKS_MAX, SETTLE_S, Settling
+from seawall.journal.spool.settle import BACKS_MAX, SETTLE_S, STEP_S, Settling
 from seawall.kernel.seam.journal import Position
 from seawall.testing import ManualClock
 
@@ -49,6 +49,18 @@ def test_trouble_begins_again_where_nothing_was_final_but_not_for_ever() -> None
     assert settling.settled == at(8)
     settling.passed(at(12), replicated=False)
     assert settling.back() == at(8)
+
+
+def test_each_of_a_steady_stream_is_final_soon_after_its_time() -> None:
+    clock = ManualClock()
+    settling, tick_s = Settling(at(0), clock), 0.25
+    for n in range(1, int(3 * SETTLE_S / tick_s)):
+        settling.passed(at(n), replicated=False)
+        clock.advance(tick_s)
+        settling.settle()
+        late = n - settling.settled.offset_bytes - SETTLE_S / tick_s
+        assert late <= 2 * STEP_S / tick_s, f"{late * tick_s} s late"
+        assert len(settling._later) <= 2 * SETTLE_S / STEP_S + 2
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.booleans(), st.floats(0, 90)), max_size=60))

@@ -31,6 +31,7 @@ BACKS_MAX = 3
 of it for ever."""
 
 STEP_S = 1.0
+"""How exactly it is remembered what becomes final when."""
 
 
 class Settling:
@@ -60,7 +61,7 @@ class Settling:
         due = self._clock.monotonic() + (0.0 if replicated else SETTLE_S)
         if self._later:
             due = max(due, self._later[-1][0])
-            if due - self._later[-1][0] < STEP_S and len(self._later) > 1:
+            if len(self._later) > 1 and due - self._later[-2][0] < STEP_S:
                 self._later.pop()
         self._later.append((due, end))
 
