@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -31,9 +30,9 @@ from seawall.guard.supervisor import Supervisor
 from seawall.guard.switchboard import Switchboard
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.clock import SystemClock
-from seawall.kernel.error import Corrupt, Misconfigured, SeawallError, Unavailable
+from seawall.kernel.error import Misconfigured, SeawallError
 from seawall.kernel.event import EventIds
-from seawall.kernel.log import fields, logger
+from seawall.kernel.log import logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.backlog import Backlog
 from seawall.kernel.seam.change import Change, Kind
@@ -330,6 +329,8 @@ async def _logs(site: Site) -> AsyncIterator[Find]:
     The spool is read here only where nobody forwards it to Kafka any more. What the other profile left behind is read
     in either: nobody has to empty anything before changing it.
     """
+    from seawall.machine.logs import Logs
+
     folder = site.folder
     if site.settings.program.profile != "cluster":
         async with Logs(folder, folder.journals) as own, Logs(folder, folder.spools, prefix="spool-") as left:
@@ -359,38 +360,6 @@ async def _logs(site: Site) -> AsyncIterator[Find]:
             return {**await left.find(), **await kafka.find()}
 
         yield all_
-
-
-class Logs:
-    """Readers of all logs under one folder, each opened once and kept."""
-
-    def __init__(self, folder: Folder, logs: Path, *, prefix: str = "") -> None:
-        self._folder = folder
-        self._logs = logs
-        self._prefix = prefix
-        self._readers: dict[str, JournalReader] = {}
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Logs:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    async def find(self) -> Mapping[str, JournalReader]:
-        """Every log there is, by name. One that can't be opened is said and tried again when asked next."""
-        from seawall.journal import LogReader, discover
-
-        for path in await asyncio.to_thread(discover, self._logs):
-            name = f"{self._prefix}{path.name}"
-            if name in self._readers:
-                continue
-            reader = LogReader(path, self._folder.synced_socket(name))
-            try:
-                self._readers[name] = await self._stack.enter_async_context(reader)
-            except (Unavailable, Corrupt) as error:
-                log.error("a journal can't be read", extra=fields(journal=str(path), cause=str(error)))
-        return self._readers
 
 
 @asynccontextmanager
