@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 import pytest
 
 from seawall.guard import Heart, Supervisor
+from seawall.guard.supervisor import CHECK_S
 from seawall.kernel.metric import Metrics
 
 
@@ -99,6 +101,32 @@ async def test_a_silent_loop_is_cancelled_and_started_again(caplog: pytest.LogCa
 
     hang = next(r for r in caplog.records if r.getMessage() == "loop hangs")
     assert any("test_supervisor.py" in line for line in vars(hang)["seawall"]["stack"])
+
+
+async def test_a_process_that_stood_still_calls_no_loop_of_it_hung(caplog: pytest.LogCaptureFixture) -> None:
+    async def asking(heart: Heart) -> None:
+        while True:
+            # As whoever asks a store: several turns of the event loop from a question to its answer.
+            for _ in range(5):
+                await asyncio.sleep(0.02)
+            await heart.beat()
+
+    async def silent(heart: Heart) -> None:
+        await heart.beat()
+        await asyncio.Event().wait()
+
+    supervisor = Supervisor(Metrics())
+    for name in ("a", "b", "c"):
+        supervisor.add(name, asking, stall_s=1.0)
+    async with supervisor:
+        await until(lambda: all(h.ready for h in supervisor.health()))
+        time.sleep(1.5)  # noqa: ASYNC251 - as a paused machine does: the whole process
+        await asyncio.sleep(2 * CHECK_S)
+
+        assert [h.restarts for h in supervisor.health()] == [0, 0, 0]
+        assert [r.getMessage() for r in caplog.records] == []
+        supervisor.add("silent", silent, stall_s=1.0)
+        await until(lambda: supervisor.health()[-1].restarts > 0)
 
 
 async def test_a_loop_that_swallows_its_cancellation_ends_the_process() -> None:

@@ -206,7 +206,19 @@ class Supervisor:
                 faulthandler.dump_traceback_later(BLOCKED_EXIT_S, exit=True, file=self._stacks_to)
             for loop in self._loops:
                 await self._look_after(loop)
-            await asyncio.sleep(CHECK_S)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Until the next look. If this process stood still meanwhile (a paused machine, a starved core), nobody in it
+        could beat: that time is no loop's silence. Else all that wait for an answer would be called hung afterwards,
+        and be cancelled with what they have in hand."""
+        lay_down_at = self._clock.monotonic()
+        await asyncio.sleep(CHECK_S)
+        now = self._clock.monotonic()
+        late_s = now - lay_down_at - CHECK_S
+        if late_s > CHECK_S:
+            for loop in self._loops:
+                loop.beat_at = min(now, loop.beat_at + late_s)
 
     async def _look_after(self, loop: Loop) -> None:
         now = self._clock.monotonic()

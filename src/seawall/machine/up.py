@@ -144,7 +144,8 @@ class Up:
         while not self._life.stopping.is_set():
             try:
                 self._dsns = await self._parts.database.prepare()
-                self._write_resolved(self._parts.settings)
+                # Those in force by now: SIGHUP may have come meanwhile.
+                self._write_resolved(self._tuning.settings)
                 return True
             except (Unavailable, OSError) as error:
                 why = str(error) if isinstance(error, Unavailable) else f"{error.filename}: {error.strerror}"
@@ -240,7 +241,7 @@ class Up:
     async def _examine(self) -> None:
         """Say what will bite in a bad hour, once everything is ready. It never refuses to start."""
         found = await doctor.examine(
-            self._folder, self._parts.settings, dsn=self._dsns[0], clock=SystemClock(), pid=os.getpid(),
+            self._folder, self._tuning.settings, dsn=self._dsns[0], clock=SystemClock(), pid=os.getpid(),
             embedded=not self._program.dsn,
         )  # fmt: skip
         for finding in found:
@@ -251,7 +252,8 @@ class Up:
     def _apply(self, settings: Settings) -> None:
         """SIGHUP: for each role that runs, and for those that are started from now on."""
         verify(settings)
-        self._write_resolved(settings)
+        if self._dsns[0]:  # else they are written as soon as the database is known that belongs to them
+            self._write_resolved(settings)
         self._parts.set_log_level(settings.program.log_level)
         for child in self._children.values():
             child.reload()

@@ -1,0 +1,82 @@
+"""`up` itself, where it matters what comes between two of its steps; with real roles below it, in test_loops.py."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from seawall.guard import Heart
+from seawall.guard.outlet import Outlet
+from seawall.journal.filesystem import LocalFilesystem
+from seawall.kernel.clock import SystemClock
+from seawall.machine.claim import Claim
+from seawall.machine.diary import Diary
+from seawall.machine.folder import Folder
+from seawall.machine.up import Parts, Up
+from seawall.settings import load_resolved, read
+
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+
+
+class SlowDatabase:
+    """Takes its time to be made, as one does for which a folder and a server have to be set up first."""
+
+    def __init__(self) -> None:
+        self.asked, self.made = asyncio.Event(), asyncio.Event()
+
+    async def prepare(self) -> tuple[str, str]:
+        self.asked.set()
+        await self.made.wait()
+        return NOWHERE, NOWHERE
+
+    async def run(self, heart: Heart) -> None:
+        while True:
+            await heart.beat()
+            await asyncio.sleep(0.1)
+
+    async def stop(self, *, timeout_s: float) -> None: ...
+
+
+async def test_settings_that_were_read_again_during_the_start_are_those_that_roles_get(tmp_path: Path) -> None:
+    folder, database = Folder(tmp_path / "data", LocalFilesystem()), SlowDatabase()
+    file = tmp_path / "seawall.toml"
+    flags = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "dsn": NOWHERE}
+    file.write_text("[collector]\nbody_bytes_max = 40\n")
+    settings = read(flags, config=file, environment={})
+    claim = Claim(folder, settings.program)
+    claim.take()
+
+    async def nothing(*given: object) -> None: ...
+
+    def reread() -> object:
+        return read(flags, config=file, environment={})
+
+    parts = Parts(
+        folder=folder, settings=settings, reread=reread, migrate=nothing, merge=nothing, set_log_level=len,  # type: ignore[arg-type]
+        lines=Outlet(2), database=database, has_senders=lambda: False,
+        diary=lambda metrics: Diary(
+            folder.changes, "up", version="1", filesystem=LocalFilesystem(), clock=SystemClock(), metrics=metrics
+        ),
+    )  # fmt: skip
+    up = Up(parts, claim)
+    task = asyncio.create_task(up.run())
+    try:
+        async with asyncio.timeout(10):
+            await database.asked.wait()
+            file.write_text("[collector]\nbody_bytes_max = 50\n")
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.sleep(0.1)
+            assert not folder.resolved_file.exists(), "there is no store yet to be written beside them"
+            database.made.set()
+            while not folder.resolved_file.exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        given = load_resolved(folder.resolved_file)
+        assert given.values["collector", "body_bytes_max"].value == 50
+        assert given.program.dsn == NOWHERE
+    finally:
+        database.made.set()
+        up.stop("the test is over")
+        assert await task == 0
+        claim.release()
