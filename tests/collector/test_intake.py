@@ -14,6 +14,7 @@ from unittest.mock import ANY
 import pytest
 
 from seawall.kernel import signature
+from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Overloaded
 from seawall.kernel.event import id_text
 from seawall.kernel.seam.event import EventBrief, RunBrief
@@ -397,6 +398,31 @@ async def test_an_id_that_was_not_given_out_is_404(kind: str, tmp_path: Path) ->
     async with running(tmp_path) as rig, client(rig) as c:
         for text in ("x", "", "0" * 36, id_text(bytes(16)), from_the_future, in_capitals):
             assert (await _get(c, f"/in/{kind}/{text}")).status == 404, text
+
+
+async def test_ids_of_a_clock_that_was_set_back_are_still_those_of_accepted_events(tmp_path: Path) -> None:
+    class Clock(SystemClock):
+        ahead_us = 0
+
+        def wall_us(self) -> int:
+            return super().wall_us() + self.ahead_us
+
+    clock = Clock()
+    async with running(tmp_path, clock=clock) as rig, client(rig) as c:
+        clock.ahead_us = 3600 * 1_000_000
+        accepted = [await ask(c, request())]
+        clock.ahead_us = 0
+        accepted.append(await ask(c, request()))  # ids never go back, so this one is from the future too
+        for one in accepted:
+            assert (await _get(c, one.headers["location"])).status == 202
+    # Whoever was told that id by a process that has ended since.
+    id = rig.records[0].id
+    async with running(tmp_path) as rig, client(rig) as c:
+        rig.events.away = True
+        assert (await _get(c, f"/in/events/{id_text(id)}")).status == 503, "nobody can say"
+        rig.events.away = False
+        rig.events.known[id] = EventBrief(id=id, status="routed", runs=())
+        assert (await _get(c, f"/in/events/{id_text(id)}")).status == 200
 
 
 async def test_a_ticket_is_read_as_the_held_request_would_have_been(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from seawall.collector import overflow
+from seawall.store.source import Edition
 from stall import Stopwatch
 
 from .rig import QUICK, Client, Rig, SourceTable, client, request, running, until
@@ -254,6 +255,33 @@ async def test_bodies_have_a_common_bound(tmp_path: Path) -> None:
         assert (await a.answer()).status == 202  # type: ignore[union-attr]
         await until(lambda: rig.metrics.gauge("seawall_bodies_bytes", "").now() == 0)
         await accepted(rig)
+
+
+async def test_bodies_under_unknown_tokens_count_while_the_store_is_asked(tmp_path: Path) -> None:
+    class Hung(SourceTable):
+        async def edition(self, *, timeout_s: float) -> Edition:
+            if self.away:
+                await asyncio.sleep(timeout_s)
+            return await super().edition(timeout_s=timeout_s)
+
+    table, settings = Hung(), replace(QUICK, bodies_bytes_max=1 << 20, store_timeout_s=2.0)
+    table.add("tok")
+    body = b"x" * 15_000  # in one piece, as most bodies come
+    async with running(tmp_path, sources=table, settings=settings) as rig, contextlib.AsyncExitStack() as stack:
+        table.away = True
+        clients = [await stack.enter_async_context(client(rig)) for _ in range(100)]
+        for c in clients:
+            await c.send(request("/in/unknown", body=body))
+        bodies = rig.metrics.gauge("seawall_bodies_bytes", "")
+        await until(lambda: bodies.now() > (1 << 20) - len(body))
+        refused = [answer for c in clients[70:] if (answer := await c.answer()) is not None]
+        assert {answer.status for answer in refused} == {503}
+        assert bodies.now() <= 1 << 20
+        await accepted(rig)
+        table.away = False
+        answers = [await c.answer() for c in clients[:69]]
+        assert {answer.status for answer in answers if answer is not None} == {404}
+        await until(lambda: bodies.now() == 0)
 
 
 async def test_a_refused_large_body_still_gets_its_answer(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ async def test_a_process_that_stood_still_calls_no_loop_of_it_hung(caplog: pytes
         supervisor.add(name, asking, stall_s=1.0)
     async with supervisor:
         await until(lambda: all(h.ready for h in supervisor.health()))
-        time.sleep(1.5)  # noqa: ASYNC251 - as a paused machine does: the whole process
+        time.sleep(1.5)
         await asyncio.sleep(2 * CHECK_S)
 
         assert [h.restarts for h in supervisor.health()] == [0, 0, 0]

@@ -70,7 +70,7 @@ async def test_settings_that_were_read_again_during_the_start_are_those_that_rol
             await asyncio.sleep(0.1)
             assert not folder.resolved_file.exists(), "there is no store yet to be written beside them"
             database.made.set()
-            while not folder.resolved_file.exists():  # noqa: ASYNC110
+            while not folder.resolved_file.exists():
                 await asyncio.sleep(0.01)
         given = load_resolved(folder.resolved_file)
         assert given.values["collector", "body_bytes_max"].value == 50

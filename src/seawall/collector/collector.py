@@ -100,7 +100,7 @@ class Collector:
             metrics=metrics, shares=self._shares, holding=holding,
         )  # fmt: skip
         self._look_ups = LookUps(
-            settings, events=events, waiting=waiting, receipts=self.receipts, rates=self._rates, clock=clock,
+            settings, events=events, waiting=waiting, receipts=self.receipts, rates=self._rates, ids=ids, clock=clock,
             wanted=declared(
                 shed, "look-ups", rank=50, eases=(LOOP_LAG, MEMORY),
                 without="GET /in/events/ID and /in/tickets/ID answer 202 without asking the store",

@@ -39,6 +39,9 @@ class Ids(Protocol):
 
     def next(self) -> bytes: ...
 
+    @property
+    def latest_ms(self) -> int: ...
+
 
 class Version(Protocol):
     """The snapshot's version (collector.snapshot.Snapshot)."""

@@ -2,7 +2,8 @@
 
 They read the store for a quarter of a second at most; a store that is away or doesn't know the event yet makes them say
 ``202``: an event whose id we gave out is accepted, whatever the store knows. The id is the right to read; that is why
-it has 74 random bits. An id that we can't have given out is 404.
+it has 74 random bits. An id that we can't have given out is 404: one of another form, and one from the future that
+neither this process nor the store knows. (A clock that was set back leaves true ones there.)
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from seawall.collector.exchange import PARKED, Exchange
 from seawall.collector.rate import Rates
@@ -32,6 +34,14 @@ TICKET_MS_MAX = 24 * 3600 * 1000
 """Replies are kept for a day; an older ticket that nobody knows has been forgotten."""
 
 
+class Given(Protocol):
+    """Who gives ids out (kernel.event.EventIds)."""
+
+    @property
+    def latest_ms(self) -> int:
+        """The time in the newest one, milliseconds; 0: none yet."""
+
+
 _Read = Callable[[bytes, Budget], Awaitable[bytes | None]]
 """The whole answer for an id, None when nobody knows it."""
 
@@ -41,13 +51,14 @@ class LookUps:
 
     def __init__(
         self, settings: Settings, *, events: Events, waiting: Waiting, receipts: Receipts, rates: Rates,
-        clock: Clock, wanted: Wanted = lambda: True,
+        ids: Given, clock: Clock, wanted: Wanted = lambda: True,
     ) -> None:  # fmt: skip
         self.settings = settings
         self._rates = rates
         self._events = events
         self._waiting = waiting
         self._receipts = receipts
+        self._ids = ids
         self._clock = clock
         self._wanted = wanted
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,11 +79,11 @@ class LookUps:
             await asyncio.wait(self._tasks, timeout=budget.grant_s(CLOSE_S))
 
     def _start(self, x: Exchange, text: str, read: _Read, *, age_ms_max: int | None) -> None:
-        id = self._given_out(text)
+        id = _id_of(text)
         if (refusal := self._rates.read_by(x.peer or x.connection.peer)) is not None:
             x.answer(refusal)
         elif id is None:
-            x.answer(self._receipts.problem(404, "unknown id", "this is no id that was given out here"))
+            x.answer(self._never_given_out())
         elif not self._wanted():
             x.answer(self._unlooked(id, age_ms_max))
         elif len(self._tasks) >= self.settings.look_ups_max:
@@ -83,12 +94,6 @@ class LookUps:
             task = asyncio.create_task(self._run(x, id, read, age_ms_max, budget), name="collector.look_up")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-
-    def _given_out(self, text: str) -> bytes | None:
-        if _ID.fullmatch(text) is None:
-            return None
-        id = bytes.fromhex(text.replace("-", ""))
-        return id if _ms(id) <= self._clock.wall_us() // 1000 + AHEAD_MS_MAX else None
 
     async def _run(self, x: Exchange, id: bytes, read: _Read, age_ms_max: int | None, budget: Budget) -> None:
         known: bytes | None = None
@@ -103,16 +108,29 @@ class LookUps:
             raise
         if known is not None:
             x.answer(known)
-        elif not away and age_ms_max is not None and self._clock.wall_us() // 1000 - _ms(id) > age_ms_max:
+        elif away:
+            x.answer(self._unlooked(id, age_ms_max))
+        elif self._is_ahead(id):
+            x.answer(self._never_given_out())
+        elif age_ms_max is not None and self._clock.wall_us() // 1000 - _ms(id) > age_ms_max:
             x.answer(self._receipts.problem(404, "unknown id", "replies are kept for 24 hours"))
         else:
             x.answer(self._unlooked(id, age_ms_max))
 
     def _unlooked(self, id: bytes, age_ms_max: int | None) -> bytes:
         """What is true without the store: an id that we gave out is accepted, and its reply may be asked for again."""
+        if self._is_ahead(id):
+            return self._receipts.unavailable("unknown id", "only the store can say whether this id was given out")
         if age_ms_max is not None:
             return self._receipts.waiting(id_text(id).encode())
         return self._receipts.json(202, {"id": id_text(id), "status": "accepted"}, headers=b"Retry-After: 1\r\n")
+
+    def _is_ahead(self, id: bytes) -> bool:
+        """Whether it lies further in the future than any clock of ours is known to have been."""
+        return _ms(id) > max(self._ids.latest_ms, self._clock.wall_us() // 1000 + AHEAD_MS_MAX)
+
+    def _never_given_out(self) -> bytes:
+        return self._receipts.problem(404, "unknown id", "this is no id that was given out here")
 
     async def _event(self, id: bytes, budget: Budget) -> bytes | None:
         brief = await self._events.status(id, timeout_s=budget.left_s)
@@ -132,6 +150,10 @@ def _shown(id: bytes, brief: EventBrief) -> dict[str, object]:
         shown["duplicate_of"] = id_text(brief.id)
     shown["runs"] = [{"id": str(r.id), "workflow": r.workflow, "status": r.status} for r in brief.runs]
     return shown
+
+
+def _id_of(text: str) -> bytes | None:
+    return bytes.fromhex(text.replace("-", "")) if _ID.fullmatch(text) is not None else None
 
 
 def _ms(id: bytes) -> int:

@@ -350,6 +350,8 @@ class Connection(asyncio.Protocol):
             x.answer(x.refusal)
         elif x.stage != PARKED:
             self.front.complete(x)
+        elif not x.hold_body():
+            x.answer(self.front.receipts.unavailable("too busy", "too many bodies are being received"))
 
     # ── answers, in order ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -53,6 +53,11 @@ class EventIds:
         self._pool = b""
         self._used = 0
 
+    @property
+    def latest_ms(self) -> int:
+        """The time in the newest one, milliseconds since 1970; 0: none was made."""
+        return self._last_ms
+
     def next(self) -> bytes:
         """A new id, 16 bytes."""
         ms = self._clock.wall_us() // 1000
