@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,6 +196,38 @@ async def test_sighup_loads_it_again_though_its_files_look_the_same(tmp_path: Pa
     async with running(tmp_path, settings=settings) as rig:
         rig.collector.reload(settings)
         await until(lambda: rig.count("seawall_tls_certificate_loads_total") == 2)
+
+
+async def test_a_disk_that_hangs_during_a_renewal_has_one_thread_and_delays_it_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificate, "DISK_S", 0.1)
+    hangs, goes_on, reads = threading.Event(), threading.Event(), 0
+    read = certificate.Certificate._read
+
+    def slowly(self: certificate.Certificate) -> tuple[ssl.SSLContext, float]:
+        nonlocal reads
+        if hangs.is_set():
+            reads += 1
+            goes_on.wait(10)
+        return read(self)
+
+    monkeypatch.setattr(certificate.Certificate, "_read", slowly)
+    async with running(tmp_path, settings=settings_of(tmp_path)) as rig:
+        before = await shown(rig)
+        hangs.set()
+        AUTHORITY.put(tmp_path, name="next")
+        await until(lambda: reads == 1)
+        await until(lambda: "too long" in reason(rig))
+        await asyncio.sleep(0.5)
+        assert (reads, await shown(rig)) == (1, before), "nobody is without a certificate meanwhile"
+        goes_on.set()
+        await until(lambda: reason(rig) == "")
+        assert await shown(rig) == "next", "its files haven't changed since, and it is in use"
+
+
+def reason(rig: Rig) -> str:
+    return next(h.reason for h in rig.supervisor.health() if h.name == "collector.certificate")
 
 
 async def test_one_about_to_expire_is_told(tmp_path: Path) -> None:

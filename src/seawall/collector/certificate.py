@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 
@@ -31,6 +32,14 @@ DISK_S = 2.0
 EXPIRES_SOON_S = 7 * 86_400.0
 UNUSABLE, EXPIRES = "tls-certificate-unusable", "tls-certificate-expires"
 _Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+class _Look(NamedTuple):
+    """What one look at the files came to."""
+
+    stamp: _Stamp
+    found: tuple[ssl.SSLContext, float] | None = None  # None: they weren't read, or of no use
+    trouble: str = ""
 
 
 class Certificate:
@@ -79,37 +88,53 @@ class Certificate:
 
     async def watch(self, heart: Heart) -> None:
         """Load it again whenever its files changed, and tell when it is about to expire."""
-        seen = self._loaded
-        while True:
-            await heart.beat()
-            await asyncio.sleep(LOOK_S)
-            try:
-                async with asyncio.timeout(DISK_S):
-                    seen = await self._look(seen)
-            except TimeoutError:
-                heart.unready(f"the disk took too long to read {self._files[0]}")
-            self._warn()
-
-    async def _look(self, seen: _Stamp) -> _Stamp:
-        """Load it when that is due; what the files are now."""
-        stamp = await asyncio.to_thread(self._stamp)
-        if self._due or (stamp == seen and stamp != self._loaded):
-            self._due, self._loaded = False, stamp
-            await self._load()
-        return stamp
-
-    async def _load(self) -> None:
+        seen, looking = self._loaded, None
+        await heart.beat()
         try:
-            self._current, self._expires_at_s = await asyncio.to_thread(self._read)
+            while True:
+                await asyncio.sleep(LOOK_S)
+                heart.touch()
+                if looking is None:
+                    due, self._due = self._due, False
+                    looking = asyncio.create_task(asyncio.to_thread(self._look, seen, due=due), name="tls.look")
+                # One thread waits for a disk that hangs, however long, and what it read in the end counts.
+                if (await asyncio.wait([looking], timeout=DISK_S))[0]:
+                    seen = self._take(looking.result())
+                    looking = None
+                    await heart.beat()
+                else:
+                    heart.unready(f"the disk takes too long to read {self._files[0]}")
+                self._warn()
+        finally:
+            if looking is not None:
+                looking.cancel()
+
+    def _look(self, seen: _Stamp, *, due: bool) -> _Look:
+        """Read the files when that is due. Blocking."""
+        stamp = self._stamp()
+        if not due and (stamp != seen or stamp == self._loaded):
+            return _Look(stamp)
+        try:
+            return _Look(stamp, self._read())
         except (OSError, ValueError) as error:
+            return _Look(stamp, trouble=self._said(error))
+
+    def _take(self, look: _Look) -> _Stamp:
+        """Use what was read; what the files were then."""
+        if look.found is not None:
+            self._loaded = look.stamp
+            self._current, self._expires_at_s = look.found
+            self._reloads.value += 1
+            self._alerts.cleared(UNUSABLE)
+            said = fields(file=str(self._files[0]), left_s=round(self.left_s()))
+            log.info("the certificate was loaded", extra=said)
+        elif look.trouble:
+            self._loaded = look.stamp
             self._alerts.raised(
-                UNUSABLE, self._said(error), unaffected="the certificate that was loaded before stays in use",
+                UNUSABLE, look.trouble, unaffected="the certificate that was loaded before stays in use",
                 cure="put a certificate and its key there; they are looked at each second",
             )  # fmt: skip
-            return
-        self._reloads.value += 1
-        self._alerts.cleared(UNUSABLE)
-        log.info("the certificate was loaded", extra=fields(file=str(self._files[0]), left_s=round(self.left_s())))
+        return look.stamp
 
     def _warn(self) -> None:
         left_s = self.left_s()
