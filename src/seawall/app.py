@@ -23,7 +23,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from seawall import __version__
-from seawall.guard import declared, outlet
+from seawall.guard import declared, loop, outlet
 from seawall.guard.budget import Budget
 from seawall.guard.outlet import Outlet
 from seawall.guard.supervisor import Supervisor
@@ -45,6 +45,7 @@ from seawall.machine.folder import Folder, replace_private
 from seawall.machine.known import KnownFlags
 from seawall.machine.person import person
 from seawall.machine.role import Opened, Role, Site, Start, set_log_level, unless
+from seawall.machine.stopping import LEAVE_S
 from seawall.settings import Settings
 from seawall.store import change, pool
 
@@ -527,7 +528,9 @@ async def _up(
         folder=folder, settings=settings, reread=reread, database=_database(folder, settings), migrate=migrate,
         set_log_level=set_log_level, lines=lines, has_senders=lambda: _has_senders(folder), watch_app=watch_app,
     )  # fmt: skip
-    return await Up(parts, claim).run()
+    status = await Up(parts, claim).run()
+    loop.leave_within(LEAVE_S, status)
+    return status
 
 
 def _has_senders(folder: Folder) -> bool:

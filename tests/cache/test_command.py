@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from pathlib import Path
 
@@ -96,3 +97,6 @@ async def test_a_password_is_used_and_never_said(
         assert wrong.count("seawall_dependency_fallbacks_total", cause="error")
         said = caplog.text + str(wrong.alerts.active()) + str(wrong.panel.lines())
         assert "hunter" not in said
+    gc.collect()
+    # Two more commands went with the greeting, and were refused in the same breath.
+    assert "never retrieved" not in caplog.text

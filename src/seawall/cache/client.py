@@ -136,8 +136,8 @@ class Client:
         except Unavailable as error:
             # The code only: the text repeats what was sent, and a password is in it.
             raise Unavailable("redis", error.cause.partition(" ")[0]) from None
-        said = dict(zip(hello[0::2], hello[1::2], strict=False)) if isinstance(hello, list) else {}
-        if said.get(b"role", b"master") != b"master":
+        pairs = zip(hello[0::2], hello[1::2], strict=False) if isinstance(hello, list) else ()
+        if any(name == b"role" and said != b"master" for name, said in pairs):
             raise Unavailable("redis", "READONLY: it is a replica")
 
     async def _addresses(self, host: str) -> list[str]:

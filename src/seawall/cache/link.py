@@ -63,7 +63,7 @@ class Link(asyncio.Protocol):
         if waiting.done():
             return  # nobody waits any more
         if isinstance(reply, hiredis.ReplyError):
-            waiting.set_exception(Unavailable("redis", str(reply)[:200]))
+            _fail(waiting, Unavailable("redis", str(reply)[:200]))
         else:
             waiting.set_result(cast(Reply, reply))
 
@@ -96,4 +96,4 @@ class Link(asyncio.Protocol):
 def _fail(future: asyncio.Future[Reply], why: BaseException) -> None:
     if not future.done():
         future.set_exception(why)
-        future.exception()  # looked at: nobody need wait for it
+        future.exception()  # looked at: nobody need wait for it, as for what follows a greeting that was refused

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
+from seawall.guard import outlet
 from seawall.kernel.error import said
 from seawall.kernel.log import fields, logger
 
@@ -46,6 +48,20 @@ def run(whole: Coroutine[Any, Any, T], *, loop_factory: Callable[[], asyncio.Abs
             if not over:
                 leave(said(error))
             raise
+
+
+def leave_within(seconds: float, status: int) -> None:
+    """Everything is done: let the process end by itself, or end it after so long. Else whoever joins threads at the end
+    (asyncio, then the interpreter) would wait for as long as one of them hangs on a disk."""
+
+    def left() -> None:
+        log.error("a thread goes on after everything ended; the process ends without it")
+        outlet.flush()
+        os._exit(status)
+
+    timer = threading.Timer(seconds, left)
+    timer.daemon = True
+    timer.start()
 
 
 async def uncancelled(waiting: Awaitable[object]) -> None:

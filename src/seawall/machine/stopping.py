@@ -19,8 +19,12 @@ log = logger("machine")
 
 POSTGRES = "postgres"
 
-BESIDE_S = 2 * WRITE_S + 1.0
-"""What `up` takes beside its stages at the most: two writes of its diary on a disk that hangs, and what it says."""
+LEAVE_S = 1.0
+"""How long `up` waits in the end for threads that hang on a disk."""
+
+BESIDE_S = 2 * WRITE_S + LEAVE_S + 1.0
+"""What `up` takes beside its stages at the most: two writes of its diary on a disk that hangs, their threads, and what
+it says."""
 
 Report = Callable[[], Mapping[str, int]]
 """Counts of this process' life; ``lost`` among them is an error when it isn't 0."""
