@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from confluent_kafka import Producer
 
 from seawall.journal.cluster import Settings
 from seawall.journal.kafka.client import client_of
 from seawall.journal.kafka.feed import Delivery
+from seawall.journal.kafka.feed import Feed as RealFeed
 from seawall.journal.kafka.lookout import RENEW_S, STUCK_S, Ends, Standstill
 from seawall.journal.kafka.reader import BEYOND_S, PartitionReader
 from seawall.journal.kafka.refuted import KEPT_S
 from seawall.journal.kafka.stream import RETRY_S, Stream
 from seawall.journal.topic import Topic
+from seawall.kernel.clock import Deadline, SystemClock
 from seawall.kernel.error import Unavailable
 from seawall.kernel.seam.journal import Position, Replaced, WentBack
 from seawall.testing import ManualClock
@@ -222,3 +225,40 @@ async def test_the_ends_are_asked_of_kafka_itself_and_unknown_while_it_is_away()
         ends.renew()
         assert await answered(ends, 1) == {0: 0}
     assert await ends.ask(3) == {}
+
+
+async def test_a_consumer_that_was_held_back_reads_on_at_the_head_when_it_is_sent_there() -> None:
+    """The client keeps a partition paused that is assigned anew: fresh events waited for a new consumer, 8 s and more,
+    whenever the backlog before them was larger than what is read ahead."""
+    with MockKafka("seawall") as brokers:
+        settings = Settings(bootstrap=brokers.bootstrap, fetch_bytes=64 * 1024)
+        client = client_of(settings, "router")
+        producer = Producer(client.config())
+        for _ in range(200):
+            producer.produce("seawall", b"x" * 20_000)  # several rounds
+        assert producer.flush(20) == 0
+        reader: PartitionReader | None = None
+
+        def take(delivery: Delivery) -> None:
+            assert reader is not None
+            reader.take(delivery, fresh=True)
+
+        async with RealFeed(client, settings, "fresh", take) as feed:
+            reader = PartitionReader(
+                topic(), 0, feed, cast(Any, Feed()), fetch_bytes=settings.fetch_bytes, clock=SystemClock()
+            )
+            while not reader.known:
+                reader.ask()
+                await reader.until_known(Deadline.after(1.0, SystemClock()))
+            start, head = reader.start(), reader.synced_end()
+            assert head.offset_bytes == 200
+            assert await reader.wait(start, 10.0)
+            async with asyncio.timeout(10):
+                while reader.streams[0].wants:  # until as much is read ahead as may be
+                    await asyncio.sleep(0.01)
+            reader.read(head, records_max=10, bytes_max=1 << 20)
+            producer.produce("seawall", b"fresh")
+            assert producer.flush(20) == 0
+            assert await reader.wait(head, 3.0)
+            frames = reader.read(head, records_max=10, bytes_max=1 << 20).frames
+            assert [frame.payload for frame in frames] == [b"fresh"]

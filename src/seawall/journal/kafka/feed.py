@@ -174,6 +174,7 @@ class _Fetcher(threading.Thread):
             self._consumer.incremental_unassign([place])
         self._turns[partition] = turn
         self._consumer.incremental_assign([place])
+        self._consumer.resume([place])  # a partition that was held back stays so, whatever becomes of its assignment
 
     def pause(self, partition: int, *, on: bool) -> None:
         place = [TopicPartition(self._topic, partition)]
