@@ -6,21 +6,26 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from confluent_kafka import Producer
 
 from seawall.journal.cluster import Settings
 from seawall.journal.kafka.client import client_of
-from seawall.journal.kafka.feed import Delivery
+from seawall.journal.kafka.feed import Delivery, _Fetcher
 from seawall.journal.kafka.feed import Feed as RealFeed
 from seawall.journal.kafka.lookout import RENEW_S, STUCK_S, Ends, Standstill
+from seawall.journal.kafka.partitions import Partitions
 from seawall.journal.kafka.reader import BEYOND_S, PartitionReader
 from seawall.journal.kafka.refuted import KEPT_S
 from seawall.journal.kafka.stream import RETRY_S, Stream
+from seawall.journal.kafka.topic import TopicWatch
 from seawall.journal.topic import Topic
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Deadline, SystemClock
 from seawall.kernel.error import Unavailable
+from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Position, Replaced, WentBack
 from seawall.testing import ManualClock
 from seawall.testing.kafka import MockKafka
@@ -262,3 +267,46 @@ async def test_a_consumer_that_was_held_back_reads_on_at_the_head_when_it_is_sen
             assert await reader.wait(head, 3.0)
             frames = reader.read(head, records_max=10, bytes_max=1 << 20).frames
             assert [frame.payload for frame in frames] == [b"fresh"]
+
+
+async def test_an_answer_about_ends_counts_though_the_topic_was_looked_at_meanwhile() -> None:
+    """One silent broker delays each answer for so long that a look always came between: nothing was compared then."""
+    settings, metrics, clock = Settings(bootstrap="127.0.0.1:1"), Metrics(), ManualClock()
+
+    async def look() -> Topic:
+        return topic(id=id)
+
+    id, alerts = b"i" * 16, Alerts(metrics, clock)
+    watch = TopicWatch(look, settings, clock=clock, alerts=alerts)
+    partitions = Partitions(
+        client_of(settings, "router"), settings, watch, clock=clock, alerts=alerts, metrics=metrics
+    )  # fmt: skip
+
+    async def ask(count: int) -> Mapping[int, int]:
+        partitions._follow(await watch.look())
+        return {0: 50 if id == b"i" * 16 else 90}
+
+    partitions._follow(await watch.look())
+    partitions._ends = cast(Any, Mock(ask=ask))
+    assert partitions._topic is not None
+    await partitions._compare(Mock(), partitions._topic)
+    assert partitions._readers[0].synced_end().offset_bytes == 50
+    id, partitions._renew = b"n" * 16, Mock()  # type: ignore[method-assign]
+    await partitions._compare(Mock(), partitions._topic)
+    assert partitions._renew.called
+    assert partitions._readers[0].synced_end().offset_bytes == 50, "of another topic it says nothing"
+
+
+def test_bounds_are_asked_for_once_until_they_were_looked_for() -> None:
+    """Each question may take a second: those of an outage piled up, and were all asked before anything was fetched."""
+    settings = Settings(bootstrap="127.0.0.1:1")
+    feed = RealFeed(client_of(settings, "router"), settings, "fresh", lambda delivery: None)
+    fetcher = feed._fetcher = _Fetcher({}, "seawall", "fresh", cast(Any, Mock()), Mock())
+    for _ in range(3):
+        feed.ask(0)
+        feed.ask(1)
+    assert len(fetcher.commands) == 2
+    fetcher._consumer = Mock(get_watermark_offsets=Mock(return_value=None))
+    fetcher._obey()
+    feed.ask(0)
+    assert len(fetcher.commands) == 1

@@ -63,6 +63,10 @@ class Topic:
         the source: such a topic is given nothing, and events stay in the spool."""
         return not self.compacted
 
+    def same(self, other: Topic | None) -> bool:
+        """Whether this very topic was found both times, and not another one under its name."""
+        return other is not None and (self.id, self.cluster_id) == (other.id, other.cluster_id)
+
     def log_id(self, partition: int) -> bytes:
         """The partition's name in positions: it says where, and ``id`` says which one was there."""
         said = f"seawall kafka log\0{self.cluster_id}\0{self.name}\0{partition}"

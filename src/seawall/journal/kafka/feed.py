@@ -114,7 +114,10 @@ class Feed:
 
     def ask(self, partition: int) -> None:
         """Ask the leader for the partition's bounds; they are delivered when it answers, else not at all."""
-        self._command(lambda fetcher: fetcher.ask(partition))
+        # Once until that was tried: in an outage each takes its whole time, and they would pile up before any fetch.
+        if self._fetcher is not None and partition not in self._fetcher.asked:
+            self._fetcher.asked.add(partition)
+            self._command(lambda fetcher: fetcher.ask(partition))
 
     def _command(self, do: Callable[[_Fetcher], None]) -> None:
         if self._fetcher is not None:
@@ -128,7 +131,7 @@ class Feed:
 
 
 class _Fetcher(threading.Thread):
-    """One consumer and its thread; but for ``commands`` and ``ending``, only the thread touches it."""
+    """One consumer and its thread; but for ``commands``, ``asked`` and ``ending``, only the thread touches it."""
 
     def __init__(
         self, config: Config, topic: str, name: str, loop: asyncio.AbstractEventLoop,
@@ -136,6 +139,7 @@ class _Fetcher(threading.Thread):
     ) -> None:  # fmt: skip
         super().__init__(name=f"journal.{name}", daemon=True)
         self.commands: deque[Callable[[_Fetcher], None]] = deque()
+        self.asked: set[int] = set()  # partitions whose bounds a command asks for
         self.ending = threading.Event()
         self._config = {**config, "error_cb": self._said}
         self._topic = topic
@@ -184,6 +188,7 @@ class _Fetcher(threading.Thread):
             self._consumer.resume(place)
 
     def ask(self, partition: int) -> None:
+        self.asked.discard(partition)
         try:
             place = TopicPartition(self._topic, partition, OFFSET_END)
             bounds = self._consumer.get_watermark_offsets(place, timeout=QUERY_S)

@@ -105,7 +105,7 @@ class Partitions:
     def _follow(self, topic: Topic) -> None:
         """Have a reader for each of its partitions, that reads this very topic."""
         old, self._topic = self._topic, topic
-        if old is not None and (old.id, old.cluster_id) != (topic.id, topic.cluster_id):
+        if old is not None and not old.same(topic):
             log.warning(
                 "the topic isn't the one that was read until now; new consumers begin with it",
                 extra=fields(topic=topic.name, cluster=topic.cluster_id, before=old.cluster_id),
@@ -168,7 +168,7 @@ class Partitions:
     async def _compare(self, heart: Heart, topic: Topic) -> None:
         before = {n: max(stream.next for stream in reader.streams) for n, reader in self._readers.items()}
         ends = await self._asked(heart, topic.partitions)
-        if topic is not self._topic or not ends:
+        if not ends or not topic.same(self._topic):
             return  # nobody knows now
         now = self._clock.monotonic()
         stuck: set[int] = set()
