@@ -6,6 +6,7 @@ Those brokers are the client library's own: real ones are met by the tests marke
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from kafka_rig import IDS, Desk, opened, record, replicated, until, written
 
 from seawall.guard.breaker import State
 from seawall.guard.supervisor import Supervisor
-from seawall.journal import cluster
+from seawall.journal import LocalFilesystem, cluster
 from seawall.journal.kafka import Partitions, Topic, TopicWatch, producer
 from seawall.journal.kafka.client import client_of
 from seawall.journal.kafka.topic import NoTopic
@@ -27,6 +28,7 @@ from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Overloaded, Unavailable
 from seawall.kernel.metric import Metrics
+from seawall.testing import FaultyFilesystem
 from seawall.testing.kafka import NOT_ENOUGH_REPLICAS, PRODUCE, TOO_LARGE, MockKafka
 from stall import Stopwatch
 
@@ -167,6 +169,43 @@ async def test_a_send_that_timed_out_is_there_at_least_once(mock: MockKafka, tmp
         await until(lambda: not desk.joint.forwarder.waits, within_s=30)
     bodies = set(await asyncio.to_thread(written, mock, expect=2))
     assert bodies == {b"warm", b"late"}
+
+
+async def test_what_was_spooled_reaches_a_kafka_that_is_slow_and_takes_it(mock: MockKafka, tmp_path: Path) -> None:
+    """Slow is no reason to send a fresh event there; but what waits already went there one every 15 s."""
+    async with opened(mock, tmp_path) as desk:
+        await desk.warm()
+        mock.slow(700)
+        async with asyncio.timeout(20):
+            while desk.joint.spool.breaker.state is State.CLOSED:
+                await desk.send(*(record(b"%d" % n) for n in range(20)))
+        await desk.send(*(record(b"spooled %d" % n) for n in range(1000)))
+        await until(lambda: not desk.joint.forwarder.waits, within_s=25)
+        assert desk.joint.spool.breaker.state is not State.CLOSED
+        mock.slow(0)
+        async with asyncio.timeout(40):
+            while replicated(await desk.send(record(b"fresh"))) != [True]:
+                await asyncio.sleep(0.1)
+    bodies = await asyncio.to_thread(written, mock, expect=1000)
+    assert {b"spooled %d" % n for n in range(1000)} <= set(bodies)
+
+
+async def test_a_spool_that_cant_be_read_doesnt_keep_fresh_events_from_kafka(mock: MockKafka, tmp_path: Path) -> None:
+    """Its records are the trials of an open breaker; where none can be, it stayed open for as long as the disk."""
+    async with opened(mock, tmp_path) as desk:
+        await desk.warm()
+        desk.joint.forwarder._cursor._filesystem = broken = FaultyFilesystem(LocalFilesystem())
+        broken.fail("names", errno.EIO)
+        mock.down()
+        async with asyncio.timeout(20):
+            while desk.joint.spool.breaker.state is State.CLOSED:
+                await desk.send(*(record(b"%d" % n) for n in range(20)))
+        mock.up()
+        async with asyncio.timeout(40):
+            while replicated(await desk.send(record(b"fresh"))) != [True]:
+                await asyncio.sleep(0.1)
+        broken.heal()
+        await until(lambda: not desk.joint.forwarder.waits, within_s=20)
 
 
 async def test_too_few_replicas_in_sync_are_an_outage(mock: MockKafka, tmp_path: Path) -> None:

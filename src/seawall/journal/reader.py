@@ -14,13 +14,13 @@ from seawall.journal.filesystem import LocalFilesystem
 from seawall.journal.identity import ID_NAME, read_log_id
 from seawall.journal.lock import try_lock
 from seawall.journal.publisher import MESSAGE, address, decode
-from seawall.journal.quarantine import quarantine
+from seawall.journal.quarantine import Quarantine
 from seawall.journal.recovery import recover
 from seawall.kernel.clock import Clock, Deadline, SystemClock
 from seawall.kernel.error import Corrupt, Unavailable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.filesystem import Filesystem
-from seawall.kernel.seam.journal import Chunk, Damage, Displaced, Position
+from seawall.kernel.seam.journal import Chunk, Displaced, Position
 
 log = logger("journal")
 
@@ -29,8 +29,6 @@ POLL_S = 0.25
 """How often the files are asked, while the writer says nothing or there is none."""
 
 REFRESH_TIMEOUT_S = 30.0
-KEPT_MAX = 1000
-"""Damaged ranges that one reader copies aside: a bound, not a number that is ever met."""
 
 
 def discover(folder: Path) -> list[Path]:
@@ -68,7 +66,7 @@ class LogReader:
         self._clock = clock or SystemClock()
         self._feed = _Feed()
         self._recovered_ids: list[int] | None = None
-        self._kept: set[Damage] = set()
+        self._quarantine = Quarantine(folder, self._filesystem)
         self._end: Position | None = None
         self._certain = False  # whether the last refresh found the very end, not just something before it
         self._cursor: Cursor | None = None
@@ -144,8 +142,7 @@ class LogReader:
         limit = self.synced_end() if end is None else min(end, self.synced_end())
         with self._translated():
             chunk = self._opened.read(at, limit, records_max=records_max, bytes_max=bytes_max)
-        for damage in chunk.damage:
-            self._keep(damage)
+        self._quarantine.keep(chunk.damage)
         return chunk
 
     def forget(self, before: Position) -> int:
@@ -158,18 +155,6 @@ class LogReader:
             yield
         except OSError as error:
             raise Unavailable("journal", f"{self.folder}: {error}") from error
-
-    def _keep(self, damage: Damage) -> None:
-        """Copy damaged bytes aside, once, as their segment will be forgotten. Without success they are still in it."""
-        if damage in self._kept or damage.end_bytes == damage.start_bytes or len(self._kept) >= KEPT_MAX:
-            return
-        self._kept.add(damage)
-        try:
-            quarantine(
-                self._filesystem, self.folder, damage.segment_id, damage.start_bytes, damage.end_bytes, "bad"
-            )  # fmt: skip
-        except OSError as error:
-            log.warning("damaged bytes can't be copied", extra=fields(journal=self.name, cause=str(error)))
 
     @property
     def _opened(self) -> Cursor:

@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Hashable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from seawall.guard.breaker import Breaker, Permit
+from seawall.guard.breaker import Breaker, Permit, State
 from seawall.guard.pace import Pace
 from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Heart
 from seawall.journal.cluster import Settings
 from seawall.journal.cursor import Cursor
+from seawall.journal.quarantine import Quarantine
 from seawall.journal.spool import alarm
 from seawall.journal.spool.checkpoint import Checkpoint
+from seawall.journal.spool.disk import Disk
 from seawall.journal.spool.errand import Park, passed, sent
 from seawall.journal.spool.settle import Holding
 from seawall.kernel.clock import Clock
@@ -30,7 +33,7 @@ from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.filesystem import Filesystem
 from seawall.kernel.seam.flag import Switch, always
-from seawall.kernel.seam.journal import Chunk, Displaced, Journal, Position
+from seawall.kernel.seam.journal import Chunk, Displaced, Journal, Outcome, Position
 
 log = logger("journal")
 
@@ -76,6 +79,9 @@ class Forwarder:
         self._troubles = troubles
         self._trouble = troubles()
         self._stuck = False  # the first record that waits is one that Kafka refuses, and there is no room to park it
+        self._taken = False  # Kafka took all of the last batch, though its breaker was open: it is slow, and not away
+        self._unreadable = ""  # why nothing could be read lately
+        self._disk = Disk(f"spool {source.name}")
         self._source = source
         self._kafka = kafka
         self._breaker = breaker
@@ -112,6 +118,7 @@ class Forwarder:
             start = await asyncio.to_thread(self._cursor.start)
         except OSError as error:
             raise Unavailable("journal", f"{source.folder}: {error}") from error
+        self._quarantine = Quarantine(source.folder, self._filesystem)
         # One that isn't of this log, or lies beyond its end, is of a folder that was put back from a copy.
         known = found is not None and found.log_id == source.log_id and start <= found <= self._began
         self.at = found if known and found is not None else start
@@ -120,6 +127,8 @@ class Forwarder:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._disk.busy:
+            return  # the disk hangs: what isn't in the checkpoint is sent again
         await asyncio.to_thread(self._holding.keep)
         self._cursor.close()
 
@@ -127,6 +136,11 @@ class Forwarder:
     def limit(self) -> Position:
         """Where forwarding ends for now."""
         return self._began if self._until_start else self._source.synced_end
+
+    @property
+    def unable(self) -> str:
+        """Why none of its records is on its way though some wait: its disk doesn't give them. "": it does."""
+        return self._disk.silent or self._unreadable
 
     @property
     def waits(self) -> bool:
@@ -148,19 +162,23 @@ class Forwarder:
 
     async def turn(self, heart: Heart) -> None:
         """Forward one batch, and pause as long as is due: for somebody who calls again and again."""
+        paused_s = IDLE_S
         try:
             paused_s = await self._round(heart)
         except Displaced as error:
             log.warning("the spool isn't what its checkpoint says", extra=fields(cause=str(error)))
             alarm.is_another(self._spells, self._source.name)
-            self.at = await asyncio.to_thread(self._cursor.start)
+            self.at = await self._disk.do(heart, self._cursor.start)
             self._holding.begin_anew(self.at)
-            paused_s = IDLE_S
         except (Unavailable, Corrupt, OSError) as error:
+            self._unreadable = f"spool {self._source.name} can't be read: {error}"
             log.warning("can't forward now", extra=fields(journal=self._source.name, cause=str(error)))
-            paused_s = IDLE_S
+            alarm.is_unreadable(self._spells, self._source.name, str(error))
         self._spells.rest()
-        await heart.beat()
+        if self.unable:
+            heart.unready(self.unable)
+        else:
+            await heart.beat()
         if paused_s:
             await self._rest(paused_s)
 
@@ -180,21 +198,28 @@ class Forwarder:
             self._go_back()
         if not self.waits:
             self._oldest_us = 0
-            await self._holding.tidy()
+            await self._tidy(heart)
             return IDLE_S
+        if not self._oldest_us:
+            await self._disk.do(heart, self._look)
+            self._unreadable = ""
         if self._kafka.refusal is not None or not self._on():
             return min(IDLE_S, 0.1)
         width = self._width()
         if not width:
             return min(IDLE_S, self._pace.wait_s())
         permit = self._breaker.admit()
-        if permit is None:
+        if permit is None and not (self._taken and self._breaker.state is not State.FORCED_OPEN):
             return min(IDLE_S, max(0.05, self._breaker.retry_after_s()))
-        if permit.trial or self._stuck:
+        if self._stuck or (permit is not None and permit.trial):
             width = 1
         await self._forward(heart, permit, width)
-        await self._holding.tidy()
+        await self._tidy(heart)
         return IDLE_S if self._stuck else 0.0
+
+    async def _tidy(self, heart: Heart) -> None:
+        if self._holding.due():
+            await self._disk.do(heart, self._holding.keep)
 
     def _go_back(self) -> None:
         """What Kafka took lately may be gone with somebody's memory: send it again."""
@@ -209,20 +234,22 @@ class Forwarder:
         allowed = self._pace.allowed()
         return allowed if allowed >= self._pace.burst else 0
 
-    async def _forward(self, heart: Heart, permit: Permit, width: int) -> None:
+    async def _forward(self, heart: Heart, permit: Permit | None, width: int) -> None:
+        """One batch. Without a permit, one that the breaker isn't told of: it looks at how quick Kafka is, too."""
         try:
-            chunk = await asyncio.to_thread(self._read, width)
+            chunk = await self._disk.do(heart, partial(self._read, width))
+            self._unreadable = ""
             alarm.is_damaged(self._spells, self._source.name, chunk.damage)
             if not chunk.frames:
-                self._breaker.abandoned(permit)
+                self._tell(permit, self._breaker.abandoned)
                 self.at = chunk.next
                 self._holding.settling.passed(self.at, replicated=True)
                 return
             outcomes = await sent(self._kafka, chunk.frames, heart, self._clock)
         except BaseException:
-            self._breaker.abandoned(permit)
+            self._tell(permit, self._breaker.abandoned)
             raise
-        count = await passed(chunk.frames, outcomes, self._park)
+        count = await passed(chunk.frames, outcomes, self._park, heart, self._clock)
         self._pace.took(len(chunk.frames))
         self.forwarded.value += sum(frame.end > self._furthest for frame in chunk.frames[:count])
         if count:
@@ -230,24 +257,43 @@ class Forwarder:
             self._furthest = max(self._furthest, self.at)
             firm = all(not isinstance(outcome, Position) or outcome.replicated for outcome in outcomes[:count])
             self._holding.settling.passed(self.at, replicated=firm)
-        self._stuck = count < len(chunk.frames) and isinstance(outcomes[count], Rejected)
-        if count == len(chunk.frames):
-            self._breaker.succeeded(permit)
-        elif isinstance(outcomes[count], Overloaded):
-            self._breaker.abandoned(permit)  # our own queue is full
+        self._judge(permit, None if count == len(chunk.frames) else outcomes[count], whole=count == len(chunk.frames))
+
+    def _judge(self, permit: Permit | None, first: Outcome | None, *, whole: bool) -> None:
+        """Tell the breaker; ``first`` is what became of the first record that isn't where it belongs."""
+        self._stuck = not whole and isinstance(first, Rejected)
+        self._taken = whole and (permit is None or bool(permit.trial))
+        if whole:
+            self._tell(permit, self._breaker.succeeded)
+        elif isinstance(first, Overloaded):
+            self._tell(permit, self._breaker.abandoned)  # our own queue is full
         elif self._stuck:
-            self._breaker.succeeded(permit)  # Kafka answered; it is our disk that has no room for what it refuses
+            self._tell(permit, self._breaker.succeeded)  # Kafka answered; our disk has no room for what it refuses
             alarm.stands(self._spells, self._source.name)
         else:
-            self._breaker.failed(permit)
+            self._tell(permit, self._breaker.failed)
+
+    @staticmethod
+    def _tell(permit: Permit | None, how: Callable[[Permit], None]) -> None:
+        if permit is not None:
+            how(permit)
+
+    def _look(self) -> None:
+        """Find out how old what waits is, also while none of it can be sent."""
+        chunk = self._cursor.read(self.at, self.limit, records_max=1, bytes_max=1)
+        self._note_age(chunk)
+
+    def _note_age(self, chunk: Chunk) -> None:
+        if chunk.frames:
+            with contextlib.suppress(Corrupt):
+                self._oldest_us = decode(chunk.frames[0].payload).received_us
 
     def _read(self, width: int) -> Chunk:
         chunk = self._cursor.read(self.at, self.limit, records_max=width, bytes_max=BATCH_BYTES_MAX)
         for damage in chunk.damage:
             log.warning("the spool is damaged; what is readable goes on", extra=fields(reason=damage.reason))
-        if chunk.frames:
-            with contextlib.suppress(Corrupt):
-                self._oldest_us = decode(chunk.frames[0].payload).received_us
+        self._quarantine.keep(chunk.damage)
+        self._note_age(chunk)
         return chunk
 
     def _lag_s(self) -> float:

@@ -95,7 +95,7 @@ class Joint:
         )
         places = Places(
             kafka=self.kafka, local=self.local, parked=self.parked, confirmed=lambda: self.topic.confirmed,
-            forwarding=m.forwarding,
+            forwarding=self._forwards,
         )  # fmt: skip
         self.spool = Spool(places, m.settings, clock=m.clock, metrics=m.metrics, alerts=m.alerts, rng=m.rng)
         self.order = Order(
@@ -180,6 +180,10 @@ class Joint:
         """What waits for Kafka goes to the local log, and then what waits for that."""
         self.spool.stop()
         self.order.stop()
+
+    def _forwards(self, *, tenant: str = "", source: str = "") -> bool:
+        """Whether spooled records are on their way, or would be: the trials of Kafka's breaker are made with them."""
+        return self._means.forwarding(tenant=tenant, source=source) and not self.forwarder.unable
 
     def _topic_id(self) -> bytes:
         return self.topic.topic.id if self.topic.topic is not None else b""

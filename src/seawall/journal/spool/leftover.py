@@ -110,6 +110,8 @@ class Leftovers:
             try:
                 while not forwarder.finished():
                     await forwarder.turn(heart)
+                    if forwarder.unable:
+                        raise Unavailable("journal", forwarder.unable)  # others mustn't wait for it
             finally:
                 self.forwarded += int(forwarder.forwarded.value - before)
 

@@ -7,7 +7,6 @@ sent again when Kafka was in trouble meanwhile. Copies collapse under the event'
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 
 from seawall.journal.cursor import Cursor
@@ -102,17 +101,17 @@ class Holding:
         """The log isn't what its checkpoint says."""
         self.settling = Settling(at, self._clock)
 
-    async def tidy(self) -> None:
-        """Keep the checkpoint, at most once in ``CHECKPOINT_S``, and delete segments before it."""
+    def due(self) -> bool:
+        """Whether to ``keep`` now: at most once in ``CHECKPOINT_S``."""
         now = self._clock.monotonic()
         self.settling.settle()
         if self.settling.settled == self._kept or now - self._kept_at < CHECKPOINT_S:
-            return
+            return False
         self._kept_at = now
-        await asyncio.to_thread(self.keep)
+        return True
 
     def keep(self) -> None:
-        """At once; blocking."""
+        """Keep the checkpoint, and delete segments before it; blocking."""
         at = self.settling.settled
         if at == self._kept or not self._checkpoint.keep(at):
             return
