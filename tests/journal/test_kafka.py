@@ -16,12 +16,13 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from kafka_rig import IDS, Desk, opened, record, replicated, until, written
 
 from seawall.guard.breaker import State
 from seawall.guard.supervisor import Supervisor
 from seawall.journal import LocalFilesystem, cluster
-from seawall.journal.kafka import Partitions, Topic, TopicWatch, producer
+from seawall.journal.kafka import KafkaLog, Partitions, Topic, TopicWatch, producer
 from seawall.journal.kafka.client import client_of
 from seawall.journal.kafka.topic import NoTopic
 from seawall.kernel.alert import Alerts
@@ -442,6 +443,27 @@ async def test_a_topic_made_anew_gets_another_producer(mock: MockKafka, tmp_path
         facts["id"] = b"anew" * 4
         await until(lambda: desk.joint.kafka._renewals.value == 1)
         await until(lambda: desk.joint.spool.flows)
+        await desk.warm()
+
+
+async def test_a_producer_that_cant_be_made_again_at_once_is_made_later(
+    mock: MockKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate that is just being replaced: there was no producer from then on, and nothing was forwarded."""
+    facts: dict[str, Any] = {}
+    async with opened(mock, tmp_path, facts=facts) as desk:
+        await desk.warm()
+        made, failures = KafkaLog._made, [KafkaException(KafkaError(KafkaError._INVALID_ARG)) for _ in range(2)]
+
+        def fail(self: KafkaLog) -> Any:
+            if failures:
+                raise failures.pop()
+            return made(self)
+
+        monkeypatch.setattr(KafkaLog, "_made", fail)
+        facts["id"] = b"anew" * 4
+        await until(lambda: not failures)
+        await until(lambda: desk.joint.kafka.refusal is None)
         await desk.warm()
 
 

@@ -246,3 +246,19 @@ def test_the_steps_above_do_disorder_a_source_that_isnt_ordered() -> None:
         return chaos(desk, lambda: desk.send(OTHER), random.Random(seed)) != list(range(desk.sent))
 
     assert sum(map(disordered, range(20))) > 10
+
+
+def test_who_submits_while_an_answer_is_told_stands_behind_those_who_wait() -> None:
+    """A sender that is answered goes on at once, with its next request; it overtook those who had come before."""
+    desk = opened()
+    first = record(b"0", MINE)
+
+    def again(outcome: Outcome) -> None:
+        desk.heard.append(outcome)
+        desk.order.submit(record(b"2", MINE), desk.heard.append)
+
+    desk.order.submit(first, again)
+    desk.order.submit(record(b"1", MINE), desk.heard.append)
+    while len(desk.heard) < 3:
+        desk.world.land()
+    assert [decode(payload).body for payload in desk.world.topic] == [b"0", b"1", b"2"]

@@ -178,7 +178,9 @@ class KafkaLog:
             self._judge()
             if self._fatal:
                 await self._renew()
-            if self._watch.topic is None:
+            if self._producer is None:
+                heart.unready(self._fatal)
+            elif self._watch.topic is None:
                 heart.unready("Kafka's topic wasn't found yet")
             else:
                 await heart.beat()
@@ -268,9 +270,15 @@ class KafkaLog:
             self._loop.call_exception_handler({"message": "an answer's waiter broke", "exception": bug})
 
     async def _renew(self) -> None:
-        """Another producer in place of one that refuses all; what it had in hand ends as Uncertain."""
-        log.warning("Kafka's producer is replaced", extra=fields(cause=self._fatal))
+        """Another producer in place of one that refuses all; what it had in hand ends as Uncertain. One that can't be
+        made now (a certificate is just being replaced) is made later: the cause stays until then."""
+        if self._producer is not None:
+            log.warning("Kafka's producer is replaced", extra=fields(cause=self._fatal))
+            await self.close()
+        try:
+            self._producer = self._made()
+        except KafkaException as error:
+            self._fatal = f"no producer can be made: {error.args[0].str()}"
+            return
         self._fatal, self._failing_at = "", None
         self._renewals.value += 1
-        await self.close()
-        self._producer = self._made()

@@ -59,6 +59,7 @@ class Source(Protocol):
     def follow(self, follower: Callable[[Position], None]) -> None: ...
 
 
+# Size: one position, and all that may move it or keep it from moving.
 class Forwarder:
     """Forwards one log. Enter it after the log.
 

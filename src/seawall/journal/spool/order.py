@@ -126,8 +126,9 @@ class Order:
                 line.flight -= 1
             if isinstance(outcome, Position) and self._spooled(outcome):
                 line.last = outcome
-            done(outcome)
+            # First: whoever is answered may submit the next one at once, which must not overtake those that wait.
             self._settle(source_id, line)
+            done(outcome)
 
         line.spooling += local
         line.flight += not local
