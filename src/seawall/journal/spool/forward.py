@@ -38,6 +38,10 @@ from seawall.kernel.seam.journal import Chunk, Displaced, Journal, Outcome, Posi
 log = logger("journal")
 
 IDLE_S = 0.5
+SLOW_TIMES = 2
+"""Slow answers after which an open breaker holds nothing back here; one may only have been the first of a connection,
+and what is left is needed for trials then."""
+
 BATCH_BYTES_MAX = 1024 * 1024
 
 
@@ -80,7 +84,7 @@ class Forwarder:
         self._troubles = troubles
         self._trouble = troubles()
         self._stuck = False  # the first record that waits is one that Kafka refuses, and there is no room to park it
-        self._taken = False  # Kafka took all of the last batch, though its breaker was open: it is slow, and not away
+        self._slow = 0  # batches in a row that Kafka took, while its breaker was open, and slowly: it isn't away
         self._unreadable = ""  # why nothing could be read lately
         self._disk = Disk(f"spool {source.name}")
         self._source = source
@@ -210,7 +214,7 @@ class Forwarder:
         if not width:
             return min(IDLE_S, self._pace.wait_s())
         permit = self._breaker.admit()
-        if permit is None and not (self._taken and self._breaker.state is not State.FORCED_OPEN):
+        if permit is None and (self._slow < SLOW_TIMES or self._breaker.state is State.FORCED_OPEN):
             return min(IDLE_S, max(0.05, self._breaker.retry_after_s()))
         if self._stuck or (permit is not None and permit.trial):
             width = 1
@@ -236,7 +240,8 @@ class Forwarder:
         return allowed if allowed >= self._pace.burst else 0
 
     async def _forward(self, heart: Heart, permit: Permit | None, width: int) -> None:
-        """One batch. Without a permit, one that the breaker isn't told of: it looks at how quick Kafka is, too."""
+        """One batch. Without a permit, one that the breaker isn't told of: it opens for a slow Kafka too, which is no
+        reason to keep what waits already."""
         try:
             chunk = await self._disk.do(heart, partial(self._read, width))
             self._unreadable = ""
@@ -246,7 +251,9 @@ class Forwarder:
                 self.at = chunk.next
                 self._holding.settling.passed(self.at, replicated=True)
                 return
+            began = self._clock.monotonic()
             outcomes = await sent(self._kafka, chunk.frames, heart, self._clock)
+            slow = self._clock.monotonic() - began > self._breaker.limits.slow_s
         except BaseException:
             self._tell(permit, self._breaker.abandoned)
             raise
@@ -258,12 +265,13 @@ class Forwarder:
             self._furthest = max(self._furthest, self.at)
             firm = all(not isinstance(outcome, Position) or outcome.replicated for outcome in outcomes[:count])
             self._holding.settling.passed(self.at, replicated=firm)
-        self._judge(permit, None if count == len(chunk.frames) else outcomes[count], whole=count == len(chunk.frames))
+        whole = count == len(chunk.frames)
+        self._slow = self._slow + 1 if whole and slow and (permit is None or permit.trial) else 0
+        self._judge(permit, None if whole else outcomes[count], whole=whole)
 
     def _judge(self, permit: Permit | None, first: Outcome | None, *, whole: bool) -> None:
         """Tell the breaker; ``first`` is what became of the first record that isn't where it belongs."""
         self._stuck = not whole and isinstance(first, Rejected)
-        self._taken = whole and (permit is None or bool(permit.trial))
         if whole:
             self._tell(permit, self._breaker.succeeded)
         elif isinstance(first, Overloaded):
