@@ -18,6 +18,7 @@ from seawall.guard.supervisor import Supervisor
 from seawall.journal import LocalFilesystem, Settings, cluster
 from seawall.journal.kafka import Topic
 from seawall.journal.kafka.client import client_of
+from seawall.journal.kafka.topic import Look
 from seawall.journal.spool.joint import Joint, Means
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
@@ -87,9 +88,6 @@ async def opened(
     mock: MockKafka, folder: Path, *, ordered: frozenset[bytes] = frozenset(),
     facts: dict[str, Any] | None = None, forwarding: Switch = always, **settings: Any,
 ) -> AsyncIterator[Desk]:  # fmt: skip
-    metrics, chosen = Metrics(), cluster.Settings(bootstrap=mock.bootstrap, **settings)
-    alerts = Alerts(metrics, CLOCK)
-
     async def look() -> Topic:
         """As the facts are now: a test may change them."""
         said = dict(facts or {})
@@ -97,6 +95,19 @@ async def opened(
             raise error
         return Topic(**mock.facts(**said))
 
+    chosen = cluster.Settings(bootstrap=mock.bootstrap, **settings)
+    async with opened_at(chosen, look, folder, ordered=ordered, forwarding=forwarding) as desk:
+        yield desk
+
+
+@contextlib.asynccontextmanager
+async def opened_at(
+    chosen: cluster.Settings, look: Look, folder: Path, *, ordered: frozenset[bytes] = frozenset(),
+    forwarding: Switch = always,
+) -> AsyncIterator[Desk]:  # fmt: skip
+    """Over whatever brokers the settings say; ``look`` finds the topic."""
+    metrics = Metrics()
+    alerts = Alerts(metrics, CLOCK)
     means = Means(
         client=client_of(chosen, "test"), look=look, settings=chosen,
         local=Settings(reserve_bytes=0, fill_bytes=4096, segment_bytes=256 * 1024), folder=folder / "spool" / "c1",

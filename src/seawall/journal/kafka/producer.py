@@ -18,7 +18,7 @@ from seawall.journal.cluster import Settings
 from seawall.journal.kafka.client import Client
 from seawall.journal.kafka.fault import KAFKA, meaning
 from seawall.journal.kafka.topic import BATCH_BYTES, SEGMENT, TopicWatch
-from seawall.journal.topic import Topic
+from seawall.journal.topic import RECORD_OVERHEAD_BYTES, Topic
 from seawall.kernel.error import Overloaded, Rejected, SeawallError, Unavailable
 from seawall.kernel.event import source_id_of
 from seawall.kernel.limit import RECORD_BYTES_MAX
@@ -87,6 +87,7 @@ class KafkaLog:
         self._heard_at = 0.0
         self._pending = 0
         self._pending_bytes = 0
+        self._batch_bytes = BATCH_BYTES  # at most, of the producer that there is
         self._learn()
         self._replicated = False  # as of the look that is going on
         self._fatal = ""
@@ -114,6 +115,8 @@ class KafkaLog:
             return Unavailable(KAFKA, "its topic wasn't found yet")
         if not self._watch.topic.keeps:
             return Unavailable(KAFKA, "its topic doesn't keep what it is given: cleanup.policy has compact")
+        if self._batch_limit() < self._batch_bytes:
+            return Unavailable(KAFKA, "its topic takes smaller batches than this producer makes")
         if self._pending >= self._records_max:
             return Overloaded(FULL)
         return None
@@ -188,9 +191,11 @@ class KafkaLog:
 
     def _made(self) -> Producer:
         settings = self._settings
+        self._batch_bytes = self._batch_limit()
         return Producer(
             self._client.config(
-                acks="all", enable_idempotence=True, linger_ms=settings.linger_ms, batch_size=BATCH_BYTES,
+                acks="all", enable_idempotence=True, linger_ms=settings.linger_ms,
+                batch_size=self._batch_bytes,
                 message_timeout_ms=round(settings.ack_timeout_s * 1000 * GIVE_UP_FACTOR),
                 message_max_bytes=RECORD_BYTES_MAX + BATCH_BYTES,
                 queue_buffering_max_messages=settings.pending_records_max,
@@ -200,6 +205,13 @@ class KafkaLog:
                 partitioner="murmur2_random", error_cb=self._said,
             )
         )  # fmt: skip
+
+    def _batch_limit(self) -> int:
+        """Kafka refuses a whole batch for its size: small records for their neighbours."""
+        topic = self._watch.topic
+        return (
+            BATCH_BYTES if topic is None else max(1, min(BATCH_BYTES, topic.record_bytes_max - RECORD_OVERHEAD_BYTES))
+        )
 
     def _said(self, error: KafkaError) -> None:
         """Called by ``poll``; a fatal error is the end of this producer."""
@@ -213,6 +225,8 @@ class KafkaLog:
             if self._topic_id:
                 self._fatal = self._fatal or f"topic {topic.name} was made anew"
             self._topic_id = topic.id
+        if self._batch_limit() < self._batch_bytes:
+            self._fatal = self._fatal or "the topic takes smaller batches only"
         failing_s = 0.0 if self._failing_at is None else self._loop.time() - self._failing_at
         if failing_s > DEAF_S and self._watch.age_s < DEAF_S:
             self._fatal = self._fatal or f"no record was taken for {failing_s:.0f} s, and the cluster answers"
@@ -244,7 +258,9 @@ class KafkaLog:
     def _learn(self) -> None:
         """Go by what is known of the topic now."""
         self._topic = self._watch.topic
-        self._takes = self._topic is not None and self._topic.keeps
+        self._takes = (
+            self._topic is not None and self._topic.keeps and self._batch_limit() >= self._batch_bytes
+        )  # fmt: skip
         self._ids = _LogIds(self._topic)
 
     def _landed(self, done: Done, error: KafkaError | None, message: Message) -> None:
@@ -282,3 +298,4 @@ class KafkaLog:
             return
         self._fatal, self._failing_at = "", None
         self._renewals.value += 1
+        self._learn()

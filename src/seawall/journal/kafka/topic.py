@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
@@ -26,7 +27,7 @@ from seawall.kernel.log import fields, logger
 log = logger("journal")
 
 BATCH_BYTES = 512 * 1024
-"""What the producer puts into one batch; a topic that takes less would refuse small records for their neighbours."""
+"""What the producer puts into one batch, less where the topic takes less."""
 
 LOOK_S = 2.0
 PAUSES = 4
@@ -35,6 +36,12 @@ PAUSES = 4
 SEGMENT = 1
 """The segment of every position in a partition: it has only offsets."""
 
+
+CONFIG = (
+    "retention.ms", "min.insync.replicas", "max.message.bytes", "cleanup.policy", "unclean.leader.election.enable",
+    "retention.bytes",
+)  # fmt: skip
+"""What the topic is asked for."""
 
 Look = Callable[[], Awaitable[Topic]]
 
@@ -141,6 +148,9 @@ class Admin:
         self._client = client
         self._settings = settings
         self._admin: AdminClient | None = None
+        # Of its own: what a hung disk is asked waits in the threads that all share, and without a look no ack counts as
+        # replicated, so that each event would have to go to just that disk.
+        self._threads = ThreadPoolExecutor(1, "journal.kafka.look")
 
     async def look(self) -> Topic:
         """The topic as the cluster says it is.
@@ -152,7 +162,7 @@ class Admin:
         timeout_s = self._settings.request_timeout_s
         try:
             async with asyncio.timeout(4 * timeout_s):
-                return await asyncio.to_thread(self._ask, timeout_s)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, timeout_s)
         except TimeoutError as error:
             raise Unavailable(KAFKA, "no answer about the topic in time") from error
 
@@ -184,6 +194,8 @@ class Admin:
         except (KafkaException, TimeoutError) as error:
             raise Unavailable(KAFKA, f"topic {name}: {error}") from error
         config = {key: entry.value for key, entry in values.items()}
+        if absent := [key for key in CONFIG if config.get(key) is None]:
+            raise Unavailable(KAFKA, f"topic {name}: the brokers don't say what its {', '.join(absent)} is")
         retention_ms = int(config["retention.ms"])
         id = described.topic_id
         return Topic(
