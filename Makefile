@@ -22,8 +22,8 @@ check: setup ## format, lint, types and tidy tests, under a minute
 bench: setup ## the figures, with the machine's own limits beside them; also build/bench.json (ARGS=name: only that one)
 	@.venv/bin/python tool/bench.py $(ARGS)
 
-soak: setup ## long runs: 100 seeds of kills and more (SEEDS=n)
-	@SEAWALL_TEST_SEEDS="$(or $(SEEDS),100)" SEAWALL_TEST_LIMIT_S=43200 sh tool/test.sh -q -m soak $(ARGS)
+soak: setup ## long runs, over an hour: 100 seeds of kills, outages of minutes, memory (SEEDS=n)
+	@SEAWALL_TEST_ROOT=1 SEAWALL_TEST_SEEDS="$(or $(SEEDS),100)" SEAWALL_TEST_LIMIT_S=43200 sh tool/test.sh -q -m soak $(ARGS)
 
 parts: setup ## real Kafka, Redis, PostgreSQL, proxy into build/parts, each proven (a minute, 100 MB; then at once)
 	@exec .venv/bin/seawall lab parts prepare $(ARGS)
