@@ -62,30 +62,30 @@ class Line:
         self.alerts = Alerts(rig.metrics, CLOCK)
 
     @contextlib.asynccontextmanager
-    async def router(self) -> AsyncIterator[None]:
+    async def router(self, **settings: float) -> AsyncIterator[None]:
         """With the loops that the role has."""
-        settings = cluster.Settings(bootstrap=self.part.bootstrap, topic=self.topic)
-        client, metrics = client_of(settings, "router"), self.rig.metrics
-        watch = TopicWatch(Admin(client, settings).look, settings, clock=CLOCK, alerts=self.alerts)
-        partitions = Partitions(client, settings, watch, clock=CLOCK, alerts=self.alerts, metrics=metrics)
+        where = cluster.Settings(bootstrap=self.part.bootstrap, topic=self.topic)
+        client, metrics = client_of(where, "router"), self.rig.metrics
+        watch = TopicWatch(Admin(client, where).look, where, clock=CLOCK, alerts=self.alerts)
+        partitions = Partitions(client, where, watch, clock=CLOCK, alerts=self.alerts, metrics=metrics)
         async with partitions:
             self.rig.find = partitions.find  # type: ignore[method-assign]
-            async with self.rig.router(alerts=self.alerts) as supervisor:
+            async with self.rig.router(alerts=self.alerts, **settings) as supervisor:
                 supervisor.add("topic", watch.run)
                 supervisor.add("feeds", partitions.watch)
                 supervisor.add("lookout", partitions.look_out)
                 yield
 
-    async def write(self, count: int) -> None:
+    async def write(self, count: int, *, age_s: int = 0) -> None:
         """So many events, each acknowledged, by a client that has never seen the cluster before."""
-        await asyncio.to_thread(self._write, count)
+        await asyncio.to_thread(self._write, count, CLOCK.wall_us() - age_s * 1_000_000)
 
-    def _write(self, count: int) -> None:
+    def _write(self, count: int, received_us: int) -> None:
         failed: list[object] = []
         producer = Producer({"bootstrap.servers": self.part.bootstrap, "acks": "all", "log_level": 0})
         for _ in range(count):
             producer.produce(
-                self.topic, encode(record(id=IDS.next())), partition=0,
+                self.topic, encode(record(id=IDS.next(), received_us=received_us)), partition=0,
                 on_delivery=lambda error, _: failed.append(error) if error is not None else None,
             )  # fmt: skip
         assert producer.flush(60) == 0 and not failed, failed
@@ -192,6 +192,26 @@ async def test_a_router_that_was_away_meanwhile_finds_out_as_it_starts(brokers: 
         behind = await line.without_one()
         await line.write(300)
         await line.all_routed()
+    await line.led_by(behind)
+    await line.write(600)
+    async with line.router():
+        await line.all_routed()
+        assert WENT_BACK in line.told()
+    assert await rig.count("event") == 200 + 300 + 600
+
+
+async def test_a_router_that_was_away_finds_out_also_where_a_backlog_had_ended(brokers: Kafka, rig: Rig) -> None:
+    """Where fresh events were to begin nothing had been read, so nothing told that place from another one; and none had
+    come since."""
+    line = Line(brokers, "ended", rig)
+    line.make(unclean=True)
+    await line.write(200, age_s=60)
+    behind = await line.without_one()
+    await line.write(300, age_s=60)
+    async with line.router(batch_records=50):
+        await line.all_routed()
+        assert rig.number("seawall_router_splits_total") == 1
+        await until(lambda: rig.count("log_position", "octet_length(salt) = 36"))
     await line.led_by(behind)
     await line.write(600)
     async with line.router():

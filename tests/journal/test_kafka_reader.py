@@ -196,6 +196,17 @@ def test_a_position_of_an_older_version_is_believed_and_learns_what_lies_before_
         desk.read(end)
 
 
+def test_a_place_that_nothing_was_read_before_learns_its_witness_though_nothing_comes_after_it() -> None:
+    desk = Desk()
+    at = Position(desk.reader.log_id, 1, 5, b"i" * 16)
+    assert desk.read(at).salt == at.salt
+    desk.found(4)
+    known = desk.read(at)
+    assert known == at and len(known.salt) == 16 + 20
+    assert desk.read(known) is known
+    assert desk.reader.read(at, end=at, records_max=1, bytes_max=1).next.salt == at.salt, "one with an end needs none"
+
+
 def test_a_stream_that_gets_nothing_of_what_is_there_stands_still_and_its_feed_is_renewed_in_pauses() -> None:
     feed = Feed()
     standstill, stream = Standstill(cast(Any, feed)), Stream(cast(Any, feed), 0, 1000)

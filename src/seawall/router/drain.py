@@ -149,7 +149,7 @@ class Drain:
             return
         if chunk.frames and not lane.backlog and not lane.troubled and self._lags(chunk):
             await self._split(heart, range)
-        elif chunk.frames or chunk.next != range.at or (range.end is not None and chunk.next >= range.end):
+        elif chunk.frames or _moves(range, chunk) or (range.end is not None and chunk.next >= range.end):
             await self._store(heart, lane, range, chunk)
         else:
             await self._wait(heart, lane, range)
@@ -289,6 +289,11 @@ def _gathered(log_name: str, lane: Lane, chunk: Chunk, rules: Rules, spells: Spe
     )
     alarm.dead_letter(spells, log_name, verdict.reason)
     return alone(chunk.frames[0], tries=verdict.tries, reason=verdict.reason)
+
+
+def _moves(range: Range, chunk: Chunk) -> bool:
+    """Whether reading goes on elsewhere, or at the same place of which more is known now."""
+    return chunk.next != range.at or chunk.next.salt != range.at.salt
 
 
 def _received_us(frames: Sequence[Frame]) -> int | None:

@@ -114,7 +114,11 @@ class PartitionReader:
         damage = () if taken.lost is None else (self._lost(*taken.lost),)
         if frames:
             return Chunk(frames, frames[-1].end, damage)
-        return Chunk((), at if taken.next == offset else self._position(taken.next), damage)
+        if taken.next != offset:
+            return Chunk((), self._position(taken.next), damage)
+        # A place that nothing was read before learns its witness, too: a split's, whose older part ends there.
+        witness = b"" if at.salt[ID_BYTES:] else stream.before(offset)
+        return Chunk((), self._position(offset, witness) if witness else at, damage)
 
     def forget(self, before: Position) -> int:
         self._check(before)

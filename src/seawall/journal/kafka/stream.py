@@ -91,6 +91,10 @@ class Stream:
         _, payload, epoch = self._records[min(index, len(self._records) - 1)]
         return witness_of(payload, epoch) == witness
 
+    def before(self, offset: int) -> bytes:
+        """The witness of the record just before ``offset``, where it has got to; b"" as long as that isn't proven."""
+        return self._witness if offset == self.next and not self._proving and not self.refuted else b""
+
     def holds(self, offset: int) -> bool:
         """Whether something at or after ``offset`` can be read now."""
         return self.covers(offset) and bool(self._records) and self._records[-1][0] >= offset
