@@ -129,7 +129,7 @@ class Ranges:
         if isinstance(error, WentBack):
             await self._first_near(error.at, start)
         self._anew_count += 1
-        self._anew_at = now + min(ANEW_MAX_S, 2.0**self._anew_count)
+        self._anew_at = now + min(ANEW_MAX_S, 2.0 ** min(self._anew_count, 30))  # a float ends at 1024
         self._oldest_us.clear()
         self._blocked.clear()
         return Anew.DONE

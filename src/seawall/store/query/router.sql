@@ -93,7 +93,8 @@ left join held_by_others as o on true
 
 -- name: keep
 -- router.commit, second in each batch; primary keys of event, duplicate and ticket by day. All that a batch of records
--- becomes. A record read again finds its rows there: runs are made only for events inserted now.
+-- becomes. A record read again finds its rows there: runs are made only for events inserted now. A duplicate is looked for
+-- by a subquery for each, since "not exists" would become a join that reads every event there is.
 with kept as (
   insert into event (id, source_id, source, tenant, type, status, reason, received_at, dedupe_key, headers, body,
                      target, peer, key_id, config_version, log_id, segment, "offset")
@@ -120,7 +121,7 @@ begun as (
 collapsed as (
   insert into duplicate (id, first_id)
   select u.id, u.first_id from unnest($27::uuid[], $28::uuid[]) as u (id, first_id)
-  where not exists (select 1 from event e where e.id = u.id)
+  where (select e.id from event e where e.id = u.id) is null
   on conflict (id) do nothing
   returning 1
 ),
