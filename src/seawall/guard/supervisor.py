@@ -201,22 +201,22 @@ class Supervisor:
         await loop.run(heart)
 
     async def _own(self) -> None:
+        looked_at = self._clock.monotonic()
         while True:
+            await asyncio.sleep(CHECK_S)
             if self._watch_blocking:
                 faulthandler.dump_traceback_later(BLOCKED_EXIT_S, exit=True, file=self._stacks_to)
+            self._forgive(self._clock.monotonic() - looked_at - CHECK_S)
             for loop in self._loops:
                 await self._look_after(loop)
-            await self._rest()
+            looked_at = self._clock.monotonic()
 
-    async def _rest(self) -> None:
-        """Until the next look. If this process stood still meanwhile (a paused machine, a starved core), nobody in it
-        could beat: that time is no loop's silence. Else all that wait for an answer would be called hung afterwards,
+    def _forgive(self, late_s: float) -> None:
+        """We ourselves come so late. If this process stood still meanwhile (a paused machine, a starved core), nobody in
+        it could beat: that time is no loop's silence. Else all that wait for an answer would be called hung afterwards,
         and be cancelled with what they have in hand."""
-        lay_down_at = self._clock.monotonic()
-        await asyncio.sleep(CHECK_S)
-        now = self._clock.monotonic()
-        late_s = now - lay_down_at - CHECK_S
         if late_s > CHECK_S:
+            now = self._clock.monotonic()
             for loop in self._loops:
                 loop.beat_at = min(now, loop.beat_at + late_s)
 
