@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -184,6 +185,51 @@ async def test_while_nobody_knows_what_is_routed_it_is_503_and_never_a_4xx(tmp_p
         assert refused.status == 503
         assert "retry-after" in refused.headers
         assert (await send(c, "small", KIB)).status == 202
+
+
+async def test_who_fills_the_disk_while_the_store_is_away_leaves_the_others_their_part(tmp_path: Path) -> None:
+    disk = Disk(journal := MemoryJournal())
+    async with (
+        running(tmp_path, sources=two_tenants(), journal=journal, backlog=disk, settings=PATIENT) as rig,
+        client(rig) as c,
+    ):
+        assert (await send(c, "big", 10 * KIB)).status == 202
+        disk.routed()
+        await disk.looked_at()
+        disk.away = True
+        await fill(rig, c, disk)
+        refused = await send(c, "big", KIB)
+        assert refused.status == 503, "more may have been routed than anybody here knows"
+        assert b"journal share used up" in refused.body
+        assert (await send(c, "small", KIB)).status == 202
+        disk.room = 100 * KIB
+        await disk.looked_at()
+        assert (await send(c, "big", KIB)).status == 202, "what was routed by the last word doesn't count"
+        disk.away = False
+        disk.room = 20 * KIB
+        await disk.looked_at()
+        assert (await send(c, "big", KIB)).status == 429
+
+
+async def test_a_disk_that_does_not_say_how_much_room_it_has_is_asked_once(tmp_path: Path) -> None:
+    class Hung(Disk):
+        questions = 0
+
+        async def room_bytes(self) -> int:
+            self.questions += 1
+            await asyncio.Event().wait()
+            return 0
+
+    disk = Hung(journal := MemoryJournal())
+
+    def reason(rig: Rig) -> str:
+        return next(h.reason for h in rig.supervisor.health() if h.name == "collector.share")
+
+    async with running(tmp_path, sources=two_tenants(), journal=journal, backlog=disk, settings=PATIENT) as rig:
+        await until(lambda: "disk doesn't say" in reason(rig))
+        await asyncio.sleep(2.5)
+        assert disk.questions == 1
+        assert "disk doesn't say" in reason(rig)
 
 
 @given(

@@ -6,6 +6,9 @@ cap; nor is there one below ``share_min_bytes``, since a disk that something els
 
 Known by the bytes that this process made durable, in buckets along the log; what waited already when it began is
 nobody's. Looked at once a second: a request costs a look into a set that is mostly empty.
+
+While the store is away, nobody says what is routed, and that is when a disk fills. Then all counts that wasn't routed by
+the last word on it; who is over a cap by that is told 503 and not 429, since more may have been routed than we know.
 """
 
 from __future__ import annotations
@@ -93,9 +96,9 @@ class Ledger:
         sender, sizes = (tenant, source_id), last.sizes
         sizes[sender] = sizes.get(sender, 0) + size_bytes
 
-    def read(self, unread: Sequence[Stretch]) -> None:
-        """Only what lies in these stretches waits still."""
-        kept = deque(bucket for bucket in self._buckets if bucket.waits(unread))
+    def read(self, unread: Sequence[Stretch] | None) -> None:
+        """Only what lies in these stretches waits still; None: all of it may."""
+        kept = deque(bucket for bucket in self._buckets if unread is None or bucket.waits(unread))
         if not kept or kept[-1] is not self._last:
             self._last = None
         self._buckets = kept
@@ -147,6 +150,8 @@ class Shares:
         self._random = random
         self._ledger = Ledger()
         self._known_at = clock.monotonic()  # when what waits was last known
+        self._certain = True  # it was at the last look
+        self._asked: asyncio.Task[int] | None = None  # how much room there is, of a disk that hasn't said yet
         self._rates: dict[Owner, float] = {}  # bytes a second by which those over their cap became fewer
         self._over: dict[Owner, int] = {}  # and their caps
         self._told: dict[Owner, str] = {}  # and their names, as their alerts say them
@@ -181,24 +186,52 @@ class Shares:
     async def _run(self, heart: Heart) -> None:
         backlog = self._backlog
         assert backlog is not None
-        while True:
-            try:
-                async with asyncio.timeout(ASK_S):
-                    unread, room_bytes = await backlog.unread(), await backlog.room_bytes()
-                self.judge(unread, room_bytes)
-                await heart.beat()
-            except (Unavailable, TimeoutError) as error:
-                heart.unready(str(error) or f"what waits in the journal isn't known within {ASK_S:g} s")
-            await asyncio.sleep(EVERY_S)
+        try:
+            while True:
+                if trouble := await self._look_once(backlog):
+                    heart.unready(trouble)
+                else:
+                    await heart.beat()
+                await asyncio.sleep(EVERY_S)
+        finally:
+            if self._asked is not None:
+                self._asked.cancel()
 
-    def judge(self, unread: Sequence[Stretch], room_bytes: int) -> None:
-        """So much waits, and so much more fits: who is over its cap?"""
+    async def _look_once(self, backlog: Backlog) -> str:
+        """Why it isn't known what waits, "" when it is. Takes ``ASK_S`` at the most."""
+        until = asyncio.get_running_loop().time() + ASK_S
+        try:
+            room_bytes = await self._room_bytes(backlog)
+        except Unavailable as error:
+            return str(error)
+        try:
+            async with asyncio.timeout_at(until):
+                unread = await backlog.unread()
+        except (Unavailable, TimeoutError) as error:
+            self.judge(None, room_bytes)
+            return str(error) or f"what waits in the journal isn't known within {ASK_S:g} s"
+        self.judge(unread, room_bytes)
+        return ""
+
+    async def _room_bytes(self, backlog: Backlog) -> int:
+        """A disk that hangs is asked once, and takes one thread from others, however long it hangs."""
+        if self._asked is None:
+            self._asked = asyncio.ensure_future(backlog.room_bytes())
+        if not (await asyncio.wait([self._asked], timeout=ASK_S / 2))[0]:
+            raise Unavailable("journal", "its disk doesn't say in time how much room it has")
+        asked, self._asked = self._asked, None
+        return asked.result()
+
+    def judge(self, unread: Sequence[Stretch] | None, room_bytes: int) -> None:
+        """So much waits (None: nobody knows), and so much more fits: who is over its cap?"""
         ledger, now = self._ledger, self._clock.monotonic()
         before = {owner: ledger.held[owner] for owner in self._over}
         ledger.read(unread)
         passed_s = max(0.001, now - self._known_at)
         self._rates = {owner: (held - ledger.held[owner]) / passed_s for owner, held in before.items()}
-        self._known_at = now
+        self._certain = unread is not None
+        if self._certain:
+            self._known_at = now
         caps = self._caps(ledger.total_bytes + room_bytes)
         over = {
             owner: cap
@@ -231,6 +264,10 @@ class Shares:
     def _name(self, owner: Owner) -> str:
         return owner[1] if isinstance(owner[1], str) else self._snapshot.name_of(owner[1])
 
+    @property
+    def _old(self) -> bool:
+        return self._clock.monotonic() - self._known_at > self.settings.stale_s
+
     def _refusal(self, owner: Owner, cap: int) -> bytes:
         whose = owner[0]
         self._refused[whose].value += 1
@@ -238,7 +275,7 @@ class Shares:
         after_s = (self._ledger.held[owner] - cap * RELEASE) / falls if falls > 0 else AFTER_S
         after_s = min(AFTER_S_MAX, max(1.0, after_s))
         detail = f"events of this {whose} fill their part of the journal, {cap} bytes; nothing was stored"
-        if self._snapshot.stale or self._clock.monotonic() - self._known_at > self.settings.stale_s:
+        if not self._certain or self._snapshot.stale or self._old:
             # It may all be routed by now, and that we don't know is our trouble.
             return self._receipts.unavailable("journal share used up", detail, retry_after_s=after_s)
         name = b"%b-journal" % whose.encode()
