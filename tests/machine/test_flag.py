@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,5 +184,30 @@ async def test_a_disk_that_takes_no_copy_is_asked_again_and_holds_no_flag_back(
         assert not it.board.lines()[0].kept
         filesystem.heal()
         await until(lambda: it.board.lines()[0].kept)
+    found = kept(tmp_path)
+    assert found is not None and found.settings["light"].value is False
+
+
+async def test_a_disk_that_hangs_has_one_thread_and_holds_no_flag_back(database: Database, tmp_path: Path) -> None:
+    class Hung(LocalFilesystem):
+        def __init__(self) -> None:
+            self.goes_on = threading.Event()
+
+        def make_folder(self, path: Path) -> None:
+            self.goes_on.wait(30)
+            super().make_folder(path)
+
+    disk = Hung()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    async with process(database.dsn, tmp_path, filesystem=disk) as it:
+        await until(lambda: it.on)
+        await put(database.dsn, False)
+        await until(lambda: not it.on, 10.0)
+        await asyncio.sleep(4.0)  # another read, and another
+        async with asyncio.timeout(2.0):
+            await asyncio.to_thread(int)  # one is left for whoever needs one
+        assert not it.board.lines()[0].kept
+        disk.goes_on.set()
+        await until(lambda: it.board.lines()[0].kept, 10.0)
     found = kept(tmp_path)
     assert found is not None and found.settings["light"].value is False

@@ -7,8 +7,8 @@ cap; nor is there one below ``share_min_bytes``, since a disk that something els
 Known by the bytes that this process made durable, in buckets along the log; what waited already when it began is
 nobody's. Looked at once a second: a request costs a look into a set that is mostly empty.
 
-While the store is away, nobody says what is routed, and that is when a disk fills. Then all counts that wasn't routed by
-the last word on it; who is over a cap by that is told 503 and not 429, since more may have been routed than we know.
+While the store is away, nobody says what is routed, and that is when a disk fills. Then all counts that wasn't routed
+by the last word on it; who is over a cap by that is told 503 and not 429, since more may be routed than we know.
 """
 
 from __future__ import annotations

@@ -212,9 +212,9 @@ class Supervisor:
             looked_at = self._clock.monotonic()
 
     def _forgive(self, late_s: float) -> None:
-        """We ourselves come so late. If this process stood still meanwhile (a paused machine, a starved core), nobody in
-        it could beat: that time is no loop's silence. Else all that wait for an answer would be called hung afterwards,
-        and be cancelled with what they have in hand."""
+        """We ourselves come so late. If this process stood still meanwhile (a paused machine, a starved core), nobody
+        in it could beat: that time is no loop's silence. Else all that wait for an answer would be called hung
+        afterwards, and be cancelled with what they have in hand."""
         if late_s > CHECK_S:
             now = self._clock.monotonic()
             for loop in self._loops:

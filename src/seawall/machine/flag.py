@@ -61,6 +61,7 @@ class FlagWatch:
         self._listener = pool.Listener(bounded, [CHANNEL_FLAG], lambda _, __: self._wake.set(), role="flags")
         self._wake = asyncio.Event()
         self._unkept: Known | None = None
+        self._writing: tuple[Known, asyncio.Task[None]] | None = None
         self._values: dict[str, bool] = {}
         metrics.gauge(
             "seawall_flags_age_seconds", "Since the store last confirmed the flags; -1: not in this process' life."
@@ -82,6 +83,8 @@ class FlagWatch:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._writing is not None:
+            self._writing[1].cancel()  # what its thread has begun, it may still end
         await self._store.close()
 
     def register(self, supervisor: Supervisor) -> None:
@@ -127,17 +130,26 @@ class FlagWatch:
         return f"the last known settings are in force: {error}"
 
     async def _keep(self, known: Known) -> None:
-        """Replace the copy. A disk that doesn't take it is asked again with the next read."""
+        """Replace the copy. A disk that doesn't take it is asked again with the next read; one that hangs has one
+        thread that waits for it, however often the store is read meanwhile."""
         self._unkept = known
-        try:
-            async with asyncio.timeout(COPY_S):
-                await asyncio.to_thread(self._copies.write, known)
-        except OSError as error:  # TimeoutError is one
-            cause = str(error) or "the disk took too long"
-            log.error("the flags' copy can't be written", extra=fields(file=str(self._copies.file), cause=cause))
-            return
-        self._unkept = None
-        self._board.kept(known)
+        if self._writing is None:
+            work = asyncio.to_thread(self._copies.write, known)
+            self._writing = known, asyncio.create_task(work, name="flags.copy")
+        written, task = self._writing
+        cause = "the disk took too long"
+        if (await asyncio.wait([task], timeout=COPY_S))[0]:
+            self._writing = None
+            try:
+                task.result()
+            except OSError as error:
+                cause = str(error)
+            else:
+                self._board.kept(written)
+                if written == known:
+                    self._unkept = None
+                return
+        log.error("the flags' copy can't be written", extra=fields(file=str(self._copies.file), cause=cause))
 
     def _tell(self) -> None:
         """Say in the log what has changed for whoever no rule names."""
