@@ -162,6 +162,17 @@ async def test_a_spool_that_cant_be_read_says_so_until_it_can(desk: Desk) -> Non
         await until(lambda: desk.kafka.taken == payloads and not forwarder.unable)
 
 
+async def test_a_disk_that_is_away_for_a_moment_costs_no_record(desk: Desk) -> None:
+    """Its segment's header couldn't be read then: all of the segment was passed over as damaged, and deleted."""
+    async with desk.forwarding() as (forwarder, _):
+        desk.disk.fail("read_at", errno.EIO)
+        payloads = await desk.keep(5)
+        await until(lambda: bool(forwarder.unable))
+        assert "journal-damaged" not in desk.alerted()
+        desk.disk.heal()
+        await until(lambda: desk.kafka.taken == payloads)
+
+
 async def test_the_age_of_what_waits_is_known_though_kafka_was_never_there(desk: Desk) -> None:
     """After a restart in mid-outage it was zero until Kafka came back."""
     await desk.keep(3)

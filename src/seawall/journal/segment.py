@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def read_around(file: File, at: int, count_bytes: int) -> bytes:
     only what lies in it is lost, and it is told.
 
     Raises:
-        OSError: Not one block can be read: that is a disk that is away, not a bad block.
+        OSError: Not one block can be read, nor any other of the file: that is a disk that is away, not a bad block.
     """
     try:
         return file.read_at(at, count_bytes)
@@ -79,6 +80,16 @@ def read_around(file: File, at: int, count_bytes: int) -> bytes:
                 raise
             parts.append(b"\xff" * size)
         at += size
-    if good == 0 and len(parts) > 1:
+    if good == 0 and (len(parts) > 1 or not _answers(file, end - count_bytes, end)):
         raise failure
     return b"".join(parts)
+
+
+def _answers(file: File, start: int, end: int) -> bool:
+    """Whether the disk gives any block of the file outside of a range: its first or its last."""
+    for at in (0, (file.size_bytes() - 1) // _BLOCK_BYTES * _BLOCK_BYTES):
+        if at + _BLOCK_BYTES <= start or end <= at:
+            with contextlib.suppress(OSError):
+                file.read_at(at, 1)
+                return True
+    return False
