@@ -232,3 +232,20 @@ async def test_a_left_log_that_cant_be_read_keeps_no_other_waiting(desk: Desk) -
     async with supervisor:
         await until(lambda: len(desk.kafka.taken) == 1)
     assert decode(desk.kafka.taken[0]).body == b"b"
+
+
+async def test_a_left_log_whose_recovery_takes_long_is_forwarded(desk: Desk) -> None:
+    """A large segment took longer than a loop may be silent: it was begun again and again, and nothing forwarded."""
+    spools, heard = desk.log.folder.parent, list[Outcome]()
+    async with Log(spools / "left", SMALL, metrics=Metrics(), on_failure=pytest.fail) as log:
+        log.submit(record(b"left"), heard.append)
+    leftovers = Leftovers(spools, frozenset(("c1",)), desk.forwarder, filesystem=desk.disk, clock=CLOCK)
+    supervisor = Supervisor(desk.metrics)
+    supervisor.add("leftover", leftovers.run)
+    with desk.hanging("sync_data"):
+        async with supervisor:
+            await until(desk.disk.hung.is_set)
+            await asyncio.sleep(3.8)  # longer than a loop may be silent
+            assert supervisor.health()[0].restarts == 0
+            desk.disk.release()
+            await until(lambda: len(desk.kafka.taken) == 1)

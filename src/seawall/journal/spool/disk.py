@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from seawall.guard.supervisor import Heart
@@ -12,6 +12,20 @@ T = TypeVar("T")
 
 SILENT_S = 0.5
 """When a disk that doesn't answer is spoken of."""
+
+
+async def alive(heart: Heart, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result; it has a deadline of its own, and the loop lives meanwhile.
+
+    Cancelled: the work is cancelled too.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait([task], timeout=SILENT_S))[0]:
+            heart.touch()
+        return task.result()
+    finally:
+        task.cancel()
 
 
 class Disk:

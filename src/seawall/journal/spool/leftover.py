@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from seawall.guard.supervisor import Heart
 from seawall.journal.lock import try_lock
 from seawall.journal.reader import LogReader, discover
+from seawall.journal.spool.disk import alive
 from seawall.journal.spool.forward import Forwarder, Source
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Corrupt, Unavailable
@@ -77,7 +79,7 @@ class Leftovers:
     async def run(self, heart: Heart) -> None:
         """Forward them, then only beat: a restore can't bring more while we run. For a supervisor."""
         while True:
-            for folder in await asyncio.to_thread(self._due):
+            for folder in await alive(heart, asyncio.to_thread(self._due)):
                 if self._again_at.get(folder.name, 0.0) <= self._clock.monotonic():
                     await self._attend(folder, heart)
             await heart.beat()
@@ -88,7 +90,7 @@ class Leftovers:
 
     async def _attend(self, folder: Path, heart: Heart) -> None:
         try:
-            if await asyncio.to_thread(_has_writer, folder):
+            if await alive(heart, asyncio.to_thread(_has_writer, folder)):
                 raise Unavailable("journal", "another process writes it")
             await self._forward(folder, heart)
         except (Unavailable, Corrupt, OSError) as error:
@@ -100,7 +102,10 @@ class Leftovers:
     async def _forward(self, folder: Path, heart: Heart) -> None:
         # No writer publishes its end, so there is no socket: the end is what recovery finds.
         reader = LogReader(folder, folder / "none.sock", filesystem=self._filesystem, clock=self._clock)
-        async with reader, self._forwarder(Left(reader)) as forwarder:
+        async with AsyncExitStack() as stack:
+            # Recovery reads a whole segment: seconds, as large as they may be.
+            await alive(heart, stack.enter_async_context(reader))
+            forwarder = await alive(heart, stack.enter_async_context(self._forwarder(Left(reader))))
             if not reader.certain:
                 raise Unavailable("journal", "somebody else looks at it just now")
             if not forwarder.waits:
