@@ -55,9 +55,11 @@ def leave_within(seconds: float, status: int) -> None:
     (asyncio, then the interpreter) would wait for as long as one of them hangs on a disk."""
 
     def left() -> None:
-        log.error("a thread goes on after everything ended; the process ends without it")
-        outlet.flush()
-        os._exit(status)
+        others = [one.name for one in threading.enumerate() if one is not threading.main_thread() and not one.daemon]
+        if others:  # else it is only slow, as on a busy machine
+            log.error("threads go on after everything ended; the process ends without them", extra=fields(names=others))
+            outlet.flush()
+            os._exit(status)
 
     timer = threading.Timer(seconds, left)
     timer.daemon = True
