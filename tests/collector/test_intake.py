@@ -425,6 +425,19 @@ async def test_ids_of_a_clock_that_was_set_back_are_still_those_of_accepted_even
         assert (await _get(c, f"/in/events/{id_text(id)}")).status == 200
 
 
+async def test_a_row_that_can_not_be_read_is_told_and_its_client_is_answered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as rig, client(rig) as c:
+
+        async def status(id: bytes, *, timeout_s: float) -> EventBrief:
+            raise ValueError("77 is not a valid EventStatus")
+
+        rig.events.status = status  # type: ignore[method-assign]
+        assert (await _get(c, f"/in/events/{id_text(_id())}")).status == 202
+        assert "can't be read" in caplog.text
+
+
 async def test_a_ticket_is_read_as_the_held_request_would_have_been(tmp_path: Path) -> None:
     async with running(tmp_path) as rig, client(rig) as c:
         id = _id()

@@ -22,8 +22,11 @@ from seawall.guard.shed import Wanted
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError
 from seawall.kernel.event import id_text
+from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.event import EventBrief, Events
 from seawall.kernel.seam.ticket import Waiting
+
+log = logger("collector")
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 CLOSE_S = 1.0
@@ -102,6 +105,10 @@ class LookUps:
             async with asyncio.timeout(budget.left_s):
                 known = await read(id, budget)
         except (SeawallError, TimeoutError):
+            away = True
+        except Exception:
+            # A bug, or a row that a newer Seawall wrote. Nobody else hears of it, and the client waits for its answer.
+            log.exception("an event or ticket can't be read", extra=fields(id=id_text(id)))
             away = True
         except asyncio.CancelledError:
             x.answer(self._receipts.unavailable("stopping"))
