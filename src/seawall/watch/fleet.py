@@ -111,13 +111,16 @@ class Fleet:
         """
         return await self._move(f"/shed/{name}/{hand}", f"no role has work {name!r}")
 
+    def _expected(self) -> Mapping[str, Path]:
+        """Roles whose silence says something: where nothing needs a role and none has begun, nobody is missing."""
+        return {role: path for role, path in self._roles.items() if role in self._required or path.exists()}
+
     async def _move(self, path: str, nobody: str) -> tuple[list[str], list[str]]:
-        pages = await asyncio.gather(
-            *(post(socket, path, ASK_S) for socket in self._roles.values()), return_exceptions=True
-        )
+        roles = self._expected()
+        pages = await asyncio.gather(*(post(socket, path, ASK_S) for socket in roles.values()), return_exceptions=True)
         done, unasked = [], []
         own = self._own.act(path) or Page(404, TEXT, b"")
-        for role, page in zip((*self._roles, OWN), (*pages, own), strict=True):
+        for role, page in zip((*roles, OWN), (*pages, own), strict=True):
             if isinstance(page, (OSError, ValueError)):
                 unasked.append(role)
             elif isinstance(page, BaseException):
@@ -131,12 +134,13 @@ class Fleet:
         return done, unasked
 
     async def _rows(self, path: str, row: type[R]) -> tuple[list[R], list[str]]:
-        answers = await asyncio.gather(*(read_rows(socket, path, row, ASK_S) for socket in self._roles.values()))
+        roles = self._expected()
+        answers = await asyncio.gather(*(read_rows(socket, path, row, ASK_S) for socket in roles.values()))
         own = self._own.answer(path)
         assert own is not None, "every process has these pages"
         found = msgspec.json.decode(own.body, type=list[row])  # type: ignore[valid-type]
         unasked = []
-        for role, answer in zip(self._roles, answers, strict=True):
+        for role, answer in zip(roles, answers, strict=True):
             if answer is None:
                 unasked.append(role)
             else:
