@@ -194,8 +194,7 @@ class KafkaLog:
         self._batch_bytes = self._batch_limit()
         return Producer(
             self._client.config(
-                acks="all", enable_idempotence=True, linger_ms=settings.linger_ms,
-                batch_size=self._batch_bytes,
+                acks="all", enable_idempotence=True, linger_ms=settings.linger_ms, batch_size=self._batch_bytes,
                 message_timeout_ms=round(settings.ack_timeout_s * 1000 * GIVE_UP_FACTOR),
                 message_max_bytes=RECORD_BYTES_MAX + BATCH_BYTES,
                 queue_buffering_max_messages=settings.pending_records_max,
@@ -209,9 +208,9 @@ class KafkaLog:
     def _batch_limit(self) -> int:
         """Kafka refuses a whole batch for its size: small records for their neighbours."""
         topic = self._watch.topic
-        return (
-            BATCH_BYTES if topic is None else max(1, min(BATCH_BYTES, topic.record_bytes_max - RECORD_OVERHEAD_BYTES))
-        )
+        if topic is None:
+            return BATCH_BYTES
+        return max(1, min(BATCH_BYTES, topic.record_bytes_max - RECORD_OVERHEAD_BYTES))
 
     def _said(self, error: KafkaError) -> None:
         """Called by ``poll``; a fatal error is the end of this producer."""
@@ -258,9 +257,8 @@ class KafkaLog:
     def _learn(self) -> None:
         """Go by what is known of the topic now."""
         self._topic = self._watch.topic
-        self._takes = (
-            self._topic is not None and self._topic.keeps and self._batch_limit() >= self._batch_bytes
-        )  # fmt: skip
+        keeps = self._topic is not None and self._topic.keeps
+        self._takes = keeps and self._batch_limit() >= self._batch_bytes
         self._ids = _LogIds(self._topic)
 
     def _landed(self, done: Done, error: KafkaError | None, message: Message) -> None:
