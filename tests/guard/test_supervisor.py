@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -148,6 +150,32 @@ async def test_a_loop_that_swallows_its_cancellation_ends_the_process() -> None:
         release.set()
 
     assert set(ended) == {70}
+
+
+BLOCKED = """
+import asyncio, time
+from seawall.guard import supervisor
+from seawall.kernel.metric import Metrics
+
+supervisor.BLOCKED_EXIT_S = 1
+
+async def block(heart):
+    time.sleep(60)
+
+async def main():
+    watching = supervisor.Supervisor(Metrics(), watch_blocking=True)
+    watching.add("block", block)
+    async with watching:
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_is_blocked_from_its_first_moment_ends() -> None:
+    ended = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, timeout=30)
+    assert ended.returncode == 1
+    assert b"in block" in ended.stderr, "the stack says who blocked it"
 
 
 async def test_unready_is_not_dead() -> None:

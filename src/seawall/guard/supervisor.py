@@ -163,10 +163,11 @@ class Supervisor:
         return any(loop.ready for loop in self._loops if loop.name == name)
 
     async def __aenter__(self) -> Supervisor:
-        for loop in self._loops:
-            self._start(loop)
+        # Before any loop: what a loop does first may block the process.
         self._owner = asyncio.create_task(self._own(), name="supervisor")
         self._owner.add_done_callback(self._owner_ended)
+        for loop in self._loops:
+            self._start(loop)
         return self
 
     def _owner_ended(self, owner: asyncio.Task[None]) -> None:
@@ -203,13 +204,13 @@ class Supervisor:
     async def _own(self) -> None:
         looked_at = self._clock.monotonic()
         while True:
-            await asyncio.sleep(CHECK_S)
             if self._watch_blocking:
                 faulthandler.dump_traceback_later(BLOCKED_EXIT_S, exit=True, file=self._stacks_to)
             self._forgive(self._clock.monotonic() - looked_at - CHECK_S)
             for loop in self._loops:
                 await self._look_after(loop)
             looked_at = self._clock.monotonic()
+            await asyncio.sleep(CHECK_S)
 
     def _forgive(self, late_s: float) -> None:
         """We ourselves come so late. If this process stood still meanwhile (a paused machine, a starved core), nobody
