@@ -50,6 +50,9 @@ log = logger("machine")
 PREPARE_MIN_S = 0.5
 PREPARE_MAX_S = 10.0
 TURN_S = 0.05
+FIRST_S = 2.0
+"""How long the roles of a folder that nobody sends to yet wait for the schema: so that they don't ask a new store for
+tables that are just being made, and call it trouble."""
 
 
 class Database(Protocol):
@@ -167,9 +170,11 @@ class Up:
         self.supervisor.add("systemd", self._systemd.run, essential=False)
         self.supervisor.add("changes", self._diary.run, essential=False)
         self.supervisor.add("announce", self._announcement.run, essential=False)
+        first_until = 0.0 if self._parts.has_senders() else SystemClock().monotonic() + FIRST_S
         for role, child in self._children.items():
             if role != "router":
-                self.supervisor.add(f"role.{role}", child.keep)
+                after = [lambda: self._schema.is_set() or SystemClock().monotonic() > first_until]
+                self.supervisor.add(f"role.{role}", _after(after, child))
         before_router = [self._schema.is_set]
         if (worker := self._children.get("worker")) is not None:
             before_router.append(lambda: worker.ready.is_set() or self._known.is_set())
