@@ -102,7 +102,7 @@ class World:
             )
 
         try:
-            kept = await rows.commit(self.store, Move(range, chunk.next), [], [], version, decide, timeout_s=5.0)
+            kept = await rows.commit(self.store, Move(range, chunk.next), [], [], [], version, decide, timeout_s=5.0)
         except Fenced:
             assert not fresh
             self.fenced += 1

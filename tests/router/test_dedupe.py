@@ -98,6 +98,24 @@ async def test_an_event_from_the_backlog_is_no_copy_of_one_that_came_after_its_w
     assert await rig.count("run") == 2
 
 
+async def test_a_second_copy_of_a_collapsed_event_is_nothing_when_its_key_is_forgotten(rig: Rig) -> None:
+    """A record that Kafka and the spool both have, whose spooled copy comes after the window: it ran."""
+    await rig.workflow("*")
+    first, again = record(key="k"), record(key="k")
+    await append(rig.log(), first, again)
+    async with rig.router():
+        await rig.arrived(1, table="duplicate")
+        await rig.database.execute("delete from dedupe")
+        new, third = record(key="k"), record(key="k")
+        await append(rig.log("spool"), again, new, third, first, again, record())
+        await rig.arrived(3)
+        await rig.arrived(2, table="duplicate")
+    assert await rig.count("run") == 3
+    assert await rig.count("event", f"id = '{id_uuid(again.id)}'") == 0
+    rows = await rig.database.fetch("select id, first_id from duplicate")
+    assert {row["id"].bytes: row["first_id"].bytes for row in rows} == {again.id: first.id, third.id: new.id}
+
+
 @pytest.mark.parametrize(("kind", "field"), [("stripe", "id"), ("slack", "event_id")])
 async def test_stripe_and_slack_keys_come_from_the_body(rig: Rig, kind: str, field: str) -> None:
     body = b'{"type":"x","%b":"evt_1"}' % field.encode()

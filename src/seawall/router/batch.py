@@ -7,6 +7,7 @@ Pure: no store, no clock. Outcomes, in this order:
 the record can't be read              event ``dead``, its bytes as body, an id made from its place in the log
 it was named as not storable          event ``dead``, its fields made harmless, its body untouched and not parsed
 its secret or source had been ended   event ``held``; it claims no key, else it could shadow a genuine one
+its second copy, it was collapsed     nothing: it claims no key, which may be forgotten by now, or somebody else's
 another event holds its key           same body: ``duplicate``; another body: event ``conflict``. Neither starts a run
 else                                  event ``routed``, and a run for each workflow that matches
 ====================================  ==========================================================================
@@ -14,7 +15,7 @@ else                                  event ``routed``, and a run for each workf
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -56,6 +57,7 @@ class Item:
     key: str | None = None
     claim: Key | None = None
     unreadable: bool = False  # the record is made up around bytes that could not be decoded
+    collapsed: bool = False  # into another event, by a copy of the record that was stored before
 
 
 @dataclass(slots=True)
@@ -71,6 +73,11 @@ class Batch:
     def end(self) -> Position:
         return self.items[-1].at
 
+    @property
+    def claimants(self) -> list[bytes]:
+        """Ids of all that wish for a key; only the first for each key claims it."""
+        return [item.record.id for item in self.items if item.claim is not None]
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -81,15 +88,20 @@ class Rules:
     window_us: int
 
 
-def gather(frames: Sequence[Frame], rules: Rules) -> Batch:
+def gather(frames: Sequence[Frame], rules: Rules, collapsed: Set[bytes] = frozenset()) -> Batch:
     """The longest batch that the frames begin with: nearly always all of them.
 
     It ends before a second copy of one event, which the next batch will find stored; and before a much later use of the
     same key, whose window may have passed by then, while one batch claims a key only once.
+
+    Args:
+        collapsed: Ids of events that are known to have been collapsed earlier.
     """
     batch = Batch()
     for frame in frames:
         item = _judge(frame, rules)
+        if item.record.id in collapsed:
+            item = replace(item, claim=None, collapsed=True)
         if item.unreadable:
             batch.notes.append(Note(item.at, 1, item.reason or ""))
         elif item.record.id in batch.ids or not _claim(batch, item.claim):
@@ -195,6 +207,9 @@ def settle(
     writes = Writes()
     queues: dict[int, int] = {}  # the smallest virtual time of a queue's new runs
     for item in batch.items:
+        if item.collapsed:
+            writes.passed += 1
+            continue
         item = _named(item, firsts) if item.unreadable else item
         holder = _holder(item, batch, holders)
         if holder is None:

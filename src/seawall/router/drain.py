@@ -43,7 +43,7 @@ from seawall.store import position
 from seawall.store import router as rows
 from seawall.store.pool import Store
 from seawall.store.position import Range
-from seawall.store.router import Holders, Move, Stale, Writes
+from seawall.store.router import Collapsed, Holders, Move, Stale, Writes
 
 log = logger("router")
 
@@ -96,8 +96,7 @@ class Drain:
         return settings.backlog_rate, min(settings.backlog_batch, settings.backlog_rate)
 
     def _records_max(self, *, backlog: bool) -> int:
-        settings = self._desk.settings
-        return settings.backlog_batch if backlog else settings.batch_records
+        return self._desk.settings.backlog_batch if backlog else self._desk.settings.batch_records
 
     async def fresh(self, heart: Heart) -> None:
         """Follow the log with the newest range, until cancelled."""
@@ -163,8 +162,8 @@ class Drain:
         return older if lane.backlog else ranges[-1]
 
     def _read(self, range: Range, records_max: int) -> Chunk:
-        bytes_max = self._desk.settings.batch_bytes
-        chunk = self.reader.read(range.at, end=range.end, records_max=records_max, bytes_max=bytes_max)
+        most = self._desk.settings.batch_bytes
+        chunk = self.reader.read(range.at, end=range.end, records_max=records_max, bytes_max=most)
         self._damage.add(chunk.damage, self._desk.clock.monotonic())
         self.ranges.saw(range, _received_us(chunk.frames))
         return chunk
@@ -225,12 +224,13 @@ class Drain:
             starts = await patiently(heart, position.count_start(self._desk.store, range), what=STORE)
             lane.began(range.part, starts)
         batch = await self._desk.enrich(_gathered(self.name, lane, chunk, rules, self._desk.spells))
-        complete = len(batch.items) == len(chunk.frames)
-        move = Move(range, chunk.next if complete else batch.end)
+        move = Move(range, chunk.next if len(batch.items) == len(chunk.frames) else batch.end)
         try:
             await self._commit(heart, lane, move, batch, rules)
         except Unstorable as error:
             await self._refused(heart, lane, len(batch.items), error)
+        except Collapsed as error:
+            lane.collapsed |= error.ids
         else:
             await self._beat(heart, lane)
 
@@ -244,7 +244,7 @@ class Drain:
             return made
 
         work = rows.commit(
-            desk.store, move, list(batch.keys.values()), batch.notes, rules.catalogue.version, decide,
+            desk.store, move, list(batch.keys.values()), batch.claimants, batch.notes, rules.catalogue.version, decide,
             timeout_s=desk.settings.transaction_timeout_s,
         )  # fmt: skip
         kept = await patiently(heart, work, what=STORE)
@@ -281,7 +281,7 @@ def _gathered(log_name: str, lane: Lane, chunk: Chunk, rules: Rules, spells: Spe
     """What the lane takes of a chunk; the one record that it has found guilty becomes a dead letter."""
     verdict = lane.verdict
     if verdict is None or not chunk.frames:
-        return gather(chunk.frames[: lane.width], rules)
+        return gather(chunk.frames[: lane.width], rules, lane.collapsed)
     end = chunk.frames[0].end
     log.warning(
         "a record becomes a dead letter",

@@ -38,6 +38,7 @@ class Lane:
         self.unproven = False  # a range was begun and nothing of it was stored yet
         self.verdict: Verdict | None = None
         self.promised: Position | None = None  # there is said to be more after it
+        self.collapsed: frozenset[bytes] = frozenset()  # events of the next batch that were collapsed earlier
 
     @property
     def width(self) -> int:
@@ -72,6 +73,7 @@ class Lane:
     def stored(self, count: int) -> None:
         self.unproven = False
         self.verdict = None
+        self.collapsed = frozenset()
         self._suspects = max(0, self._suspects - count)
         self._alone = max(0, self._alone - count)
 

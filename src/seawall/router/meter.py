@@ -47,7 +47,7 @@ class Meter:
         self.batches.value += 1
         self.runs.value += kept.runs
         self.duplicates.value += kept.duplicates
-        self.reread.value += len(writes.events) - kept.events + len(writes.duplicates) - kept.duplicates
+        self.reread.value += len(writes.events) - kept.events + len(writes.duplicates) - kept.duplicates + writes.passed
         for event in writes.events:
             self._events[event.status].value += 1
             if event.status is EventStatus.HELD and (event.reason or "").startswith(REASONS):

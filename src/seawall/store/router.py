@@ -35,6 +35,15 @@ class Stale(SeawallError):
         super().__init__("workflows or secrets changed since they were read")
 
 
+class Collapsed(SeawallError):
+    """Some of the events were collapsed into others earlier, so they claim nothing. Nothing was written: repeat without
+    their claims."""
+
+    def __init__(self, ids: frozenset[bytes]) -> None:
+        super().__init__("events of the batch were collapsed earlier")
+        self.ids = ids
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """Names one state of workflows, queues and secrets."""
@@ -146,6 +155,7 @@ class Writes:
     duplicates: list[tuple[bytes, bytes]] = field(default_factory=list)  # (its id, the first event's id)
     tickets: list[tuple[bytes, bytes]] = field(default_factory=list)  # (its id, the id of the event that runs)
     notices: list[tuple[str, str]] = field(default_factory=list)  # (channel, payload)
+    passed: int = 0  # records of events that were collapsed before, of which nothing is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +176,7 @@ async def commit(
     store: Store,
     move: Move,
     keys: Sequence[Key],
+    claimants: Sequence[bytes],
     notes: Sequence[Note],
     version: Version,
     decide: Decide,
@@ -176,11 +187,13 @@ async def commit(
 
     Args:
         keys: Claims, at most one for each source and key.
+        claimants: The ids of all events that wish for a key, those of the claims among them.
         version: The catalogue's, by which ``decide`` will judge.
 
     Raises:
         Fenced: The range's position isn't where the caller thinks. Nothing was written.
         Stale: The catalogue changed. Nothing was written.
+        Collapsed: Some of the claimants were collapsed earlier. Nothing was written.
         Unstorable: A value was refused. Nothing was written.
         Unavailable: Nothing was written.
         Uncertain: It may have been committed: the range's position tells.
@@ -189,7 +202,7 @@ async def commit(
     Cancelled: rolled back, or as Uncertain.
     """
     async with store.transaction(timeout_s=timeout_s) as session:
-        holders = await _claim(session, move, keys, version)
+        holders = await _claim(session, move, keys, claimants, version)
         firsts = await _note(session, move.to.log_id, notes) if notes else {}
         writes = decide(holders, firsts)
         kept = await _keep(session, move.to.log_id, writes)
@@ -201,7 +214,9 @@ async def commit(
     return kept
 
 
-async def _claim(session: Session, move: Move, keys: Sequence[Key], version: Version) -> Holders:
+async def _claim(
+    session: Session, move: Move, keys: Sequence[Key], claimants: Sequence[bytes], version: Version
+) -> Holders:
     rows = await session.fetch(
         _SQL["claim"],
         *move.range.place(),
@@ -216,12 +231,15 @@ async def _claim(session: Session, move: Move, keys: Sequence[Key], version: Ver
         move.to.salt,
         None if move.range.end is None else move.range.end.segment_id,
         None if move.range.end is None else move.range.end.offset_bytes,
+        [UUID(id) for id in claimants],
     )
     first = rows[0]
     if first["moved"] == 0:
         raise Fenced(f"part {move.range.part} of log {move.to.log_id.hex()}")
     if Version(first["workflows"], first["sources"]) != version:
         raise Stale
+    if first["collapsed"]:
+        raise Collapsed(frozenset(id.bytes for id in first["collapsed"]))
     return {
         (row["source_id"].bytes, row["key_hash"]): Holder(row["event_id"].bytes, row["body_hash"])
         for row in rows

@@ -44,9 +44,10 @@ delete from log_position
 where log_id = $1 and part = $2 and (end_segment, end_offset) <= (segment, "offset")
 
 -- name: claim
--- router.commit, first in each batch; primary keys of log_position and dedupe. Moves the position by compare-and-set and
--- claims the dedupe keys. At least one row: moved (0: somebody else owns the range), what the catalogue is now, and the
--- holder of each key that an event outside this batch holds. "do update" in any case: that locks and returns the
+-- router.commit, first in each batch; primary keys of log_position, dedupe and duplicate by day. Moves the position by
+-- compare-and-set and claims the dedupe keys. At least one row: moved (0: somebody else owns the range), what the
+-- catalogue is now, which of the events were collapsed earlier (a second copy of their record comes when the key may be
+-- forgotten), and the holder of each key that an event outside this batch holds. "do update" in any case: that locks and returns the
 -- holder, also one committed after our snapshot was taken. Sorted, so that two routers can't wait in a circle. A holder
 -- that was received when our own window had passed is no holder to us: fresh records are read before a backlog, and one
 -- from the backlog must not be taken for a copy of what came long after it. The key stays with the later event.
@@ -80,8 +81,12 @@ held_by_others as (
       where own.source_id = c.source_id and own.key_hash = c.key_hash
         and c.seen_at >= to_timestamp((own.received_us + own.window_us)::float8 / 1000000)
     )
+),
+collapsed as (
+  select array_agg(own.id) as ids from unnest($16::uuid[]) as own (id)
+  where (select d.id from duplicate d where d.id = own.id) is not null
 )
-select m.moved, v.workflows, v.sources, o.source_id, o.key_hash, o.event_id, o.body_hash
+select m.moved, v.workflows, v.sources, b.ids as collapsed, o.source_id, o.key_hash, o.event_id, o.body_hash
 from (select count(*) as moved from moved) as m
 cross join (
   select coalesce((
@@ -89,6 +94,7 @@ cross join (
     from workflow w join queue q on q.id = w.queue_id where w.active
   ), 0)::text as workflows, (select version || ' ' || stamp from source_version) as sources
 ) as v
+cross join collapsed as b
 left join held_by_others as o on true
 
 -- name: keep
