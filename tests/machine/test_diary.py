@@ -137,6 +137,25 @@ async def test_a_disk_that_hangs_holds_nobody_for_long_and_writes_nothing_old_la
         assert [one.what for one in noted_in(tmp_path, LocalFilesystem())] == ["one", "two"]
 
 
+async def test_a_disk_that_hangs_takes_one_thread_however_often_it_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "WRITE_S", 0.02)
+    filesystem = FaultyFilesystem(LocalFilesystem())
+    async with made(tmp_path, filesystem=filesystem) as diary:
+        filesystem.hang("sync_data")
+        for number in range(20):
+            await diary.note(diary.change(Kind.RESTART, f"role{number}"))
+        async with asyncio.timeout(10):
+            assert await asyncio.gather(
+                *(asyncio.to_thread(str, number) for number in range(4))
+            )  # a machine of one core has 5
+        filesystem.release()
+        monkeypatch.setattr(room, "WRITE_S", 5.0)
+        await diary.note(diary.change(Kind.RESTART, "last"))
+        assert len(noted_in(tmp_path, LocalFilesystem())) == 21
+
+
 async def test_a_damaged_line_is_left_out_and_told_and_all_others_stay(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

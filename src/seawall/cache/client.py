@@ -13,6 +13,7 @@ import ssl
 from seawall.cache.command import GCRA, Word, packed
 from seawall.cache.link import Link, Reply, require
 from seawall.cache.setting import Settings, Target
+from seawall.guard.loop import heed
 from seawall.kernel.error import Unavailable
 
 
@@ -79,7 +80,7 @@ class Client:
         """A new connection; all who want one at the same time wait for the same."""
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._open(), name="cache.connect")
-            self._opening.add_done_callback(_looked_at)
+            self._opening.add_done_callback(heed)
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> Link:
@@ -148,7 +149,7 @@ class Client:
             task = self._found.get(host)
             if task is None or task.done():
                 task = self._found[host] = asyncio.create_task(_resolved(host), name="cache.resolve")
-                task.add_done_callback(_looked_at)
+                task.add_done_callback(heed)
             return await asyncio.shield(task)
         return [host]
 
@@ -156,9 +157,3 @@ class Client:
 async def _resolved(host: str) -> list[str]:
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
-def _looked_at(task: asyncio.Task[Link] | asyncio.Task[list[str]]) -> None:
-    """Its error went to who waited, if anybody did."""
-    if not task.cancelled():
-        task.exception()

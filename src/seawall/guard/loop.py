@@ -84,3 +84,9 @@ async def ended_tasks(timeout_s: float) -> bool:
     if others:
         await asyncio.wait(others, timeout=timeout_s)
     return all(task.done() for task in others)
+
+
+def heed(task: asyncio.Future[Any]) -> None:
+    """A callback for work whose error goes to who waits for it, if anybody still does."""
+    if not task.cancelled():
+        task.exception()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import threading
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +21,7 @@ from types import TracebackType
 import msgspec
 
 from seawall.guard import Heart
+from seawall.guard.loop import heed
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError
 from seawall.kernel.log import fields, logger
@@ -69,10 +69,8 @@ class Diary:
         self._news = asyncio.Event()
         self._earlier: str | None = None  # version of whoever wrote the file last; None: nobody did
         self._dirty = False  # the file isn't what ``_pending`` says
-        self._disk = asyncio.Lock()
-        self._number = 0  # of the newest write; an older one that a slow disk has let out late writes nothing
-        self._written = 0
-        self._writing = threading.Lock()
+        self._turn = asyncio.Lock()
+        self._writing: asyncio.Task[None] | None = None  # the write that was begun last; a hung disk has it still
         metrics.gauge("seawall_changes_pending_count", "Changes that the store doesn't have yet.").read = lambda: len(
             self._pending
         )
@@ -167,12 +165,16 @@ class Diary:
                 await self._news.wait()
 
     async def _save(self) -> None:
-        """Write the file. What fails is tried again by the loop, and with the next note."""
+        """Write the file. What fails is tried again by the loop, and with the next note; a disk that hangs has one
+        thread that waits for it, however often it is tried."""
         try:
-            async with asyncio.timeout(WRITE_S), self._disk:
+            async with asyncio.timeout(WRITE_S), self._turn:
+                if self._writing is not None:
+                    await asyncio.wait([self._writing])
                 self._dirty = False
-                self._number += 1
-                await asyncio.to_thread(self._replace, list(self._pending), self._number)
+                self._writing = asyncio.create_task(asyncio.to_thread(self._replace, list(self._pending)))
+                self._writing.add_done_callback(heed)
+                await asyncio.shield(self._writing)
         except OSError as error:  # TimeoutError is one
             self._dirty = True
             cause = str(error) or "the disk took too long"
@@ -191,25 +193,21 @@ class Diary:
         self._pending.extend(changes[:PENDING_MAX])
         return version
 
-    def _replace(self, changes: Sequence[Change], number: int) -> None:
+    def _replace(self, changes: Sequence[Change]) -> None:
         folder, new = self.file.parent, self.file.with_name(f".{self.file.name}.new")
         data = HEAD + self._version.encode("ascii", "replace") + b"\n" + b"".join(map(_line, changes))
-        with self._writing:
-            if number < self._written:
-                return
-            self._filesystem.make_folder(folder)
-            if new.name in self._filesystem.names(folder):
-                self._filesystem.remove(new)
-            file = self._filesystem.create(new)
-            try:
-                file.write_at(0, data)
-                file.sync_data()
-            finally:
-                file.close()
-            self._filesystem.rename(new, self.file)
-            self._filesystem.sync_folder(folder)
-            self._filesystem.sync_folder(folder.parent)
-            self._written = number
+        self._filesystem.make_folder(folder)
+        if new.name in self._filesystem.names(folder):
+            self._filesystem.remove(new)
+        file = self._filesystem.create(new)
+        try:
+            file.write_at(0, data)
+            file.sync_data()
+        finally:
+            file.close()
+        self._filesystem.rename(new, self.file)
+        self._filesystem.sync_folder(folder)
+        self._filesystem.sync_folder(folder.parent)
 
 
 def read_diary(path: Path, filesystem: Filesystem) -> tuple[str | None, list[Change]]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from seawall.guard.loop import heed
 from seawall.guard.supervisor import Heart
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Disk:
             await self._wait(heart, self._task)
         task: asyncio.Task[T] = asyncio.ensure_future(asyncio.to_thread(work))
         self._task = task
-        task.add_done_callback(_heed)
+        task.add_done_callback(heed)
         await self._wait(heart, task)
         return task.result()
 
@@ -66,9 +67,3 @@ class Disk:
                 heart.unready(self.silent)
         finally:
             self.silent = ""
-
-
-def _heed(task: asyncio.Future[Any]) -> None:
-    """Of work that nobody waits for any more, nobody has to be told."""
-    if not task.cancelled():
-        task.exception()
