@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import json
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -178,20 +181,39 @@ async def test_a_secrets_own_file_is_looked_at_beside_a_running_platform_too(fol
 
 
 async def test_a_check_that_crashes_is_a_finding_with_its_stack_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    def crash() -> list[Finding]:
+    async def crash() -> list[Finding]:
         raise ValueError("invalid: 's3cret'")
 
-    async def crash_later() -> list[Finding]:
-        return crash()
+    with caplog.at_level(logging.WARNING):
+        [one] = await carried_out("redis", crash)
+    assert (one.check, one.severity) == ("check-failed", Severity.WARNING)
+    assert "the check redis" in one.what and "ValueError" in one.what and "s3cret" not in one.line()
+    [line] = caplog.records
+    assert line.exc_info is not None and line.exc_info[0] is ValueError
 
-    for look in (crash, crash_later):
-        caplog.clear()
-        with caplog.at_level(logging.WARNING):
-            [one] = await carried_out("redis", look)
-        assert (one.check, one.severity) == ("check-failed", Severity.WARNING)
-        assert "the check redis" in one.what and "ValueError" in one.what and "s3cret" not in one.line()
-        [line] = caplog.records
-        assert line.exc_info is not None and line.exc_info[0] is ValueError
+
+async def test_a_disk_that_hangs_stops_neither_the_loop_nor_the_other_checks(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of this machine can be looked at while a mount hangs; whoever runs beside must not wait with it."""
+    release, room = threading.Event(), importlib.import_module("seawall.machine.doctor.examine")
+    monkeypatch.setattr(room, "LOOKS_S", 0.2)
+    monkeypatch.setattr(room, "_rooms", lambda _: iter([release.wait(30)]))
+    examined = asyncio.create_task(
+        said_of(folder, read({}, config=None, environment={}), dsn="postgresql://u@127.0.0.1:1/x")
+    )
+    turns = 0
+    try:
+        while not examined.done():
+            turns += 1
+            await asyncio.sleep(0.01)
+    finally:
+        release.set()
+    said = {one.what for one in await examined}
+    assert turns >= 10
+    assert "the check disk can't be carried out: the disk is unavailable: it said nothing for 0.2 s" in said
+    assert "the check clock can't be carried out: the disk is unavailable: it said nothing for 0.2 s" in said
+    assert [one for one in await examined if one.check == "store"]
 
 
 async def test_a_check_that_crashes_takes_no_other_with_it(folder: Folder) -> None:

@@ -3,6 +3,7 @@ other checks would go with it, and the platform's announcements too."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import importlib.util
@@ -13,6 +14,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +24,7 @@ from seawall.cache.setting import Settings as CacheSettings
 from seawall.cache.setting import target
 from seawall.journal import cluster
 from seawall.kernel.clock import Clock
-from seawall.kernel.error import SeawallError
+from seawall.kernel.error import SeawallError, Unavailable
 from seawall.kernel.log import fields, logger
 from seawall.machine.check import filesystem_of
 from seawall.machine.doctor import certificate, host, kafka, postgres, redis
@@ -40,8 +42,11 @@ from seawall.store.pool import Store
 
 log = logger("machine")
 
-Look = Callable[[], Iterable[Finding] | Awaitable[Iterable[Finding]]]
-"""One check, with what it looks at."""
+Look = Callable[[], Iterable[Finding]]
+"""One check of this machine, with what it looks at. It may block."""
+
+Ask = Callable[[], Awaitable[Iterable[Finding]]]
+"""One check that asks somebody else; it has a deadline of its own."""
 
 
 class Visit(Protocol):
@@ -49,6 +54,9 @@ class Visit(Protocol):
 
     async def __call__(self, limits: cluster.Settings, *, timeout_s: float, now_s: float) -> list[Finding]: ...
 
+
+LOOKS_S = 5.0
+"""For all checks of this machine together: a disk that hangs answers none of them."""
 
 STORE_S = 2.0
 REDIS_S = 1.0
@@ -89,23 +97,43 @@ async def examine(
         "disk": lambda: host.disk([*_rooms(folder)]),
         "open-files": _open_files,
         "secret-files": lambda: host.secrets(_modes(folder, settings)),
-        "redis": partial(_redis, settings),
         "certificate": lambda: _own_certificate(settings, clock.wall_us() / 1_000_000),
         "clock": partial(_clock, folder, clock),
     }
+    asks: dict[str, Ask] = {"redis": partial(_redis, settings)}
     if dsn:
-        looks["store"] = partial(_store, dsn, settings, clock)
+        asks["store"] = partial(_store, dsn, settings, clock)
     if settings.program.profile == "cluster":
-        looks["kafka"] = partial(_kafka, settings, now_s=clock.wall_us() / 1_000_000)
-    found = [finding for name, look in looks.items() for finding in await carried_out(name, look)]
+        asks["kafka"] = partial(_kafka, settings, now_s=clock.wall_us() / 1_000_000)
+    found = [
+        *await _looked(looks),
+        *[finding for name, ask in asks.items() for finding in await carried_out(name, ask)],
+    ]
     return sorted(found, key=lambda finding: (-finding.severity, finding.check, finding.what))
 
 
-async def carried_out(name: str, look: Look) -> Sequence[Finding]:
+async def _looked(looks: Mapping[str, Look]) -> Sequence[Finding]:
+    """What all checks of this machine find, on one thread of their own: the loop of `up` must not wait for a disk."""
+    loop = asyncio.get_running_loop()
+    deadline, thread = loop.time() + LOOKS_S, ThreadPoolExecutor(max_workers=1, thread_name_prefix="doctor")
+
+    async def answered(look: Look) -> Iterable[Finding]:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await loop.run_in_executor(thread, lambda: [*look()])
+        except TimeoutError as error:
+            raise Unavailable("the disk", f"it said nothing for {LOOKS_S:g} s") from error
+
+    try:
+        return [finding for name, look in looks.items() for finding in await carried_out(name, partial(answered, look))]
+    finally:
+        thread.shutdown(wait=False, cancel_futures=True)
+
+
+async def carried_out(name: str, ask: Ask) -> Sequence[Finding]:
     """What one check finds. That it can't be carried out is a finding itself."""
     try:
-        said = look()
-        return [*(await said if isinstance(said, Awaitable) else said)]
+        return [*await ask()]
     except Exception as error:
         # All of them: a bug in one check must not end the others, nor the loop of `up` that they run in.
         log.warning("a check can't be carried out", exc_info=True, extra=fields(check=name))
