@@ -184,6 +184,19 @@ async def test_a_collector_that_lives_and_lost_the_store_is_named(sources: Sourc
     assert (await sources.live(made.version, timeout_s=0)).behind == ("cut-off",)
 
 
+async def test_a_collector_that_was_killed_is_forgotten_in_the_end(sources: Sources, database: Database) -> None:
+    """How far its clock was behind counts for what it accepted, which is routed or gone long before."""
+    for name in ("killed", "back-from-holidays", "held-up"):
+        await sources.seen(name, 1, timeout_s=2)
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute("update collector set seen_at = now() - interval '31 days' where name <> 'held-up'")
+    await connection.execute("update collector set seen_at = now() - interval '29 days' where name = 'held-up'")
+    await sources.seen("back-from-holidays", 2, timeout_s=2)
+    left = {row["name"]: row["version"] for row in await connection.fetch("select name, version from collector")}
+    await connection.close()
+    assert left == {"back-from-holidays": 2, "held-up": 1}
+
+
 async def test_a_change_is_live_at_a_collector_within_a_moment(
     sources: Sources, database: Database, tmp_path: Path
 ) -> None:

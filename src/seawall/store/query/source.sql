@@ -70,7 +70,14 @@ where k.revoked_at is null and s.removed_at is null
 order by k.source_id, k.key_id desc limit $1
 
 -- name: seen_collector
--- Collector, each second; primary key of collector.
+-- Collector, each second; primary key of collector, whose few rows are all looked at: one that was killed is forgotten
+-- when nothing of it can wait to be routed any more.
+with gone as (
+  delete from collector where name = any (array(
+    select name from collector where seen_at < now() - interval '30 days' and name <> $1 limit 100
+    for update skip locked
+  ))
+)
 insert into collector (name, version, seen_at, behind_us)
 values ($1, $2, now(), $3)
 on conflict (name) do update
