@@ -118,6 +118,12 @@ def test_a_saved_request_keeps_its_bodys_bytes(end: bytes) -> None:
     assert found.body == body and found.headers == [("X-One", "two")]
 
 
+def test_a_saved_request_is_signed_when_it_carries_what_proves_its_sender() -> None:
+    assert parse(b"X-GitHub-Delivery: 1\nX-Hub-Signature-256: sha256=00\n\n{}").signed
+    assert parse(b"authorization: Bearer t\n\n{}").signed
+    assert not parse(b"X-GitHub-Delivery: 1\nX-GitHub-Event: push\n\n{}").signed
+
+
 @pytest.mark.parametrize("saved", [b"", b"no empty line", b"not a header\n\nbody", b"POST / HTTP/1.1\nbad header\n\n"])
 def test_what_is_no_saved_request_is_refused(saved: bytes) -> None:
     with pytest.raises(Failed):

@@ -21,14 +21,15 @@ from seawall.cli.say import MISUSED, Failed
 FRAMING = frozenset({"host", "content-length", "connection", "transfer-encoding", "keep-alive", "expect", "upgrade"})
 """Headers of the connection that it was saved from: they are made anew."""
 
-SIGNED = frozenset(
+SIGNATURES = frozenset(
     {
-        "x-hub-signature-256", "x-github-delivery", "stripe-signature", "x-slack-signature",
-        "x-slack-request-timestamp", "x-shopify-hmac-sha256", "x-shopify-event-id", "x-pagerduty-signature",
-        "webhook-id", "webhook-timestamp", "webhook-signature", "x-signature",
-        "authorization",
+        "x-hub-signature-256", "stripe-signature", "x-slack-signature", "x-shopify-hmac-sha256",
+        "x-pagerduty-signature", "webhook-signature", "x-signature", "authorization",
     }
 )  # fmt: skip
+SIGNED = SIGNATURES | {
+    "x-github-delivery", "x-slack-request-timestamp", "x-shopify-event-id", "webhook-id", "webhook-timestamp",
+}  # fmt: skip
 """Headers that signing makes anew."""
 
 _LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
@@ -41,6 +42,11 @@ class Request:
 
     headers: list[tuple[str, str]]
     body: bytes
+
+    @property
+    def signed(self) -> bool:
+        """Whether it carries what proves its sender."""
+        return any(name.lower() in SIGNATURES for name, _ in self.headers)
 
 
 def parse(saved: bytes) -> Request:

@@ -69,7 +69,8 @@ def send(
     if (body is None) == (saved is None):
         raise Failed(MISUSED, "give the body with --body, or a saved request with --file")
     told = request.Request([("Content-Type", "application/json")], _body(body)) if body is not None else _saved(saved)
-    kind = kind or (to.kind if saved is None else None)
+    if kind is None and not told.signed:
+        kind = to.kind
     extra = request.given(headers)
     if event is not None:
         extra.append(("X-GitHub-Event", event))
