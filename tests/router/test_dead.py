@@ -6,6 +6,7 @@ import pytest
 
 from router.rig import Rig, append, record, until
 from seawall.kernel.event import encode, id_day
+from seawall.kernel.metric import Metrics
 
 
 async def test_values_that_the_store_refuses_are_found_and_their_neighbours_are_routed(rig: Rig) -> None:
@@ -45,6 +46,20 @@ async def test_a_dead_letter_is_made_only_of_what_failed_while_it_was_alone(rig:
             await rig.arrived(16 * (place + 1))
     assert await rig.count("event", "status = 4") == 8
     assert await rig.count("event", "status = 4 and key_id <> 2147483647") == 0
+
+
+async def test_two_routers_condemn_only_the_culprits(rig: Rig) -> None:
+    """Who found one guilty and came too late condemned the record behind it."""
+    await rig.workflow("*")
+    journal = rig.log()
+    async with rig.router(batch_records=1), rig.router(batch_records=1, metrics=Metrics()):
+        for place in range(40):
+            batch = [record() for _ in range(5)]
+            batch[place % 5] = record(key_id=2**32 - 1)
+            await append(journal, *batch)
+            await rig.arrived(5 * (place + 1))
+    assert await rig.count("event", "status = 4") == 40
+    assert await rig.count("run") == 160
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x63 of another version", encode(record())[:-1]])

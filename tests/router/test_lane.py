@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seawall.kernel.seam.journal import Position
 from seawall.router.lane import CAREFUL_STARTS, DEADLY_STARTS, Lane
+from seawall.store.position import Range
 
 WIDTH = 64
 
@@ -58,3 +60,13 @@ def test_a_failure_that_the_process_survives_clears_the_record() -> None:
     lane.began(0, DEADLY_STARTS)
     lane.survived()
     assert (lane.width, lane.verdict, lane.unproven) == (WIDTH, None, False)
+
+
+def test_a_verdict_is_about_the_record_at_its_place() -> None:
+    here, there = Position(b"l" * 16, 1, 64), Position(b"l" * 16, 1, 96)
+    for part, at, stays in ((0, here, True), (0, there, False), (1, here, False)):
+        lane = Lane(backlog=True, records_max=WIDTH)
+        lane.turned(Range(0, here, None))
+        lane.refused(1, "bad value")
+        lane.turned(Range(part, at, None))
+        assert (lane.verdict is not None) is stays

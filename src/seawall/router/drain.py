@@ -133,7 +133,7 @@ class Drain:
     async def _round(self, heart: Heart, lane: Lane) -> None:
         """Store one batch, or wait a moment for one."""
         lane.records_max = self._records_max(backlog=lane.backlog)
-        range = await self._pick(heart, lane)
+        range = lane.turned(await self._pick(heart, lane))
         allowed = min(lane.width, self._pace.allowed()) if lane.backlog else lane.width
         if range is None or allowed < min(lane.width, self._pace.burst):
             await self._beat(heart, lane)

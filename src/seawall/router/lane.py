@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seawall.kernel.seam.journal import Position
+from seawall.store.position import Range
 
 CAREFUL_STARTS = 3
 DEADLY_STARTS = 6
@@ -35,6 +36,7 @@ class Lane:
         self._suspects = 0  # of the next so many records, one at least can't be stored
         self._alone = 0  # so many records are stored one by one
         self._begun: set[int] = set()
+        self._place: tuple[int, Position] | None = None  # part and position of the range that it works on
         self.unproven = False  # a range was begun and nothing of it was stored yet
         self.verdict: Verdict | None = None
         self.promised: Position | None = None  # there is said to be more after it
@@ -50,6 +52,14 @@ class Lane:
     @property
     def troubled(self) -> bool:
         return self.width < self.records_max
+
+    def turned(self, range: Range | None) -> Range | None:
+        """The range, which the next batch is of. What was found out about the record at another place says nothing
+        about the one here: another router moved on with that, or this loop turned to another range meanwhile."""
+        if range is not None and self._place != (range.part, range.at):
+            self._place = (range.part, range.at)
+            self.verdict = None
+        return range
 
     def begins(self, part: int) -> bool:
         """True when this loop has not worked on the range before: its start is to be counted."""
