@@ -116,6 +116,23 @@ async def test_a_second_copy_of_a_collapsed_event_is_nothing_when_its_key_is_for
     assert {row["id"].bytes: row["first_id"].bytes for row in rows} == {again.id: first.id, third.id: new.id}
 
 
+async def test_a_second_copy_of_a_conflict_claims_no_key_that_is_forgotten(rig: Rig) -> None:
+    """The next event under the key was collapsed into it, which never ran."""
+    await rig.workflow("*")
+    other = b'{"type":"order.paid","x":1}'
+    first, conflict, later = record(key="k"), record(key="k", body=other), record(key="k", body=other)
+    journal = rig.log()
+    await append(journal, first, conflict)
+    async with rig.router():
+        await rig.arrived(2)
+        await rig.database.execute("delete from dedupe")
+        await append(journal, conflict, later)
+        await rig.arrived(3)
+    assert await statuses(rig) == {first.id: 1, conflict.id: 3, later.id: 1}
+    assert await rig.count("run") == 2
+    assert rig.number("seawall_router_reread_total") == 1
+
+
 @pytest.mark.parametrize(("kind", "field"), [("stripe", "id"), ("slack", "event_id")])
 async def test_stripe_and_slack_keys_come_from_the_body(rig: Rig, kind: str, field: str) -> None:
     body = b'{"type":"x","%b":"evt_1"}' % field.encode()

@@ -36,11 +36,11 @@ class Stale(SeawallError):
 
 
 class Collapsed(SeawallError):
-    """Some of the events were collapsed into others earlier, so they claim nothing. Nothing was written: repeat without
-    their claims."""
+    """Some of the events were collapsed into others earlier, or stored as what no other is collapsed into, so they
+    claim nothing. Nothing was written: repeat without their claims."""
 
     def __init__(self, ids: frozenset[bytes]) -> None:
-        super().__init__("events of the batch were collapsed earlier")
+        super().__init__("events of the batch were judged earlier, and claim no key")
         self.ids = ids
 
 
@@ -193,7 +193,7 @@ async def commit(
     Raises:
         Fenced: The range's position isn't where the caller thinks. Nothing was written.
         Stale: The catalogue changed. Nothing was written.
-        Collapsed: Some of the claimants were collapsed earlier. Nothing was written.
+        Collapsed: Some of the claimants were stored earlier, and hold no key. Nothing was written.
         Unstorable: A value was refused. Nothing was written.
         Unavailable: Nothing was written.
         Uncertain: It may have been committed: the range's position tells.
@@ -206,6 +206,8 @@ async def commit(
         firsts = await _note(session, move.to.log_id, notes) if notes else {}
         writes = decide(holders, firsts)
         kept = await _keep(session, move.to.log_id, writes)
+        if kept.events < len(writes.events):
+            await _check_claims(session, keys, holders)
         if move.finishes:
             await session.execute(_SQL["finish_range"], UUID(move.to.log_id), move.range.part)
         if writes.notices:
@@ -245,6 +247,15 @@ async def _claim(
         for row in rows
         if row["event_id"] is not None
     }
+
+
+async def _check_claims(session: Session, keys: Sequence[Key], holders: Holders) -> None:
+    """Of a batch with events that were stored before: none may have claimed a key that it lost when it was judged. The
+    key may be forgotten since, and what came later would be collapsed into an event that never ran."""
+    claimed = [UUID(k.event_id) for k in keys if (k.source_id, k.key_hash) not in holders]
+    found = await session.value(_SQL["never_first"], claimed) if claimed else None
+    if found:
+        raise Collapsed(frozenset(id.bytes for id in found))
 
 
 async def _note(session: Session, log_id: bytes, notes: Sequence[Note]) -> dict[Position, int]:

@@ -139,6 +139,12 @@ waiting as (
 select (select count(*) from kept) as events, (select count(*) from begun) as runs,
        (select count(*) from collapsed) as duplicates
 
+-- name: never_first
+-- router.commit, third in a batch that found some of its events stored already; primary key of event by day. Which of them
+-- never were the first under their key: conflicts, dead letters and held ones (2, 3, 4) claim nothing by a second copy.
+select array_agg(own.id) as ids from unnest($1::uuid[]) as own (id)
+where (select e.status from event e where e.id = own.id) in (2, 3, 4)
+
 -- name: notify
 -- router.commit, last in each batch that woke somebody; no table. Sent by the commit.
 select pg_notify(u.channel, u.payload) from unnest($1::text[], $2::text[]) as u (channel, payload)
