@@ -110,7 +110,7 @@ async def test_journal_and_router_come_in_with_the_file_and_a_wrong_password_is_
         await kept(joint, range(10))
         assert joint.report()["spooled"] == 10, "nobody is refused"
     with pytest.raises(Unavailable) as raised:
-        await examined(wrong, timeout_s=5.0)
+        await examined(wrong, client_of(wrong, "doctor"), timeout_s=5.0)
     assert "uthentication" in str(raised.value), "the doctor says what it is"
     right = chosen(broker, authority, tmp_path, PASSWORD)
     async with opened(right, tmp_path) as joint:
@@ -118,7 +118,7 @@ async def test_journal_and_router_come_in_with_the_file_and_a_wrong_password_is_
         async with asyncio.timeout(30):
             while joint.report()["forwarded"] < 20:
                 await asyncio.sleep(0.05)
-    topic = await examined(right, timeout_s=5.0)
+    topic = await examined(right, client_of(right, "doctor"), timeout_s=5.0)
     assert [defect.check for defect in topic.defects(right)] == ["kafka-replication"]
     assert await read(right) == set(range(20))
     for secret in (PASSWORD, "wrong-horse"):

@@ -116,7 +116,7 @@ async def test_a_broker_is_spoken_to_over_tls_only_when_it_proves_itself(
         for ca, word in ((another.put_own(tmp_path / "another"), "certificate"), (ours.put_own(tmp_path), "")):
             wanted = settings(tmp_path / "f", f"{login}ssl.ca.location={ca}\n", f"127.0.0.1:{peer.port}")
             with pytest.raises(Unavailable) as raised:
-                await examined(wanted, timeout_s=1.0)
+                await examined(wanted, client_of(wanted, "doctor"), timeout_s=1.0)
             said = str(raised.value)
             assert word in said.lower() and SECRET not in said
             # A request of Kafka's carries the client's name; of one that trusts us not, nothing is read.

@@ -6,6 +6,9 @@ import asyncio
 import importlib
 import json
 import logging
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -214,6 +217,46 @@ async def test_a_disk_that_hangs_stops_neither_the_loop_nor_the_other_checks(
     assert "the check disk can't be carried out: the disk is unavailable: it said nothing for 0.2 s" in said
     assert "the check clock can't be carried out: the disk is unavailable: it said nothing for 0.2 s" in said
     assert [one for one in await examined if one.check == "store"]
+
+
+async def test_the_file_of_kafkas_client_may_lie_on_a_disk_that_hangs(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("seawall.machine.doctor.examine"), "LOOKS_S", 0.5)
+    file = folder.path / "kafka.properties"
+    os.mkfifo(file)  # whoever opens it to read waits for a writer
+    flags = {"profile": "cluster", "kafka.bootstrap": NOBODY, "kafka.client_file": str(file)}
+    examined = asyncio.create_task(said_of(folder, read(flags, config=None, environment={})))
+    turns = 0
+    writer = threading.Timer(10.0, file.write_bytes, [b""])  # else a loop that waits would do so for ever
+    writer.start()
+    try:
+        while not examined.done():
+            turns += 1
+            await asyncio.sleep(0.01)
+    finally:
+        writer.cancel()
+        with open(os.open(file, os.O_RDWR | os.O_NONBLOCK), "wb"):
+            pass
+    [one] = await examined
+    assert turns >= 10 and one.check == "check-failed"
+    assert one.what == "the check kafka can't be carried out: the disk is unavailable: it said nothing for 0.5 s"
+
+
+def test_the_command_ends_though_a_disk_hangs(folder: Folder) -> None:
+    certificate, key = folder.path / "certificate.pem", folder.path / "key.pem"
+    os.mkfifo(certificate)
+    key.touch(0o600)
+    folder.settings_file.write_text(f'[collector]\ntls_certificate = "{certificate}"\ntls_key = "{key}"\n')
+    code = (
+        "import importlib, sys; importlib.import_module('seawall.machine.doctor.examine').LOOKS_S = 0.5;"
+        f"from seawall.cli import main; sys.argv = ['seawall', 'doctor', '--data', {str(folder.path)!r}]; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30, env=os.environ
+    )
+    assert "the check certificate can't be carried out: the disk is unavailable" in done.stdout
+    assert done.returncode in (1, CRITICAL)
 
 
 async def test_a_check_that_crashes_takes_no_other_with_it(folder: Folder) -> None:

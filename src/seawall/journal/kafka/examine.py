@@ -7,18 +7,20 @@ from dataclasses import replace
 from confluent_kafka import KafkaError
 
 from seawall.journal.cluster import Settings
-from seawall.journal.kafka.client import Client, client_of
+from seawall.journal.kafka.client import Client
 from seawall.journal.kafka.fault import KAFKA
 from seawall.journal.kafka.topic import Admin, NoTopic
 from seawall.journal.topic import Topic
 from seawall.kernel.error import Unavailable
 
 
-async def examined(settings: Settings, *, timeout_s: float) -> Topic:
+async def examined(settings: Settings, client: Client, *, timeout_s: float) -> Topic:
     """The topic as it is. Takes ``timeout_s`` for each of three questions at most.
 
+    Args:
+        client: As ``client_of`` makes it of the settings; that reads files, and may block.
+
     Raises:
-        Misconfigured: The client's file can't be used.
         NoTopic: There is none of this name.
         Unavailable: No answer; the reason names no secret.
     """
@@ -27,9 +29,8 @@ async def examined(settings: Settings, *, timeout_s: float) -> Topic:
     def note(error: KafkaError) -> None:
         said.append(error.str())
 
-    common = client_of(settings, "doctor").common
     asked = replace(settings, request_timeout_s=timeout_s)
-    admin = Admin(Client({**common, "error_cb": note, "socket.timeout.ms": round(timeout_s * 1000)}), asked)
+    admin = Admin(Client({**client.common, "error_cb": note, "socket.timeout.ms": round(timeout_s * 1000)}), asked)
     try:
         return await admin.look()
     except NoTopic:

@@ -3,7 +3,6 @@ other checks would go with it, and the platform's announcements too."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import importlib.util
@@ -14,7 +13,6 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -24,10 +22,11 @@ from seawall.cache.setting import Settings as CacheSettings
 from seawall.cache.setting import target
 from seawall.journal import cluster
 from seawall.kernel.clock import Clock
-from seawall.kernel.error import SeawallError, Unavailable
+from seawall.kernel.error import SeawallError
 from seawall.kernel.log import fields, logger
 from seawall.machine.check import filesystem_of
 from seawall.machine.doctor import certificate, host, kafka, postgres, redis
+from seawall.machine.doctor.aside import Aside
 from seawall.machine.doctor.finding import Finding, Severity
 from seawall.machine.doctor.host import Room, Supervision
 from seawall.machine.folder import Folder
@@ -52,11 +51,13 @@ Ask = Callable[[], Awaitable[Iterable[Finding]]]
 class Visit(Protocol):
     """``visit.findings``."""
 
-    async def __call__(self, limits: cluster.Settings, *, timeout_s: float, now_s: float) -> list[Finding]: ...
+    async def __call__(
+        self, limits: cluster.Settings, *, aside: Aside, timeout_s: float, now_s: float
+    ) -> list[Finding]: ...
 
 
 LOOKS_S = 5.0
-"""For all checks of this machine together: a disk that hangs answers none of them."""
+"""For all that asks a disk together: one that hangs answers none of it."""
 
 STORE_S = 2.0
 REDIS_S = 1.0
@@ -91,43 +92,29 @@ async def examine(
         pid: Of `up`, or ours: whose supervisor matters.
         embedded: The store is the embedded one, whose settings are our own.
     """
+    now_s = clock.wall_us() / 1_000_000
     looks: dict[str, Look] = {
         "ports": partial(_ports, settings),
         "stop-budget": partial(_stop_budget, settings.program, pid=pid, embedded=embedded),
         "disk": lambda: host.disk([*_rooms(folder)]),
         "open-files": _open_files,
         "secret-files": lambda: host.secrets(_modes(folder, settings)),
-        "certificate": lambda: _own_certificate(settings, clock.wall_us() / 1_000_000),
+        "certificate": lambda: _own_certificate(settings, now_s),
         "clock": partial(_clock, folder, clock),
     }
-    asks: dict[str, Ask] = {"redis": partial(_redis, settings)}
-    if dsn:
-        asks["store"] = partial(_store, dsn, settings, clock)
-    if settings.program.profile == "cluster":
-        asks["kafka"] = partial(_kafka, settings, now_s=clock.wall_us() / 1_000_000)
-    found = [
-        *await _looked(looks),
-        *[finding for name, ask in asks.items() for finding in await carried_out(name, ask)],
-    ]
+    with Aside(LOOKS_S) as aside:
+        asks: dict[str, Ask] = {name: partial(_looked, aside, look) for name, look in looks.items()}
+        asks["redis"] = partial(_redis, settings)
+        if dsn:
+            asks["store"] = partial(_store, dsn, settings, clock)
+        if settings.program.profile == "cluster":
+            asks["kafka"] = partial(_kafka, settings, aside, now_s=now_s)
+        found = [finding for name, ask in asks.items() for finding in await carried_out(name, ask)]
     return sorted(found, key=lambda finding: (-finding.severity, finding.check, finding.what))
 
 
-async def _looked(looks: Mapping[str, Look]) -> Sequence[Finding]:
-    """What all checks of this machine find, on one thread of their own: the loop of `up` must not wait for a disk."""
-    loop = asyncio.get_running_loop()
-    deadline, thread = loop.time() + LOOKS_S, ThreadPoolExecutor(max_workers=1, thread_name_prefix="doctor")
-
-    async def answered(look: Look) -> Iterable[Finding]:
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await loop.run_in_executor(thread, lambda: [*look()])
-        except TimeoutError as error:
-            raise Unavailable("the disk", f"it said nothing for {LOOKS_S:g} s") from error
-
-    try:
-        return [finding for name, look in looks.items() for finding in await carried_out(name, partial(answered, look))]
-    finally:
-        thread.shutdown(wait=False, cancel_futures=True)
+async def _looked(aside: Aside, look: Look) -> list[Finding]:
+    return await aside.do(lambda: [*look()])
 
 
 async def carried_out(name: str, ask: Ask) -> Sequence[Finding]:
@@ -158,12 +145,13 @@ async def _redis(settings: Settings) -> list[Finding]:
         return [redis.unreachable(str(error))]
 
 
-async def _kafka(settings: Settings, *, now_s: float) -> list[Finding]:
+async def _kafka(settings: Settings, aside: Aside, *, now_s: float) -> list[Finding]:
     if importlib.util.find_spec("confluent_kafka") is None:
         return [kafka.without_client()]
     # By name: only profile cluster pays for the driver, which is an extra.
     findings: Visit = importlib.import_module("seawall.machine.doctor.visit").findings
-    return await findings(settings.of("kafka", cluster.Settings), timeout_s=KAFKA_S, now_s=now_s)
+    limits = settings.of("kafka", cluster.Settings)
+    return await findings(limits, aside=aside, timeout_s=KAFKA_S, now_s=now_s)
 
 
 def _own_certificate(settings: Settings, now_s: float) -> Iterator[Finding]:

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from seawall.journal.cluster import Settings
-from seawall.journal.kafka.client import properties
+from seawall.journal.kafka.client import client_of, properties
 from seawall.journal.kafka.examine import examined
 from seawall.journal.kafka.topic import NoTopic
 from seawall.kernel.error import Misconfigured, SeawallError
 from seawall.machine.doctor import certificate, host, kafka
+from seawall.machine.doctor.aside import Aside
 from seawall.machine.doctor.finding import Finding
 
 
-async def findings(limits: Settings, *, timeout_s: float, now_s: float) -> list[Finding]:
+async def findings(limits: Settings, *, aside: Aside, timeout_s: float, now_s: float) -> list[Finding]:
     """What is wrong with Kafka, its topic, and our way to it.
 
     Args:
+        aside: Where the client's files are read, also those that the driver reads.
         timeout_s: Of each of three questions.
         now_s: Wall clock.
     """
     try:
-        said = properties(limits)
+        said = await aside.do(partial(properties, limits))
     except Misconfigured as error:
         return [*kafka.unusable(error.problems)]
-    found = [*kafka.security(said), *host.secrets(kafka.secret_modes(limits.client_file, said))]
-    found += _certificate(said, now_s)
+    modes = await aside.do(partial(kafka.secret_modes, limits.client_file, said))
+    found = [*kafka.security(said), *host.secrets(modes)]
+    found += await aside.do(lambda: [*_certificate(said, now_s)])
     try:
-        topic = await examined(limits, timeout_s=timeout_s)
-        found += kafka.fitness(topic.name, topic.defects(limits))
+        client = await aside.do(partial(client_of, limits, "doctor"))
     except Misconfigured as error:
-        found += kafka.unusable(error.problems)
+        return [*found, *kafka.unusable(error.problems)]
+    try:
+        topic = await examined(limits, client, timeout_s=timeout_s)
+        found += kafka.fitness(topic.name, topic.defects(limits))
     except NoTopic:
         found.append(kafka.missing(limits.topic))
     except SeawallError as error:
