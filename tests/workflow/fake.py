@@ -22,6 +22,8 @@ class MemoryRun:
         self.pauses: list[float] = []
         self.replies: list[Reply] = []
         self.waits: list[bool] = []
+        self.rests: list[int] = []
+        self.clock_us = 1_000_000
 
     def recall(self, name: str, nth: int) -> Memo | None:
         return self.kept.get((name, nth))
@@ -48,6 +50,14 @@ class MemoryRun:
 
     def now_us(self) -> int:
         return 0
+
+    def store_us(self) -> int:
+        return self.clock_us
+
+    async def rest(self, until_us: int) -> None:
+        if until_us > self.clock_us:
+            self.rests.append(until_us)
+            raise asyncio.CancelledError("put away")
 
     def context(self) -> Context:
         return Context(self, event_id="0193", workflow="deploy", chance=random.Random(1))

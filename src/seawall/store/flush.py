@@ -39,11 +39,14 @@ class End(NamedTuple):
 
 
 class Again(NamedTuple):
-    """A run that failed and is to be tried again. ``attempt`` is absolute, so that a repeated flush counts once."""
+    """A run that is called again later: it failed, or it waits. The two numbers are absolute, so that a repeated flush
+    counts once."""
 
     run_id: int
-    attempt: int
+    attempt: int  # failed attempts so far
     delay_ms: int
+    waits: int  # how often it was put away to wait
+    failed: bool  # what it remembers of failed steps is forgotten
 
 
 class Answer(NamedTuple):
@@ -105,13 +108,15 @@ async def flush(session: Session, rows: Rows, *, again: bool = False) -> set[Lea
     Durability: committed before return.
     """
     leases = list(rows.leases)
+    again_columns = _columns(rows.agains, "nnnnn")
     values = (
         *_columns(leases, "nnn"),
         *_columns(rows.steps, "nvnvnnnn"),
         *_columns(rows.ends, "nnnvvn"),
-        *_columns(rows.agains, "nnn"),
+        *again_columns[:3],
         *_columns(rows.answers, "vnnvv"),
         *_columns(rows.spent, "nnnn"),
+        *again_columns[3:],
     )
     try:
         row = await session.row(_flush_sql(again=again), *values)

@@ -46,6 +46,8 @@ class Ready(NamedTuple):
     received_at: datetime
     headers: bytes
     body: bytes
+    waits: int  # how often it was put away to wait
+    now_us: int  # the store's clock, when this was read
 
 
 async def prepare(session: Session) -> None:

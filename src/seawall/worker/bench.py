@@ -51,6 +51,7 @@ class Bench:
         """
         self.flusher = flusher
         self.wall_us: Callable[[], int] = clock.wall_us
+        self.monotonic: Callable[[], float] = clock.monotonic
         self.chance = chance
         self.deadlines = Deadlines(
             clock, store_away=lambda: flusher.away, grace_s=settings.cancel_grace_s, stubborn=self._stubborn
@@ -70,6 +71,9 @@ class Bench:
             for status in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.DEAD)
         }
         self._retried = metrics.counter("seawall_runs_retried_total", "Attempts of runs that failed and are repeated.")
+        self._put_away = metrics.counter(
+            "seawall_runs_put_away_total", "Times that a run began to wait without a slot."
+        )
         metrics.gauge("seawall_runs_inflight_count", "Runs under way in this process.").read = lambda: self.count
         metrics.gauge(
             "seawall_runs_stubborn_count", "Runs that failed at a deadline, and whose code goes on all the same."
@@ -91,6 +95,9 @@ class Bench:
 
     def tried_again(self) -> None:
         self._retried.value += 1
+
+    def put_away(self) -> None:
+        self._put_away.value += 1
 
     def _threads_hang(self, count: int) -> None:
         self.leave(EXIT_THREADS_HANG, f"all {count} threads hang in steps that timed out")

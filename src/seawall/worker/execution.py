@@ -20,7 +20,7 @@ from seawall.worker.bench import EXIT_MEDDLED, Bench
 from seawall.worker.shard import Held, Refill
 from seawall.worker.thread import ordinary
 from seawall.workflow import Context, Event, Workflow, encoded, may_retry
-from seawall.workflow.branch import current
+from seawall.workflow.branch import Branch, at_rest, current
 
 log = logger("worker")
 
@@ -28,6 +28,12 @@ ERROR_CHARS_MAX = 4000
 SUMMARY_CHARS_MAX = 300
 LEFT_POLL_S = 0.02
 """How often a run that ended looks for steps that it left: rare, and not worth a future for each step."""
+
+REST_S = 1.0
+"""A run that goes on within so long isn't put away: it would cost more than the slot that it holds."""
+
+REST_LOOK_S, REST_LOOK_MAX_S = 0.01, 0.5
+"""How often a task that waits looks whether the others of its run have come to rest: soon, then seldom."""
 
 _COROUTINE = inspect.CO_COROUTINE
 
@@ -55,8 +61,8 @@ class Execution:
     """A run under way. The shard's ``inflight`` owns its task: an entry leaves with its last flush, or dropped."""
 
     __slots__ = (
-        "_bench", "_calls", "_ended", "_kept", "_memos", "_over", "_row", "_started_us", "attempt", "body_bytes",
-        "dropped", "event_id", "held", "id", "now_us", "refill", "task", "ticket", "workflow",
+        "_bench", "_calls", "_ended", "_kept", "_memos", "_over", "_rests", "_row", "_started_us", "attempt",
+        "body_bytes", "dropped", "event_id", "held", "id", "now_us", "refill", "task", "ticket", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +75,7 @@ class Execution:
         self._started_us = bench.wall_us()
         self._calls = 0  # steps that are being called now; several, when a workflow does them at once
         self._kept: asyncio.Future[None] | None = None  # of the outcome that was handed in last
+        self._rests: dict[Branch, int] | None = None  # tasks that do nothing but wait, and until when
         self._over = False  # the workflow has returned or raised: no step of this attempt may begin any more
         self._ended = False  # this attempt's outcome was handed in: nothing may follow it
         self.refill = refill
@@ -117,8 +124,8 @@ class Execution:
 
     async def _refused(self) -> None:
         """Never returns."""
-        if self._over:
-            raise asyncio.CancelledError("the workflow ended before this step of it began")
+        if self._over or self._ended:
+            raise asyncio.CancelledError("the workflow ended, or was put away, before this step of it began")
         while True:  # until we are cancelled: the process stops, or the run isn't ours any more
             await asyncio.Event().wait()
 
@@ -135,6 +142,42 @@ class Execution:
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def store_us(self) -> int:
+        return self._row.now_us + int((self._bench.monotonic() - self.refill.read_at) * 1_000_000)
+
+    async def rest(self, until_us: int) -> None:
+        here = current.get()
+        assert here is not None, "only a run's own code rests"
+        rests = self._rests
+        if rests is None:
+            rests = self._rests = {}
+        rests[here] = until_us
+        look_s = REST_LOOK_S
+        try:
+            while (left_s := (until_us - self.store_us()) / 1_000_000) > 0:
+                if self._over or self._ended:
+                    raise asyncio.CancelledError("the run was put away, or has ended, while this task of it waits")
+                if left_s > REST_S and self._calm and at_rest(here, rests):
+                    self._put_away(min(rests.values()))
+                await asyncio.sleep(min(left_s, look_s))
+                look_s = min(2 * look_s, REST_LOOK_MAX_S)
+        finally:
+            del rests[here]
+
+    def _put_away(self, until_us: int) -> None:
+        """End this execution: another one begins when the moment has come."""
+        self._ended = True
+        delay_ms = max(0, until_us - self.store_us()) // 1000 + 1
+        again = Again(self.id, self._row.attempt, delay_ms, self._row.waits + 1, failed=False)
+        self._bench.put_away()
+        self._bench.flusher.again(self, again)
+        self.drop()
+
+    @property
+    def _calm(self) -> bool:
+        """Whether no step is being called or kept."""
+        return not self._calls and (self._kept is None or self._kept.done())
 
     def reply(self, reply: Reply) -> None:
         if self._ended:
@@ -180,7 +223,7 @@ class Execution:
         finally:
             self._over = True
             bench.deadlines.clear(watch)
-        if (self._calls or (self._kept is not None and not self._kept.done())) and not await self._calmed():
+        if not self._calm and not await self._calmed():
             return
         if self._ended:
             return
@@ -195,7 +238,7 @@ class Execution:
         they did belongs to this attempt: begun again beside them, they would have their effects twice, and a failure
         kept late would be taken for the next attempt's. Each has a deadline. False: dropped meanwhile."""
         try:
-            while self._calls or (self._kept is not None and not self._kept.done()):  # noqa: ASYNC110 - see LEFT_POLL_S
+            while not self._calm:  # noqa: ASYNC110 - see LEFT_POLL_S
                 await asyncio.sleep(LEFT_POLL_S)
         except asyncio.CancelledError:
             return not (self.dropped or self._meddled())
@@ -273,7 +316,7 @@ class Execution:
         log.info("run is tried again", extra=self.fields(error=text[:ERROR_CHARS_MAX], delay_s=round(delay_s, 3)))
         self._bench.tried_again()
         self._ended = True
-        self._bench.flusher.again(self, Again(self.id, self.attempt, int(delay_s * 1000)))
+        self._bench.flusher.again(self, Again(self.id, self.attempt, int(delay_s * 1000), self._row.waits, failed=True))
 
     def _end(self, status: RunStatus, *, result: bytes | None, error: str | None) -> None:
         if error is not None:

@@ -184,12 +184,12 @@ class Refiller:
         kept = await self._memos(session, starting)
         self._doubtful.clear()
         for held, rows in starting:
-            refill = Refill(held, held.refills, len(rows))
+            refill = Refill(held, held.refills, len(rows), self._clock.monotonic())
             for row in rows:
                 self._start(refill, row, workflows[row.workflow_id], kept.get(row.id))
 
     async def _memos(self, session: Session, starting: Sequence[tuple[Held, Sequence[Ready]]]) -> dict[int, Memos]:
-        ids = [row.id for held, rows in starting for row in rows if held.may_have_memos(row.id, row.attempt)]
+        ids = [row.id for held, rows in starting for row in rows if held.may_have_memos(row)]
         kept: dict[int, Memos] = {}
         if ids:
             for row in await memos(session, ids):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from seawall.kernel.status import DAY_SHIFT
 from seawall.store.flush import Spent
 from seawall.store.lease import Lease
-from seawall.store.run import BEGIN
+from seawall.store.run import BEGIN, Ready
 
 if TYPE_CHECKING:
     from seawall.worker.execution import Execution
@@ -41,12 +41,13 @@ class Held:
         self.after = max(self.after, place)
         self.top = max(self.top, self.after)
 
-    def may_have_memos(self, run_id: int, failures: int) -> bool:
-        """Whether steps of this run may be kept from before: it failed once, or it existed when we took the lease.
+    def may_have_memos(self, row: Ready) -> bool:
+        """Whether steps of this run may be kept from before: it failed once, or waited, or existed when we took the
+        lease.
 
         Numbers of runs only grow, unlike any clock; a run that was made later can't have been run by anybody else.
         """
-        return failures > 0 or self.lease.shard < 0 or run_id & NUMBER_MASK <= self.memo_below
+        return row.attempt + row.waits > 0 or self.lease.shard < 0 or row.id & NUMBER_MASK <= self.memo_below
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +57,7 @@ class Refill:
     held: Held
     number: int
     left: int
+    read_at: float  # monotonic
 
     def spent(self) -> Spent:
         lease = self.held.lease

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import hashlib
-from collections.abc import Coroutine, Generator
+from collections.abc import Container, Coroutine, Generator
 from typing import Any
 
 import msgspec
@@ -41,14 +41,20 @@ class Branch(msgspec.Struct, eq=False):
     _path: str | None = None  # made when it is needed: most branches take no step
     _counts: dict[str, int] | None = None
     _began: dict[str, int] | None = None
+    tasks: set[Branch] | None = None  # begun here, and not ended yet
+
+    @property
+    def root(self) -> Branch:
+        """The run's own task."""
+        here = self
+        while here.parent is not None:
+            here = here.parent
+        return here
 
     @property
     def run_id(self) -> int:
         """Of the run that it is of."""
-        here = self
-        while here.parent is not None:
-            here = here.parent
-        return here.run
+        return self.root.run
 
     @property
     def path(self) -> str:
@@ -93,9 +99,34 @@ def task_factory(
     maker has what is in there."""
     here = current.get()
     if here is not None and given.get("context") is None:
+        branch = here.began(getattr(coroutine, "__qualname__", ""))
         context = given["context"] = contextvars.copy_context()
-        context.run(current.set, here.began(getattr(coroutine, "__qualname__", "")))
+        context.run(current.set, branch)
+        task = asyncio.Task(coroutine, loop=loop, **given)
+        _follow(here, branch, task)
+        return task
     return asyncio.Task(coroutine, loop=loop, **given)
+
+
+def _follow(here: Branch, branch: Branch, task: asyncio.Task[Any]) -> None:
+    tasks = here.tasks
+    if tasks is None:
+        tasks = here.tasks = set()
+    tasks.add(branch)
+    task.add_done_callback(lambda _: tasks.discard(branch))
+
+
+def at_rest(here: Branch, resting: Container[Branch]) -> bool:
+    """Whether the run that ``here`` is of has nothing to do: each task of it rests, but those that others were begun
+    in, which are taken to wait for them. Tasks that a step began and left don't count: a replay doesn't begin them."""
+    tasks = [here.root]
+    while tasks:
+        task = tasks.pop()
+        if task.tasks:
+            tasks.extend(task.tasks)
+        elif task not in resting:
+            return False
+    return True
 
 
 def _kept(path: str) -> str:

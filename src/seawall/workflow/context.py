@@ -12,10 +12,12 @@ import msgspec
 
 from seawall.kernel import limit
 from seawall.kernel.error import Unstorable, said
-from seawall.kernel.seam.run import Memo, Run
+from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
+from seawall.kernel.seam.wait import WaitingRun
 from seawall.workflow.branch import Branch, current
 from seawall.workflow.retry import NEVER, NonRetryable, Retry, StepFailed, may_retry, retry_after_s
+from seawall.workflow.wait import Waits, checked_name
 
 T = TypeVar("T")
 
@@ -53,18 +55,16 @@ def encoded(value: object, *what: str) -> bytes:
     return data
 
 
-class Context:
+class Context(Waits):
     """One execution of one run, in its workflow's hands."""
 
-    __slots__ = ("_chance", "_event_id", "_replied", "_run", "_workflow", "branch")
+    __slots__ = ("_chance", "_event_id", "_replied", "_workflow")
 
-    def __init__(self, run: Run, *, event_id: str, workflow: str, chance: random.Random) -> None:
-        self._run = run
+    def __init__(self, run: WaitingRun, *, event_id: str, workflow: str, chance: random.Random) -> None:
+        super().__init__(run)
         self._event_id = event_id
         self._workflow = workflow
         self._chance = chance
-        self.branch = Branch(run=run.id)
-        """The run's own task: whoever calls the workflow makes it `current` there."""
         self._replied = False
 
     @property
@@ -147,13 +147,10 @@ class Context:
         Cancelled: the run is being put away; what the function did stands, and it may be called again.
         """
         run = self._run
-        if name is None:
-            name = _name_of(function)
-        elif not 0 < len(name) <= limit.NAME_CHARS_MAX or not name.isprintable():
-            raise ValueError(f"step name={name!r}: 1 to {limit.NAME_CHARS_MAX} printable characters are needed")
+        name = _name_of(function) if name is None else checked_name(name)
         if not (isinstance(timeout_s, _SECONDS) and timeout_s > 0):
             raise ValueError(f"step {name}: timeout_s={timeout_s!r}: seconds above 0 are needed")
-        branch = current.get() or self.branch
+        branch = self._here()
         key, nth = branch.occurrence(name)
         memo = run.recall(key, nth)
         if memo is not None:

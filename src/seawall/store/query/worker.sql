@@ -245,9 +245,9 @@ with lease as (
     l(queue_id, shard, epoch, number, vt, id)
 ), scanned as materialized (
   select l.queue_id, l.shard, r.id, r.event_id, r.workflow_id, r.attempt, r.ticket, r.vt,
-         r.workflow_id = any($8::integer[]) as known
+         r.workflow_id = any($8::integer[]) as known, r.waits
   from lease l cross join lateral (
-    select o.id, o.event_id, o.workflow_id, o.attempt, o.ticket, o.vt
+    select o.id, o.event_id, o.workflow_id, o.attempt, o.ticket, o.vt, o.waits
     from run o
     where o.queue_id = l.queue_id and o.shard = l.shard and o.state = 0 and (o.vt, o.id) > (l.vt, l.id)
       and o.id not in (select unnest($7::text::bigint[]))
@@ -273,7 +273,8 @@ with lease as (
   join held h on h.queue_id = p.queue_id and h.shard = p.shard
 )
 select r.queue_id, r.shard, r.id, r.event_id, r.workflow_id, r.attempt, r.ticket, r.vt, r.known, r.found,
-       r.type, r.source, r.tenant, r.received_at, r.headers, r.body
+       r.type, r.source, r.tenant, r.received_at, r.headers, r.body, r.waits,
+       (extract(epoch from statement_timestamp()) * 1000000)::bigint as now_us
 from read r
 where r.before < $10
   and (not r.known or exists (select 1 from held h where h.queue_id = r.queue_id and h.shard = r.shard))
@@ -325,11 +326,14 @@ with named as (
   from ended
   on conflict do nothing
 ), retried as (
-  update run r set state = 1, attempt = u.attempt, run_after = now() + u.delay_ms * interval '1 millisecond'
-  from guard, unnest($18::text::bigint[], $19::text::smallint[], $20::text::bigint[]) u(id, attempt, delay_ms)
-  where r.id = u.id and r.attempt < u.attempt
+  update run r
+  set state = 1, attempt = u.attempt, waits = u.waits, run_after = now() + u.delay_ms * interval '1 millisecond'
+  from guard, unnest($18::text::bigint[], $19::text::smallint[], $20::text::bigint[], $30::text::integer[])
+    u(id, attempt, delay_ms, waits)
+  where r.id = u.id and (r.attempt < u.attempt or r.waits < u.waits)
 ), forgotten as (
-  delete from step s using guard, unnest($18::text::bigint[]) u(id) where s.run_id = u.id and s.failed
+  delete from step s using guard, unnest($18::text::bigint[], $31::text::boolean[]) u(id, failed)
+  where u.failed and s.run_id = u.id and s.failed
 ), replied as (
   insert into reply (event_id, run_id, status, content_type, body)
   select u.event_id, u.run_id, u.status, u.content_type, u.body
