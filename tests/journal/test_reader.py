@@ -20,7 +20,7 @@ from seawall.journal.lock import try_lock
 from seawall.journal.publisher import MESSAGE, encode
 from seawall.journal.recovery import recover
 from seawall.kernel.error import Corrupt
-from seawall.kernel.seam.journal import Chunk
+from seawall.kernel.seam.journal import Chunk, Replaced
 
 
 def everything(reader: LogReader) -> Chunk:
@@ -276,3 +276,39 @@ def rot(path: Path, offset: int) -> None:
         byte = file.read(1)[0]
         file.seek(offset)
         file.write(bytes([byte ^ 1]))
+
+
+@pytest.mark.parametrize("segments_after", [2, 5])
+async def test_another_log_in_the_folder_is_read_from_its_start_and_nothing_of_it_is_forgotten(
+    tmp_path: Path, segments_after: int
+) -> None:
+    """Unnoticed, it was never read; and what was read of the first one was deleted of the second."""
+    folder = tmp_path / "c1"
+    await three_segments(folder)
+    async with LogReader(folder, NO_SOCKET) as reader:
+        at = everything(reader).next
+        shutil.rmtree(folder)
+        for n in range(segments_after):
+            async with opened(folder) as desk:
+                await desk.keep(b"new %d" % n)
+        with pytest.raises(Replaced):
+            reader.forget(at)
+        with pytest.raises(Replaced):
+            reader.read(at, records_max=10, bytes_max=1000)
+        assert reader.log_id == desk.log.log_id
+        assert await reader.wait(reader.start(), 5.0)
+        assert payloads(reader) == [b"new %d" % n for n in range(segments_after)]
+    assert len(segments(folder)) == segments_after
+
+
+async def test_a_writer_of_another_log_is_noticed_by_who_waits(tmp_path: Path) -> None:
+    folder, socket_path = tmp_path / "c1", tmp_path / "s"
+    await three_segments(folder)
+    async with LogReader(folder, socket_path) as reader:
+        at = everything(reader).next
+        shutil.rmtree(folder)
+        async with opened(folder) as desk, SyncedPublisher(desk.log, socket_path):
+            await desk.keep(b"new")
+            with pytest.raises(Replaced):
+                await reader.wait(at, 5.0)
+            assert payloads(reader) == [b"new"]

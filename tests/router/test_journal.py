@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from router.rig import Rig, append, record, until
+from seawall.journal import Log, LogReader
+from seawall.journal import Settings as LogSettings
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Corrupt, Unavailable
+from seawall.kernel.event import Record
+from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Chunk, Damage, JournalReader, Position
 from seawall.testing import MemoryJournal, MemoryReader
 
@@ -207,3 +214,24 @@ async def test_two_copies_of_one_log_are_told_and_neither_loses_an_event(rig: Ri
         await until(told, timeout_s=40.0)
         await rig.arrived(len(one.payloads) + len(two.payloads), timeout_s=40.0)
     assert rig.number("seawall_router_begun_anew_total") + other.number("seawall_router_begun_anew_total") >= 2
+
+
+async def test_another_log_under_the_same_name_is_routed_from_its_start(rig: Rig, tmp_path: Path) -> None:
+    folder = tmp_path / "c1"
+
+    async def write(*records: Record) -> None:
+        async with Log(folder, LogSettings(), metrics=Metrics(), on_failure=raised.append) as log:
+            await append(log, *records)
+
+    raised: list[str] = []
+    await write(record(), record())
+    async with LogReader(folder, tmp_path / "no.sock") as reader:
+        rig.logs["c1"] = reader
+        alerts = Alerts(rig.metrics, SystemClock())
+        async with rig.router(alerts=alerts):
+            await rig.arrived(2)
+            shutil.rmtree(folder)
+            await write(record(), record(), record())
+            await rig.arrived(5)
+            await until(lambda: [a.name for a in alerts.active()] == ["log-read-anew"])
+    assert not raised

@@ -20,7 +20,7 @@ from seawall.kernel.clock import Clock, Deadline, SystemClock
 from seawall.kernel.error import Corrupt, Unavailable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.filesystem import Filesystem
-from seawall.kernel.seam.journal import Chunk, Displaced, Position
+from seawall.kernel.seam.journal import Chunk, Displaced, Position, Replaced
 
 log = logger("journal")
 
@@ -40,8 +40,12 @@ def discover(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+# Size: which log it is, how far it is synced, and what was read of it are one state of one reader.
 class LogReader:
     """Implements ``JournalReader``. ``async with`` finds out how far the log is synced; ``wait`` keeps that fresh.
+
+    When another log lies in the folder (it was cleared, and a collector of that name began anew), positions of the one
+    that was read are refused as Replaced, and reading begins with the new one.
 
     It trusts three things only: what the writer publishes; where no writer lives, its own recovery under the folder's
     lock, held no longer than that takes; and with a writer that lives and is silent, what the files prove.
@@ -70,15 +74,14 @@ class LogReader:
         self._end: Position | None = None
         self._certain = False  # whether the last refresh found the very end, not just something before it
         self._cursor: Cursor | None = None
+        self._former: set[bytes] = set()  # ids of logs that were here before
 
     async def __aenter__(self) -> LogReader:
         with self._translated():
-            self._log_id = read_log_id(self.folder, self._filesystem) or b""
-        if not self._log_id:
+            log_id = read_log_id(self.folder, self._filesystem)
+        if not log_id:
             raise Corrupt(str(self.folder), "there is no log in this folder")
-        self._cursor = Cursor(self.folder, self._log_id, self._filesystem)
-        self._prover = Cursor(self.folder, self._log_id, self._filesystem)
-        self._end = self.start()
+        self._begin(log_id)
         await self._refresh()
         return self
 
@@ -116,9 +119,11 @@ class LogReader:
 
     async def wait(self, after: Position, timeout_s: float) -> bool:
         deadline = Deadline.after(timeout_s, self._clock)
+        self._check(after)
         if self.synced_end() < after:
             # Another reader may have heard of a later end already: only a word given now can contradict it.
             await self._refresh()
+            self._check(after)
             if self._certain and self.synced_end() < after:
                 where = f"segment {after.segment_id} at {after.offset_bytes}"
                 raise Displaced(where, f"the log ends in segment {self.synced_end().segment_id}")
@@ -128,6 +133,7 @@ class LogReader:
                 return False
             if not self._feed.connected:
                 await self._refresh()
+                self._check(after)
                 if self.synced_end() > after:
                     return True
             self._feed.news.clear()
@@ -139,15 +145,50 @@ class LogReader:
         return True
 
     def read(self, at: Position, *, end: Position | None = None, records_max: int, bytes_max: int) -> Chunk:
+        self._check(at)
         limit = self.synced_end() if end is None else min(end, self.synced_end())
         with self._translated():
-            chunk = self._opened.read(at, limit, records_max=records_max, bytes_max=bytes_max)
+            try:
+                chunk = self._opened.read(at, limit, records_max=records_max, bytes_max=bytes_max)
+            except Displaced:
+                self._identify()
+                self._check(at)
+                raise
+            if chunk.damage:
+                self._identify()  # another log's segments look like damage
+                self._check(at)
         self._quarantine.keep(chunk.damage)
         return chunk
 
     def forget(self, before: Position) -> int:
         with self._translated():
+            self._identify()
+            self._check(before)
             return self._opened.forget(before)
+
+    def _begin(self, log_id: bytes) -> None:
+        """Read this log from now on."""
+        cursor, prover = (Cursor(self.folder, log_id, self._filesystem) for _ in range(2))
+        with self._translated():
+            start = cursor.start()
+        self._log_id, self._cursor, self._prover, self._end = log_id, cursor, prover, start
+        self._recovered_ids = None
+
+    def _identify(self) -> None:
+        """Find out whether the folder still holds the log that is read; else go on with the one that is there."""
+        found = read_log_id(self.folder, self._filesystem)
+        if found in (None, self._log_id):
+            return
+        assert found is not None
+        log.error("another log took the place of the one that was read", extra=fields(journal=self.name))
+        former = self._log_id
+        self._begin(found)
+        self._former.add(former)
+        self._former.discard(found)
+
+    def _check(self, at: Position) -> None:
+        if at.log_id in self._former:
+            raise Replaced(f"log {self.name}", "another log lies in its folder")
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -164,6 +205,8 @@ class LogReader:
     async def _refresh(self) -> None:
         """Connect to the writer, or do without."""
         if await self._connect():
+            if self._feed.end is not None and self._feed.end.log_id != self._log_id:
+                await self._in_thread(self._identify)
             self._certain = self._feed.end is not None and self._feed.end.log_id == self._log_id
         else:
             await self._in_thread(self._recover_or_prove)
@@ -197,20 +240,27 @@ class LogReader:
             self._prove()
             return
         try:
+            self._identify()
             ids = self._prover.ids()
             if ids != self._recovered_ids:
                 found = recover(self.folder, filesystem=self._filesystem, entropy=os.urandom)
                 for part in found.damage:
                     log.error("damage", extra=fields(journal=self.name, segment=part.segment_id, reason=part.reason))
                 self._recovered_ids = self._prover.ids()
-                self._end = max(self.synced_end(), found.end.position)
+                self._reached(found.end.position)
             self._certain = True
         finally:
             lock.release()
 
     def _prove(self) -> None:
         self._certain = False
-        self._end = max(self.synced_end(), self._prover.settled(self._prover.proven_end(self.synced_end())))
+        prover, end = self._prover, self.synced_end()
+        self._reached(prover.settled(prover.proven_end(end)))
+
+    def _reached(self, end: Position) -> None:
+        """It is synced up to there; of another log that was here before, nothing."""
+        if end.log_id == self._log_id:
+            self._end = max(self.synced_end(), end)
 
 
 class _Feed(asyncio.Protocol):

@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Fenced, Unavailable, Uncertain
-from seawall.kernel.seam.journal import Displaced, JournalReader, Position, WentBack
+from seawall.kernel.seam.journal import Displaced, JournalReader, Position, Replaced, WentBack
 from seawall.store import position
 from seawall.store.pool import Store
 from seawall.store.position import Range
@@ -124,6 +124,9 @@ class Ranges:
         if now < self._anew_at:
             return Anew.LATER
         start = self._reader.start()
+        if isinstance(error, Replaced) and not await position.ranges(self._store, start.log_id):
+            await position.begin(self._store, start)
+            return Anew.DONE
         if not await position.begin_anew(self._store, start, self._displaced):
             return Anew.NEEDLESS
         if isinstance(error, WentBack):
