@@ -247,14 +247,18 @@ def test_a_blocked_event_loop_ends_its_process_though_nobody_reads_its_stacks() 
     assert status == 1
 
 
-def test_stacks_go_to_the_end_of_a_file(tmp_path: Path) -> None:
+def test_stacks_in_a_file_stay_whole_between_other_lines(tmp_path: Path) -> None:
+    """``2> log``: without O_APPEND, whoever writes next does so where the last one of the same opening ended."""
     said = tmp_path / "log"
     with said.open("wb") as file:
-        code = (
-            PRELUDE + "os.write(2, b'first\\n'); import faulthandler; faulthandler.dump_traceback(outlet.unblocked())"
+        code = PRELUDE + (
+            "import faulthandler; os.write(2, b'first\\n'); faulthandler.dump_traceback(outlet.unblocked())\n"
+            "os.write(2, b'last\\n')"
         )
         subprocess.run([sys.executable, "-c", code], stderr=file, check=True, timeout=20)
-    assert said.read_text().startswith("first\n") and "File" in said.read_text()
+    first, *stack, last = said.read_text().splitlines()
+    assert (first, last) == ("first", "last")
+    assert "most recent call first" in stack[0] and "File" in stack[-1]
 
 
 def test_sigpipe_and_stop_signals_need_no_reader() -> None:

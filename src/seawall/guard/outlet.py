@@ -14,6 +14,7 @@ import io
 import logging
 import os
 import select
+import stat
 import sys
 import threading
 import time
@@ -247,13 +248,15 @@ def flush(timeout_s: float = FLUSH_S) -> None:
 
 
 def unblocked(descriptor: int = 2) -> int:
-    """A descriptor of the same file to which a write never waits, for what writes outside of Python (faulthandler);
-    ``descriptor`` itself where there is none. It stays open: it is for the rest of the process."""
+    """A descriptor of the same file to which a write never waits for a reader, for what writes outside of Python
+    (faulthandler); ``descriptor`` itself where there is none. It stays open: it is for the rest of the process."""
     try:
-        return os.open(
-            f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        )
-    except OSError:  # a socket has no name to open, and other systems no /proc
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            # A file needs no reader. Opened anew it would have a place of its own to write at, and those who share the
+            # old one (``2> log`` of a parent with its children) would next write over what was added at the end.
+            return descriptor
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # a socket has no name to open, and other systems no /proc; or it is closed
         return descriptor
 
 
