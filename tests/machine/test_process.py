@@ -92,6 +92,22 @@ async def test_a_silent_child_is_killed_and_started_again(tmp_path: Path, monkey
         await until(lambda: made.restarts >= 1)
 
 
+async def test_a_killed_child_that_a_disk_holds_is_told_of_now_and_then_and_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "SILENT_S", 0.5)
+    killed: list[int] = []
+    with monkeypatch.context() as held:
+        held.setattr(subprocess.Popen, "kill", lambda self: killed.append(self.pid))  # as in a disk wait
+        async with child(tmp_path, SILENT, stop_s=0.1) as (made, _):
+            await until(lambda: len(killed) >= 2)
+            assert not made.ready.is_set() and made.restarts == 0
+            told = [line for line in caplog.messages if "silent" in line]
+            held.undo()
+            await until(lambda: made.restarts >= 1)
+    assert len(told) == 2, "not at each look, of which there were ten"
+
+
 async def test_a_child_that_keeps_dying_is_started_ever_more_slowly(tmp_path: Path) -> None:
     async with child(tmp_path, DYING) as (made, refused):
         await until(lambda: made.restarts >= 3)

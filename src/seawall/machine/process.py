@@ -207,7 +207,7 @@ class Child:
 
     async def _watch(self, process: subprocess.Popen[bytes], heart: Heart) -> int:
         """Poll for its end, ten times a second; kill it when it has been silent for too long. Its exit status."""
-        looked_at = time.monotonic()
+        looked_at, killed = time.monotonic(), False
         while (status := process.poll()) is None:
             now = time.monotonic()
             if now - looked_at > 1.0:
@@ -217,10 +217,13 @@ class Child:
             if now - self._heard_at > SILENT_S:
                 log.error("role is silent; killing it", extra=fields(child=self.spec.role, pid=process.pid))
                 process.kill()
+                # In a disk wait it goes when the disk lets it: said again after as long, not at each look.
+                killed, self._heard_at = True, now
+                self.ready.clear()
             if self.ready.is_set():
                 await heart.beat()
             else:
-                heart.unready(f"{self.spec.role} is starting")
+                heart.unready(f"{self.spec.role} {'was killed, and is not gone yet' if killed else 'is starting'}")
             await asyncio.sleep(0.1)
         return status
 
