@@ -51,6 +51,7 @@ from seawall.store import change, pool
 
 if TYPE_CHECKING:
     from seawall.cache.geo import Geo
+    from seawall.cache.hint import RedisHints
     from seawall.cache.shared import Shared
     from seawall.collector import Snapshot
     from seawall.machine.up import Database
@@ -83,11 +84,13 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
         enter = stack.enter_async_context
         store = await enter(_store(site, "collector"))
         flags = await enter(_flags(site, "collector"))
+        hints = _hints(site, name)
         answers = await enter(
             responder.Responder(
-                store_settings, settings.of("responder", responder.Settings), metrics=metrics, clock=clock
+                store_settings, settings.of("responder", responder.Settings), metrics=metrics, clock=clock,
+                alerts=site.alerts, channels=[await enter(hints)] if hints is not None else [],
             )
-        )
+        )  # fmt: skip
         shared = _shared(site, flags)
         if shared is not None:
             (await enter(shared)).register(site.supervisor)
@@ -254,18 +257,20 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
     if solo is not None:
         memory.cap(limits.solo_memory_mb)
     start = [sys.executable, "-m", "seawall", "run", "worker", "--data", str(site.folder.path)]
+    hints = _hints(site, "worker", guarded=True)
     running = room.Worker(
         _store_settings(site, user_code=True), load_app(program.app), limits,
         clock=site.clock, metrics=site.metrics, owner=solo.owner if solo else owner_of(site.folder),
         solo_queue=solo.queue if solo else None, solo_turn_s=solo.turn_s if solo else None,
         alerts=site.alerts, solo_command=[*start, "--resolved", str(resolved)],
+        channels=[hints] if hints is not None else [],
     )  # fmt: skip
 
     def reload(fresh: Settings) -> None:
         hand_on(fresh)
         running.reload(fresh.of("worker", room.Settings))
 
-    async with running:
+    async with hints or nullcontext(), running:
         running.register(site.supervisor)
         room.fewer_collections()  # a role has its process to itself, and all that it imports is there by now
         yield Opened(
@@ -397,6 +402,26 @@ def _shared(site: Site, flags: Switchboard) -> Shared | None:
     )  # fmt: skip
     flags.provide(declared.REDIS, lambda: shared.ready)
     return shared
+
+
+def _hints(site: Site, name: str, *, guarded: bool = False) -> RedisHints | None:
+    """What hints of replies go through, beside NOTIFY; None: nothing was chosen. Raises Misconfigured like ``_shared``.
+
+    Args:
+        guarded: With a breaker, for a role that publishes.
+    """
+    from seawall.cache.setting import Settings as Limits
+
+    settings = site.settings.of("cache", Limits)
+    if settings.hints != "redis":
+        return None
+    from seawall.cache import hint
+
+    if not guarded:
+        return hint.RedisHints(settings, name=name, clock=site.clock)
+    return hint.guarded(
+        settings, name=name, clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel
+    )
 
 
 def _geo(site: Site, flags: Switchboard) -> Geo | None:

@@ -68,10 +68,13 @@ class Server:
 
 
 class Network:
-    """A way to a port that can be made slow, or a hole that swallows everything and refuses nothing."""
+    """A way to a port (or a unix socket) that can be made slow, or a hole that swallows everything and refuses nothing.
 
-    def __init__(self, port: int) -> None:
-        self._to = port
+    A connection that was made in the hole stays dead after it, as in a network: what was sent then is gone.
+    """
+
+    def __init__(self, to: int | Path) -> None:
+        self._to = to
         self.delay_s = 0.0
         self.hole = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,9 +93,13 @@ class Network:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.cut()
+        await asyncio.sleep(0)
+
+    def cut(self) -> None:
+        """Close every connection, both ways."""
         for writer in self._writers:
             writer.transport.abort()
-        await asyncio.sleep(0)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._joined(reader, writer))
@@ -102,7 +109,11 @@ class Network:
     async def _joined(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
         try:
-            out, into = await asyncio.open_connection("127.0.0.1", self._to)
+            out, into = await (
+                asyncio.open_connection("127.0.0.1", self._to)
+                if isinstance(self._to, int)
+                else asyncio.open_unix_connection(self._to)
+            )
         except OSError:
             writer.transport.abort()
             return

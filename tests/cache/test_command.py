@@ -12,6 +12,7 @@ from seawall import cache
 from seawall.cache.command import GCRA, GCRA_SHA, KEYS_MAX, NotAllowedError, packed
 from seawall.cache.setting import Settings, target
 from seawall.kernel.error import Misconfigured
+from seawall.kernel.seam.hint import PAYLOAD_BYTES_MAX
 
 from .conftest import Running
 from .server import Server
@@ -23,6 +24,8 @@ from .test_limiter import until
     [
         ("KEYS", "*"), ("SCAN", 0), ("FLUSHALL",), ("FLUSHDB",), ("SMEMBERS", "k"), ("HGETALL", "k"), ("DEL", "k"),
         ("LRANGE", "k", 0, -1), ("SORT", "k"), ("MONITOR",), ("DEBUG", "SLEEP", 1), ("SAVE",), ("SUBSCRIBE", "c"),
+        ("SUBSCRIBE", "seawall:hint:reply:0", "c"), ("PSUBSCRIBE", "seawall:hint:*"), ("PUBLISH", "c", "x"),
+        ("PUBLISH", "seawall:hint:reply:0", b"x" * (PAYLOAD_BYTES_MAX + 1)), ("PUBLISH", "seawall:hint:reply:0"),
         ("EVAL", "return 1", 0), ("EVALSHA", "0" * 40, 0), ("EVALSHA", GCRA_SHA, KEYS_MAX + 1),
         ("EVALSHA", GCRA_SHA, -1), ("EVALSHA", GCRA_SHA, "x"), ("SCRIPT", "LOAD", b"return 1"), ("SCRIPT", "FLUSH"),
         ("SLOWLOG", "GET", -1),
@@ -40,7 +43,8 @@ def test_a_command_that_is_not_in_the_list_is_never_sent(words: tuple[str | int 
     [
         ("PING",), ("HELLO", 2, "AUTH", "u", "p", "SETNAME", "n"), ("SELECT", 3), ("SCRIPT", "LOAD", GCRA),
         ("EVALSHA", GCRA_SHA, 1, "k"), ("SLOWLOG", "GET", 128), ("INFO", "memory"),
-        ("CONFIG", "GET", "maxmemory-policy"),
+        ("CONFIG", "GET", "maxmemory-policy"), ("SUBSCRIBE", "seawall:hint:reply:0"),
+        ("PUBLISH", "seawall:hint:reply:0", b"x" * PAYLOAD_BYTES_MAX),
     ],
 )  # fmt: skip
 def test_the_list_has_what_we_need(words: tuple[str | int | bytes, ...]) -> None:

@@ -60,7 +60,8 @@ async def nothing(event, ctx): ...
 LOOPS = {
     "collector": {
         "parent", "handles", "shed", "flags", "flags.hint", "cache.probe", "cache.meter",
-        "journal.c1", "journal.c1.publisher", "responder.listener", "responder.reader", "responder.deadline",
+        "journal.c1", "journal.c1.publisher", "responder.listener.notify", "responder.listener.redis",
+        "responder.reader", "responder.deadline",
         "collector.sweep", "collector.snapshot", "collector.source_hint", "collector.certificate", "collector.share",
         "collector.alarm",
     },
@@ -78,7 +79,7 @@ LOOPS = {
     "cluster-collector": {
         "parent", "handles", "shed", "flags", "flags.hint", "journal.spool", "journal.c1", "journal.c1.publisher",
         "journal.c1.parked", "journal.c1.parked.publisher", "journal.kafka.topic", "journal.kafka.producer",
-        "journal.kafka.forward", "journal.kafka.return", "journal.kafka.leftover", "responder.listener",
+        "journal.kafka.forward", "journal.kafka.return", "journal.kafka.leftover", "responder.listener.notify",
         "responder.reader", "responder.deadline", "collector.sweep", "collector.share", "collector.snapshot",
         "collector.source_hint", "collector.alarm",
     },
@@ -187,7 +188,7 @@ async def _running(
     if role == "collector" and not more:
         certificate, key = Authority().put(folder.path)
         flags |= {"collector.tls_certificate": str(certificate), "collector.tls_key": str(key)}
-        flags |= {"cache.url": f"redis://127.0.0.1:{redis.port}"}
+        flags |= {"cache.url": f"redis://127.0.0.1:{redis.port}", "cache.hints": "redis"}
     if role == "router" and not more:
         (folder.path / "countries.mmdb").write_bytes(written({"192.0.2.0/24": {"country": "DE"}}))
         flags |= {"cache.geo": str(folder.path / "countries.mmdb")}

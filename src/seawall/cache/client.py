@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable, Sequence
 
-from seawall.cache.command import GCRA, Word, packed
+from seawall.cache.command import Word, packed
 from seawall.cache.link import Link, Reply, require
 from seawall.cache.setting import Settings, Target
 from seawall.guard.loop import heed
@@ -22,17 +23,24 @@ class Client:
 
     Args:
         name: What the server calls this client, in its slow log for instance.
+        opening: Commands that are said on each new connection, packed.
+        link: Makes a connection.
 
     Raises:
         Misconfigured: The package that it needs isn't installed.
     """
 
-    def __init__(self, settings: Settings, target: Target, *, name: str) -> None:
+    def __init__(
+        self, settings: Settings, target: Target, *, name: str, opening: Sequence[bytes] = (),
+        link: Callable[[], Link] = Link,
+    ) -> None:  # fmt: skip
         require()
+        self._greeting = opening
+        self._made = link
         self._connect_s = settings.connect_s
         self._target = target
         self._name = name
-        self._turn = 0  # which of the hosts is tried next
+        self.turn = 0  # which of the hosts is tried next
         self._link: Link | None = None
         self._opening: asyncio.Task[Link] | None = None
         self._found: dict[str, asyncio.Task[list[str]]] = {}
@@ -49,15 +57,18 @@ class Client:
         Cancelled: the command may have been done. The connection is given up: what hangs is rarely cured by waiting,
             and a new one is through a hole in the network as soon as there is a way.
         """
-        data = packed(*command)
-        link = self._link
-        if link is None or link.lost is not None:
-            link = await self._opened()
-        [future] = link.send([data])
+        [reply] = await self.ask_all([packed(*command)])
+        return reply
+
+    async def ask_all(self, commands: Sequence[bytes]) -> list[Reply]:
+        """The replies to commands that are sent together, packed. As ``ask``, for all of them: the first error counts,
+        and says nothing of the others."""
+        link = await self.connected()
+        sent = link.send(commands)
         try:
-            return await future
+            return [await future for future in sent]
         except asyncio.CancelledError:
-            if future.cancelled():
+            if any(future.cancelled() for future in sent):
                 link.abort(TimeoutError("no reply in time"))
             raise
         except Unavailable as error:
@@ -65,6 +76,16 @@ class Client:
                 # The server has forgotten our script, or became a replica: both are put right by connecting anew.
                 link.abort(ConnectionResetError(error.cause))
             raise
+
+    async def connected(self) -> Link:
+        """The connection, made if there is none. Raises as ``ask``."""
+        link = self._link
+        return link if link is not None and link.lost is None else await self._opened()
+
+    def drop(self, why: str) -> None:
+        """Give the connection up: the next command makes a new one."""
+        if self._link is not None:
+            self._link.abort(ConnectionResetError(why))
 
     async def close(self) -> None:
         """Disconnect. Harmless when called twice, or before anything was asked."""
@@ -85,21 +106,21 @@ class Client:
 
     async def _open(self) -> Link:
         hosts = self._target.hosts
-        first = self._turn
+        first = self.turn
         why: Exception = ConnectionRefusedError("no address")
         try:
             async with asyncio.timeout(self._connect_s):
                 for offset in range(len(hosts)):
-                    self._turn = (first + offset) % len(hosts)
+                    self.turn = (first + offset) % len(hosts)
                     try:
-                        self._link = await self._connected(*hosts[self._turn])
+                        self._link = await self._connected(*hosts[self.turn])
                     except (OSError, Unavailable) as error:
                         why = error
                     else:
                         return self._link
         except TimeoutError:
             # One that hangs takes all the time; the next try begins with another.
-            self._turn = (self._turn + 1) % len(hosts)
+            self.turn = (self.turn + 1) % len(hosts)
             raise
         raise why
 
@@ -108,7 +129,7 @@ class Client:
         for address in await self._addresses(host):
             try:
                 _, link = await asyncio.get_running_loop().create_connection(
-                    Link, address, port, ssl=self._tls, server_hostname=host if self._tls else None
+                    self._made, address, port, ssl=self._tls, server_hostname=host if self._tls else None
                 )
             except OSError as error:
                 why = error
@@ -129,7 +150,7 @@ class Client:
             [
                 packed("HELLO", 2, *login, "SETNAME", self._name),
                 packed("SELECT", target.database),
-                packed("SCRIPT", "LOAD", GCRA),
+                *self._greeting,
             ]
         )
         try:

@@ -11,8 +11,13 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Final
 
+from seawall.kernel.seam.hint import PAYLOAD_BYTES_MAX
+
 KEYS_MAX: Final = 256
 """Keys of one script's call: about half a millisecond of the server's time."""
+
+HINTS: Final = b"seawall:hint:"
+"""How names of our channels begin. A PUBLISH costs by subscriber: collectors, and whoever subscribed to patterns."""
 
 SLOW_MAX: Final = 128
 """Entries of the slow log that are read at once."""
@@ -36,6 +41,8 @@ _ALLOWED: Final[Mapping[bytes, Callable[[Sequence[bytes]], bool]]] = {
     b"PING": lambda rest: not rest,
     b"SCRIPT": lambda rest: rest == [b"LOAD", GCRA],
     b"EVALSHA": lambda rest: len(rest) > 1 and rest[0] == GCRA_SHA and _number(rest[1], KEYS_MAX),
+    b"PUBLISH": lambda rest: len(rest) == 2 and rest[0].startswith(HINTS) and len(rest[1]) <= PAYLOAD_BYTES_MAX,
+    b"SUBSCRIBE": lambda rest: len(rest) == 1 and rest[0].startswith(HINTS),
     b"INFO": lambda rest: len(rest) == 1 and rest[0] in SECTIONS,
     b"SLOWLOG": lambda rest: len(rest) == 2 and rest[0] == b"GET" and _number(rest[1], SLOW_MAX),
     b"CONFIG": lambda rest: len(rest) == 2 and rest[0] == b"GET" and rest[1] in PARAMETERS,

@@ -16,6 +16,8 @@ TIMEOUT_S_MAX = 0.15
 DEFAULT_DATA = "default"
 """The data set of the package iptocc, instead of a file."""
 
+CHANNELS = ("notify", "redis")
+
 HOSTS_MAX = 8
 PORT = 6379
 _HOST = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::(\d{1,5}))?|([^\[\]:,/\s]+)(?::(\d{1,5}))?")
@@ -28,7 +30,7 @@ class Settings:
     url: str = setting(
         "",
         secret=True,
-        help="Redis that shares rate limits: redis://[USER:PASSWORD@]HOST[:PORT][,HOST…][/DB]; empty: none.",
+        help="Redis for shared rate limits and hints: redis://[USER:PASSWORD@]HOST[:PORT][,HOST…][/DB]; empty: none.",
     )
     url_file: str = setting("", help="A file that holds `url`, so that no secret stands in a command or environment.")
     timeout_s: float = setting(
@@ -36,6 +38,10 @@ class Settings:
     )
     connect_s: float = setting(
         0.1, min=0.005, max=TIMEOUT_S_MAX, help="Of that, for a connection and all that belongs to it."
+    )
+    hints: str = setting(
+        "notify",
+        help="What hints of replies go through: notify (PostgreSQL), or redis, and notify while that is away.",
     )
     geo: str = setting(
         "",
@@ -46,6 +52,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.url:
             target(self.url)
+        if self.hints not in CHANNELS:
+            raise Misconfigured([f"cache.hints = {self.hints!r}: must be one of {', '.join(CHANNELS)}"])
+        if self.hints == "redis" and not self.url:
+            raise Misconfigured(["cache.hints = 'redis': needs cache.url"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import random
 from types import TracebackType
 
 from seawall.cache.client import Client
+from seawall.cache.command import GCRA, packed
 from seawall.cache.limiter import SharedLimiter
 from seawall.cache.meter import Meter
 from seawall.cache.setting import Settings, target
@@ -54,7 +55,8 @@ class Shared:
             plan, clock=clock, rng=rng or random.Random(), metrics=metrics, alerts=alerts, cause_of=cause_of
         )
         panel.add(self._redis.breaker, without=plan.without)
-        self._client = Client(settings, target(settings.url), name=f"seawall-{name}")
+        script = packed("SCRIPT", "LOAD", GCRA)
+        self._client = Client(settings, target(settings.url), name=f"seawall-{name}", opening=[script])
         self._clock = clock
         wanted = declared(shed, "shared-limits", rank=40, without=plan.without, eases=(LOOP_LAG,))
         self.limiter = SharedLimiter(

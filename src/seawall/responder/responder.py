@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 
 from seawall.guard import Heart, Supervisor
 from seawall.guard.budget import Budget
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Unavailable
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.event import EventBrief
+from seawall.kernel.seam.hint import HintChannel
 from seawall.kernel.seam.ticket import Answer, Reply
 from seawall.responder.answer import answer_of, is_over
 from seawall.responder.listener import Listener
@@ -20,6 +23,7 @@ from seawall.responder.reader import IDLE_S, Reader, answer
 from seawall.responder.setting import Settings
 from seawall.responder.waiting import Board
 from seawall.store import pool, ticket
+from seawall.store.hint import NotifyHints
 from seawall.store.pool import Store
 
 
@@ -31,6 +35,7 @@ class Responder:
 
     Args:
         store: How to reach the store; its bounds of number and time are replaced by the room's own.
+        channels: What hints may come through beside PostgreSQL's own. Each has a listener; the caller closes it.
     """
 
     def __init__(
@@ -40,6 +45,8 @@ class Responder:
         *,
         metrics: Metrics,
         clock: Clock | None = None,
+        alerts: Alerts | None = None,
+        channels: Sequence[HintChannel] = (),
         rng: random.Random | None = None,
     ) -> None:
         self._settings = settings or Settings()
@@ -51,7 +58,15 @@ class Responder:
         self._clock = clock or SystemClock()
         self._board = Board(self._settings, clock=self._clock, metrics=metrics)
         self._reader = Reader(self._board, self._reading, self._settings, clock=self._clock, metrics=metrics, rng=rng)
-        self._listener = Listener(self._board, store, self._settings, metrics=metrics, rng=rng)
+        # Its own: an echo that waits for a connection in use would be taken for one that was lost.
+        self._echoing = Store(replace(bounded, connections_max=1), role="echo")
+        alerts = alerts or Alerts(metrics, self._clock)
+        self._listeners = {
+            channel.name: Listener(
+                self._board, channel, self._settings, clock=self._clock, metrics=metrics, alerts=alerts, rng=rng
+            )
+            for channel in (NotifyHints(self._echoing), *channels)
+        }
 
     async def __aenter__(self) -> Responder:
         return self
@@ -62,16 +77,20 @@ class Responder:
         self.stop()
         await self._reading.close()
         await self._asking.close()
+        await self._echoing.close()
 
     def register(self, supervisor: Supervisor) -> None:
         """Add the room's loops. None is essential: intake is ready without the store."""
-        supervisor.add("responder.listener", self._listener.run, essential=False)
+        for name, listener in self._listeners.items():
+            supervisor.add(f"responder.listener.{name}", listener.run, essential=False)
         supervisor.add("responder.reader", self._reader.run, essential=False)
         supervisor.add("responder.deadline", self._expire, essential=False)
 
     def reload(self, settings: Settings) -> None:
         """Go on with other bounds; requests that are held already keep the times they were given."""
-        self._settings = self._board.settings = self._reader.settings = self._listener.settings = settings
+        self._settings = self._board.settings = self._reader.settings = settings
+        for listener in self._listeners.values():
+            listener.settings = settings
 
     def hold(self, ticket_id: bytes, *, wait_ms: int, answer: Answer) -> None:
         """See ``Waiting``."""

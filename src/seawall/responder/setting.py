@@ -25,8 +25,8 @@ class Settings:
     )
     batch_tickets: int = setting(500, min=1, max=500, live=True, help="Tickets re-read in one query.")
     read_timeout_ms: int = setting(1_000, min=50, max=2_000, help="Longest time for a query.")
-    check_ms: int = setting(
-        500, min=50, max=1_000, live=True, help="Pause between two checks of the listening connection."
+    echo_ms: int = setting(
+        1_000, min=50, max=1_000, live=True, help="How often each channel of hints is proven by an echo through it."
     )
     backoff_ms_max: int = setting(
         1_000, min=50, max=10_000, live=True, help="Longest pause between two tries to reach the store."

@@ -259,13 +259,21 @@ async def _close(connection: asyncpg.Connection) -> None:
 
 
 class Listener:
-    """LISTEN on a connection of its own. Notifications are hints: whoever listens also re-reads."""
+    """LISTEN on a connection of its own. Notifications are hints: whoever listens also re-reads.
 
-    def __init__(self, settings: Settings, channels: Sequence[str], notified: Notified, *, role: str) -> None:
+    Args:
+        broke: Called when the connection is known to be gone, also at the end of ``subscribed``; maybe more than once.
+    """
+
+    def __init__(
+        self, settings: Settings, channels: Sequence[str], notified: Notified, *, role: str,
+        broke: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._channels = tuple(channels)
         self._notified = notified
         self._role = role
+        self._broke = broke
 
     @contextlib.asynccontextmanager
     async def subscribed(self) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
@@ -285,6 +293,7 @@ class Listener:
             with _unavailable():
                 await connection.fetchval("select 1", timeout=timeout_s)
 
+        connection.add_termination_listener(lambda _: self._broke())
         try:
             with _unavailable():
                 async with asyncio.timeout(timeout_s):

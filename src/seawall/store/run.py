@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from seawall.kernel.status import CHANNEL_REPLY
 from seawall.store.flush import numbers
 from seawall.store.lease import Lease
 from seawall.store.pool import Row, Session, Store
@@ -116,8 +115,3 @@ async def lonely(store: Store, owners: Mapping[int, UUID], *, known: Sequence[in
     """
     rows = await store.fetch(statements("worker")["suspects"], list(owners), list(owners.values()), list(known))
     return [(r["id"], r["name"]) for r in rows]
-
-
-async def hint(store: Store, payloads: Sequence[str], *, timeout_s: float) -> None:
-    """Tell responders to look. Raises Unavailable or Uncertain; losing a hint costs latency only."""
-    await store.execute(statements("worker")["hint"], CHANNEL_REPLY, payloads, timeout_s=timeout_s)

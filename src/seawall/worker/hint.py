@@ -7,23 +7,23 @@ import contextlib
 import random
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from seawall.guard import Heart
 from seawall.guard.retry import Backoff
-from seawall.kernel.error import Unavailable, Uncertain
+from seawall.kernel.error import Unavailable
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.hint import PAYLOADS_MAX, HintChannel
 from seawall.kernel.status import CHANNEL_RUN
-from seawall.store.pool import Listener, Settings, Store
-from seawall.store.run import hint
+from seawall.store.pool import Listener, Settings
 
 EVENTS_MAX = 200
-"""Event ids in one payload: PostgreSQL's limit is 8000 bytes."""
+"""Event ids in one payload: 6,599 bytes."""
 
 QUEUE_MAX = 10_000
 CHECK_S = 0.8
 TIMEOUT_S = 1.0
-PAYLOADS_MAX = 10
+IDLE_S = 0.5
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 0.5
 
@@ -66,13 +66,23 @@ class Listening:
 
 
 class Hints:
-    """Tells responders that a reply or an end is in the store, in batches, on a connection of its own."""
+    """Tells responders that a reply or an end is in the store, in batches.
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
-        self._store = store
+    Args:
+        channels: Hints go through the first that takes them. One that is away must say so at once, or nearly.
+    """
+
+    def __init__(self, channels: Sequence[HintChannel], metrics: Metrics) -> None:
+        self._channels = channels
         self._queue: deque[str] = deque(maxlen=QUEUE_MAX)
         self._wake = asyncio.Event()
         self._lost = metrics.counter("seawall_hints_lost_total", "Hints to responders that could not be sent.")
+        self._sent = {
+            channel.name: metrics.counter(
+                "seawall_hints_sent_total", "Hints to responders, by what they went through.", channel=channel.name
+            )
+            for channel in channels
+        }
 
     def add(self, event_id: str) -> None:
         """Queue one event's id (32 hex digits); with the queue full, the oldest hint is lost."""
@@ -88,16 +98,34 @@ class Hints:
             if not self._queue:
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(0.5):
+                    async with asyncio.timeout(IDLE_S):
                         await self._wake.wait()
+                if not self._queue:
+                    await self._ask()
                 continue
             payloads, count = self._payloads()
             try:
-                await hint(self._store, payloads, timeout_s=TIMEOUT_S)
-            except (Unavailable, Uncertain) as error:
+                await self._publish(payloads, count)
+            except Unavailable as error:
                 self._lost.value += count
                 heart.unready(str(error))
                 await asyncio.sleep(0.1)
+
+    async def _ask(self) -> None:
+        """While there is nothing to say: so an outage is found out, and its end, before a reply has to."""
+        for channel in self._channels[:-1]:
+            with contextlib.suppress(Unavailable):
+                await channel.publish([], timeout_s=TIMEOUT_S)
+
+    async def _publish(self, payloads: list[str], count: int) -> None:
+        *first, last = self._channels
+        for channel in first:
+            with contextlib.suppress(Unavailable):  # its own breaker counts it, and tells
+                await channel.publish(payloads, timeout_s=TIMEOUT_S)
+                self._sent[channel.name].value += count
+                return
+        await last.publish(payloads, timeout_s=TIMEOUT_S)
+        self._sent[last.name].value += count
 
     def _payloads(self) -> tuple[list[str], int]:
         payloads: list[str] = []

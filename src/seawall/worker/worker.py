@@ -19,7 +19,9 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.hint import HintChannel
 from seawall.store import pool
+from seawall.store.hint import NotifyHints
 from seawall.store.lease import Taken, give_way
 from seawall.store.pool import Store
 from seawall.worker.bench import Bench
@@ -75,6 +77,7 @@ class Worker:
         solo_turn_s: How long one of them may run while others wait behind it; None: as the settings say.
         solo_command: Starts such a process (``worker/solo.py``); empty: somebody else runs suspects.
         die: Ends the process when it must not go on; only a test passes another.
+        channels: What hints of replies go through, before PostgreSQL's own.
         flusher: Makes the flusher; the benchmark passes one that commits each outcome by itself.
     """
 
@@ -93,6 +96,7 @@ class Worker:
         solo_command: Sequence[str] = (),
         alerts: Alerts | None = None,
         die: Callable[[int], object] = os._exit,
+        channels: Sequence[HintChannel] = (),
         flusher: type[Flusher] = Flusher,
     ) -> None:
         self._solo = solo_queue is not None
@@ -141,7 +145,7 @@ class Worker:
             self._store, settings, metrics,
             clock=clock, owner=owner, met=self._refiller.met, forgotten=self._leases.register_again, alerts=alerts,
         )  # fmt: skip
-        self._hints = Hints(self._store, metrics)
+        self._hints = Hints([*channels, NotifyHints(self._store)], metrics)
         self._listening = Listening(limits, self._refiller.hint, self._refiller.sweep)
         self._solos: Solos | None = None
         if solo_command and not self._solo:

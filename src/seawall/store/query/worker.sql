@@ -379,7 +379,3 @@ where exists (select 1 from run r
               where r.queue_id = q.id and r.shard = -1 and r.state = 0 and r.workflow_id = any($3::integer[]))
   and not exists (select 1 from shard_lease s
                   where s.queue_id = q.id and s.shard = -1 and s.expires_at > now() and s.owner is distinct from o.owner)
-
--- name: hint
--- worker, after a flush that ended or answered something; no table.
-select pg_notify($1, payload) from unnest($2::text[]) as payload
