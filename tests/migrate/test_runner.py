@@ -107,10 +107,11 @@ NOTHING = (
     "retention",
     "flag",
 )
-READ = ("event", "duplicate", "ticket", "schema_version")
-ALL = ("run", "run_done", "step", "shard_lease", "refill", "reply", "worker")
+READ = ("event", "duplicate", "ticket", "schema_version", "correlation", "log_progress")
+ALL = ("run", "run_done", "step", "shard_lease", "refill", "reply", "worker", "wait")
 REGISTER = ("queue", "workflow")
 TELL = ("change",)
+SAY = ("wait_shape",)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,7 @@ TELL = ("change",)
         *((t, {"select", "insert", "update", "delete"}) for t in ALL),
         *((t, {"select", "insert", "update"}) for t in REGISTER),
         *((t, {"insert"}) for t in TELL),
+        *((t, {"select", "insert"}) for t in SAY),
     ],
 )
 async def test_the_worker_may_do_exactly_what_it_needs(database: Database, table: str, allowed: set[str]) -> None:
@@ -140,7 +142,7 @@ async def test_each_table_of_the_schema_is_granted_or_denied_on_purpose(database
         " and not relispartition"
     )
     await connection.close()
-    assert {r["relname"] for r in tables} == {*NOTHING, *READ, *ALL, *REGISTER, *TELL}
+    assert {r["relname"] for r in tables} == {*NOTHING, *READ, *ALL, *REGISTER, *TELL, *SAY}
 
 
 async def test_the_worker_is_nobody_special(database: Database) -> None:

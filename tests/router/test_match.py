@@ -43,16 +43,16 @@ from seawall.store.router import Workflow
     ],
 )
 def test_the_type_follows_the_rule_of_its_kind(values: dict[str, object], type: str) -> None:
-    assert read(record(**values)).type == type
+    assert read(record(**values), {}).type == type
 
 
 def test_the_senders_header_key_comes_before_the_key_in_the_body() -> None:
     body = b'{"id":"evt_1","type":"x"}'
-    assert read(record(kind="stripe", key="header", body=body)).key == "header"
-    assert read(record(kind="stripe", body=body)).key == "evt_1"
-    assert read(record(kind="none", body=body)).key == ""
-    assert read(record(kind="pagerduty", body=b'{"event":{"id":"01B"}}')).key == "01B"
-    assert read(record(kind="stripe", body=b'{"id":7}')).key == ""
+    assert read(record(kind="stripe", key="header", body=body), {}).key == "header"
+    assert read(record(kind="stripe", body=body), {}).key == "evt_1"
+    assert read(record(kind="none", body=body), {}).key == ""
+    assert read(record(kind="pagerduty", body=b'{"event":{"id":"01B"}}'), {}).key == "01B"
+    assert read(record(kind="stripe", body=b'{"id":7}'), {}).key == ""
 
 
 def flow(id: int, pattern: str) -> Workflow:

@@ -231,7 +231,7 @@ async def test_a_wait_that_is_sent_twice_counts_once(rig: Rig) -> None:
         ):
             await prepare(session)
             await rig.db.execute("update run set state = 3 where id = $1", run)
-            again = Again(run, 0, 5, 1, failed=False)
+            again = Again(run, 0, 5, 1, 0, failed=False)
             assert await flush(session, Rows(leases=[lease], agains=[again]), again=True) is None
         assert await state_of(rig, run) == (3, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from seawall import Context
 from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
+from seawall.kernel.seam.wait import Heard, Wanted
 
 
 class MemoryRun:
@@ -24,6 +26,8 @@ class MemoryRun:
         self.waits: list[bool] = []
         self.rests: list[int] = []
         self.clock_us = 1_000_000
+        self.listened: list[tuple[str, int, Wanted]] = []
+        self.heard = Heard()
 
     def recall(self, name: str, nth: int) -> Memo | None:
         return self.kept.get((name, nth))
@@ -54,7 +58,11 @@ class MemoryRun:
     def store_us(self) -> int:
         return self.clock_us
 
-    async def rest(self, until_us: int) -> None:
+    async def listen(self, name: str, nth: int, wanted: Wanted) -> Heard:
+        self.listened.append((name, nth, wanted))
+        return self.heard
+
+    async def rest(self, until_us: int, *, look_s: float = math.inf) -> None:
         if until_us > self.clock_us:
             self.rests.append(until_us)
             raise asyncio.CancelledError("put away")

@@ -22,6 +22,11 @@ def steps(pointer: str) -> Steps:
     return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/"))
 
 
+def quoted(name: str) -> str:
+    """A name as it is written between two slashes."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
 def find(value: object, way: Steps) -> object:
     """What stands there, None when nothing does (or a null)."""
     for step in way:

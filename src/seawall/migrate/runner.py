@@ -188,6 +188,7 @@ async def grant(store: Store) -> None:
         await store.execute(_ROLE["create_worker_role"])
     async with store.transaction() as session:
         for name in (
-            "revoke_all", "grant_schema", "grant_read", "grant_all", "grant_register", "grant_tell", "grant_sequences",
+            "revoke_all", "grant_schema", "grant_read", "grant_all", "grant_register", "grant_tell", "grant_wait",
+            "grant_sequences",
         ):  # fmt: skip
             await session.execute(_ROLE[name])

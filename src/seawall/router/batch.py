@@ -23,10 +23,11 @@ from seawall.kernel.error import Corrupt
 from seawall.kernel.event import Record, decode, id_day
 from seawall.kernel.seam.journal import Frame, Position
 from seawall.kernel.status import CHANNEL_REPLY, CHANNEL_RUN, EventStatus
-from seawall.router.match import Matcher, read, unread_type
+from seawall.router.match import Matcher, Shapes, read, unread_type
 from seawall.router.placement import Placement, shard_of
 from seawall.router.revoked import REMOVED, SIGNED
 from seawall.store.router import Catalogue, Event, Holder, Holders, Key, Note, Run, Writes
+from seawall.store.wait import Noted
 
 SECOND_US = 1_000_000
 REPLY_IDS_MAX = 200
@@ -57,6 +58,7 @@ class Item:
     key: str | None = None
     claim: Key | None = None
     unreadable: bool = False  # the record is made up around bytes that could not be decoded
+    correlations: tuple[bytes, ...] = ()  # by what it can be waited for
     collapsed: bool = False  # into another event, by a copy of the record that was stored before
 
 
@@ -85,6 +87,7 @@ class Rules:
 
     catalogue: Catalogue
     matcher: Matcher
+    shapes: Shapes
     window_us: int
 
 
@@ -128,11 +131,11 @@ def _judge(frame: Frame, rules: Rules) -> Item:
         return _unreadable(frame, str(error))
     if record.received_us > YEAR_9999_US:
         return Item(frame.end, _harmless(record), unread_type(record), EventStatus.DEAD, "received at no possible time")
-    reading = read(record)
+    reading = read(record, rules.shapes)
     if rules.catalogue.revoked_us and (reason := _revoked(record, rules.catalogue.revoked_us)):
         return Item(frame.end, record, reading.type, EventStatus.HELD, reason, reading.key or None)
     if not reading.key:
-        return Item(frame.end, record, reading.type)
+        return Item(frame.end, record, reading.type, correlations=reading.correlations)
     claim = Key(
         record.source_id,
         sha256(reading.key.encode("utf-8", "surrogatepass")).digest()[:_HASH_BYTES],
@@ -141,7 +144,7 @@ def _judge(frame: Frame, rules: Rules) -> Item:
         record.received_us,
         rules.window_us,
     )
-    return Item(frame.end, record, reading.type, key=reading.key, claim=claim)
+    return Item(frame.end, record, reading.type, key=reading.key, claim=claim, correlations=reading.correlations)
 
 
 def _revoked(record: Record, revoked_us: Mapping[tuple[bytes, int], int]) -> str:
@@ -258,6 +261,7 @@ def _add_event(
         writes.tickets.append((record.id, record.id))
     if item.status is not EventStatus.ROUTED:
         return
+    writes.noted.extend(Noted(key, record.received_us, record.id) for key in item.correlations)
     for workflow in rules.matcher.match(item.type):
         vt = placement.next(workflow.queue_id, record.tenant, backlog=backlog)
         queues[workflow.queue_id] = min(vt, queues.get(workflow.queue_id, vt))

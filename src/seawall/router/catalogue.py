@@ -6,6 +6,7 @@ holds it, without a read of either in the common case and without a window in wh
 
 from __future__ import annotations
 
+from seawall.kernel.correlation import ways
 from seawall.router.batch import SECOND_US, Rules
 from seawall.router.match import Matcher
 from seawall.router.settings import Settings
@@ -36,7 +37,8 @@ class Rulebook:
             catalogue = await rows.catalogue(self._store)
             if self._runs_expected and not catalogue.workflows:
                 return None
-            self._rules = Rules(catalogue, Matcher(catalogue.workflows), self._window_us)
+            shapes = {type: [ways(fields) for fields in each] for type, each in catalogue.shapes.items()}
+            self._rules = Rules(catalogue, Matcher(catalogue.workflows), shapes, self._window_us)
         return self._rules
 
     def outdated(self) -> None:

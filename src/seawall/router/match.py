@@ -8,10 +8,10 @@ JSON has no fields; it is routed all the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from seawall.kernel import pointer
+from seawall.kernel import correlation, pointer
 from seawall.kernel.event import Record, headers_of
 from seawall.kernel.json import parse
 from seawall.kernel.limit import TYPE_CHARS_MAX
@@ -32,14 +32,23 @@ class Reading:
 
     type: str  # at most TYPE_CHARS_MAX characters that PostgreSQL can keep
     key: str  # the sender's dedupe key; "": none
+    correlations: tuple[bytes, ...] = ()  # by what the event can be waited for
 
 
-def read(record: Record) -> Reading:
-    """Type and key of a record. Never raises, whatever its body is."""
+Shapes = Mapping[str, Sequence[Sequence[correlation.Way]]]
+"""By type, by which fields its events can be waited for."""
+
+
+def read(record: Record, shapes: Shapes) -> Reading:
+    """Type and keys of a record. Never raises, whatever its body is."""
     value, _ = parse(record.body)
     way = _KEY_WAY.get(record.kind)
     key = record.key or (_text(pointer.find(value, way)) if way is not None else "")
-    return Reading(_storable(_type(record, value)), key)
+    type = _storable(_type(record, value))
+    if type not in shapes:
+        return Reading(type, key)
+    keys = (correlation.found(record.tenant, type, ways, value) for ways in shapes[type])
+    return Reading(type, key, tuple(key for key in keys if key is not None))
 
 
 def unread_type(record: Record) -> str:

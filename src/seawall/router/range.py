@@ -49,6 +49,7 @@ class Ranges:
         self._known: list[Range] | None = None
         self._changes = 0  # what was read while something changed is not to be remembered
         self._oldest_us: dict[int, int | None] = {}  # by part: when its next record came; None: nothing is unread
+        self._passed_us: dict[int, int] = {}  # by part: all that came before is routed
         self._blocked: dict[int, tuple[float, str]] = {}  # by part: until when it is left alone, and why
         self._anew_count = 0
         self._anew_at = -math.inf  # not before this monotonic time
@@ -74,6 +75,13 @@ class Ranges:
         if not known:
             return 0
         return min((us for us in known if us is not None), default=None)
+
+    @property
+    def passed_us(self) -> int | None:
+        """Wall-clock time before which all that came is routed; None: not known now."""
+        known = [self._passed_us.get(range.part) for range in self._known or ()]
+        sure = [us for us in known if us is not None]
+        return min(sure) if known and len(sure) == len(known) else None
 
     async def load(self) -> list[Range]:
         """Read them; a log that is new to the store begins where it can be read from.
@@ -134,6 +142,7 @@ class Ranges:
         self._anew_count += 1
         self._anew_at = now + min(ANEW_MAX_S, 2.0 ** min(self._anew_count, 30))  # a float ends at 1024
         self._oldest_us.clear()
+        self._passed_us.clear()
         self._blocked.clear()
         return Anew.DONE
 
@@ -173,6 +182,7 @@ class Ranges:
         if received_us is None and (range.end or self._reader.synced_end()) > range.at:
             received_us = self._oldest_us.get(range.part) or self._clock.wall_us()
         self._oldest_us[range.part] = received_us
+        self._passed_us[range.part] = self._clock.wall_us() if received_us is None else received_us
 
     def block(self, range: Range, why: str) -> None:
         """It can't be read: leave it alone for a while."""
@@ -187,6 +197,7 @@ class Ranges:
         if move.finishes:
             self._known = [r for r in self._known if r.part != part]
             self._oldest_us.pop(part, None)
+            self._passed_us.pop(part, None)
             self._blocked.pop(part, None)
         else:
             self._known = [replace(r, at=move.to) if r.part == part else r for r in self._known]

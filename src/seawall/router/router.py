@@ -12,6 +12,7 @@ from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Heart, Supervisor
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
+from seawall.kernel.correlation import LOOKBACK_MAX_S
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
@@ -29,6 +30,7 @@ from seawall.router.range import STORE
 from seawall.router.revoked import Revoked
 from seawall.router.settings import Settings
 from seawall.store import router as rows
+from seawall.store import wait as waits
 from seawall.store.pool import Store
 
 log = logger("router")
@@ -41,6 +43,10 @@ PRUNE_ROWS = 1000
 PRUNE_ROUNDS_MAX = 20
 PRUNE_GRACE_US = 600 * SECOND_US
 """How long an expired key is kept still, for records that wait unread in a log of another router."""
+
+LOOKBACK_US = int(LOOKBACK_MAX_S * SECOND_US)
+ACCEPT_US = SECOND_US
+"""An event is received by the clock so much before it is accepted, at most, as far as waits are concerned."""
 
 Logs = Callable[[], Awaitable[Mapping[str, JournalReader]]]
 """Finds all logs there are, by name; for a known name the same reader again. OSError or Unavailable: it can't look."""
@@ -150,6 +156,7 @@ class Router:
                 for name, drain in self._drains.items():
                     await self._forget(heart, name, drain)
                 await self._prune(heart)
+                await self._tell_progress(heart)
             except (Unavailable, Uncertain) as error:
                 await rest(heart, EVERY_S, reason=str(error))
                 continue
@@ -188,7 +195,17 @@ class Router:
         for _ in range(PRUNE_ROUNDS_MAX):
             work = rows.prune_dedupe(self._store, before_us=before_us, rows_max=PRUNE_ROWS)
             if await patiently(heart, work, what=STORE) < PRUNE_ROWS:
-                return
+                break
+        for _ in range(PRUNE_ROUNDS_MAX):
+            work = waits.prune(self._store, before_us=before_us - LOOKBACK_US, rows_max=PRUNE_ROWS)
+            if await patiently(heart, work, what=STORE) < PRUNE_ROWS:
+                break
+
+    async def _tell_progress(self, heart: Heart) -> None:
+        """Say up to when all logs are routed: no run may hear before that that nothing came."""
+        passed = [(d.reader.log_id, us - ACCEPT_US) for d in self._drains.values() if (us := d.ranges.passed_us)]
+        if passed:
+            await patiently(heart, waits.progress(self._store, passed), what=STORE)
 
 
 async def _find(logs: Logs) -> Mapping[str, JournalReader]:

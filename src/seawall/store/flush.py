@@ -46,6 +46,7 @@ class Again(NamedTuple):
     attempt: int  # failed attempts so far
     delay_ms: int
     waits: int  # how often it was put away to wait
+    wakes: int  # how often it had been woken when it was read: one more, and it is ready at once
     failed: bool  # what it remembers of failed steps is forgotten
 
 
@@ -108,7 +109,7 @@ async def flush(session: Session, rows: Rows, *, again: bool = False) -> set[Lea
     Durability: committed before return.
     """
     leases = list(rows.leases)
-    again_columns = _columns(rows.agains, "nnnnn")
+    again_columns = _columns(rows.agains, "nnnnnn")
     values = (
         *_columns(leases, "nnn"),
         *_columns(rows.steps, "nvnvnnnn"),

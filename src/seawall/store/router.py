@@ -14,14 +14,16 @@ from asyncpg.pgproto.pgproto import UUID
 from seawall.kernel.error import Fenced, SeawallError
 from seawall.kernel.event import Record
 from seawall.kernel.seam.journal import Position
-from seawall.kernel.status import DAY_SHIFT, EventStatus
+from seawall.kernel.status import CHANNEL_RUN, DAY_SHIFT, EventStatus
 from seawall.store.pool import Session, Store, text_array
 from seawall.store.position import Range
 from seawall.store.statement import statements
+from seawall.store.wait import Noted, note, shapes
 
 _SQL = statements("router")
 
 WORKFLOWS_MAX = 10_000
+SHAPES_MAX = 10_000
 REVOKED_MAX = 100_000
 """Secrets revoked before the newest so many are no longer known as such: their events are long routed."""
 
@@ -50,6 +52,7 @@ class Version:
 
     workflows: str
     sources: str
+    shapes: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Catalogue:
         tuple[bytes, int], int
     ]  # by source id and key id: when the secret was revoked, wall clock; key 0
     # stands for the whole source: when it was removed
+    shapes: Mapping[str, Sequence[tuple[str, ...]]]  # by type, by which fields its events can be waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,7 @@ class Writes:
     duplicates: list[tuple[bytes, bytes]] = field(default_factory=list)  # (its id, the first event's id)
     tickets: list[tuple[bytes, bytes]] = field(default_factory=list)  # (its id, the id of the event that runs)
     notices: list[tuple[str, str]] = field(default_factory=list)  # (channel, payload)
+    noted: list[Noted] = field(default_factory=list)  # events that can be waited for
     passed: int = 0  # records of events that were collapsed before, of which nothing is written
 
 
@@ -206,6 +211,8 @@ async def commit(
         firsts = await _note(session, move.to.log_id, notes) if notes else {}
         writes = decide(holders, firsts)
         kept = await _keep(session, move.to.log_id, writes)
+        if writes.noted:
+            writes.notices.extend(_woken(await note(session, writes.noted)))
         if kept.events < len(writes.events):
             await _check_claims(session, keys, holders)
         if move.finishes:
@@ -238,7 +245,7 @@ async def _claim(
     first = rows[0]
     if first["moved"] == 0:
         raise Fenced(f"part {move.range.part} of log {move.to.log_id.hex()}")
-    if Version(first["workflows"], first["sources"]) != version:
+    if Version(first["workflows"], first["sources"], first["shapes"]) != version:
         raise Stale
     if first["collapsed"]:
         raise Collapsed(frozenset(id.bytes for id in first["collapsed"]))
@@ -256,6 +263,14 @@ async def _check_claims(session: Session, keys: Sequence[Key], holders: Holders)
     found = await session.value(_SQL["never_first"], claimed) if claimed else None
     if found:
         raise Collapsed(frozenset(id.bytes for id in found))
+
+
+def _woken(runs: Sequence[tuple[int, int]]) -> list[tuple[str, str]]:
+    """Notices of the queues of runs that were woken."""
+    first: dict[int, int] = {}
+    for queue_id, vt in runs:
+        first[queue_id] = min(vt, first.get(queue_id, vt))
+    return [(CHANNEL_RUN, ",".join(f"{id}:{vt}" for id, vt in sorted(first.items())))] if first else []
 
 
 async def _note(session: Session, log_id: bytes, notes: Sequence[Note]) -> dict[Position, int]:
@@ -337,9 +352,10 @@ async def catalogue(store: Store) -> Catalogue:
     workflows = await store.fetch(_SQL["active_workflows"], WORKFLOWS_MAX)
     revoked = await store.fetch(_SQL["revoked_secrets"], REVOKED_MAX)
     return Catalogue(
-        Version(version["workflows"], version["sources"]),
+        Version(version["workflows"], version["sources"], version["shapes"]),
         [Workflow(w["id"], w["name"], w["pattern"], w["queue_id"], w["shards"]) for w in workflows],
         {(r["source_id"].bytes, r["key_id"]): r["revoked_us"] for r in revoked},
+        await shapes(store, rows_max=SHAPES_MAX),
     )
 
 

@@ -46,6 +46,7 @@ class Ready(NamedTuple):
     headers: bytes
     body: bytes
     waits: int  # how often it was put away to wait
+    wakes: int  # how often it was woken by what it waited for
     now_us: int  # the store's clock, when this was read
 
 

@@ -14,6 +14,7 @@ from seawall.kernel.log import logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import RunStatus
 from seawall.worker.deadline import Deadlines, Watch
+from seawall.worker.ear import Ears
 from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
 from seawall.worker.thread import Threads
@@ -43,6 +44,7 @@ class Bench:
         chance: random.Random,
         leave: Callable[[int, str], None],
         spells: Spells,
+        ears: Ears,
         alone: bool = False,
     ) -> None:
         """Args:
@@ -50,6 +52,7 @@ class Bench:
         alone: A run is alone in this process, so that the process may end for it.
         """
         self.flusher = flusher
+        self.ears = ears
         self.wall_us: Callable[[], int] = clock.wall_us
         self.monotonic: Callable[[], float] = clock.monotonic
         self.chance = chance

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from seawall.kernel.correlation import key_of
 from seawall.kernel.error import said
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
+from seawall.kernel.seam.wait import Heard, Wanted
 from seawall.kernel.status import RunStatus
 from seawall.store.flush import Again, Answer, End, Step
 from seawall.store.pool import text_array
 from seawall.store.run import Ready
+from seawall.store.wait import Asked, Place
 from seawall.worker.bench import EXIT_MEDDLED, Bench
+from seawall.worker.ear import heard
 from seawall.worker.shard import Held, Refill
 from seawall.worker.thread import ordinary
 from seawall.workflow import Context, Event, Workflow, encoded, may_retry
@@ -146,22 +151,37 @@ class Execution:
     def store_us(self) -> int:
         return self._row.now_us + int((self._bench.monotonic() - self.refill.read_at) * 1_000_000)
 
-    async def rest(self, until_us: int) -> None:
+    async def listen(self, name: str, nth: int, wanted: Wanted) -> Heard:
+        key = key_of(self._row.tenant, wanted.type, wanted.fields)
+        asked = Asked(
+            lease=self.held.lease, place=Place(self.id, name, nth), key=key,
+            lookback_us=wanted.lookback_us, timeout_us=wanted.timeout_us,
+        )  # fmt: skip
+        standing = await self._bench.ears.look(asked, wanted.type, [field for field, _ in wanted.fields])
+        if standing is None or self._ended or self._over:
+            await self._refused()
+            raise AssertionError("it never returns")
+        return heard(standing)
+
+    async def rest(self, until_us: int, *, look_s: float = math.inf) -> None:
         here = current.get()
         assert here is not None, "only a run's own code rests"
         rests = self._rests
         if rests is None:
             rests = self._rests = {}
         rests[here] = until_us
-        look_s = REST_LOOK_S
+        pause_s, waited_s = REST_LOOK_S, 0.0
         try:
             while (left_s := (until_us - self.store_us()) / 1_000_000) > 0:
                 if self._over or self._ended:
                     raise asyncio.CancelledError("the run was put away, or has ended, while this task of it waits")
                 if left_s > REST_S and self._calm and at_rest(here, rests):
                     self._put_away(min(rests.values()))
-                await asyncio.sleep(min(left_s, look_s))
-                look_s = min(2 * look_s, REST_LOOK_MAX_S)
+                if waited_s >= look_s:
+                    return
+                await asyncio.sleep(min(left_s, pause_s))
+                waited_s += pause_s
+                pause_s = min(2 * pause_s, REST_LOOK_MAX_S)
         finally:
             del rests[here]
 
@@ -169,7 +189,8 @@ class Execution:
         """End this execution: another one begins when the moment has come."""
         self._ended = True
         delay_ms = max(0, until_us - self.store_us()) // 1000 + 1
-        again = Again(self.id, self._row.attempt, delay_ms, self._row.waits + 1, failed=False)
+        row = self._row
+        again = Again(self.id, row.attempt, delay_ms, row.waits + 1, row.wakes, failed=False)
         self._bench.put_away()
         self._bench.flusher.again(self, again)
         self.drop()
@@ -316,7 +337,9 @@ class Execution:
         log.info("run is tried again", extra=self.fields(error=text[:ERROR_CHARS_MAX], delay_s=round(delay_s, 3)))
         self._bench.tried_again()
         self._ended = True
-        self._bench.flusher.again(self, Again(self.id, self.attempt, int(delay_s * 1000), self._row.waits, failed=True))
+        self._bench.flusher.again(
+            self, Again(self.id, self.attempt, int(delay_s * 1000), self._row.waits, self._row.wakes, failed=True)
+        )
 
     def _end(self, status: RunStatus, *, result: bytes | None, error: str | None) -> None:
         if error is not None:

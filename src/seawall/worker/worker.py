@@ -25,6 +25,7 @@ from seawall.store.hint import NotifyHints
 from seawall.store.lease import Taken, give_way
 from seawall.store.pool import Store
 from seawall.worker.bench import Bench
+from seawall.worker.ear import Ears
 from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.hint import Hints, Listening
@@ -39,7 +40,7 @@ from seawall.workflow import App
 
 log = logger("worker")
 
-CONNECTIONS = 8
+CONNECTIONS = 9
 """One for each loop that uses the store, so that no loop waits for another's connection."""
 
 STATEMENT_S = 2.0
@@ -120,9 +121,11 @@ class Worker:
         self._flusher = flusher(
             self._store, settings, metrics, settled=self._settled, lost=self._lost, hint=self._hint, die=die
         )
+        self._ears = Ears(self._store, metrics, spells, clock=clock)
         self._bench = Bench(
             settings,
             self._flusher,
+            ears=self._ears,
             clock=clock,
             metrics=metrics,
             chance=chance or random.Random(),
@@ -176,6 +179,7 @@ class Worker:
         supervisor.add("worker.lease", self._leases.run)
         supervisor.add("worker.refill", self._refiller.run)
         supervisor.add("worker.timer", self._timers.run)
+        supervisor.add("worker.wait", self._ears.run)
         if not self._solo:
             supervisor.add("worker.presence", self._presence.run, essential=False)
         supervisor.add("worker.hint", self._hints.run, essential=False)

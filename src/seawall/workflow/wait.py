@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 import msgspec
 
 from seawall.kernel import limit
-from seawall.kernel.seam.wait import WaitingRun
+from seawall.kernel.correlation import LOOKBACK_MAX_S, Value, ways
+from seawall.kernel.pointer import quoted
+from seawall.kernel.seam.wait import Arrived, Heard, WaitingRun, Wanted
 from seawall.workflow.branch import Branch, current
+from seawall.workflow.event import Event
 
 SLEEP_MAX_S = 366 * 86_400.0
+FOREVER_US = 100 * 366 * 86_400 * 1_000_000
+LOOK_S = 2.0
+"""How often a wait is looked at while its run can't be put away."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -24,6 +30,7 @@ class Rest(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(Rest).decode
+_decode_heard = msgspec.json.Decoder(Heard).decode
 
 
 class Waits:
@@ -65,14 +72,65 @@ class Waits:
         until_us = _moment_us(name, moment)
         await self._sleep(name, lambda: until_us)
 
+    async def wait_for(
+        self, type: str, *, key: Value | None = None, match: Mapping[str, Value] | None = None,
+        timeout: float | None = None, lookback: float = 0.0, name: str = "ctx.wait_for",
+    ) -> Event | None:  # fmt: skip
+        """Wait, without a slot, for an event of this tenant; as in ``sleep`` the workflow is put away meanwhile.
+
+        ::
+
+            answer = await ctx.wait_for("incident.acknowledged", match={"/incident/id": id}, timeout=600)
+
+        An event counts when it was accepted after the wait began, or at most ``lookback`` before, and has these values;
+        the earliest one ends the wait. The run's own event doesn't count, nor one that ended another wait of it.
+
+        Args:
+            type: The event's type, exactly.
+            key: What its body's field ``key`` must be: short for ``match={"key": key}``.
+            match: By field (a name, or a JSON Pointer as ``/incident/id``) what it must be: text, whole number or bool.
+            timeout: Seconds until it is given up, at most 366 days; None: never. An event that was accepted before
+                counts, however late it is routed, and so nobody is told that none came before all that came is routed
+                (at most 15 minutes later).
+            lookback: Seconds, at most a day. Events are found by fields that some run has waited by before they came.
+            name: Under which it is remembered, as for a step.
+
+        Returns:
+            The event, or None: none came in time. A replay gets the same.
+
+        Raises:
+            ValueError, TypeError: That is nothing to wait for.
+            RuntimeError: A step called it.
+
+        Durability: an event can't be missed from the moment that the wait is open, across crashes of everything.
+        """
+        wanted = _wanted(name, type, key, match, timeout, lookback)
+        branch = self._waiting(name)
+        kept, nth = branch.occurrence(checked_name(name))
+        memo = self._run.recall(kept, nth)
+        if memo is None:
+            began_us = self._run.now_us()
+            while not ((heard := await self._run.listen(kept, nth, wanted)).event or heard.over):
+                until_us = self._run.store_us() + FOREVER_US if heard.until_us is None else heard.until_us
+                await self._run.rest(until_us, look_s=LOOK_S)
+            done = self._run.keep(kept, nth, _encode(heard), failed=False, attempt=1, started_us=began_us, wait=True)
+            assert done is not None
+            await done
+        else:
+            heard = _decode_heard(memo.result)
+        return None if heard.event is None else _event(heard.event)
+
     def _here(self) -> Branch:
         return current.get() or self.branch
 
-    async def _sleep(self, name: str, until_us: Callable[[], int]) -> None:
+    def _waiting(self, name: str) -> Branch:
         branch = self._here()
         if branch.nth >= 0:
             raise RuntimeError(f"{name}: a step can't wait without its slot: let the workflow wait between two steps")
-        key, nth = branch.occurrence(checked_name(name))
+        return branch
+
+    async def _sleep(self, name: str, until_us: Callable[[], int]) -> None:
+        key, nth = self._waiting(name).occurrence(checked_name(name))
         memo = self._run.recall(key, nth)
         if memo is not None:
             await self._run.rest(_decode(memo.result).until_us)
@@ -113,3 +171,31 @@ def _moment_us(name: str, moment: datetime) -> int:
     if moment.tzinfo is None:
         raise ValueError(f"{name}: {moment.isoformat()} says no time zone: give it one, datetime.now(UTC) for instance")
     return int(moment.timestamp() * 1_000_000)
+
+
+def _wanted(
+    name: str, type: str, key: Value | None, match: Mapping[str, Value] | None, timeout: float | None, lookback: float
+) -> Wanted:
+    if not isinstance(type, str) or not 0 < len(type) <= limit.TYPE_CHARS_MAX or not type.isprintable():
+        raise ValueError(f"{name}: type={type!r}: 1 to {limit.TYPE_CHARS_MAX} printable characters are needed")
+    given = dict(match or {}) | ({} if key is None else {"key": key})
+    for field, value in given.items():
+        if not isinstance(field, str) or not isinstance(value, str | int):
+            raise TypeError(f"{name}: {field!r}: {value!r}: a field's name, and text, a whole number or a bool")
+    values = {field if field.startswith("/") else "/" + quoted(field): value for field, value in given.items()}
+    if not 0 <= lookback <= LOOKBACK_MAX_S:
+        raise ValueError(f"{name}: lookback={lookback!r}: 0 to {LOOKBACK_MAX_S:g} seconds are possible")
+    return Wanted(
+        type=type,
+        fields=tuple((field, values[field]) for field, _ in ways(values)),
+        timeout_us=None if timeout is None else int(_seconds(name, timeout, 0, 0, 0) * 1_000_000),
+        lookback_us=int(lookback * 1_000_000),
+    )
+
+
+def _event(arrived: Arrived) -> Event:
+    return Event(
+        id=arrived.id, type=arrived.type, tenant=arrived.tenant, source=arrived.source,
+        received_at=datetime.fromtimestamp(arrived.received_us / 1_000_000, tz=UTC), headers=arrived.headers,
+        body=arrived.body,
+    )  # fmt: skip

@@ -20,15 +20,20 @@ grant usage on schema public to seawall_worker
 
 -- name: grant_read
 -- migrate, each start. What a run needs to know.
-grant select on event, duplicate, ticket, queue, workflow, schema_version to seawall_worker
+grant select on event, duplicate, ticket, queue, workflow, schema_version, correlation, log_progress to seawall_worker
 
 -- name: grant_all
 -- migrate, each start. What a worker owns.
-grant select, insert, update, delete on run, run_done, step, shard_lease, refill, reply, worker to seawall_worker
+grant select, insert, update, delete on run, run_done, step, shard_lease, refill, reply, worker, wait to seawall_worker
 
 -- name: grant_register
 -- migrate, each start. A worker registers its workflows and their queues.
 grant insert, update on workflow, queue to seawall_worker
+
+-- name: grant_wait
+-- migrate, each start. A worker says by what it waits, and knows how far a collector's clock is behind.
+grant select, insert on wait_shape to seawall_worker;
+grant select (behind_us) on collector to seawall_worker
 
 -- name: grant_tell
 -- migrate, each start. A worker that runs alone tells of its starts and settings; policy worker_tells lets it say nothing

@@ -86,13 +86,14 @@ collapsed as (
   select array_agg(own.id) as ids from unnest($16::uuid[]) as own (id)
   where (select d.id from duplicate d where d.id = own.id) is not null
 )
-select m.moved, v.workflows, v.sources, b.ids as collapsed, o.source_id, o.key_hash, o.event_id, o.body_hash
+select m.moved, v.workflows, v.sources, v.shapes, b.ids as collapsed, o.source_id, o.key_hash, o.event_id, o.body_hash
 from (select count(*) as moved from moved) as m
 cross join (
   select coalesce((
     select sum(hashtextextended(concat_ws(' ', w.id, w.queue_id, q.shards, w.pattern), 0))
     from workflow w join queue q on q.id = w.queue_id where w.active
-  ), 0)::text as workflows, (select version || ' ' || stamp from source_version) as sources
+  ), 0)::text as workflows, (select version || ' ' || stamp from source_version) as sources,
+    coalesce((select id || ' ' || stamp from wait_shape order by id desc limit 1), '') as shapes
 ) as v
 cross join collapsed as b
 left join held_by_others as o on true
@@ -163,7 +164,8 @@ returning segment, "offset", (extract(epoch from at) * 1000)::bigint as at_ms
 select coalesce((
   select sum(hashtextextended(concat_ws(' ', w.id, w.queue_id, q.shards, w.pattern), 0))
   from workflow w join queue q on q.id = w.queue_id where w.active
-), 0)::text as workflows, (select version || ' ' || stamp from source_version) as sources
+), 0)::text as workflows, (select version || ' ' || stamp from source_version) as sources,
+  coalesce((select id || ' ' || stamp from wait_shape order by id desc limit 1), '') as shapes
 
 -- name: active_workflows
 -- router.catalogue, when its version changed; the small tables workflow and queue.

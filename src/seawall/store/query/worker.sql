@@ -203,6 +203,8 @@ with dead as (
     select id from run where queue_id = $1 and shard = -1 and state = 0 and deaths >= $2 limit 100
   )
   returning id, event_id, workflow_id, tenant, attempt, deaths, ticket, created_at
+), unheard as (
+  delete from wait w using dead d where w.run_id = d.id
 ), done as (
   insert into run_done (id, event_id, workflow_id, tenant, status, attempt, error, created_at)
   select id, event_id, workflow_id, tenant, 8, attempt + 1,
@@ -245,9 +247,9 @@ with lease as (
     l(queue_id, shard, epoch, number, vt, id)
 ), scanned as materialized (
   select l.queue_id, l.shard, r.id, r.event_id, r.workflow_id, r.attempt, r.ticket, r.vt,
-         r.workflow_id = any($8::integer[]) as known, r.waits
+         r.workflow_id = any($8::integer[]) as known, r.waits, r.wakes
   from lease l cross join lateral (
-    select o.id, o.event_id, o.workflow_id, o.attempt, o.ticket, o.vt, o.waits
+    select o.id, o.event_id, o.workflow_id, o.attempt, o.ticket, o.vt, o.waits, o.wakes
     from run o
     where o.queue_id = l.queue_id and o.shard = l.shard and o.state = 0 and (o.vt, o.id) > (l.vt, l.id)
       and o.id not in (select unnest($7::text::bigint[]))
@@ -273,7 +275,7 @@ with lease as (
   join held h on h.queue_id = p.queue_id and h.shard = p.shard
 )
 select r.queue_id, r.shard, r.id, r.event_id, r.workflow_id, r.attempt, r.ticket, r.vt, r.known, r.found,
-       r.type, r.source, r.tenant, r.received_at, r.headers, r.body, r.waits,
+       r.type, r.source, r.tenant, r.received_at, r.headers, r.body, r.waits, r.wakes,
        (extract(epoch from statement_timestamp()) * 1000000)::bigint as now_us
 from read r
 where r.before < $10
@@ -319,7 +321,10 @@ with named as (
            unnest($17::text::bigint[]) as started_us
   ) u
   where r.id = u.id
-  returning r.id, r.event_id, r.workflow_id, r.tenant, r.created_at, u.status, u.attempt, u.result, u.error, u.started_us
+  returning r.id, r.event_id, r.workflow_id, r.tenant, r.created_at, r.listens, u.status, u.attempt, u.result, u.error,
+            u.started_us
+), unheard as (
+  delete from wait w using ended e where e.listens and w.run_id = e.id
 ), done as (
   insert into run_done (id, event_id, workflow_id, tenant, status, attempt, result, error, created_at, started_at)
   select id, event_id, workflow_id, tenant, status, attempt, result, error, created_at, to_timestamp(started_us / 1e6::float8)
@@ -327,12 +332,14 @@ with named as (
   on conflict do nothing
 ), retried as (
   update run r
-  set state = 1, attempt = u.attempt, waits = u.waits, run_after = now() + u.delay_ms * interval '1 millisecond'
-  from guard, unnest($18::text::bigint[], $19::text::smallint[], $20::text::bigint[], $30::text::integer[])
-    u(id, attempt, delay_ms, waits)
+  set state = case when r.wakes > u.wakes and not u.failed then 0 else 1 end, attempt = u.attempt, waits = u.waits,
+      run_after = now() + u.delay_ms * interval '1 millisecond'
+  from guard, unnest($18::text::bigint[], $19::text::smallint[], $20::text::bigint[], $30::text::integer[],
+                     $31::text::integer[], $32::text::boolean[])
+    u(id, attempt, delay_ms, waits, wakes, failed)
   where r.id = u.id and (r.attempt < u.attempt or r.waits < u.waits)
 ), forgotten as (
-  delete from step s using guard, unnest($18::text::bigint[], $31::text::boolean[]) u(id, failed)
+  delete from step s using guard, unnest($18::text::bigint[], $32::text::boolean[]) u(id, failed)
   where u.failed and s.run_id = u.id and s.failed
 ), replied as (
   insert into reply (event_id, run_id, status, content_type, body)

@@ -1,0 +1,142 @@
+-- name: know_shape
+-- worker, when an app first waits by these fields; unique (type, fields). Returns up to which transaction a router may
+-- still not know of it.
+with made as (
+  insert into wait_shape (type, fields) values ($1, $2) on conflict (type, fields) do nothing
+)
+select pg_snapshot_xmax(pg_current_snapshot())::text
+
+-- name: passed
+-- worker, after know_shape; no table. Whether every transaction from before has ended.
+select pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8
+
+-- name: lock_keys
+-- worker before it opens or ends waits, router before it looks for them; no table. Whoever of the two comes second sees
+-- what the first one wrote: a statement's snapshot is taken when it begins, so this is one of its own. Sorted, so that
+-- two can't wait in a circle; until the transaction's end.
+select count(pg_advisory_xact_lock(k)) from unnest($1::bigint[]) as k
+
+-- name: open
+-- worker, behind lock_keys; primary keys of shard_lease, run, wait and correlation. Opens waits that aren't there yet, and
+-- says how all that were named stand. One whose lease is gone has no row. What a wait hears of the past are events under
+-- its key that the run hasn't heard already, nor was begun by. Collectors' clocks may be behind ours.
+with asked as (
+  select * from unnest($1::smallint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::text[], $6::integer[], $7::bytea[],
+                       $8::bigint[], $9::bigint[])
+    as a (queue_id, shard, epoch, run_id, name, nth, key, lookback_us, timeout_us)
+), clock as (
+  select (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us,
+         (select coalesce(max(behind_us), 0) from collector) as behind_us
+), ours as materialized (
+  select a.*, r.event_id as own_id
+  from asked a
+  join shard_lease s on s.queue_id = a.queue_id and s.shard = a.shard and s.epoch = a.epoch
+  join run r on r.id = a.run_id
+  for key share of s
+), marked as (
+  update run r set listens = true from ours o where r.id = o.run_id and not r.listens
+), opened as (
+  insert into wait (run_id, name, nth, key, since_us, until_us, event_id)
+  select o.run_id, o.name, o.nth, o.key, t.since_us, t.until_us, (
+    select c.event_id from correlation c
+    where c.key = o.key and c.received_us >= t.since_us and c.event_id <> o.own_id
+      and not exists (select 1 from wait w where w.run_id = o.run_id and w.event_id = c.event_id)
+    order by c.received_us limit 1
+  )
+  from ours o cross join clock cross join lateral (
+    select clock.now_us - clock.behind_us - o.lookback_us as since_us, clock.now_us + o.timeout_us as until_us
+  ) t
+  on conflict do nothing
+  returning run_id, name, nth, key, until_us, event_id, over
+), standing as (
+  select w.run_id, w.name, w.nth, w.key, w.until_us, w.event_id, w.over
+  from wait w join ours o on o.run_id = w.run_id and o.name = w.name and o.nth = w.nth
+  union all
+  select * from opened
+)
+select s.run_id, s.name, s.nth, s.key, s.until_us, s.event_id, s.over, clock.now_us
+from standing s cross join clock
+
+-- name: end_late
+-- worker, behind lock_keys and open, for waits whose time is over; primary keys of wait and correlation. In one statement
+-- an event that was received in time is looked for, and without one the wait ends: but only when all that any log
+-- accepted before is routed, or $4 microseconds later at most. No row: it isn't over yet.
+with late as (
+  select w.run_id, w.name, w.nth, w.until_us, (
+    select c.event_id from correlation c
+    where c.key = w.key and c.received_us between w.since_us and w.until_us
+      and c.event_id <> (select r.event_id from run r where r.id = w.run_id)
+      and not exists (select 1 from wait o where o.run_id = w.run_id and o.event_id = c.event_id)
+    order by c.received_us limit 1
+  ) as event_id
+  from unnest($1::bigint[], $2::text[], $3::integer[]) as a (run_id, name, nth)
+  join wait w on w.run_id = a.run_id and w.name = a.name and w.nth = a.nth
+  where w.event_id is null and not w.over
+), clock as (
+  select (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us,
+         (select coalesce(max(behind_us), 0) from collector) as behind_us,
+         (select coalesce(min(passed_us), 0) from log_progress where seen_at > now() - $4::bigint * interval '1 microsecond')
+           as passed_us
+)
+update wait w set event_id = l.event_id, over = l.event_id is null
+from late l cross join clock c
+where w.run_id = l.run_id and w.name = l.name and w.nth = l.nth and w.event_id is null and not w.over
+  and (l.event_id is not null or c.passed_us - c.behind_us >= l.until_us or c.now_us > l.until_us + $4::bigint)
+returning w.run_id, w.name, w.nth, w.event_id, c.passed_us - c.behind_us < l.until_us and w.over as unsure
+
+-- name: heard
+-- worker, for waits that an event ended; event by primary key.
+select id, type, source, tenant, received_at, headers, body from event where id = any($1::uuid[])
+
+-- name: note
+-- router, behind lock_keys, when a batch has events that could be waited for; primary key of correlation, wait_open.
+-- Returns the runs whose wait ended, the earliest event for each.
+with came as (
+  select * from unnest($1::bytea[], $2::bigint[], $3::uuid[]) as c (key, received_us, event_id)
+), noted as (
+  insert into correlation (key, received_us, event_id) select key, received_us, event_id from came on conflict do nothing
+), first as (
+  select distinct on (w.run_id, w.name, w.nth) w.run_id, w.name, w.nth, c.event_id
+  from came c join wait w on w.key = c.key and w.event_id is null and not w.over and c.received_us >= w.since_us
+                         and (w.until_us is null or c.received_us <= w.until_us)
+  where not exists (select 1 from wait o where o.run_id = w.run_id and o.event_id = c.event_id)
+    and not exists (select 1 from run r where r.id = w.run_id and r.event_id = c.event_id)
+  order by w.run_id, w.name, w.nth, c.received_us
+), ended as (
+  update wait w set event_id = f.event_id from first f
+  where w.run_id = f.run_id and w.name = f.name and w.nth = f.nth
+  returning w.run_id
+)
+select distinct run_id from ended
+
+-- name: wake_heard
+-- router, behind note; primary key of run, run_ready. One that waits becomes ready; one that is in hand, or held, is only
+-- counted, which keeps it from being put away over it. Waking puts no run before those that waited meanwhile.
+with woken as materialized (
+  select id from run where id = any($1::bigint[]) order by id for update
+)
+update run r
+set wakes = r.wakes + 1, state = case r.state when 1 then 0 else r.state end,
+    run_after = case r.state when 1 then null else r.run_after end,
+    vt = case r.state when 1 then greatest(r.vt, (select o.vt from run o
+                                                  where o.queue_id = r.queue_id and o.shard = r.shard and o.state = 0
+                                                  order by o.vt, o.id limit 1)) else r.vt end
+from woken where r.id = woken.id
+returning r.queue_id, r.vt
+
+-- name: progress
+-- router.housekeeping, each second; primary key of log_progress. Written only while somebody waits with a deadline.
+insert into log_progress (log_id, passed_us)
+select u.log_id, u.passed_us from unnest($1::uuid[], $2::bigint[]) as u (log_id, passed_us)
+where exists (select 1 from wait)
+on conflict (log_id) do update set passed_us = excluded.passed_us, seen_at = now()
+
+-- name: prune
+-- router.housekeeping, each second while there is anything; correlation_age.
+delete from correlation where ctid = any (array(
+  select ctid from correlation where received_us < $1 order by received_us limit $2 for update skip locked
+))
+
+-- name: shapes
+-- router.catalogue, when its version changed; the small table wait_shape.
+select type, fields from wait_shape order by id limit $1

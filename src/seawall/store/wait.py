@@ -1,0 +1,195 @@
+"""Waits for events: opened by workers, ended by routers, or by their deadline.
+
+Neither can miss the other. Both take a lock on the wait's key, and look for what the other one writes in a statement
+that begins behind it: whoever comes second sees what the first has committed. A wait's time is over only when all that
+was accepted before is routed; whatever a router finds later comes too late for everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from seawall.store.lease import Lease
+from seawall.store.pool import Row, Session, Store, text_array
+from seawall.store.statement import statements
+
+_SQL = statements("wait")
+
+HOLD_S = 900.0
+"""How long the end of a wait is held for logs that are behind."""
+
+
+class Place(NamedTuple):
+    """Which wait of which run."""
+
+    run_id: int
+    name: str
+    nth: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A wait that is to be open."""
+
+    lease: Lease
+    place: Place
+    key: bytes
+    lookback_us: int
+    timeout_us: int | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    """How a wait stands."""
+
+    until_us: int | None
+    now_us: int  # the store's clock
+    event: Row | None = None  # that came: id, type, source, tenant, received_at, headers, body
+    over: bool = False
+    unsure: bool = False  # it is over though logs are behind
+
+
+def lock_of(key: bytes) -> int:
+    """The number of the lock on a key. Two keys of one number wait for each other without need."""
+    return int.from_bytes(key[:8], "big", signed=True)
+
+
+async def lock(session: Session, keys: Sequence[bytes]) -> None:
+    """Take the locks on keys until the transaction's end."""
+    await session.execute(_SQL["lock_keys"], sorted({lock_of(key) for key in keys}))
+
+
+async def know_shape(store: Store, type: str, fields: Sequence[str]) -> str:
+    """Have routers note events of a type by these fields. Those that began a batch before may not know of it yet: see
+    ``passed``.
+
+    Raises:
+        Unavailable, Uncertain: Safe to repeat.
+    """
+    return str(await store.value(_SQL["know_shape"], *text_array([type]), list(fields)))
+
+
+async def passed(store: Store, transaction: str) -> bool:
+    """Whether every transaction from before has ended.
+
+    Raises:
+        Unavailable: The store is away.
+    """
+    return bool(await store.value(_SQL["passed"], transaction))
+
+
+async def look(store: Store, asked: Sequence[Asked], *, timeout_s: float) -> dict[Place, Standing]:
+    """Open waits that aren't open yet, end those whose time is over, and say how all of them stand.
+
+    Returns:
+        Without those of a lease that is gone.
+
+    Raises:
+        Unavailable: Nothing was written.
+        Uncertain: It may have been; safe to repeat.
+
+    Durability: committed before return.
+    """
+    found: dict[Place, Standing] = {}
+    events: dict[Place, UUID] = {}
+    async with store.transaction(timeout_s=timeout_s) as session:
+        await lock(session, [one.key for one in asked])
+        for row in await session.fetch(_SQL["open"], *_columns(asked)):
+            place = Place(row["run_id"], row["name"], row["nth"])
+            found[place] = Standing(until_us=row["until_us"], now_us=row["now_us"], over=row["over"])
+            if row["event_id"] is not None:
+                events[place] = row["event_id"]
+        late = [
+            place
+            for place, wait in found.items()
+            if place not in events and not wait.over and wait.until_us is not None and wait.until_us <= wait.now_us
+        ]
+        for row in await _end_late(session, late):
+            place = Place(row["run_id"], row["name"], row["nth"])
+            found[place].over, found[place].unsure = row["event_id"] is None, row["unsure"]
+            if row["event_id"] is not None:
+                events[place] = row["event_id"]
+    if events:
+        rows = await store.fetch(_SQL["heard"], [*set(events.values())], timeout_s=timeout_s)
+        bodies = {row["id"]: row for row in rows}
+        for place, id in events.items():
+            found[place].event = bodies.get(id)
+            found[place].over = id not in bodies  # older than anything is kept
+    return found
+
+
+async def _end_late(session: Session, late: Sequence[Place]) -> list[Row]:
+    if not late:
+        return []
+    run_ids, names, numbers = zip(*late, strict=True)
+    return await session.fetch(_SQL["end_late"], run_ids, names, numbers, int(HOLD_S * 1_000_000))
+
+
+def _columns(asked: Sequence[Asked]) -> list[list[object]]:
+    return [
+        [a.lease.queue_id for a in asked],
+        [a.lease.shard for a in asked],
+        [a.lease.epoch for a in asked],
+        [a.place.run_id for a in asked],
+        [a.place.name for a in asked],
+        [a.place.nth for a in asked],
+        [a.key for a in asked],
+        [a.lookback_us for a in asked],
+        [a.timeout_us for a in asked],
+    ]
+
+
+class Noted(NamedTuple):
+    """An event, by one of the keys that it can be waited for."""
+
+    key: bytes
+    received_us: int
+    event_id: bytes
+
+
+async def note(session: Session, came: Sequence[Noted]) -> list[tuple[int, int]]:
+    """In a router's transaction: note events, and wake the runs that waited for them.
+
+    Returns:
+        (queue id, virtual time) of each run that was woken.
+    """
+    await lock(session, [one.key for one in came])
+    keys, received_us, ids = zip(*came, strict=True)
+    rows = await session.fetch(_SQL["note"], keys, received_us, [UUID(bytes=id) for id in ids])
+    if not rows:
+        return []
+    woken = await session.fetch(_SQL["wake_heard"], [row["run_id"] for row in rows])
+    return [(row["queue_id"], row["vt"]) for row in woken]
+
+
+async def shapes(store: Store, *, rows_max: int) -> dict[str, list[tuple[str, ...]]]:
+    """By type, by which fields its events can be waited for.
+
+    Raises:
+        Unavailable: The store is away.
+    """
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for row in await store.fetch(_SQL["shapes"], rows_max):
+        found.setdefault(row["type"], []).append(tuple(row["fields"]))
+    return found
+
+
+async def progress(store: Store, passed_us: Sequence[tuple[bytes, int]]) -> None:
+    """Say up to when all that each log (by id) accepted is routed.
+
+    Raises:
+        Unavailable, Uncertain: Safe to repeat.
+    """
+    await store.execute(_SQL["progress"], [UUID(bytes=id) for id, _ in passed_us], [us for _, us in passed_us])
+
+
+async def prune(store: Store, *, before_us: int, rows_max: int) -> int:
+    """Forget by what events of before could be waited for; returns how many went, at most ``rows_max``.
+
+    Raises:
+        Unavailable, Uncertain: Safe to repeat.
+    """
+    return await store.execute(_SQL["prune"], before_us, rows_max)

@@ -1,0 +1,191 @@
+"""A run that waits for an event hears each that counts, once, and hears that none came only when that is certain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from router.rig import Rig as Routing
+from router.rig import append, record
+from seawall import App, Context, Event
+from seawall.store import wait as waits
+from seawall.worker import ear, execution
+from worker.rig import Rig
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "REST_S", 0.02)
+    monkeypatch.setattr(ear, "HELD_LOOK_US", 100_000)
+
+
+@pytest.fixture
+async def routing(rig: Rig) -> AsyncIterator[Routing]:
+    yield Routing(rig.database.dsn, rig.db)
+
+
+def answer(id: str, **more: Any) -> Any:
+    return record(tenant="default", body=json.dumps({"type": "incident.answered", "key": id, **more}).encode())
+
+
+def listening(app: App, **given: Any) -> None:
+    @app.workflow(on="test.thing")
+    async def open_incident(event: Event, ctx: Context) -> Any:
+        heard = await ctx.wait_for("incident.answered", key=event.json["id"], **given)
+        return None if heard is None else heard.json
+
+
+async def waiting(rig: Rig, runs: list[int]) -> None:
+    """Until all of these runs have been put away."""
+
+    async def away() -> bool:
+        count = await rig.db.fetchval("select count(*) from run where id = any($1::bigint[]) and state = 1", runs)
+        return bool(count == len(runs))
+
+    await rig.until(away)
+
+
+async def test_each_run_hears_the_event_with_its_key_and_goes_on_at_once(rig: Rig, routing: Routing) -> None:
+    app, journal = App(), routing.log()
+    listening(app)
+    async with rig.running(app) as worker, routing.router():
+        runs = await rig.add("open_incident", [{"id": f"i{n}"} for n in range(20)])
+        await waiting(rig, runs)
+        await rig.until(lambda: worker._bench.count == 0)
+        strange = [answer("i3", n=0)]
+        strange[0] = record(tenant="other", body=strange[0].body)  # of another tenant: not theirs
+        nobodys = [record(tenant="default", body=b'{"type":"incident.answered"}'), answer("nobody")]
+        await append(journal, *strange, *nobodys, *(answer(f"i{n}", n=n) for n in range(20)), answer("i3", n=-1))
+        done = await rig.ended(runs)
+    assert [json.loads(done[run]["result"])["n"] for run in runs] == list(range(20))
+    assert await rig.db.fetchval("select count(*) from wait") == 0
+
+
+async def test_events_and_waits_that_come_at_the_same_time_miss_each_other_never(rig: Rig, routing: Routing) -> None:
+    """Neither has to be first: each of 200 events is routed while its run opens its wait."""
+    app, journal = App(), routing.log()
+    listening(app, lookback=60)
+    async with rig.running(app), routing.router():
+        (first,) = await rig.add("open_incident", [{"id": "first"}])
+        await waiting(rig, [first])  # the router knows by which field is waited
+        await append(journal, answer("first"))
+        runs: list[int] = []
+        for start in range(0, 200, 20):
+            ids = [f"i{n}" for n in range(start, start + 20)]
+            made, _ = await asyncio.gather(
+                rig.add("open_incident", [{"id": id} for id in ids]), append(journal, *map(answer, ids))
+            )
+            runs += made
+        done = await rig.ended([first, *runs], timeout_s=30)
+    assert [json.loads(done[run]["result"])["key"] for run in runs] == [f"i{n}" for n in range(200)]
+
+
+async def test_a_wait_looks_back_as_far_as_it_says_and_hears_an_event_once(rig: Rig, routing: Routing) -> None:
+    app, journal = App(), routing.log()
+
+    @app.workflow(on="test.thing")
+    async def twice(event: Event, ctx: Context) -> Any:
+        heard = [await ctx.wait_for("incident.answered", key="x", lookback=3600) for _ in range(2)]
+        late = await ctx.wait_for("incident.answered", key="x", timeout=0.1, lookback=3600)
+        return [None if one is None else one.json["n"] for one in [*heard, late]]
+
+    async with rig.running(app), routing.router():
+        (early,) = await rig.add("twice", [{}])
+        await waiting(rig, [early])
+        await append(journal, answer("x", n=1), answer("x", n=2))
+        (later,) = await rig.add("twice", [{}])
+        done = await rig.ended([early, later])
+    assert {row["result"] for row in done.values()} == {b"[1,2,null]"}
+
+
+async def test_a_timeout_waits_for_what_is_not_routed_yet(rig: Rig, routing: Routing) -> None:
+    """The router is away when the event comes, and when the time is over: it was accepted in time, so it counts."""
+    app, journal = App(), routing.log()
+    listening(app, timeout=1.5)
+    async with rig.running(app):
+        async with routing.router():
+            runs = await rig.add("open_incident", [{"id": "in time"}, {"id": "never"}])
+            await waiting(rig, runs)
+            await rig.until(lambda: rig.db.fetchval("select count(*) from log_progress"))
+        await append(journal, answer("in time"))
+        await asyncio.sleep(2.5)  # nothing says that a time is over that nobody may end
+        assert await rig.db.fetchval("select count(*) from wait where over or event_id is not null") == 0
+        async with routing.router():
+            done = await rig.ended(runs)
+    assert json.loads(done[runs[0]]["result"])["key"] == "in time"
+    assert done[runs[1]]["result"] == b"null"
+
+
+async def test_the_end_of_a_wait_is_held_for_a_bounded_time(
+    rig: Rig, routing: Routing, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(waits, "HOLD_S", 1.0)
+    app = App()
+    listening(app, timeout=0.1)
+    async with rig.running(app):
+        runs = await rig.add("open_incident", [{"id": "x"}])
+        done = await rig.ended(runs)
+    assert done[runs[0]]["result"] == b"null"
+    assert "a wait ended though routing is behind" in caplog.text
+
+
+async def test_an_event_that_comes_while_its_run_is_in_hand_wakes_it_all_the_same(rig: Rig, routing: Routing) -> None:
+    """Between the opening of the wait and the moment when the run is put away."""
+    app, journal, go = App(), routing.log(), asyncio.Event()
+
+    @app.workflow(on="test.thing")
+    async def busy(event: Event, ctx: Context) -> Any:
+        async def other() -> None:
+            await go.wait()
+
+        heard, _ = await asyncio.gather(ctx.wait_for("incident.answered", key="x"), ctx.step(other))
+        assert heard is not None
+        return heard.json["n"]
+
+    async with rig.running(app), routing.router():
+        (run,) = await rig.add("busy", [{}])
+        await rig.until(lambda: rig.db.fetchval("select count(*) from wait"))
+        await append(journal, answer("x", n=5))
+        await rig.until(lambda: rig.db.fetchval("select count(*) from wait where event_id is not null"))
+        assert await rig.db.fetchval("select wakes from run where id = $1", run) == 1
+        go.set()
+        assert (await rig.ended([run]))[run]["result"] == b"5"
+
+
+async def test_what_was_heard_is_remembered_and_not_asked_for_again(rig: Rig, routing: Routing) -> None:
+    app, journal = App(), routing.log()
+
+    @app.workflow(on="test.thing")
+    async def careful(event: Event, ctx: Context) -> Any:
+        heard = await ctx.wait_for("incident.answered", key="x")
+        assert heard is not None
+        await ctx.sleep(0.1)
+        return [heard.id, heard.type, heard.source, dict(heard.headers), heard.body.decode()]
+
+    async with rig.running(app), routing.router():
+        (run,) = await rig.add("careful", [{}])
+        await waiting(rig, [run])
+        came = answer("x")
+        await append(journal, came)
+        done = (await rig.ended([run]))[run]
+    result = json.loads(done["result"])
+    assert result[0].replace("-", "") == came.id.hex()
+    assert result[1:] == ["incident.answered", "shop", {}, came.body.decode()]
+
+
+async def test_a_wait_outlives_all_processes(rig: Rig, routing: Routing) -> None:
+    app, journal = App(), routing.log()
+    listening(app)
+    async with rig.running(app), routing.router():
+        runs = await rig.add("open_incident", [{"id": "x"}])
+        await waiting(rig, runs)
+    async with routing.router():
+        await append(journal, answer("x"))
+        await rig.until(lambda: rig.db.fetchval("select count(*) from run where state = 0"))
+    async with rig.running(app):
+        done = await rig.ended(runs)
+    assert json.loads(done[runs[0]]["result"])["key"] == "x"
