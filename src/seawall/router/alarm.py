@@ -26,6 +26,16 @@ def stands(spells: Spells, log_name: str, why: str) -> None:
     )  # fmt: skip
 
 
+def unheard(spells: Spells, why: str) -> None:
+    """Nobody is told of what is stored."""
+    spells.saw(
+        "hints-refused", f"PostgreSQL takes no notifications ({why}): runs and replies are found later, by looking",
+        quiet_s=TROUBLE_S, unaffected="accepting and routing events",
+        cure="end the session that listens and doesn't take what it is sent: pg_stat_activity, the oldest xact_start, "
+        "or a client that hangs",
+    )  # fmt: skip
+
+
 def dead_letter(spells: Spells, log_name: str, why: str) -> None:
     """One record can't be stored."""
     spells.saw(

@@ -75,6 +75,7 @@ class Desk:
     draining: Switch = always  # whether older ranges are drained at all
 
 
+# Size: one position of one log, and all that may become of the batch at it.
 class Drain:
     """One log. ``fresh`` and ``backlog`` are its loops, for a supervisor."""
 
@@ -250,6 +251,8 @@ class Drain:
         kept = await patiently(heart, work, what=STORE)
         lane.stored(len(batch.items))
         desk.meter.kept(made, kept)
+        if kept.unheard:
+            alarm.unheard(desk.spells, kept.unheard)
         self.ranges.moved(move)
         if lane.backlog:
             self._pace.took(len(batch.items))

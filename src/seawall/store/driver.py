@@ -54,6 +54,11 @@ class Contended(Unavailable):
     """Others were in the way for too long: nothing was done, and the same may work in a moment."""
 
 
+class Unheard(Unavailable):
+    """PostgreSQL's queue of notifications is full: somebody listens, in whatever database, and doesn't take them.
+    Nothing was done, and without a notification the same works."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How one process uses the store."""
@@ -88,6 +93,12 @@ def moved(error: asyncpg.PostgresError) -> bool:
     return error.sqlstate == "23514" and not getattr(error, "constraint_name", None)
 
 
+def unheard(error: asyncpg.PostgresError) -> bool:
+    """Whether a commit was refused for its notifications. It has the class of values that are too large, and none is to
+    blame: every event became a dead letter. Told by who raises it, since messages are translated."""
+    return error.sqlstate == "54000" and getattr(error, "server_source_function", None) == "PreCommit_Notify"
+
+
 def translated(error: BaseException, connection: asyncpg.Connection | None, *, writing: bool) -> SeawallError | None:
     """Our error for the driver's, or None for a bug of ours, which must go up as it is.
 
@@ -99,6 +110,8 @@ def translated(error: BaseException, connection: asyncpg.Connection | None, *, w
         state = error.sqlstate or ""
         if state in _CONTENDED or moved(error):
             return Contended(DEPENDENCY, f"{state} {error}")
+        if unheard(error):
+            return Unheard(DEPENDENCY, f"{state} {error}")
         if state[:2] in _VALUE:
             return Unstorable(f"{state} {error}")
         certain = not writing or (connection is not None and survived(error, connection))

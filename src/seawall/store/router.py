@@ -7,7 +7,7 @@ then is it known what each record becomes, so the caller is asked (``decide``) b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from asyncpg.pgproto.pgproto import UUID
 
@@ -15,6 +15,7 @@ from seawall.kernel.error import Fenced, SeawallError
 from seawall.kernel.event import Record
 from seawall.kernel.seam.journal import Position
 from seawall.kernel.status import CHANNEL_RUN, DAY_SHIFT, EventStatus
+from seawall.store.driver import Unheard
 from seawall.store.pool import Session, Store, text_array
 from seawall.store.position import Range
 from seawall.store.statement import statements
@@ -170,6 +171,7 @@ class Kept:
     events: int = 0
     runs: int = 0
     duplicates: int = 0
+    unheard: str = ""  # why nobody was told of them; "": somebody was
 
 
 Decide = Callable[[Holders, Mapping[Position, int]], Writes]
@@ -206,21 +208,29 @@ async def commit(
     Durability: everything is committed on return.
     Cancelled: rolled back, or as Uncertain.
     """
-    async with store.transaction(timeout_s=timeout_s) as session:
-        holders = await _claim(session, move, keys, claimants, version)
-        firsts = await _note(session, move.to.log_id, notes) if notes else {}
-        writes = decide(holders, firsts)
-        kept = await _keep(session, move.to.log_id, writes)
-        if writes.noted:
-            writes.notices.extend(_woken(await note(session, writes.noted)))
-        if kept.events < len(writes.events):
-            await _check_claims(session, keys, holders)
-        if move.finishes:
-            await session.execute(_SQL["finish_range"], UUID(move.to.log_id), move.range.part)
-        if writes.notices:
-            channels, payloads = zip(*writes.notices, strict=True)
-            await session.fetch(_SQL["notify"], channels, payloads)
-    return kept
+
+    async def attempt(*, notify: bool) -> Kept:
+        async with store.transaction(timeout_s=timeout_s) as session:
+            holders = await _claim(session, move, keys, claimants, version)
+            firsts = await _note(session, move.to.log_id, notes) if notes else {}
+            writes = decide(holders, firsts)
+            kept = await _keep(session, move.to.log_id, writes)
+            if writes.noted:
+                writes.notices.extend(_woken(await note(session, writes.noted)))
+            if kept.events < len(writes.events):
+                await _check_claims(session, keys, holders)
+            if move.finishes:
+                await session.execute(_SQL["finish_range"], UUID(move.to.log_id), move.range.part)
+            if writes.notices and notify:
+                channels, payloads = zip(*writes.notices, strict=True)
+                await session.fetch(_SQL["notify"], channels, payloads)
+        return kept
+
+    try:
+        return await attempt(notify=True)
+    except Unheard as error:
+        # Whoever waits for a notification also looks by itself: that is later, and routing nothing would be worse.
+        return replace(await attempt(notify=False), unheard=error.cause)
 
 
 async def _claim(
