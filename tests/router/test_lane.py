@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.kernel.seam.journal import Position
-from seawall.router.lane import CAREFUL_STARTS, DEADLY_STARTS, Lane
+from seawall.router.lane import CAREFUL_STARTS, DEADLY_STARTS, GROWTH, Lane
 from seawall.store.position import Range
 
 WIDTH = 64
@@ -70,3 +70,16 @@ def test_a_verdict_is_about_the_record_at_its_place() -> None:
         lane.refused(1, "bad value")
         lane.turned(Range(part, at, None))
         assert (lane.verdict is not None) is stays
+
+
+def test_a_slow_store_gets_smaller_batches_and_whole_ones_again_when_it_is_not() -> None:
+    lane = Lane(backlog=False, records_max=WIDTH)
+    widths = []
+    for _ in range(8):
+        lane.overdue()
+        widths.append(lane.width)
+    assert widths == [32, 16, 8, 4, 2, 1, 1, 1]
+    assert not lane.troubled
+    for _ in range(GROWTH):
+        lane.stored(lane.width)
+    assert lane.width == WIDTH

@@ -218,3 +218,15 @@ async def test_an_event_under_a_secret_already_revoked_is_held(rig: Rig) -> None
     row = await rig.event(late.id)
     assert (row["status"], row["reason"]) == (2, "signed with key 1, which had been revoked")
     assert await rig.count("run") == 1
+
+
+async def test_a_store_that_is_too_slow_for_whole_batches_gets_smaller_ones(rig: Rig) -> None:
+    """A batch that ran out of time was tried again as it was, for ever."""
+    await rig.database.execute(
+        "create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.02); return new; end $$"
+    )
+    await rig.database.execute("create trigger slow before insert on event for each row execute function slow()")
+    await append(rig.log(), *[record() for _ in range(150)])
+    async with rig.router(transaction_timeout_s=1.0):
+        await rig.arrived(150)
+    assert await rig.count("event", "status = 1") == 150

@@ -226,12 +226,17 @@ class Drain:
             lane.began(range.part, starts)
         batch = await self._desk.enrich(_gathered(self.name, lane, chunk, rules, self._desk.spells))
         move = Move(range, chunk.next if len(batch.items) == len(chunk.frames) else batch.end)
+        began = self._desk.clock.monotonic()
         try:
             await self._commit(heart, lane, move, batch, rules)
         except Unstorable as error:
             await self._refused(heart, lane, len(batch.items), error)
         except Collapsed as error:
             lane.collapsed |= error.ids
+        except (Unavailable, Uncertain):
+            if self._desk.clock.monotonic() - began > self._desk.settings.transaction_timeout_s / 2:
+                lane.overdue()
+            raise
         else:
             await self._beat(heart, lane)
 

@@ -3,6 +3,9 @@
 *Refused by the store*: the batch is halved until the culprit is alone, log2(n) rollbacks for n records; then it
 becomes a dead letter and the line goes on at full width. The common path writes nothing for this.
 
+*Takes too long* (a store that is slow): half as many next time, or none of them would ever be stored; a bit
+more after each batch that is.
+
 *Ends the process* (a crash in a parser, out of memory): nothing is left to halve with, so the store counts the loops
 that began at this position. From the third on records are stored one by one, which brings the position right before
 the culprit; from the sixth on the record there becomes a dead letter without its body being touched.
@@ -14,6 +17,9 @@ from dataclasses import dataclass
 
 from seawall.kernel.seam.journal import Position
 from seawall.store.position import Range
+
+GROWTH = 16
+"""So many batches, and a store that was slow gets whole ones again."""
 
 CAREFUL_STARTS = 3
 DEADLY_STARTS = 6
@@ -33,6 +39,7 @@ class Lane:
     def __init__(self, *, backlog: bool, records_max: int) -> None:
         self.backlog = backlog
         self.records_max = records_max  # without trouble
+        self._most = records_max  # what the store is believed to manage in time
         self._suspects = 0  # of the next so many records, one at least can't be stored
         self._alone = 0  # so many records are stored one by one
         self._begun: set[int] = set()
@@ -47,11 +54,12 @@ class Lane:
         """Most records of the next batch."""
         if self.verdict is not None or self._alone:
             return 1
-        return (self._suspects + 1) // 2 if self._suspects else self.records_max
+        most = min(self.records_max, self._most)
+        return min(most, (self._suspects + 1) // 2) if self._suspects else most
 
     @property
     def troubled(self) -> bool:
-        return self.width < self.records_max
+        return self.verdict is not None or self._alone > 0 or self._suspects > 0
 
     def turned(self, range: Range | None) -> Range | None:
         """The range, which the next batch is of. What was found out about the record at another place says nothing
@@ -80,7 +88,12 @@ class Lane:
             self.verdict = Verdict(1, why)
         self._suspects = count
 
+    def overdue(self) -> None:
+        """A batch wasn't stored in time."""
+        self._most = max(1, min(self._most, self.records_max) // 2)
+
     def stored(self, count: int) -> None:
+        self._most = min(self.records_max, self._most + max(1, self.records_max // GROWTH))
         self.unproven = False
         self.verdict = None
         self.collapsed = frozenset()
