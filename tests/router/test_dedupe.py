@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from hashlib import sha256
 from uuid import UUID
 
 import pytest
 
-from router.rig import SOURCE, Rig, append, id_uuid, record, until
+from router.rig import CLOCK, IDS, SOURCE, Rig, append, id_uuid, record, until
+from seawall.kernel.seam.journal import JournalReader
 from seawall.store.router import _event_columns, _run_columns
 from seawall.store.statement import statements
 
@@ -131,6 +135,31 @@ async def test_a_second_copy_of_a_conflict_claims_no_key_that_is_forgotten(rig: 
     assert await statuses(rig) == {first.id: 1, conflict.id: 3, later.id: 1}
     assert await rig.count("run") == 2
     assert rig.number("seawall_router_reread_total") == 1
+
+
+async def test_a_router_that_was_away_forgets_no_key_before_it_knows_what_is_unread(rig: Rig) -> None:
+    """Else a copy that waits in a log, which came within the window, would run."""
+    await rig.workflow("*")
+    first = IDS.next()
+    again = record(key="k", received_us=CLOCK.wall_us() - 2 * HOUR_US)
+    await rig.database.execute(
+        "insert into dedupe (source_id, key_hash, event_id, body_hash, seen_at, expires_at)"
+        " values ($1, $2, $3, $4, now() - interval '25 hours', now() - interval '1 hour')",
+        id_uuid(SOURCE), sha256(b"k").digest()[:16], id_uuid(first), sha256(again.body).digest()[:16],
+    )  # fmt: skip
+    await append(rig.log(), again)
+    real, listed = rig.find, asyncio.Event()
+
+    async def find() -> Mapping[str, JournalReader]:
+        await listed.wait()
+        return await real()
+
+    rig.find = find  # type: ignore[method-assign]
+    async with rig.router() as supervisor:
+        await until(lambda: supervisor.ready("router.housekeeping"))
+        listed.set()
+        await rig.arrived(1, table="duplicate")
+    assert await rig.count("run") == 0
 
 
 @pytest.mark.parametrize(("kind", "field"), [("stripe", "id"), ("slack", "event_id")])

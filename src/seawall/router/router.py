@@ -187,6 +187,8 @@ class Router:
 
     async def _prune(self, heart: Heart) -> None:
         """Delete dedupe keys that had expired before the oldest unread record came."""
+        if not self._drains:
+            return  # nobody knows yet what is unread
         now_us = self._clock.wall_us()
         oldest_us = [now_us if d.ranges.behind_us is None else d.ranges.behind_us for d in self._drains.values()]
         before_us = min([now_us, *oldest_us]) - PRUNE_GRACE_US
