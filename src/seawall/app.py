@@ -339,7 +339,10 @@ async def _logs(site: Site) -> AsyncIterator[Find]:
 
     folder = site.folder
     if site.settings.program.profile != "cluster":
-        async with Logs(folder, folder.journals) as own, Logs(folder, folder.spools, prefix="spool-") as left:
+        async with (
+            Logs(folder, folder.journals, alerts=site.alerts) as own,
+            Logs(folder, folder.spools, alerts=site.alerts, prefix="spool-") as left,
+        ):
 
             async def both() -> Mapping[str, JournalReader]:
                 return {**await own.find(), **await left.find()}
@@ -357,7 +360,7 @@ async def _logs(site: Site) -> AsyncIterator[Find]:
     client = client_of(settings, "router")
     watch = TopicWatch(Admin(client, settings).look, settings, clock=site.clock, alerts=site.alerts)
     partitions = Partitions(client, settings, watch, clock=site.clock, alerts=site.alerts, metrics=site.metrics)
-    async with Logs(folder, folder.journals) as left, partitions as kafka:
+    async with Logs(folder, folder.journals, alerts=site.alerts) as left, partitions as kafka:
         site.supervisor.add("router.kafka.topic", watch.run, essential=False)
         site.supervisor.add("router.kafka.feeds", kafka.watch)
         site.supervisor.add("router.kafka.lookout", kafka.look_out)
