@@ -39,7 +39,7 @@ from seawall.kernel.seam.change import Change, Kind
 from seawall.kernel.seam.journal import Journal, JournalReader
 from seawall.machine import memory, role
 from seawall.machine.claim import Claim, bound
-from seawall.machine.diary import MERGE_S, Diary, noted_in
+from seawall.machine.diary import MERGE_S, WRITE_S, Diary, noted_in
 from seawall.machine.flag import FlagWatch
 from seawall.machine.folder import Folder, replace_private
 from seawall.machine.known import KnownFlags
@@ -555,6 +555,7 @@ async def _up(
         diary=partial(_own_diary, folder, "up"), merge=merge,
         folder=folder, settings=settings, reread=reread, database=_database(folder, settings), migrate=migrate,
         set_log_level=set_log_level, lines=lines, has_senders=lambda: _has_senders(folder), watch_app=watch_app,
+        leave=partial(loop.leave_within, WRITE_S + LEAVE_S),
     )  # fmt: skip
     status = await Up(parts, claim).run()
     loop.leave_within(LEAVE_S, status)

@@ -47,7 +47,7 @@ class SlowDatabase:
 @contextlib.asynccontextmanager
 async def running(
     folder: Folder, file: Path, database: SlowDatabase, *, migrate: Callable[[str], Awaitable[None]],
-    has_senders: bool = False,
+    has_senders: bool = False, leave: Callable[[int], None] = lambda status: None,
 ) -> AsyncIterator[Up]:  # fmt: skip
     """`up` on a store that nobody reaches; its roles are real processes."""
     flags = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "dsn": NOWHERE}
@@ -60,7 +60,7 @@ async def running(
     claim.take()
     parts = Parts(
         folder=folder, settings=settings, reread=reread, migrate=migrate, merge=nothing, set_log_level=len,  # type: ignore[arg-type]
-        lines=Outlet(2), database=database, has_senders=lambda: has_senders,
+        lines=Outlet(2), database=database, has_senders=lambda: has_senders, leave=leave,
         diary=lambda metrics: Diary(
             folder.changes, "up", version="1", filesystem=LocalFilesystem(), clock=SystemClock(), metrics=metrics
         ),
@@ -78,6 +78,22 @@ async def running(
 
 
 async def nothing(*given: object) -> None: ...
+
+
+async def test_the_end_is_seen_to_before_files_are_removed_on_a_disk_that_may_hang(tmp_path: Path) -> None:
+    folder, database = Folder(tmp_path / "data", LocalFilesystem()), SlowDatabase()
+    database.made.set()
+    file = tmp_path / "seawall.toml"
+    file.touch()
+    found: list[tuple[int, bool]] = []
+
+    def leave(status: int) -> None:
+        found.append((status, folder.admin_file.exists()))
+
+    async with running(folder, file, database, migrate=nothing, leave=leave):
+        while not folder.admin_file.exists():
+            await asyncio.sleep(0.01)
+    assert found == [(0, True)] and not folder.admin_file.exists()
 
 
 async def test_settings_that_were_read_again_during_the_start_are_those_that_roles_get(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ class Parts:
     diary: Callable[[Metrics], Diary]
     merge: Callable[[str, Sequence[Change]], Awaitable[None]]  # changes into the store of a DSN; as store.change.bring
     has_senders: Callable[[], bool]  # whether this folder had sources when it ran last
+    leave: Callable[[int], None] = lambda status: None  # end this process soon, whatever still hangs
     watch_app: bool = False
 
 
@@ -274,6 +275,8 @@ class Up:
                 await self._children[role].stop(hurry=self._life.hurry)
                 log.info("role stopped", extra=fields(child=role))
         await self._parts.database.stop(timeout_s=self._stages.get(POSTGRES, 0.0))
+        # What is left removes files and writes the diary: on a disk that hangs, this very thread stays in it.
+        self._parts.leave(self._status)
         self._announcement.stopping()
         log.info("seawall has stopped", extra=fields(status=self._status))
 
