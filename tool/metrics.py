@@ -15,6 +15,7 @@ ROOMS = (
     "router",
     "store",
     "worker",
+    "step",
     "responder",
     "watch",
     "console",

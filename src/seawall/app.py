@@ -46,7 +46,7 @@ from seawall.machine.known import KnownFlags
 from seawall.machine.person import person
 from seawall.machine.role import Opened, Role, Site, Start, set_log_level, unless
 from seawall.machine.stopping import LEAVE_S
-from seawall.settings import Settings
+from seawall.settings import Settings, host_port
 from seawall.store import change, pool
 
 if TYPE_CHECKING:
@@ -241,6 +241,7 @@ async def router(site: Site) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def worker(site: Site) -> AsyncIterator[Opened]:
     """Runs the user's workflows, under the store's role that can't read secrets."""
+    from seawall import step
     from seawall import worker as room
     from seawall.machine.application import load_app
 
@@ -256,6 +257,10 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
     limits = site.settings.of("worker", room.Settings)
     if solo is not None:
         memory.cap(limits.solo_memory_mb)
+    tools = step.Toolbox(
+        site.settings.of("step", step.Settings), clock=site.clock, rng=random.Random(), metrics=site.metrics,
+        alerts=site.alerts, panel=site.panel, own_ports=lambda: own_ports(site.folder, site.settings),
+    )  # fmt: skip
     start = [sys.executable, "-m", "seawall", "run", "worker", "--data", str(site.folder.path)]
     hints = _hints(site, "worker", guarded=True)
     running = room.Worker(
@@ -270,7 +275,7 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
         hand_on(fresh)
         running.reload(fresh.of("worker", room.Settings))
 
-    async with hints or nullcontext(), running:
+    async with hints or nullcontext(), tools, running:
         running.register(site.supervisor)
         room.fewer_collections()  # a role has its process to itself, and all that it imports is there by now
         yield Opened(
@@ -323,6 +328,18 @@ def listen_url(folder: Folder, settings: Settings) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         tls = settings.values["collector", "tls_certificate"].value
         return f"{'https' if tls else 'http'}://{settings.program.listen}"
+
+
+def own_ports(folder: Folder, settings: Settings) -> set[int]:
+    """Of our listeners, as settings have them and as `up` has bound them: no step calls them at a private address."""
+    texts = [settings.program.listen, settings.program.admin]
+    try:
+        known = json.loads(folder.admin_file.read_text("utf-8"))
+        texts += [str(known[name]).rstrip("/") for name in ("listen", "address")]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # nobody is up, or not yet: the settings say it then
+    found = (host_port(text.rpartition("//")[2]) for text in texts)
+    return {place[1] for place in found if place is not None and place[1]}
 
 
 Find = Callable[[], Awaitable[Mapping[str, JournalReader]]]

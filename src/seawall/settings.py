@@ -41,6 +41,7 @@ ROOMS: dict[str, str] = {
     "responder": "seawall.responder.setting",
     "router": "seawall.router.settings",
     "worker": "seawall.worker.settings",
+    "step": "seawall.step.setting",
     "console": "seawall.console.setting",
 }
 """Where each section's ``Settings`` is declared. By name, so that a command imports only the rooms that it needs."""

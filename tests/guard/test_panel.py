@@ -14,7 +14,7 @@ from seawall.guard.panel import Panel
 from seawall.kernel.error import Misconfigured, Rejected
 from seawall.testing import ManualClock
 
-BUILDS = {"guard/dependency.py", "journal/spool/spool.py"}
+BUILDS = {"guard/dependency.py", "journal/spool/spool.py", "step/meter.py"}
 """Where breakers are made; whoever makes one elsewhere must put it on a panel too."""
 
 

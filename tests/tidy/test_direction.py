@@ -11,7 +11,7 @@ LEVELS = (
     {"kernel"},
     {"guard"},
     {"journal", "store", "cache", "workflow"},
-    {"collector", "router", "worker", "responder", "notify"},
+    {"collector", "router", "worker", "responder", "notify", "step"},
     {"watch", "console", "migrate"},
     {"settings"},
     {"machine"},

@@ -49,6 +49,10 @@ class Panel:
         assert breaker.name not in self._breakers, breaker.name
         self._breakers[breaker.name] = (breaker, without)
 
+    def remove(self, name: str) -> None:
+        """Show one less: for breakers of services that come and go. Harmless when it isn't there."""
+        self._breakers.pop(name, None)
+
     def lines(self) -> Sequence[Line]:
         return [
             Line(name=name, state=b.state.value, retry_after_s=round(b.retry_after_s(), 3), without=without)
