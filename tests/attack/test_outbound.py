@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import sys
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from ipaddress import ip_address, ip_network
@@ -217,6 +218,13 @@ async def chunks(request: Request, write: Write) -> None:
         await write(b"1000\r\n" + b"x" * 4096 + b"\r\n")
 
 
+async def empties(request: Request, write: Write) -> None:
+    """Packed parts that hold nothing, without end."""
+    await write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n")
+    while True:
+        await write(gzip.compress(b"") * 1000)
+
+
 async def test_a_body_of_any_length_is_cut_at_the_limit() -> None:
     packed = bomb(256 << 20)
     for says in (
@@ -224,10 +232,15 @@ async def test_a_body_of_any_length_is_cut_at_the_limit() -> None:
         chunks,
         answer(200, packed, content_encoding="gzip"),
         answer(200, gzip.compress(b"x" * 40_000) * 30, content_encoding="gzip"),
+        empties,
     ):
         async with serving(says) as server, toolbox(response_bytes_max=1 << 20):
+            tracemalloc.start()
             with pytest.raises(StepDeclined, match="larger than 1048576 bytes"):
                 await http_request("GET", server.url())
+            _, most = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert most < 8 << 20, "no more than a few times the limit is ever in memory"
 
 
 async def head_without_end(request: Request, write: Write) -> None:
@@ -241,9 +254,20 @@ async def interim_without_end(request: Request, write: Write) -> None:
         await write(b"HTTP/1.1 103 Early\r\nlink: x\r\n\r\n")
 
 
+@pytest.mark.parametrize("says", [head_without_end, interim_without_end])
+async def test_a_head_without_end_is_cut_long_before_the_deadline(says: object) -> None:
+    async with serving(says) as server, toolbox():  # type: ignore[arg-type]
+        tracemalloc.start()
+        with pytest.raises(StepUnavailable, match="is no HTTP answer"):
+            await http_request("GET", server.url(), timeout_s=20)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 4 << 20
+
+
 @pytest.mark.parametrize(
     "says",
-    [head_without_end, interim_without_end, b"", b"\0" * 1000, b"HTTP/1.1 200 OK\r\n", b"HTTP/x 200\r\n\r\n",
+    [b"", b"\0" * 1000, b"HTTP/1.1 200 OK\r\n", b"HTTP/x 200\r\n\r\n",
      b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
      b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello", b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello",
      b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"HTTP/1.1 101 Switch\r\nupgrade: x\r\n\r\n",

@@ -45,8 +45,8 @@ async def test_after_failures_in_a_row_it_isnt_called_any_more_until_a_trial_suc
         assert not caught.value.sent and caught.value.retry_after_s >= 1.0
         assert await call("page", "b:443", fine) == 1, "another service has a breaker of its own"
         assert await call("other", "a:443", fine) == 1, "and so has another step"
-        assert [alert.labels for alert in made.alerts.active()] == [{"breaker": "page/a:443"}]
-        assert {line.name: line.state for line in made.panel.lines()}["page/a:443"] == "open"
+        assert [alert.labels for alert in made.alerts.active()] == [{"breaker": "page:a:443"}]
+        assert {line.name: line.state for line in made.panel.lines()}["page:a:443"] == "open"
         clock.advance(2.0)
         assert await call("page", "a:443", fine) == 1
         assert made.alerts.active() == [] and await call("page", "a:443", fine) == 1
@@ -85,6 +85,29 @@ async def test_only_so_many_are_under_way_and_a_cancelled_one_gives_its_place_ba
         assert await made.tools.meter.call("page", "a", fine) == 1
 
 
+async def test_a_cancelled_trial_lets_the_next_call_try() -> None:
+    clock, begun = ManualClock(), asyncio.Event()
+
+    async def forever() -> int:
+        begun.set()
+        await asyncio.Event().wait()
+        return 0
+
+    async with toolbox(clock=clock) as made:
+        for _ in range(5):
+            clock.advance(1.0)
+            with pytest.raises(StepUnavailable):
+                await made.tools.meter.call("page", "a", hung)
+        clock.advance(2.0)
+        trial = asyncio.create_task(made.tools.meter.call("page", "a", forever))
+        await begun.wait()
+        with pytest.raises(StepUnavailable, match="half_open"):
+            await made.tools.meter.call("page", "a", fine)
+        trial.cancel()
+        await asyncio.gather(trial, return_exceptions=True)
+        assert await made.tools.meter.call("page", "a", fine) == 1
+
+
 async def test_services_without_end_take_no_memory_and_those_in_use_stay() -> None:
     begun = asyncio.Event()
 
@@ -99,7 +122,7 @@ async def test_services_without_end_take_no_memory_and_those_in_use_stay() -> No
         for number in range(3 * SERVICES_MAX):
             await made.tools.meter.call("page", f"s{number}", fine)
         names = made.tools.meter.services()
-        assert len(names) == SERVICES_MAX == len(made.panel.lines()) and "page/held" in names
+        assert len(names) == SERVICES_MAX == len(made.panel.lines()) and "page:held" in names
         held.cancel()
         await asyncio.gather(held, return_exceptions=True)
     assert len(list(made.metrics.samples())) < 20, "no metric has a host in its labels"

@@ -114,7 +114,7 @@ class Meter:
         return list(self._services)
 
     def _service(self, step: str, service: str) -> _Service:
-        name = f"{step}/{service}" if service else step
+        name = f"{step}:{service}" if service else step
         found = self._services.get(name)
         if found is not None:
             self._services.move_to_end(name)
