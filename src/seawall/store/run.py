@@ -24,6 +24,9 @@ class Wish:
     lease: Lease
     number: int  # of the refill row, never used before under this lease
     after: tuple[int, int]  # (virtual time, id) of the last run that was read
+    most: int  # runs of the shard
+    kept: int  # runs of its queue, in all shards that are named together, in slots of its own
+    room: int  # runs of its queue altogether
 
 
 class Ready(NamedTuple):
@@ -61,7 +64,7 @@ async def refill(
     *,
     known: Sequence[int],
     without: Sequence[int],
-    runs_each: int,
+    shared: int,
     bytes_max: int,
 ) -> list[Ready]:
     """Read what is ready, with its events, and commit one refill row for each shard that gave a run.
@@ -69,7 +72,7 @@ async def refill(
     Args:
         known: Ids of workflows that this worker has. Other rows come with ``known`` false and no event.
         without: Ids of runs that are in hand already; needed when a wish reads before its shard's last run.
-        runs_each: Rows of each shard at most.
+        shared: Runs of all queues together, beyond those in slots of their own.
         bytes_max: Bodies altogether; exceeded by one body at most.
 
     Returns:
@@ -92,8 +95,11 @@ async def refill(
         [w.after[1] for w in wishes],
         numbers(without),
         known,
-        runs_each,
+        [w.most for w in wishes],
         bytes_max,
+        [w.kept for w in wishes],
+        [w.room for w in wishes],
+        shared,
     )
     return list(map(Ready._make, rows))
 

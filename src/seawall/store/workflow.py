@@ -24,6 +24,14 @@ class Declared(NamedTuple):
     queue: str
 
 
+class Line(NamedTuple):
+    """A queue as an app declares it; None: it says nothing of that."""
+
+    name: str
+    reserved: int | None = None
+    most: int | None = None
+
+
 class Known(NamedTuple):
     """A workflow as the store numbers it."""
 
@@ -43,7 +51,7 @@ class Changes:
 
 
 async def register(
-    store: Store, workflows: Sequence[Declared], *, owner: UUID | None, live_s: float
+    store: Store, workflows: Sequence[Declared], *, owner: UUID | None, live_s: float, queues: Sequence[Line] = ()
 ) -> tuple[list[Known], Changes]:
     """Make queues, leases and workflow versions known, and what this worker has; choose what new events start.
 
@@ -54,18 +62,23 @@ async def register(
     Args:
         owner: Who has them; None: only make them known (a process for suspects has what its parent has).
         live_s: For how long a worker counts that wasn't seen.
+        queues: What the app declares of queues. One that no workflow of it uses is made all the same.
 
     Raises:
         Unavailable, Uncertain: Safe to repeat.
     """
-    names, versions, patterns, queues = ([w[n] for w in workflows] for n in range(4))
+    names, versions, patterns, used = ([w[n] for w in workflows] for n in range(4))
+    lines = {line.name: line for line in (*map(Line, used), *queues)}
     sql = statements("worker")
     changes = Changes()
     async with store.transaction() as session:
         await session.execute(sql["lock_registration"])
-        await session.execute(sql["register_queues"], sorted(set(queues)))
-        await session.execute(sql["register_leases"], queues)
-        await session.execute(sql["register_workflows"], names, versions, patterns, queues)
+        named = sorted(lines.values())  # in one order, so that two apps can't wait for each other
+        await session.execute(
+            sql["register_queues"], [q.name for q in named], [q.reserved for q in named], [q.most for q in named]
+        )
+        await session.execute(sql["register_leases"], used)
+        await session.execute(sql["register_workflows"], names, versions, patterns, used)
         if owner is not None:
             former: list[int] = await session.value(sql["say_worker"], owner, names, versions)
             changes = await _choose(session, former, live_s)

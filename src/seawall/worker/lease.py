@@ -17,7 +17,8 @@ from seawall.kernel.metric import Metrics
 from seawall.kernel.status import SUSPECT_SHARD
 from seawall.store.lease import Shard, Taken, free, release, renew, take
 from seawall.store.pool import Store
-from seawall.store.workflow import Declared, left_behind, register
+from seawall.store.queue import Rule, rules
+from seawall.store.workflow import Declared, Line, left_behind, register
 from seawall.worker.presence import live_s, say_changes
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
@@ -62,6 +63,7 @@ class Leases:
         self._registered = False
         self._parked = False
         self.workflows: Mapping[int, Workflow] = {}
+        self.rules: Mapping[int, Rule] = {}
         self.queue_ids: list[int] = []
         metrics.gauge("seawall_leases_held_count", "Shards in this process's hands.").read = lambda: len(self._held)
         self._takeovers = metrics.counter("seawall_takeovers_total", "Shards taken by this process.")
@@ -94,6 +96,7 @@ class Leases:
                 if not self._registered:
                     await self._register()
                 await self._renew()
+                self.rules = await rules(self._store, self.queue_ids)
                 await heart.beat()
                 if not self._parked:
                     await self._take(heart)
@@ -119,7 +122,8 @@ class Leases:
     async def _register(self) -> None:
         declared = [Declared(w.name, w.version, w.on, w.queue) for w in self._app.workflows]
         owner = self._owner if self._solo_queue is None else None
-        known, changes = await register(self._store, declared, owner=owner, live_s=live_s(self.settings))
+        queues = [Line(q.name, q.reserved, q.most) for q in self._app.queues]
+        known, changes = await register(self._store, declared, owner=owner, live_s=live_s(self.settings), queues=queues)
         say_changes(changes, first=True)
         by_name = {(w.name, w.version): w for w in self._app.workflows}
         # A workflow that was moved to another queue has runs in the old one still, and nobody else would run them.

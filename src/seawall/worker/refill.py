@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from seawall.guard import Heart
@@ -16,6 +17,7 @@ from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.run import Memo
 from seawall.store.flush import Spent
 from seawall.store.pool import Session, Store
+from seawall.store.queue import Rule
 from seawall.store.run import Ready, Wish, memos, prepare, refill
 from seawall.worker.bench import Bench
 from seawall.worker.cursor import BACK_S, Cursors, advance
@@ -23,6 +25,7 @@ from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held, Refill
+from seawall.worker.slot import Slots, full, wished
 from seawall.workflow import Workflow
 
 log = logger("worker")
@@ -42,6 +45,7 @@ class Refiller:
     Args:
         shards: The shards in hand now, read anew for each refill.
         workflows: By the store's id; empty until they are registered.
+        rules: Of queues, by id.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Refiller:
         clock: Clock,
         shards: Callable[[], Iterable[Held]],
         workflows: Callable[[], Mapping[int, Workflow]],
+        rules: Callable[[], Mapping[int, Rule]],
     ) -> None:
         self._store = store
         self.settings = settings
@@ -61,13 +66,13 @@ class Refiller:
         self._flusher: Flusher = bench.flusher
         self._clock = clock
         self._shards = shards
+        self._slots = Slots(rules)
         self._workflows = workflows
         self._wake = asyncio.Event()
         self._cursors = Cursors()
         self._doubtful: list[tuple[Held, Spent]] = []  # refill rows that may be committed, without a run that started
         self._unknown_at: dict[int, float] = {}
         self._met_at: dict[int, float] = {}  # workflows that we don't have, by when one of their runs was read last
-        self._wake_below = 0  # there was no room at the last look: there will be when fewer runs are in hand
         self._read = metrics.counter("seawall_runs_started_total", "Executions of runs begun by this worker.")
 
     def hint(self, queue_id: int, vt: int) -> None:
@@ -87,9 +92,8 @@ class Refiller:
         return list(self._met_at)
 
     def freed(self) -> None:
-        """A run left: look again when that makes the room that was missing."""
-        if self._bench.count < self._wake_below:
-            self._wake_below = 0
+        """A run left: look again when that makes the room that was missing, soon."""
+        if self._slots.freed():
             self._wake.set()
 
     async def run(self, heart: Heart) -> None:
@@ -125,47 +129,48 @@ class Refiller:
     async def _round(self, session: Session) -> bool:
         """One refill, when there is room for it; True when there is more to read at once."""
         settings, bench = self.settings, self._bench
-        shards = [held for held in self._shards() if not held.lost]
-        room = settings.inflight_max - bench.count
         bytes_max = settings.inflight_body_bytes_max - bench.body_bytes
-        room_min = max(1, min(settings.refill_runs, settings.inflight_max // 2))  # less isn't worth a statement
-        full = room < room_min or bytes_max <= 0 or self._flusher.bytes > settings.unflushed_bytes_max
-        self._wake_below = settings.inflight_max - room_min + 1 if full else 0
-        if not shards or full or bench.parked or not self._workflows():
+        if bytes_max <= 0 or self._flusher.bytes > settings.unflushed_bytes_max:
+            self._slots.wait_for(1)
             return False
-        each = max(1, min(room, settings.refill_runs) // len(shards))
+        shards = [held for held in self._shards() if not held.lost]
+        allowed = self._slots.allowed(shards, free=settings.inflight_max - bench.count, settings=settings)
+        shards = [held for held in shards if held.lease.queue_id in allowed.rooms]
+        if not shards or bench.parked or not self._workflows():
+            return False
         now = self._clock.monotonic()
         self._cursors.go_back(shards, now)
         sweeping = [held for held in shards if now >= held.sweep_at]
-        rows = await self._fetch(session, shards, sweeping, each, bytes_max)
+        wishes = wished(shards, sweeping, allowed)
+        # Noted before they are sent: if we never learn the outcome, their rows must not stay behind.
+        self._doubtful.extend(
+            (held, Spent(*wish.lease, wish.number)) for held, wish in zip(shards, wishes, strict=True)
+        )
+        rows = await self._fetch(session, wishes, shards, sweeping, allowed.shared, bytes_max)
         cut = sum(len(row.body or b"") for row in rows) >= bytes_max
         by_shard: dict[tuple[int, int], list[Ready]] = {}
         for row in rows:
             by_shard.setdefault((row.queue_id, row.shard), []).append(row)
+        cut_queues = full(allowed, Counter(row.queue_id for row in rows))
         more = False
-        for held in shards:
+        for held, wish in zip(shards, wishes, strict=True):
             mine = by_shard.get(held.lease[:2], [])
             sweep_at = now + settings.sweep_s if held in sweeping else None
-            more |= advance(held, mine, sweep_at=sweep_at, whole=len(mine) < each and not cut, now=now)
+            whole = not cut and len(mine) < wish.most and held.lease.queue_id not in cut_queues
+            more |= advance(held, mine, sweep_at=sweep_at, whole=whole, now=now)
         await self._start_all(session, shards, by_shard)
         return more
 
     async def _fetch(
-        self, session: Session, shards: Sequence[Held], sweeping: Sequence[Held], each: int, bytes_max: int
-    ) -> list[Ready]:
-        wishes = []
-        for held in shards:
-            held.refills += 1
-            lease = held.lease
-            # Noted before it is sent: if we never learn the outcome, the row must not stay behind.
-            self._doubtful.append((held, Spent(lease.queue_id, lease.shard, lease.epoch, held.refills)))
-            wishes.append(Wish(lease=lease, number=held.refills, after=held.sweep if held in sweeping else held.after))
+        self, session: Session, wishes: Sequence[Wish], shards: Sequence[Held], sweeping: Sequence[Held], shared: int,
+        bytes_max: int,
+    ) -> list[Ready]:  # fmt: skip
         return await refill(
             session,
             wishes,
             known=list(self._workflows()),
             without=[id for held in shards if held in sweeping or held.after < held.top for id in held.inflight],
-            runs_each=each,
+            shared=shared,
             bytes_max=bytes_max,
         )
 

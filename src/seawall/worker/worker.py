@@ -140,6 +140,7 @@ class Worker:
         self._refiller = Refiller(
             self._store, settings, self._bench, metrics,
             clock=clock, shards=self._leases.held, workflows=lambda: self._leases.workflows,
+            rules=lambda: {} if self._solo else self._leases.rules,
         )  # fmt: skip
         self._timers = Timers(
             self._store, settings, queue_ids=lambda: self._leases.queue_ids, woken=self._refiller.sweep

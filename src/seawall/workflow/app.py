@@ -18,6 +18,7 @@ F = TypeVar("F", bound=WorkflowFunction)
 
 RUN_TIMEOUT_MAX_S = 86_400.0
 VERSION_CHARS_MAX = 50
+SLOTS_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,15 @@ class Workflow:
     retry: Retry
     timeout_s: float  # one attempt's longest time
     function: WorkflowFunction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """One declared queue. None: nothing is said of it."""
+
+    name: str
+    reserved: int | None
+    most: int | None
 
 
 class App:
@@ -48,10 +58,36 @@ class App:
 
     def __init__(self) -> None:
         self._workflows: dict[tuple[str, str], Workflow] = {}
+        self._queues: dict[str, Queue] = {}
 
     @property
     def workflows(self) -> tuple[Workflow, ...]:
         return tuple(self._workflows.values())
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        return tuple(self._queues.values())
+
+    def queue(self, name: str, *, reserved: int | None = None, max: int | None = None) -> None:
+        """Say how many slots a queue has: a slot is a run in a worker's hands; one that waits holds none.
+
+        A queue that nothing is said of has none reserved, and takes what others leave free.
+
+        Args:
+            reserved: Slots that no other queue's runs take, however many of those there are.
+            max: Most runs at once, in all workers together; None: as many as workers have.
+
+        Raises:
+            TypeError, ValueError: Says what is wrong.
+        """
+        for what, value, least in (("reserved", reserved, 0), ("max", max, 1)):
+            if value is not None and (not isinstance(value, int) or not least <= value <= SLOTS_MAX):
+                raise ValueError(f"queue {name}: {what}={value!r}; a whole number of {least} to {SLOTS_MAX} is needed")
+        if reserved is not None and max is not None and reserved > max:
+            raise ValueError(f"queue {name}: reserved={reserved} is more than max={max}")
+        if name in self._queues:
+            raise ValueError(f"queue {name} is declared twice")
+        self._queues[name] = Queue(name=_word(name, "queue", name, limit.NAME_CHARS_MAX), reserved=reserved, most=max)
 
     def workflow(
         self,

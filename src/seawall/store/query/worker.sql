@@ -13,8 +13,16 @@ set enable_mergejoin = off
 select pg_advisory_xact_lock(7203001)
 
 -- name: register_queues
--- worker, at start; unique (name).
-insert into queue (name) select unnest($1::text[]) on conflict (name) do nothing
+-- worker, at start; unique (name). An app that says nothing of a queue leaves it as another one has declared it.
+insert into queue (name, reserved, slots_max) select * from unnest($1::text[], $2::integer[], $3::integer[])
+on conflict (name) do update
+set reserved = coalesce(excluded.reserved, queue.reserved), slots_max = coalesce(excluded.slots_max, queue.slots_max)
+where (excluded.reserved, excluded.slots_max) is distinct from (queue.reserved, queue.slots_max)
+
+-- name: queue_rules
+-- worker, each second; primary key of queue.
+select id, coalesce(reserved_set, reserved, 0) as reserved, coalesce(slots_max_set, slots_max) as slots_max, paused, shards
+from queue where id = any($1::smallint[])
 
 -- name: register_leases
 -- worker, at start; primary key. One lease for each shard, and -1 for the queue's suspects.
@@ -239,14 +247,17 @@ with mine as materialized (
 select count(*) from freed
 
 -- name: refill
--- worker; run_ready for each shard, event by primary key. One statement reads what is ready behind each shard's cursor and
+-- worker; run_ready for each shard, event by primary key. Queues share $13 slots evenly, beyond those kept for each. One statement reads what is ready behind each shard's cursor and
 -- commits the refill row that makes these runs suspects if this process dies. The lease row is held only when there is
 -- something to commit, so that an idle poll writes nothing.
 with lease as (
-  select * from unnest($1::smallint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
-    l(queue_id, shard, epoch, number, vt, id)
+  select * from unnest($1::smallint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                       $9::bigint[], $11::bigint[], $12::bigint[])
+    l(queue_id, shard, epoch, number, vt, id, most, kept, room)
 ), scanned as materialized (
-  select l.queue_id, l.shard, r.id, r.event_id, r.workflow_id, r.attempt, r.ticket, r.vt,
+  select l.queue_id, l.shard, l.kept, l.room,
+         row_number() over (partition by l.queue_id order by r.vt, r.id) as place,
+         r.id, r.event_id, r.workflow_id, r.attempt, r.ticket, r.vt,
          r.workflow_id = any($8::integer[]) as known, r.waits, r.wakes
   from lease l cross join lateral (
     select o.id, o.event_id, o.workflow_id, o.attempt, o.ticket, o.vt, o.waits, o.wakes
@@ -254,13 +265,17 @@ with lease as (
     where o.queue_id = l.queue_id and o.shard = l.shard and o.state = 0 and (o.vt, o.id) > (l.vt, l.id)
       and o.id not in (select unnest($7::text::bigint[]))
     order by o.vt, o.id
-    limit $9
+    limit l.most
   ) r
   order by r.vt, r.id
+), shared as materialized (
+  select *, row_number() over (partition by place <= kept order by place - kept, queue_id) as turn
+  from scanned where place <= room
 ), read as materialized (
   select s.*, e.id is not null as found, e.type, e.source, e.tenant, e.received_at, e.headers, e.body,
          sum(coalesce(octet_length(e.body), 0)) over (order by s.vt, s.id rows unbounded preceding) - coalesce(octet_length(e.body), 0) as before
-  from scanned s left join event e on e.id = s.event_id and s.known
+  from shared s left join event e on e.id = s.event_id and s.known
+  where s.place <= s.kept or s.turn <= $13
 ), picked as materialized (
   select queue_id, shard, id from read where known and before < $10
 ), held as materialized (

@@ -1,0 +1,162 @@
+"""Slots: how many runs each queue may begin now.
+
+A slot is a run in hand; nothing is counted anywhere but in the shards that this process holds, so nothing can leak. A
+queue's `reserved` slots are kept free for it while others flood. What isn't reserved is anybody's who has work, up to
+the queue's `max`, so no capacity is stranded; who wants it at the same time is known to the refill alone, which shares
+it evenly. A queue whose shards are spread over several processes has its numbers spread with them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from seawall.store.queue import Rule
+from seawall.store.run import Wish
+from seawall.worker.settings import Settings
+from seawall.worker.shard import Held
+
+
+@dataclass(slots=True)
+class Line:
+    """One queue, as this process has it."""
+
+    reserved: int
+    most: int
+    in_hand: int = 0
+    held: int = 0  # shards
+
+    @property
+    def kept(self) -> int:
+        """Slots that nobody else may take."""
+        return max(0, min(self.reserved, self.most) - self.in_hand)
+
+    @property
+    def wanted_least(self) -> int:
+        """Fewer free slots than this aren't worth a statement; an empty queue's first ones always are."""
+        return max(1, min(self.reserved if self.kept else self.most, self.most) // 2)
+
+
+class Room(NamedTuple):
+    """What a queue may begin now."""
+
+    kept: int  # runs in slots that nobody else may take
+    most: int  # runs altogether, when nobody else wants what is shared
+
+
+class Allowed(NamedTuple):
+    """What one refill may begin."""
+
+    rooms: Mapping[int, Room]  # by queue id; a queue that may begin none worth a statement isn't there
+    shared: int  # runs of all queues together beyond those kept for each
+
+
+def lines(shards: Iterable[Held], rules: Mapping[int, Rule], *, slots: int) -> dict[int, Line]:
+    """By queue id, those whose shards are held and that aren't paused."""
+    found: dict[int, Line] = {}
+    counts: dict[int, list[Held]] = {}
+    for shard in shards:
+        counts.setdefault(shard.lease.queue_id, []).append(shard)
+    for queue_id, held in counts.items():
+        rule = rules.get(queue_id) or Rule()
+        part = min(1.0, len(held) / rule.shards) if held[0].lease.shard >= 0 else 1.0
+        most = slots if rule.most is None else min(slots, _share(rule.most, part))
+        found[queue_id] = Line(
+            reserved=0 if rule.paused else _share(rule.reserved, part), most=0 if rule.paused else most,
+            in_hand=sum(len(shard.inflight) for shard in held), held=len(held),
+        )  # fmt: skip
+    return found
+
+
+def _share(whole: int, part: float) -> int:
+    """This process's part of a number, at least one of one."""
+    return min(whole, max(1, round(whole * part)))
+
+
+def share(lines: Mapping[int, Line], *, free: int) -> Allowed:
+    """What may begin now.
+
+    Args:
+        free: Slots of this process that hold no run.
+    """
+    left, kept = max(0, free), {}
+    for id, line in lines.items():
+        kept[id] = min(line.kept, left)
+        left -= kept[id]
+    return Allowed(
+        {id: Room(kept[id], max(0, min(line.most - line.in_hand, kept[id] + left))) for id, line in lines.items()}, left
+    )
+
+
+def full(allowed: Allowed, began: Mapping[int, int]) -> set[int]:
+    """Queues that may have more which there was no room for.
+
+    Args:
+        began: By queue id, how many runs of it a refill gave.
+    """
+    shared = sum(max(0, began.get(id, 0) - room.kept) for id, room in allowed.rooms.items())
+    if shared >= allowed.shared:
+        return set(allowed.rooms)
+    return {id for id, room in allowed.rooms.items() if began.get(id, 0) >= room.most}
+
+
+def wished(shards: Sequence[Held], sweeping: Collection[Held], allowed: Allowed) -> list[Wish]:
+    """What a refill asks for each shard; each is the next of its shard's refills.
+
+    Args:
+        sweeping: Those that are read from where their sweep is, not from where reading is.
+    """
+    counts = Counter(held.lease.queue_id for held in shards)
+    found = []
+    for held in shards:
+        held.refills += 1
+        room = allowed.rooms[held.lease.queue_id]
+        found.append(
+            Wish(
+                lease=held.lease, number=held.refills, after=held.sweep if held in sweeping else held.after,
+                most=-(-room.most // counts[held.lease.queue_id]),  # work is spread evenly over shards, mostly
+                kept=room.kept, room=room.most,
+            )
+        )  # fmt: skip
+    return found
+
+
+class Slots:
+    """The slots of one process.
+
+    Args:
+        rules: Of queues, by id.
+    """
+
+    def __init__(self, rules: Callable[[], Mapping[int, Rule]]) -> None:
+        self._rules = rules
+        self._need = 0  # runs that have to leave before some queue has room that it lacks; 0: none lacks any
+        self._freed = 0  # that have left since
+
+    def allowed(self, shards: Iterable[Held], *, free: int, settings: Settings) -> Allowed:
+        """What the next refill of these shards may begin.
+
+        Args:
+            free: Slots that hold no run.
+        """
+        queues = lines(shards, self._rules(), slots=settings.inflight_max)
+        worth = max(1, min(settings.refill_runs, settings.inflight_max // 2))
+        least = {id: min(worth, line.wanted_least) for id, line in queues.items()}
+        all, shared = share(queues, free=min(free, settings.refill_runs + sum(line.kept for line in queues.values())))
+        lacking = [least[id] - room.most for id, room in all.items() if room.most < least[id] and queues[id].most]
+        self.wait_for(min(lacking, default=0))
+        return Allowed({id: room for id, room in all.items() if room.most >= least[id]}, shared)
+
+    def wait_for(self, count: int) -> None:
+        """Have ``freed`` say when so many runs have left; 0: never."""
+        self._freed, self._need = 0, count
+
+    def freed(self) -> bool:
+        """A run has left. True when there is room now that was lacking."""
+        self._freed += 1
+        if not self._need or self._freed < self._need:
+            return False
+        self._need = 0
+        return True

@@ -1,0 +1,197 @@
+"""Reserved slots are never taken, idle ones never stranded, and a queue's bound is kept exactly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seawall import App, Context, Event
+from seawall.store.lease import Lease
+from seawall.store.queue import Rule
+from seawall.worker.shard import Held
+from seawall.worker.slot import Line, lines, share
+from worker.rig import QUICK, Rig
+
+QUEUES = st.dictionaries(
+    st.integers(1, 6),
+    st.builds(
+        Line, reserved=st.integers(0, 40), most=st.integers(1, 100), in_hand=st.integers(0, 60), held=st.integers(1, 8)
+    ),
+    min_size=1,
+)
+
+
+@given(QUEUES, st.integers(0, 200))
+def test_no_slot_is_given_twice_nor_one_that_is_kept_for_another_queue(queues: dict[int, Line], free: int) -> None:
+    given = share(queues, free=free)
+    kept = sum(room.kept for room in given.rooms.values())
+    assert kept + given.shared <= free
+    for id, room in given.rooms.items():
+        assert 0 <= room.kept <= queues[id].kept
+        assert room.most <= max(0, queues[id].most - queues[id].in_hand)
+        assert room.most <= room.kept + given.shared
+
+
+@given(QUEUES, st.integers(0, 200))
+def test_a_queue_that_is_alone_in_wanting_has_all_that_is_not_kept_for_others(
+    queues: dict[int, Line], free: int
+) -> None:
+    given = share(queues, free=free)
+    for id, room in given.rooms.items():
+        others = sum(line.kept for other, line in queues.items() if other != id)
+        assert room.most >= min(queues[id].most - queues[id].in_hand, free - others)
+
+
+@pytest.mark.parametrize(("held", "expected"), [(4, (8, 20)), (1, (2, 5))])
+def test_a_queue_in_several_processes_has_its_numbers_spread_with_its_shards(
+    held: int, expected: tuple[int, int]
+) -> None:
+    shards = [Held(Lease(7, shard, 1), 0) for shard in range(held)]
+    line = lines(shards, {7: Rule(reserved=8, most=20, shards=4)}, slots=1000)[7]
+    assert (line.reserved, line.most) == expected
+
+
+class Gate:
+    """Steps that end when they are let, and how many are under way."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.now: Counter[str] = Counter()
+        self.top: Counter[str] = Counter()
+
+    async def through(self, name: str) -> None:
+        self.now[name] += 1
+        self.top[name] = max(self.top[name], self.now[name])
+        await self.open.wait()
+        self.now[name] -= 1
+
+
+def two_queues(gate: Gate, **bounds: Any) -> App:
+    app = App()
+    app.queue("slow", **bounds.get("slow", {}))
+    app.queue("quick", **bounds.get("quick", {}))
+
+    @app.workflow(on="test.slow", queue="slow")
+    async def slow(event: Event, ctx: Context) -> None:
+        await ctx.step(gate.through, "slow")
+
+    @app.workflow(on="test.quick", queue="quick")
+    async def quick(event: Event, ctx: Context) -> str:
+        return await ctx.step(lambda: "done", name="quick")
+
+    return app
+
+
+async def running(rig: Rig, made: Any) -> None:
+    await rig.until(lambda: len(made._leases.held()) == 8 and len(made._leases.rules) == 2)
+
+
+async def test_queues_that_want_the_same_slots_share_them_evenly(rig: Rig) -> None:
+    gate = Gate()
+    app = App()
+
+    def declare(name: str) -> None:
+        @app.workflow(on=f"test.{name}", queue=name, name=name)
+        async def through(event: Event, ctx: Context) -> None:
+            await ctx.step(gate.through, name)
+
+    for name in ("one", "two", "three"):
+        declare(name)
+    async with rig.worker(app, replace(QUICK, inflight_max=20, refill_runs=20)) as made:
+        await rig.until(lambda: len(made._leases.held()) == 12)
+        await rig.db.execute("update queue set paused = true")
+        await rig.until(lambda: all(rule.paused for rule in made._leases.rules.values()))
+        counts = {"one": 40, "two": 40, "three": 2}
+        runs = [run for name, count in counts.items() for run in await rig.add(name, [{}] * count)]
+        await rig.db.execute("update queue set paused = false")
+        await rig.until(lambda: sum(gate.now.values()) == 20)
+        assert gate.now == {"one": 9, "two": 9, "three": 2}
+        gate.open.set()
+        await rig.ended(runs, timeout_s=30)
+
+
+async def test_a_flood_takes_no_slot_that_is_reserved_for_another_queue(rig: Rig) -> None:
+    gate, settings = Gate(), replace(QUICK, inflight_max=20, refill_runs=20)
+    async with rig.worker(two_queues(gate, quick={"reserved": 5}), settings) as made:
+        await running(rig, made)
+        flood = await rig.add("slow", [{}] * 100)
+        await rig.until(lambda: gate.now["slow"] == 15)
+        runs = await rig.add("quick", [{}] * 40)
+        await rig.ended(runs)  # through five slots, beside a queue that gives none back
+        assert gate.now["slow"] == 15
+        gate.open.set()
+        await rig.ended(flood, timeout_s=30)
+    assert gate.top["slow"] == 15
+
+
+async def test_without_a_reserve_the_flood_has_all_and_the_other_queue_waits(rig: Rig) -> None:
+    """What the reserve is for."""
+    gate, settings = Gate(), replace(QUICK, inflight_max=20, refill_runs=20)
+    async with rig.worker(two_queues(gate), settings) as made:
+        await running(rig, made)
+        flood = await rig.add("slow", [{}] * 100)
+        await rig.until(lambda: gate.now["slow"] == 20)
+        runs = await rig.add("quick", [{}] * 5)
+        await asyncio.sleep(0.5)
+        assert await rig.db.fetchval("select count(*) from run_done") == 0
+        gate.open.set()
+        await rig.ended([*flood, *runs], timeout_s=30)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+async def test_a_queues_bound_is_kept_exactly_and_all_its_runs_come_through(rig: Rig, most: int) -> None:
+    gate = Gate()
+    async with rig.worker(two_queues(gate, slow={"max": most})) as made:
+        await running(rig, made)
+        flood = await rig.add("slow", [{}] * 30)
+        await rig.until(lambda: gate.now["slow"] == most)
+        await asyncio.sleep(0.4)
+        gate.open.set()
+        await rig.ended(flood, timeout_s=30)
+    assert gate.top["slow"] == most
+
+
+async def test_a_paused_queue_begins_nothing_and_goes_on_where_it_was(rig: Rig) -> None:
+    gate = Gate()
+    gate.open.set()
+    async with rig.worker(two_queues(gate)) as made:
+        await running(rig, made)
+        await rig.db.execute("update queue set paused = true where name = 'slow'")
+        await rig.until(lambda: any(rule.paused for rule in made._leases.rules.values()))
+        held_back = await rig.add("slow", [{}] * 10)
+        await rig.ended(await rig.add("quick", [{}] * 10))
+        assert await rig.db.fetchval("select count(*) from run_done where id = any($1::bigint[])", held_back) == 0
+        await rig.db.execute("update queue set paused = false where name = 'slow'")
+        await rig.ended(held_back)
+
+
+async def test_what_is_set_by_hand_counts_before_what_the_app_declares(rig: Rig) -> None:
+    gate = Gate()
+    app = two_queues(gate, slow={"max": 2})
+    await rig.registered(app)
+    await rig.db.execute("update queue set slots_max_set = 4 where name = 'slow'")
+    async with rig.worker(app) as made:
+        await running(rig, made)
+        flood = await rig.add("slow", [{}] * 12)
+        await rig.until(lambda: gate.now["slow"] == 4)
+        gate.open.set()
+        await rig.ended(flood)
+    assert gate.top["slow"] == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"max": 0}, "max=0"), ({"reserved": -1}, "reserved=-1"), ({"reserved": 1.5}, "reserved=1.5"),
+        ({"reserved": 5, "max": 4}, "more than max"),
+    ],
+)  # fmt: skip
+def test_a_queue_that_makes_no_sense_is_refused(given: dict[str, Any], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        App().queue("runbooks", **given)
