@@ -131,6 +131,33 @@ async def test_a_secret_is_sent_and_stands_in_no_result_error_or_log(caplog: pyt
     assert "7f3b" not in repr((found, caught.value, headers)) + caplog.text
 
 
+async def test_a_url_and_values_of_a_body_may_be_secrets_too() -> None:
+    async def echoes(request: Request, write: Write) -> None:
+        said = json.dumps([request.line, json.loads(request.body)]).encode()
+        await write(answer(404 if "gone" in request.line else 200, said, content_type="application/json"))
+
+    async with serving(echoes) as server:
+        secrets = {
+            "hook": server.url("/services/T1/hidden-path"),
+            "gone": server.url("/gone/hidden-path"),
+            "key": "k-1234",
+        }
+        async with toolbox(secrets=secrets) as made:
+            body = {"routing": secret("key"), "list": [1, {"deep": secret("key", prefix="Key ")}]}
+            found = await http_request("POST", secret("hook"), json=body)
+            assert json.loads(server.requests[0].body) == {"routing": "k-1234", "list": [1, {"deep": "Key k-1234"}]}
+            assert found["body"][1] == {"routing": "[secret]", "list": [1, {"deep": "Key [secret]"}]}
+            with pytest.raises(StepDeclined) as caught:
+                await http_request("POST", secret("gone"), json=body)
+            assert made.tools.meter.services() == ["http_request:hook", "http_request:gone"]
+            assert "hidden-path" not in repr((found, caught.value)) and "k-1234" not in repr(found)
+            deep: Any = 1
+            for _ in range(99):
+                deep = [deep]
+            with pytest.raises(StepRefused, match="deeper"):
+                await http_request("POST", secret("hook"), json=deep)
+
+
 async def test_tls_and_host_go_by_name_and_the_certificate_is_checked(tmp_path: Path) -> None:
     authority = Authority()
     certificate, key = authority.put(tmp_path)

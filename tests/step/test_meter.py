@@ -109,14 +109,14 @@ async def test_a_cancelled_trial_lets_the_next_call_try() -> None:
 
 
 async def test_services_without_end_take_no_memory_and_those_in_use_stay() -> None:
-    begun = asyncio.Event()
+    clock, begun = ManualClock(), asyncio.Event()
 
     async def forever() -> int:
         begun.set()
         await asyncio.Event().wait()
         return 0
 
-    async with toolbox() as made:
+    async with toolbox(clock=clock) as made:
         held = asyncio.create_task(made.tools.meter.call("page", "held", forever))
         await begun.wait()
         for number in range(3 * SERVICES_MAX):
@@ -125,4 +125,11 @@ async def test_services_without_end_take_no_memory_and_those_in_use_stay() -> No
         assert len(names) == SERVICES_MAX == len(made.panel.lines()) and "page:held" in names
         held.cancel()
         await asyncio.gather(held, return_exceptions=True)
+        for _ in range(5):
+            clock.advance(1.0)
+            with pytest.raises(StepUnavailable):
+                await made.tools.meter.call("page", "down", hung)
+        for number in range(3 * SERVICES_MAX):
+            await made.tools.meter.call("page", f"t{number}", fine)
+        assert "page:down" in made.tools.meter.services(), "nobody closes another's breaker by naming hosts"
     assert len(list(made.metrics.samples())) < 20, "no metric has a host in its labels"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -27,6 +27,9 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 BODY_BYTES_MAX: Final = 4 << 20
 HEADERS_MAX: Final = 64
 HEADER_CHARS_MAX: Final = 8192
+DEPTH_MAX: Final = 32
+"""Of what is sent as JSON."""
+
 TIMEOUT_S_MAX: Final = 55.0
 """Below the usual 60 s of ``ctx.step``, so that it is the step that says what was slow."""
 
@@ -63,16 +66,16 @@ class Prepared:
 Texts = Mapping[str, str | Secret]
 
 
-def service_of(tools: Toolbox, method: str, url: str, **rest: Any) -> str:
-    """Host and port, each of which has a breaker of its own. Raises StepRefused."""
-    return _target(url).place
+def service_of(tools: Toolbox, method: str, url: str | Secret, **rest: Any) -> str:
+    """Host and port, each of which has a breaker of its own; of a secret URL its secret's name. Raises StepRefused."""
+    return url.name if isinstance(url, Secret) else _target(url).place
 
 
 @step("http_request", version=1, service=service_of)
 async def http_request(
     tools: Toolbox,
     method: str,
-    url: str,
+    url: str | Secret,
     *,
     headers: Texts | None = None,
     json: Any = None,
@@ -89,9 +92,9 @@ async def http_request(
 
     Args:
         method: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.
-        url: Printable ASCII, without a user or password.
+        url: Printable ASCII, without a user or password; or a ``secret(…)``, as those of chats' webhooks are.
         headers: A value may be a ``secret(…)``.
-        json: Sent as the body, with its content type.
+        json: Sent as the body, with its content type. A value in it may be a ``secret(…)``.
         body: Bytes or text, when it isn't JSON; at most 4 MiB.
         accept: Statuses beside 200 to 299 that are a result too, as 404 or 302.
         idempotency_key: Sent as header `idempotency_header`: ``ctx.idempotency_key("charge")`` is the same in each
@@ -110,12 +113,16 @@ async def http_request(
     if json is not None and body:
         raise StepRefused("http_request takes json or body, not both")
     given: dict[str, str | Secret] = dict(headers or {})
+    hidden: list[str] = []
+    if isinstance(url, Secret):
+        url = url.prefix + await tools.secret(url)
+        hidden += [url, url.partition("://")[2].partition("/")[2]]
     if json is not None:
-        body = _encoded(json)
+        body = _encoded(await _filled(tools, json, hidden, DEPTH_MAX))
         given = {"content-type": "application/json", **{name.lower(): value for name, value in given.items()}}
     if idempotency_key is not None:
         given[idempotency_header] = idempotency_key
-    asked = await prepared(tools, method, url, headers=given, body=body, timeout_s=timeout_s)
+    asked = await prepared(tools, method, url, headers=given, body=body, timeout_s=timeout_s, hidden=hidden)
     answer = await tools.send(asked.ask)
     if not 200 <= answer.status < 300 and answer.status not in accept:
         raise failure(tools, asked.ask, answer)
@@ -124,11 +131,12 @@ async def http_request(
 
 async def prepared(
     tools: Toolbox, method: str, url: str, *, headers: Texts, body: bytes | str, timeout_s: float,
-    answer_bytes_max: int | None = None,
+    answer_bytes_max: int | None = None, hidden: Sequence[str] = (),
 ) -> Prepared:  # fmt: skip
     """A request that may be sent: everything about it but its address is checked here.
 
     Args:
+        hidden: Secrets of its URL and its body.
         answer_bytes_max: For a step that keeps only a part of its answer; None: `step.response_bytes_max`.
 
     Raises:
@@ -143,13 +151,13 @@ async def prepared(
         raise StepRefused(f"timeout_s={timeout_s!r}: 0.05 to {TIMEOUT_S_MAX:g} seconds are needed")
     if len(headers) > HEADERS_MAX:
         raise StepRefused(f"{len(headers)} headers; at most {HEADERS_MAX} are sent")
-    pairs, secrets = [(b"user-agent", b"seawall")], list[str]()
+    pairs, secrets = [(b"user-agent", b"seawall")], list(hidden)
     for name, value in headers.items():
-        text, hidden = await _header(tools, name, value)
+        text, own = await _header(tools, name, value)
         if name.lower() == "user-agent":
             pairs.pop(0)
         pairs.append((name.encode("ascii"), text.encode("latin-1")))
-        secrets += hidden
+        secrets += own
     ask = Ask(
         method=method, target=_target(url), headers=pairs, body=data, timeout_s=float(timeout_s),
         answer_bytes_max=answer_bytes_max or tools.settings.response_bytes_max,
@@ -221,6 +229,20 @@ def _target(url: str) -> Target:
     if isinstance(found, str):
         raise StepRefused(found)
     return found
+
+
+async def _filled(tools: Toolbox, value: Any, hidden: list[str], depth: int) -> Any:
+    """A JSON value with its secrets in place; they are noted in ``hidden``."""
+    if isinstance(value, Secret):
+        hidden.append(await tools.secret(value))
+        return value.prefix + hidden[-1]
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if not depth:
+        raise StepRefused(f"json= is deeper than {DEPTH_MAX}")
+    if isinstance(value, dict):
+        return {key: await _filled(tools, one, hidden, depth - 1) for key, one in value.items()}
+    return [await _filled(tools, one, hidden, depth - 1) for one in value]
 
 
 def _encoded(value: object) -> bytes:

@@ -131,8 +131,12 @@ class Meter:
         return found
 
     def _forget_one(self) -> bool:
-        for name, service in self._services.items():
-            if not service.inflight and service.breaker.state in (State.CLOSED, State.OPEN, State.HALF_OPEN):
+        idle = [(name, one.breaker.state) for name, one in self._services.items() if not one.inflight]
+        # An open one is worth more than a closed one: whoever names hosts without end must not close others' breakers.
+        # What somebody's hand holds stays.
+        for states in ((State.CLOSED,), (State.OPEN, State.HALF_OPEN)):
+            name = next((name for name, state in idle if state in states), None)
+            if name is not None:
                 del self._services[name]
                 if self._panel is not None:
                     self._panel.remove(name)

@@ -24,9 +24,12 @@ from seawall.step.error import StepRefused
 from seawall.step.keyring import Secret, Secrets
 from seawall.step.meter import Meter
 from seawall.step.reach import Reach
-from seawall.step.resolver import Desk, Resolve
+from seawall.step.resolver import Desk, Resolve, Resolver
 from seawall.step.setting import Settings
 from seawall.step.wire import Answer, Ask, Wire
+
+FILE_THREADS_MAX = 2
+"""For files of secrets: a folder that hangs holds up nobody who needs none."""
 
 _lent: list[Toolbox] = []
 
@@ -51,10 +54,11 @@ class Toolbox:
         self.clock = clock
         self.meter = Meter(settings, clock=clock, rng=rng, metrics=metrics, alerts=alerts, panel=panel)
         self.sql_places = asyncio.Semaphore(settings.sql_connections_max)
-        self._desk = Desk()
+        self._names = Resolver()
+        self._files = Desk(FILE_THREADS_MAX, "step-file")
         self._secrets = Secrets(settings.secrets, secrets)
         self._wire = Wire(
-            Reach(settings, own_ports=own_ports), resolve or self._desk.resolve, _tls(settings),
+            Reach(settings, own_ports=own_ports), resolve or self._names.resolve, _tls(settings),
             connect_s=settings.connect_s,
         )  # fmt: skip
 
@@ -65,7 +69,8 @@ class Toolbox:
     async def __aexit__(self, *_: object) -> None:
         if self in _lent:
             _lent.remove(self)
-        self._desk.close()
+        self._names.close()
+        self._files.close()
 
     async def send(self, ask: Ask) -> Answer:
         """Make one HTTP request: see ``Wire.send``."""
@@ -73,7 +78,7 @@ class Toolbox:
 
     async def secret(self, wanted: Secret) -> str:
         """A secret as it is now, without its prefix. Raises StepRefused."""
-        return await self._desk.call(lambda: self._secrets.read(wanted))
+        return await self._files.begin(lambda: self._secrets.read(wanted))
 
 
 def current(step: str) -> Toolbox:
