@@ -72,6 +72,7 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
     """Journal, responder and the HTTP front, joined: from the socket to the disk and back, with nothing in between."""
     from seawall import collector as room
     from seawall import responder
+    from seawall.store import partition
     from seawall.store.source import Sources
     from seawall.store.vault import Vault
 
@@ -107,6 +108,7 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
                 limiter=shared.limiter if shared is not None else None,
                 alerts=site.alerts, shed=site.shed, backlog=keeping.backlog(store),
                 holding=flags.switch(declared.HELD_REQUESTS),
+                kept_days=settings.of("housekeeping", partition.Settings).retention_days,
             )
         )  # fmt: skip
         keeping.register(site.supervisor)

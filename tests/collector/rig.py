@@ -99,7 +99,7 @@ class Waiters:
         self.held[ticket_id] = answer
         self.patience_ms[ticket_id] = wait_ms
 
-    def drop(self, ticket_id: bytes) -> None:
+    def drop(self, ticket_id: bytes, answer: Answer) -> None:
         self.held.pop(ticket_id, None)
         self.dropped.append(ticket_id)
 
@@ -226,7 +226,7 @@ def request(
 async def running(
     folder: Path, *, settings: Settings = QUICK, sources: SourceTable | None = None, clock: Clock | None = None,
     journal: MemoryJournal | None = None, ready: bool = True, limiter: Limiter | None = None,
-    backlog: Backlog | None = None, holding: Switch = always,
+    backlog: Backlog | None = None, holding: Switch = always, kept_days: int = 30,
 ) -> AsyncIterator[Rig]:  # fmt: skip
     """A collector with one source ``tok`` of kind none, unless sources are given."""
     table = sources if sources is not None else SourceTable()
@@ -244,7 +244,7 @@ async def running(
     collector = Collector(
         settings, listen="127.0.0.1:0", journal=journal, snapshot=snapshot, waiting=held, events=events, clock=clock,
         metrics=metrics, ids=EventIds(clock), random=random.Random(7), limiter=limiter, alerts=alerts,
-        shed=shed, backlog=backlog, holding=holding,
+        shed=shed, backlog=backlog, holding=holding, kept_days=kept_days,
     )  # fmt: skip
     supervisor = Supervisor(metrics)
     collector.register(supervisor)

@@ -365,18 +365,61 @@ async def test_two_thousand_requests_wait_at_once_and_each_gets_its_own_answer(d
         assert [r.body.replace(b"-", b"").decode() for r in replies if r is not None] == [id.hex() for id in ids]
 
 
-async def test_beyond_the_bound_a_request_is_not_held_and_one_id_waits_once(database: Database) -> None:
+async def test_beyond_the_bound_a_request_is_not_held(database: Database) -> None:
     async with desk(database.dsn, Settings(held_max=2)) as d:
-        one, again, two, three = (d.hold(id * 16) for id in (b"1", b"1", b"2", b"3"))
-        assert again.done() and again.result() is None and three.done() and three.result() is None
+        one, two, three = (d.hold(id * 16) for id in (b"1", b"2", b"3"))
+        assert three.done() and three.result() is None
         assert not one.done() and not two.done()
+
+
+async def test_all_who_wait_for_one_ticket_get_its_reply(database: Database, here: World) -> None:
+    async with desk(database.dsn) as d:
+        event = await here.busy()
+        answers = [d.hold(event), d.hold(event), d.hold(event, 200)]
+        assert await in_time(answers.pop()) is None, "it has a deadline of its own"
+        await here.reply(event, b"1")
+        await here.notify([event])
+        assert [(await in_time(a)).body for a in answers] == [b"1", b"1"]  # type: ignore[union-attr]
+
+
+async def test_the_first_reply_is_what_everybody_gets(database: Database, here: World) -> None:
+    async with desk(database.dsn) as d:
+        event = await here.busy()
+        await here.reply(event, b"first")
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await here.reply(event, b"second")
+        for _ in range(2):
+            got = await d.responder.look_up(event, timeout_s=2.0)
+            assert got is not None and got.body == b"first"
+
+
+async def test_how_runs_ended_is_not_said_in_place_of_a_reply_that_was_forgotten(
+    database: Database, here: World
+) -> None:
+    async with desk(database.dsn) as d:
+        replied, silent, open_, late = [await here.event(here.id()) for _ in range(4)]
+        for event in (replied, silent, open_, late):
+            await here.end(await here.run(event), result=b"1")
+        await here.run(open_)
+        await here.reply(replied, b"kept")
+        ids = [asyncpg.pgproto.pgproto.UUID(id.hex()) for id in (replied, silent, open_)]
+        await here.sql.execute(
+            "update run_done set finished_at = now() - interval '25 h' where event_id = any($1)", ids
+        )
+        got = [await d.responder.look_up(id, timeout_s=2.0) for id in (replied, silent, open_, late)]
+        assert [one and (one.status, one.final) for one in got] == [
+            (200, True), (404, True), (202, False), (200, True),
+        ]  # fmt: skip
+        held = await in_time(d.hold(silent))
+        assert held is not None and held.status == 200, "a repeat that comes so late is answered with what there is"
 
 
 async def test_a_dropped_request_is_forgotten_and_stopping_answers_the_rest(database: Database) -> None:
     async with desk(database.dsn) as d:
         gone, here = d.hold(b"1" * 16), d.hold(b"2" * 16)
-        d.responder.drop(b"1" * 16)
-        d.responder.drop(b"1" * 16)
+        for _ in range(2):
+            d.responder.drop(b"1" * 16, gone.set_result)
+        d.responder.drop(b"2" * 16, gone.set_result)
         d.responder.stop()
         d.responder.stop()
         assert here.done() and here.result() is None and not gone.done()

@@ -10,7 +10,7 @@ import pytest
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.ticket import Reply
 from seawall.responder.setting import Settings
-from seawall.responder.waiting import SLACK, Board, Place
+from seawall.responder.waiting import PER_TICKET_MAX, SLACK, Board, Place
 from seawall.testing import ManualClock
 
 REPLY = Reply(status=200, content_type="text/plain", body=b"")
@@ -26,13 +26,21 @@ class Rig:
     def __init__(self, settings: Settings | None = None) -> None:
         self.clock = ManualClock()
         self.board = Board(settings or Settings(), clock=self.clock, metrics=Metrics())
-        self.answers: dict[bytes, list[Reply | None]] = {}
+        self.answers: dict[bytes, list[Reply | None]] = {}  # of the latest that waits for a ticket
+        self.all: list[list[Reply | None]] = []
 
     def hold(self, n: int, wait_ms: int = 10_000) -> bytes:
         id = ticket(n)
-        said = self.answers.setdefault(id, [])
+        said = self.answers[id] = []
+        self.all.append(said)
         self.board.hold(id, wait_ms=wait_ms, answer=said.append)
         return id
+
+    def drop(self, id: bytes) -> bool:
+        """The latest one's client leaves; returns whether it still waited."""
+        said = self.answers[id]
+        self.board.drop(id, said.append)
+        return not said
 
 
 def test_looks_come_slower_and_slower_and_once_more_before_the_deadline() -> None:
@@ -139,21 +147,69 @@ def test_an_answer_that_raises_is_called_once_and_spoils_no_other() -> None:
     assert calls == [1] and rig.answers[ticket(2)] == [None]
 
 
+def test_several_requests_wait_for_one_ticket_each_with_its_own_deadline() -> None:
+    rig = Rig()
+    id = rig.hold(1, 1_000)
+    first = rig.answers[id]
+    rig.hold(1, 5_000)
+    second = rig.answers[id]
+    rig.hold(1, 5_000)
+    assert rig.drop(id), "its client left; the others wait on"
+    rig.clock.advance(1.001)
+    assert rig.board.take(9) == [id], "one look for all of them"
+    rig.board.expire()
+    assert (first, second) == ([None], [])
+    rig.board.put_back(id, event_id=id)
+    rig.board.hint([id])
+    assert rig.board.take(9) == [id]
+    rig.board.answer(id, REPLY, outcome="reply")
+    assert (first, second, rig.answers[id]) == ([None], [REPLY], [])
+    assert not rig.board._held
+
+
+def test_each_of_several_requests_is_looked_up_before_its_own_deadline() -> None:
+    rig = Rig(Settings(first_look_ms=150, look_ms_max=10_000, last_look_ms=200))
+    start = rig.clock.monotonic()
+    rig.hold(1, 9_000)
+    rig.hold(1, 3_000)
+    looks = []
+    while (wait_s := rig.board.next_look_s()) != math.inf:
+        rig.clock.advance(wait_s + 1e-6)
+        looks.append(round((rig.clock.monotonic() - start) * 1000))
+        for id in rig.board.take(9):
+            rig.board.put_back(id)
+    assert 2_800 in looks and 8_800 in looks
+
+
+def test_one_ticket_can_not_fill_the_house() -> None:
+    rig = Rig(Settings(held_max=PER_TICKET_MAX + 1))
+    for _ in range(PER_TICKET_MAX):
+        rig.hold(1)
+    assert rig.all == [[]] * PER_TICKET_MAX
+    rig.hold(1)
+    assert rig.all[-1] == [None]
+    rig.hold(2)
+    rig.hold(3)
+    assert rig.all[-2:] == [[], [None]], "all of them count"
+
+
 @pytest.mark.parametrize("seed", range(25))
 def test_no_ticket_is_ever_lost_or_answered_twice(seed: int) -> None:
     rng = random.Random(seed)
     rig = Rig(Settings(held_max=40, hints_max=100))
-    dropped: set[bytes] = set()
+    dropped: list[list[Reply | None]] = []
     held: list[bytes] = []
     in_hand: list[bytes] = []
     for n in range(1_500):
-        match rng.randrange(8):
+        match rng.randrange(9):
             case 0 | 1:
                 held.append(rig.hold(n, rng.choice((50, 500, 5_000))))
+            case 8 if held:  # a client whose connection broke
+                rig.hold(int.from_bytes(rng.choice(held[-20:]), "big"), rng.choice((50, 500, 5_000)))
             case 2 if held:
-                rig.board.drop(id := rng.choice(held))
-                if not rig.answers[id]:
-                    dropped.add(id)
+                id = rng.choice(held)
+                if rig.drop(id):
+                    dropped.append(rig.answers[id])
             case 3:
                 rig.board.hint(ticket(rng.randrange(n + 1)) for _ in range(3))
             case 4:
@@ -172,10 +228,11 @@ def test_no_ticket_is_ever_lost_or_answered_twice(seed: int) -> None:
         reachable = {entry[2].ticket_id for entry in rig.board._looks if entry[2].look_at == entry[0]}
         reachable |= {one.ticket_id for one in rig.board._urgent} | set(in_hand)
         for id, one in rig.board._held.items():
-            past = one.place is Place.IDLE and rig.clock.monotonic() >= one.last_look - 0.001
+            last = max(waiter.last_look for waiter in one.waiters)
+            past = one.place is Place.IDLE and rig.clock.monotonic() >= last - 0.001
             assert id in reachable or past, f"seed {seed}: nobody will look at {id.hex()}"
     rig.clock.advance(10)
     rig.board.expire()
-    for id, said in rig.answers.items():
-        assert len(said) == (0 if id in dropped else 1), f"seed {seed}"
+    for said in rig.all:
+        assert len(said) == (0 if any(said is one for one in dropped) else 1), f"seed {seed}"
     assert not rig.board._held and not rig.board._by_event

@@ -100,9 +100,8 @@ class Admission:
         elif choice.content_types and _media_type(x) not in choice.content_types:
             allowed = ", ".join(choice.content_types)
             x.refuse(self.by_configuration(415, "unsupported media type", f"this source takes {allowed}"))
-        elif choice.wait_ms_max and (prefer := x.headers.get(b"prefer")) is not None:
-            wait = _WAIT.search(prefer)
-            x.wait_ms = min(int(wait[1]) * 1000, choice.wait_ms_max, source.kind.wait_ms_max) if wait else 0
+        elif choice.wait_ms_max:
+            x.wait_ms = min(wished_ms(x), choice.wait_ms_max, source.kind.wait_ms_max)
             if x.wait_ms:
                 # From here on, since the sender's patience began with its request: a slow body and the journal spend
                 # of it, and what is left is for the reply.
@@ -118,6 +117,13 @@ class Admission:
         if x.length > limit.BODY_BYTES_MAX:
             return self._receipts.problem(413, "body too large", detail)
         return self.by_configuration(413, "body too large", detail)
+
+
+def wished_ms(x: Exchange) -> int:
+    """What ``Prefer: wait=N`` asks for; 0: nothing."""
+    prefer = x.headers.get(b"prefer")
+    wait = _WAIT.search(prefer) if prefer is not None else None
+    return int(wait[1]) * 1000 if wait is not None else 0
 
 
 def _media_type(x: Exchange) -> str:

@@ -16,6 +16,7 @@ from seawall.collector.deadline import breach_of, now_for_clients
 from seawall.collector.door import Door
 from seawall.collector.duplicate import Duplicates
 from seawall.collector.exchange import ANSWERED, SUBMITTED, Exchange
+from seawall.collector.hold import Holds
 from seawall.collector.intake import Ids, Intake
 from seawall.collector.look_up import LookUps
 from seawall.collector.network import Networks
@@ -53,6 +54,7 @@ LAST_WORDS_S = 0.5
 _Done = Callable[[Connection], bool]
 
 
+# Size: it builds and joins all parts of the room, and is what connections tell.
 class Collector:
     """Takes events in over HTTP. ``async with`` listens; leaving stops with a budget of one second.
 
@@ -63,13 +65,14 @@ class Collector:
         random: For jitter only.
         limiter: Counts what sources, tenants and readers send; None: in this process alone.
         backlog: Says what waits on our disk; None: no share of it is ever used up.
+        kept_days: For how long the store keeps an event at least.
     """
 
     def __init__(
         self, settings: Settings, *, listen: str | socket.socket, journal: Journal, snapshot: Snapshot,
         waiting: Waiting, events: Events, clock: Clock, metrics: Metrics, ids: Ids, random: Random | None = None,
         limiter: Limiter | None = None, alerts: Alerts | None = None, shed: ShedList | None = None,
-        backlog: Backlog | None = None, holding: Switch = always,
+        backlog: Backlog | None = None, holding: Switch = always, kept_days: int = 30,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.now = 0.0
@@ -94,13 +97,15 @@ class Collector:
             snapshot=snapshot, journal=journal, receipts=self.receipts, rates=self._rates,
             body_bytes_max=settings.body_bytes_max, clock=clock, shares=self._shares,
         )  # fmt: skip
+        self._holds = Holds(waiting, self.receipts, stopping=lambda: self.stopping, holding=holding)
         self._intake = Intake(
-            admission=self._admission, rates=self._rates, journal=journal, waiting=waiting, snapshot=snapshot,
+            admission=self._admission, rates=self._rates, journal=journal, holds=self._holds, snapshot=snapshot,
             receipts=self.receipts, duplicates=Duplicates(settings.duplicates_max), ids=ids, clock=clock,
-            metrics=metrics, shares=self._shares, holding=holding,
+            metrics=metrics, shares=self._shares,
         )  # fmt: skip
         self._look_ups = LookUps(
             settings, events=events, waiting=waiting, receipts=self.receipts, rates=self._rates, ids=ids, clock=clock,
+            holds=self._holds, kept_days=kept_days,
             wanted=declared(
                 shed, "look-ups", rank=50, eases=(LOOP_LAG, MEMORY),
                 without="GET /in/events/ID and /in/tickets/ID answer 202 without asking the store",
@@ -127,7 +132,7 @@ class Collector:
     def _measure(self, metrics: Metrics) -> None:
         self._truncated = metrics.counter("seawall_truncated_total", "Requests whose client left before their end.")
         self._cut = metrics.counter("seawall_connections_cut_total", "Connections that passed a deadline.")
-        metrics.gauge("seawall_held_count", "Requests that wait for a reply.").read = lambda: self._intake.held
+        metrics.gauge("seawall_held_count", "Requests that wait for a reply.").read = lambda: self._holds.count
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

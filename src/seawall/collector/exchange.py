@@ -13,6 +13,7 @@ from seawall.collector.setting import Settings
 from seawall.collector.snapshot import Source
 from seawall.guard.budget import Budget
 from seawall.kernel.seam.journal import Outcome
+from seawall.kernel.seam.ticket import Answer
 
 if TYPE_CHECKING:
     from seawall.collector.parser import Connection
@@ -86,7 +87,8 @@ class Exchange:
     wait_ms = 0  # as wished, within what its source and kind allow
     patience: Budget | None = None  # what is left of that; None: it doesn't wait
     size_bytes = 0  # of its record, once submitted
-    replicated = False  # how it became durable, once it is
+    replicated: bool | None = False  # how it became durable, once it is; None: not known here
+    waiter: Answer | None = None  # while it is held: how it waits
     id = b""  # 16 bytes, once submitted
     key = b""  # its dedupe key among those of all sources, if it has one
     digest = b""

@@ -12,6 +12,7 @@ from typing import Protocol
 from seawall.collector.admission import Admission
 from seawall.collector.duplicate import Duplicates, digest_of
 from seawall.collector.exchange import ANSWERED, ASKED, HELD, PARKED, SUBMITTED, Exchange
+from seawall.collector.hold import Holds
 from seawall.collector.rate import Rates
 from seawall.collector.receipt import Receipts
 from seawall.collector.share import Shares
@@ -21,10 +22,8 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError, Uncertain
 from seawall.kernel.event import id_ascii
 from seawall.kernel.metric import Metrics
-from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Journal, Outcome, Position
 from seawall.kernel.seam.place import COUNTRY_HEADER
-from seawall.kernel.seam.ticket import Reply, Waiting
 from seawall.kernel.signature import Refused, Verified
 
 CREDENTIALS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
@@ -54,15 +53,13 @@ class Intake:
     """Takes events in."""
 
     def __init__(
-        self, *, admission: Admission, rates: Rates, journal: Journal, waiting: Waiting, snapshot: Version,
+        self, *, admission: Admission, rates: Rates, journal: Journal, holds: Holds, snapshot: Version,
         duplicates: Duplicates, receipts: Receipts, ids: Ids, clock: Clock, metrics: Metrics, shares: Shares,
-        holding: Switch = always,
     ) -> None:  # fmt: skip
-        self._holding = holding
         self._admission = admission
         self._rates = rates
         self._journal = journal
-        self._waiting = waiting
+        self._holds = holds
         self._snapshot = snapshot
         self._duplicates = duplicates
         self._receipts = receipts
@@ -70,7 +67,6 @@ class Intake:
         self._shares = shares
         self._clock = clock
         self.now = 0.0
-        self.held = 0
         self._accepted = metrics.counter("seawall_accepted_total", "Events that became durable.")
         self._late = metrics.counter(
             "seawall_accepted_late_total", "Events that became durable after their sender was gone or told uncertain."
@@ -163,7 +159,6 @@ class Intake:
         if not isinstance(outcome, Position):
             self._not_durable(x, outcome)
             return
-        id = id_ascii(x.id)
         self._accepted.value += 1
         source = x.source
         assert source is not None, "only an admitted exchange was submitted"
@@ -174,9 +169,9 @@ class Intake:
             self._late.value += 1
         elif x.patience is not None:
             x.replicated = outcome.replicated
-            self._hold(x, id, wait_ms=int(x.patience.left_s * 1000))
+            self._holds.hold(x, wait_ms=int(x.patience.left_s * 1000))
         else:
-            x.answer(self._receipts.accepted(id, source, replicated=outcome.replicated))
+            x.answer(self._receipts.accepted(id_ascii(x.id), source, replicated=outcome.replicated))
 
     def _not_durable(self, x: Exchange, error: SeawallError) -> None:
         if isinstance(error, Uncertain):
@@ -188,55 +183,18 @@ class Intake:
         """503 that says: it may have been stored. With a dedupe key a repeat is safe."""
         return self._receipts.unavailable("outcome is uncertain", why, retry_after_s=2.0, uncertain=True)
 
-    def _hold(self, x: Exchange, id: bytes, *, wait_ms: int) -> None:
-        """The event is safe; now the sender wants to wait for its reply, which costs a connection and no thread."""
-        x.stage = HELD
-        x.release()
-        self.held += 1
-
-        def answer(reply: Reply | None) -> None:
-            self._replied(x, id, reply)
-
-        source = x.source
-        assert source is not None, "only an admitted exchange is held"
-        if wait_ms and self._holding(tenant=source.tenant, source=source.name):
-            self._waiting.hold(x.id, wait_ms=wait_ms, answer=answer)
-        else:
-            answer(None)  # its body or the journal took all of it, or nobody is held now
-
-    def _replied(self, x: Exchange, id: bytes, reply: Reply | None) -> None:
-        if x.stage != HELD:
-            return
-        self.held -= 1
-        source = x.source
-        assert source is not None, "only an admitted exchange is held"
-        if reply is not None:
-            x.answer(self._receipts.reply(id, reply))
-        elif source.choice.wait_over_status == 504:
-            detail = "the event is safe and its workflow goes on; its reply will be under Location"
-            x.answer(self._receipts.problem(504, "no reply in time", detail, headers=_ticket(id)))
-        else:
-            x.answer(self._receipts.waiting(id, replicated=x.replicated))
-
     def let_go(self, x: Exchange) -> None:
         """This collector stops: end a hold with 202 and where to ask, and the wait for a look at the store with 503."""
         if x.stage == PARKED and x.token:
             x.answer(self._receipts.unavailable("stopping", "this collector is stopping; another try finds the next"))
         elif x.stage == HELD:
-            self._waiting.drop(x.id)
-            self.held -= 1
-            x.answer(self._receipts.waiting(id_ascii(x.id), replicated=x.replicated))
+            self._holds.let_go(x)
 
     def gone(self, x: Exchange) -> None:
         """Nobody reads this answer any more. What was submitted stays submitted."""
         if x.stage == HELD:
-            self.held -= 1
-            self._waiting.drop(x.id)
+            self._holds.gone(x)
         x.stage = ANSWERED
-
-
-def _ticket(id: bytes) -> bytes:
-    return b"Location: /in/tickets/%b\r\n" % id
 
 
 def _kept(x: Exchange) -> bytes:

@@ -81,6 +81,9 @@ class Settings:
     )
     duplicates_max: int = setting(50_000, min=0, max=10_000_000, help="Dedupe keys remembered for the 200 answer.")
     look_ups_max: int = setting(64, min=1, max=1000, live=True, help="Reads of events and tickets at once.")
+    look_ups_held_max: int = setting(
+        1_000, min=0, max=100_000, live=True, help="Reads of tickets that wait for their reply (Prefer: wait) at once."
+    )
     look_up_rate_per_s: float = setting(
         50.0,
         min=0,

@@ -67,6 +67,16 @@ def answer_of(outcome: Outcome, *, body: bytes | None = None, results: dict[int,
     return _json(200, _succeeded(id, outcome.ended, results or {})) if failed is None else _problem(id, failed)
 
 
+def forgotten(outcome: Outcome) -> Reply:
+    """For whoever asks so late that a reply, had there been one, may be gone: how the runs ended would pass for it."""
+    said = {
+        "type": "urn:seawall:problem:reply-forgotten", "title": "reply forgotten", "status": 404,
+        "id": id_text(outcome.event_id),
+        "detail": "replies are kept for 24 hours; /in/events/ID says what became of the event",
+    }  # fmt: skip
+    return Reply(status=404, content_type=PROBLEM, body=msgspec.json.encode(said))
+
+
 def _failure(ended: Sequence[EndedRun]) -> EndedRun | None:
     """The run to name when not all succeeded: a failed or dead one before a cancelled one."""
     failed = [run for run in ended if run.status is not RunStatus.SUCCEEDED]

@@ -17,7 +17,7 @@ from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.event import EventBrief
 from seawall.kernel.seam.hint import HintChannel
 from seawall.kernel.seam.ticket import Answer, Reply
-from seawall.responder.answer import answer_of, is_over
+from seawall.responder.answer import answer_of, forgotten, is_over
 from seawall.responder.listener import Listener
 from seawall.responder.reader import IDLE_S, Reader, answer
 from seawall.responder.setting import Settings
@@ -96,9 +96,9 @@ class Responder:
         """See ``Waiting``."""
         self._board.hold(ticket_id, wait_ms=wait_ms, answer=answer)
 
-    def drop(self, ticket_id: bytes) -> None:
+    def drop(self, ticket_id: bytes, answer: Answer) -> None:
         """See ``Waiting``."""
-        self._board.drop(ticket_id)
+        self._board.drop(ticket_id, answer)
 
     async def look_up(self, ticket_id: bytes, *, timeout_s: float) -> Reply | None:
         """See ``Waiting``: any event's id is taken, also one whose sender didn't wait."""
@@ -108,6 +108,8 @@ class Responder:
                 [outcome] = await ticket.outcomes(self._asking, [ticket_id], timeout_s=budget.left_s)
                 if outcome.status is None:
                     return None
+                if outcome.forgotten:
+                    return forgotten(outcome)
                 if not is_over(outcome):
                     return answer_of(outcome)
                 return await answer(self._asking, outcome, budget)

@@ -47,6 +47,7 @@ class Outcome:
     reply: StoredReply | None
     open_runs: int
     ended: tuple[EndedRun, ...]  # by id, at most 100
+    forgotten: bool = False  # all have ended, a day ago or more, and there is no reply (any more)
 
 
 async def outcomes(store: Store, ids: Sequence[bytes], *, timeout_s: float) -> list[Outcome]:
@@ -113,4 +114,5 @@ def _outcome(row: Row) -> Outcome:
         reply=reply,
         open_runs=row["open_runs"],
         ended=ended,
+        forgotten=row["forgotten"],
     )

@@ -30,16 +30,20 @@ class Waiting(Protocol):
     """Where held requests wait."""
 
     def hold(self, ticket_id: bytes, *, wait_ms: int, answer: Answer) -> None:
-        """Wait for at most ``wait_ms``. At most ``held_max`` at once: beyond that ``answer(None)`` is called at once.
+        """Wait for at most ``wait_ms``. At most ``held_max`` at once, a few of them for one ticket: beyond that
+        ``answer(None)`` is called at once.
 
         Must be called on the event loop's thread, after the event is durable.
         """
 
-    def drop(self, ticket_id: bytes) -> None:
-        """The client is gone: forget it without an answer. The run goes on. Harmless when unknown."""
+    def drop(self, ticket_id: bytes, answer: Answer) -> None:
+        """The client is gone: forget it without an answer. The run goes on, and so does any other request that waits
+        for the ticket. Harmless when unknown."""
 
     async def look_up(self, ticket_id: bytes, *, timeout_s: float) -> Reply | None:
         """What is known of a ticket now, within ``timeout_s``. None: nobody knows it (yet).
+
+        A reply is kept for a day at least. A status 404 says that there may have been one, and isn't any more.
 
         Raises:
             Unavailable: The store didn't answer in time.

@@ -14,18 +14,20 @@ with wanted as materialized (
 select p.id, p.event_id, e.status, e.reason,
        r.run_id as reply_run, r.status as reply_status, r.content_type, octet_length(r.body) as reply_bytes,
        case when octet_length(r.body) <= $2 then r.body end as reply_body,
-       (select count(*) from run o where o.event_id = p.event_id) as open_runs,
-       f.ids, f.statuses, f.result_bytes, f.results
+       o.open_runs, f.ids, f.statuses, f.result_bytes, f.results,
+       r.run_id is null and o.open_runs = 0 and coalesce(f.ended_at < now() - interval '1 day', false) as forgotten
 from placed p
+cross join lateral (select count(*) as open_runs from run where run.event_id = p.event_id) o
 left join event e on e.id = p.event_id
 left join reply r on r.event_id = p.event_id
 left join lateral (
   select array_agg(x.id order by x.id) as ids,
          array_agg(x.status order by x.id) as statuses,
          array_agg(x.result_bytes order by x.id) as result_bytes,
-         array_agg(x.result order by x.id) as results
+         array_agg(x.result order by x.id) as results,
+         max(x.finished_at) as ended_at
   from (
-    select d.id, d.status, coalesce(octet_length(d.result), 0) as result_bytes,
+    select d.id, d.status, d.finished_at, coalesce(octet_length(d.result), 0) as result_bytes,
            case when octet_length(d.result) <= $2 then d.result end as result
     from run_done d
     where d.event_id = p.event_id and d.id between p.first_run and p.first_run | ((1::bigint << 44) - 1)
