@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import subprocess
 import sys
 import time
@@ -153,14 +154,14 @@ async def test_a_loop_that_swallows_its_cancellation_ends_the_process() -> None:
 
 
 BLOCKED = """
-import asyncio, time
-from seawall.guard import supervisor
+import asyncio, re, sys, time
+from seawall.guard import supervisor, watchdog
 from seawall.kernel.metric import Metrics
 
-supervisor.BLOCKED_EXIT_S = 1
+watchdog.BLOCKED_S, watchdog.HELD_S, watchdog.TICK_S = {blocked_s}, {held_s}, 0.2
 
 async def block(heart):
-    time.sleep(60)
+    {how}
 
 async def main():
     watching = supervisor.Supervisor(Metrics(), watch_blocking=True)
@@ -172,10 +173,31 @@ asyncio.run(main())
 """
 
 
-def test_a_process_that_is_blocked_from_its_first_moment_ends() -> None:
-    ended = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, timeout=30)
+@pytest.mark.parametrize(
+    ("how", "blocked_s", "held_s"),
+    [("time.sleep(60)", 1, 60), ("while True: pass", 1, 60), ("re.match('(a*)*b', 'a' * 40)", 60, 1)],
+)
+def test_a_process_that_is_blocked_from_its_first_moment_ends(how: str, blocked_s: int, held_s: int) -> None:
+    """Also by code that never lets go of the interpreter."""
+    code = BLOCKED.format(how=how, blocked_s=blocked_s, held_s=held_s)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30)
     assert ended.returncode == 1
     assert b"in block" in ended.stderr, "the stack says who blocked it"
+
+
+def test_a_process_that_stood_still_goes_on() -> None:
+    """By the clock alone it would end in the moment in which its machine comes back."""
+    code = BLOCKED.format(how="print('beats', flush=True); await asyncio.sleep(60)", blocked_s=1, held_s=60)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None and child.stdout.readline() == b"beats\n"
+            child.send_signal(signal.SIGSTOP)
+            time.sleep(3)
+            child.send_signal(signal.SIGCONT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.wait(2)
+        finally:
+            child.kill()
 
 
 async def test_unready_is_not_dead() -> None:

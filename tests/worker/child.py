@@ -13,8 +13,7 @@ import sys
 import uuid
 from dataclasses import replace
 
-from seawall.guard import Heart, Lifecycle, Supervisor, loop
-from seawall.guard import supervisor as supervisor_module
+from seawall.guard import Heart, Lifecycle, Supervisor, loop, watchdog
 from seawall.guard.budget import Budget
 from seawall.kernel import log
 from seawall.kernel.clock import SystemClock
@@ -24,7 +23,7 @@ from seawall.store import pool
 from seawall.worker import Worker
 from worker.rig import QUICK
 
-supervisor_module.BLOCKED_EXIT_S = 4  # instead of 15: the tests wait for it
+watchdog.BLOCKED_S = 4  # instead of 15: the tests wait for it
 
 
 async def main() -> None:

@@ -8,15 +8,14 @@ running but nothing is working". A loop here tells its progress by ``heart.beat(
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NoReturn
 
-from seawall.guard import outlet
 from seawall.guard.stack import stack_of
+from seawall.guard.watchdog import Watchdog
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
@@ -31,10 +30,6 @@ CANCEL_S = 1.0
 """How long a cancelled loop may take to end. One that doesn't can't be replaced safely: two would run."""
 
 BACKOFF_MAX_S = 2.0
-BLOCKED_EXIT_S = 15
-"""An event loop that doesn't tick for so long ends the process, with all stacks on standard error (faulthandler's own
-thread does it, so that code which never releases the interpreter's lock is caught too)."""
-
 Pace = Callable[[str], Awaitable[None]]
 
 
@@ -108,7 +103,7 @@ class Supervisor:
     Args:
         pace: Awaited at each beat with the loop's name; a test's handle to kill (raise) or hang (never return) a loop.
         die: Ends the process when a loop can't be stopped; only a test passes another.
-        watch_blocking: Arm faulthandler against a blocked event loop (one per process; off in tests).
+        watch_blocking: End the process when its event loop is blocked (one per process; off in tests).
     """
 
     def __init__(
@@ -124,9 +119,7 @@ class Supervisor:
         self._clock = clock or SystemClock()
         self._pace = pace
         self._die = die
-        self._watch_blocking = watch_blocking
-        # Where to: whoever blocks us may be whoever doesn't read this.
-        self._stacks_to = outlet.unblocked() if watch_blocking else 2
+        self._watchdog = Watchdog() if watch_blocking else None
         self._loops: list[Loop] = []
         self._owner: asyncio.Task[None] | None = None
 
@@ -184,8 +177,8 @@ class Supervisor:
         self._owner.cancel()
         await asyncio.wait([self._owner])
         self._owner = None
-        if self._watch_blocking:
-            faulthandler.cancel_dump_traceback_later()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         for loop in reversed(self._loops):
             if loop.task is not None:
                 loop.task.cancel()
@@ -204,8 +197,8 @@ class Supervisor:
     async def _own(self) -> None:
         looked_at = self._clock.monotonic()
         while True:
-            if self._watch_blocking:
-                faulthandler.dump_traceback_later(BLOCKED_EXIT_S, exit=True, file=self._stacks_to)
+            if self._watchdog is not None:
+                self._watchdog.beat()
             self._forgive(self._clock.monotonic() - looked_at - CHECK_S)
             for loop in self._loops:
                 await self._look_after(loop)
