@@ -11,6 +11,7 @@ from seawall.console.change import ChangeDesk
 from seawall.console.flag import FlagDesk
 from seawall.console.openapi import document
 from seawall.console.panel import PanelDesk
+from seawall.console.queue import QueueDesk
 from seawall.console.report import Reports
 from seawall.console.source import SourceDesk
 from seawall.console.table import Endpoint, endpoints
@@ -29,7 +30,7 @@ class Anything:
 def table() -> tuple[Endpoint, ...]:
     return endpoints(
         cast("Reports", Anything()), cast("SourceDesk", Anything()), cast("PanelDesk", Anything()),
-        cast("FlagDesk", Anything()), cast("ChangeDesk", Anything()),
+        cast("FlagDesk", Anything()), cast("ChangeDesk", Anything()), cast("QueueDesk", Anything()),
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ from seawall.console.health import Health
 from seawall.console.host import is_ours
 from seawall.console.openapi import document
 from seawall.console.panel import PanelDesk
+from seawall.console.queue import QueueDesk
 from seawall.console.report import Reports
 from seawall.console.setting import Settings
 from seawall.console.source import SourceDesk
@@ -110,7 +111,8 @@ class Console:
             REGISTRY, Flags(self._store), health, clock=clock, query_s=settings.query_s, live_s=settings.live_s
         )
         changes = ChangeDesk(self._store, pending, clock=clock, query_s=settings.query_s)
-        self._table = endpoints(reports, desk, PanelDesk(health, note=note, clock=clock), flags, changes)
+        queues = QueueDesk(self._store, clock=clock, query_s=settings.query_s)
+        self._table = endpoints(reports, desk, PanelDesk(health, note=note, clock=clock), flags, changes, queues)
         self._openapi = Answer(200, JSON, document(self._table, version=version("seawall")))
         self._answers = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="ok")
         self._refusals = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="refused")

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from seawall.kernel.seam.panel import AlertLine, BreakerLine, WorkLine
+from seawall.store.queue import QueueLine
 from seawall.store.report import EventLine, RunLine, Workflow
 
 
@@ -89,6 +90,29 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
     roles: list[str]
     unasked: list[str]  # roles that didn't answer, and may not have moved theirs
+
+
+class QueueList(msgspec.Struct, frozen=True, kw_only=True):
+    """All queues."""
+
+    items: list[QueueLine]
+
+
+class QueueWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be changed of a queue; what isn't named stays. "declared": as its app says."""
+
+    reserved: int | str | None = None
+    max: int | str | None = None
+    paused: bool | None = None
+    why: str = ""
+
+
+class QueueChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What was in force, and what is."""
+
+    name: str
+    before: str
+    after: str
 
 
 class FlagRole(msgspec.Struct, frozen=True, kw_only=True):

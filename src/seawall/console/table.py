@@ -12,6 +12,7 @@ from seawall.console.ask import CURSOR, EVENT_STATUSES, LIMIT, RUN_STATUSES, Ask
 from seawall.console.change import ChangeDesk
 from seawall.console.flag import FlagDesk
 from seawall.console.panel import PanelDesk
+from seawall.console.queue import QueueDesk
 from seawall.console.report import Reports
 from seawall.console.shape import (
     AlertList,
@@ -30,6 +31,9 @@ from seawall.console.shape import (
     NewSecret,
     NewSource,
     OldSecret,
+    QueueChange,
+    QueueList,
+    QueueWish,
     Runs,
     Sources,
     Way,
@@ -68,7 +72,7 @@ class Endpoint:
 
 
 def endpoints(
-    reports: Reports, sources: SourceDesk, panels: PanelDesk, flags: FlagDesk, changes: ChangeDesk
+    reports: Reports, sources: SourceDesk, panels: PanelDesk, flags: FlagDesk, changes: ChangeDesk, queues: QueueDesk
 ) -> tuple[Endpoint, ...]:
     """Every endpoint below /v1."""
     return (
@@ -131,9 +135,30 @@ def endpoints(
             handler=reports.workflows,
             returns=Workflows,
         ),
+        *_of_queues(queues),
         *_of_sources(sources),
         *_of_panels(panels),
         *_of_flags(flags, changes),
+    )
+
+
+def _of_queues(queues: QueueDesk) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            method="GET",
+            path="/v1/queues",
+            summary="All queues: their slots, what is ready in them, and who serves them.",
+            handler=queues.page,
+            returns=QueueList,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/queues/{name}",
+            summary="Pause or resume a queue, or set its slots. Workers follow within a second or two.",
+            handler=queues.put,
+            takes=QueueWish,
+            returns=QueueChange,
+        ),
     )
 
 

@@ -31,6 +31,7 @@ class Kind(Enum):
     SETTING = "setting"
     FLAG = "flag"
     SOURCE = "source"
+    QUEUE = "queue"
     BREAKER = "breaker"  # by hand
     SHED = "shed"  # by hand
 

@@ -1,0 +1,96 @@
+"""``seawall queues``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from seawall.cli.client import Client, find, part
+from seawall.cli.listing import place_options
+from seawall.cli.say import MISUSED, Failed, json_option, say, say_json, say_table
+
+COLUMNS = ("name", "reserved", "max", "paused", "ready", "served", "workflows")
+DECLARED = "declared"
+
+
+@click.group(epilog="Exit codes: 0 done, 2 misused, 3 no such queue, 4 unreachable.")
+def queues() -> None:
+    """Queues: how many runs of each may be in hand, and which are paused. A slot is a run in a worker's hands."""
+
+
+@queues.command("list", epilog="Example: seawall queues list")
+@place_options
+@json_option
+def list_(data: str | None, url: str | None, as_json: bool) -> None:
+    """List queues: slots, ready runs, and how many of its shards are served."""
+    found = Client(find(data, url)).get("/v1/queues")
+    if as_json:
+        say_json(found)
+        return
+    for line in found["items"]:
+        line["max"] = "all" if line["max"] is None else line["max"]
+        line["paused"] = "yes" if line["paused"] else "no"
+        line["served"] = f"{line['served']} of {line['shards']}"
+        line["workflows"] = " ".join(line["workflows"])
+    say_table(found["items"], COLUMNS, empty="no queues")
+
+
+@queues.command(epilog="Example: seawall queues pause bulk --why 'their API is down'")
+@click.argument("name")
+@click.option("--why", default="", metavar="TEXT", help="For the timeline.")
+@place_options
+@json_option
+def pause(name: str, why: str, data: str | None, url: str | None, as_json: bool) -> None:
+    """Begin no more runs of a queue. What is in hand goes on; nothing expires."""
+    _put(name, {"paused": True, "why": why}, data, url, as_json=as_json)
+
+
+@queues.command(epilog="Example: seawall queues resume bulk")
+@click.argument("name")
+@click.option("--why", default="", metavar="TEXT", help="For the timeline.")
+@place_options
+@json_option
+def resume(name: str, why: str, data: str | None, url: str | None, as_json: bool) -> None:
+    """Let a paused queue go on."""
+    _put(name, {"paused": False, "why": why}, data, url, as_json=as_json)
+
+
+@queues.command(
+    "set",
+    epilog="""\b
+Examples:
+  seawall queues set runbooks --reserved 50
+  seawall queues set bulk --max 20 --why 'it eats the database'
+  seawall queues set bulk --max declared                      as the app says""",
+)
+@click.argument("name")
+@click.option("--reserved", metavar="N", help="Slots that no other queue's runs take; 'declared': as the app says.")
+@click.option("--max", "most", metavar="N", help="Most runs in hand at once; 'declared': as the app says.")
+@click.option("--why", default="", metavar="TEXT", help="For the timeline.")
+@place_options
+@json_option
+def set_(
+    name: str, reserved: str | None, most: str | None, why: str, data: str | None, url: str | None, as_json: bool
+) -> None:
+    """Set a queue's slots by hand, in place of what its app declares."""
+    if reserved is None and most is None:
+        raise Failed(MISUSED, "nothing to set: give --reserved or --max")
+    wish = {"reserved": _number("--reserved", reserved), "max": _number("--max", most), "why": why}
+    _put(name, wish, data, url, as_json=as_json)
+
+
+def _number(option: str, text: str | None) -> int | str | None:
+    if text is None or text == DECLARED:
+        return text
+    if not text.isascii() or not text.isdigit():
+        raise Failed(MISUSED, f"{option} {text}: a whole number, or {DECLARED}")
+    return int(text)
+
+
+def _put(name: str, wish: dict[str, Any], data: str | None, url: str | None, *, as_json: bool) -> None:
+    found = Client(find(data, url)).send("POST", f"/v1/queues/{part(name)}", wish)
+    if as_json:
+        say_json(found)
+    else:
+        say(f"{name}: {found['after']} (before: {found['before']})")

@@ -1,0 +1,43 @@
+"""Handlers of the endpoints of queues."""
+
+from __future__ import annotations
+
+from seawall.console.answer import Answer, json
+from seawall.console.ask import Ask
+from seawall.console.shape import QueueChange, QueueList, QueueWish
+from seawall.kernel.clock import Clock
+from seawall.kernel.error import Rejected
+from seawall.kernel.seam.change import TEXT_MAX
+from seawall.store import queue
+from seawall.store.change import Author
+from seawall.store.pool import Store
+from seawall.workflow.app import SLOTS_MAX
+
+
+class QueueDesk:
+    """Each handler raises Rejected, Unavailable or Uncertain."""
+
+    def __init__(self, store: Store, *, clock: Clock, query_s: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._query_s = query_s
+
+    async def page(self, ask: Ask) -> Answer:
+        return json(QueueList(items=await queue.lines(self._store, timeout_s=self._query_s)))
+
+    async def put(self, ask: Ask) -> Answer:
+        name, given = ask.path["name"], ask.parsed(QueueWish)
+        wish = queue.Wish(
+            reserved=_number("reserved", given.reserved, 0), most=_number("max", given.max, 1), paused=given.paused
+        )
+        if len(given.why) > TEXT_MAX:
+            raise Rejected(422, "Bad reason", f"why has at most {TEXT_MAX} characters")
+        author = Author(ask.by, self._clock, given.why.strip())
+        before, after = await queue.put(self._store, name, wish, author, timeout_s=self._query_s)
+        return json(QueueChange(name=name, before=before, after=after))
+
+
+def _number(what: str, value: int | str | None, least: int) -> int | str | None:
+    if value is None or value == queue.DECLARED or (isinstance(value, int) and least <= value <= SLOTS_MAX):
+        return value
+    raise Rejected(422, "Bad number", f"{what} is {least} to {SLOTS_MAX}, or {queue.DECLARED}; not {str(value)[:64]!r}")

@@ -1,0 +1,78 @@
+"""Queues by hand: what is set counts at once and before what an app declares, and is told in the timeline."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from console.test_console import Api, api, is_problem
+from seawall.testing.postgres import Database
+
+
+@pytest.fixture
+async def it(database: Database, tmp_path: Any) -> AsyncIterator[Api]:
+    async with api(database.dsn, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def queue(database: Database) -> None:
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute(
+        "insert into queue (name, reserved, slots_max) values ('bulk', 5, 20), ('plain', null, null);"
+        "insert into run (id, event_id, workflow_id, tenant, queue_id, shard, vt)"
+        " select n, gen_random_uuid(), 1, 't', (select id from queue where name = 'bulk'), n % 4, n from"
+        " generate_series(1, 7) n"
+    )
+    await connection.close()
+
+
+async def test_queues_are_listed_with_what_is_in_force(it: Api, queue: None) -> None:
+    found = {line["name"]: line for line in (await it.get("/v1/queues")).json["items"]}
+    assert (found["bulk"]["reserved"], found["bulk"]["max"], found["bulk"]["ready"]) == (5, 20, 7)
+    assert (found["plain"]["reserved"], found["plain"]["max"], found["plain"]["ready"]) == (0, None, 0)
+    assert not any(line["paused"] or line["by_hand"] for line in found.values())
+
+
+async def test_what_is_set_by_hand_counts_and_goes_back_to_what_is_declared(it: Api, queue: None) -> None:
+    done = await it.call("POST", "/v1/queues/bulk", {"reserved": 8, "max": 9, "why": "more of it"})
+    assert done.json == {"name": "bulk", "before": "reserved 5, max 20", "after": "reserved 8, max 9"}
+    line = next(line for line in (await it.get("/v1/queues")).json["items"] if line["name"] == "bulk")
+    assert (line["reserved"], line["max"], line["by_hand"]) == (8, 9, True)
+    back = await it.call("POST", "/v1/queues/bulk", {"reserved": "declared", "max": "declared"})
+    assert back.json["after"] == "reserved 5, max 20"
+
+
+async def test_a_pause_and_its_reason_are_in_the_timeline_once(it: Api, queue: None) -> None:
+    for _ in range(2):
+        await it.call("POST", "/v1/queues/bulk", {"paused": True, "why": "their API is down"})
+    await it.call("POST", "/v1/queues/bulk", {"paused": False})
+    found = (await it.get("/v1/changes", kind="queue")).json["items"]
+    assert [(one["what"], one["after"], one["why"]) for one in found] == [
+        ("bulk", "reserved 5, max 20", ""),
+        ("bulk", "reserved 5, max 20, paused", "their API is down"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "wish", "status"),
+    [
+        ("nobody", {"paused": True}, 404),
+        ("bulk", {"max": 4}, 422),  # fewer than it has reserved
+        ("bulk", {"max": 0}, 422),
+        ("bulk", {"reserved": -1}, 422),
+        ("bulk", {"reserved": "many"}, 422),
+        ("bulk", {"reserved": True}, 422),
+        ("bulk", {"slots": 4}, 422),
+        ("bulk", {"why": "x" * 501}, 422),
+    ],
+)
+async def test_what_can_not_be_set_changes_nothing(
+    it: Api, queue: None, name: str, wish: dict[str, Any], status: int
+) -> None:
+    assert is_problem(await it.call("POST", f"/v1/queues/{name}", wish), status)
+    line = next(line for line in (await it.get("/v1/queues")).json["items"] if line["name"] == "bulk")
+    assert (line["reserved"], line["max"], line["paused"]) == (5, 20, False)
