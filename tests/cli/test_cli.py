@@ -12,11 +12,12 @@ from pathlib import Path
 import click
 import pytest
 
-from seawall.cli import COMMANDS, sender
+from seawall.cli import COMMANDS, changes, sender
 from seawall.cli import seawall as program
 from seawall.cli.request import given, merged, parse
 from seawall.cli.say import Failed
 from seawall.cli.source import settings_of
+from seawall.kernel.seam.change import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +60,10 @@ def test_every_command_says_what_it_does_and_gives_an_example() -> None:
         assert "xample" in (command.epilog or "") or "seawall " in (command.help or ""), name
         options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
         assert not [p.name for p in options if not p.help], name
+
+
+def test_changes_can_be_asked_for_by_every_kind_there_is() -> None:
+    assert set(changes.KINDS) == {kind.value for kind in Kind}
 
 
 def test_every_command_is_on_its_page() -> None:

@@ -11,7 +11,7 @@ from seawall.cli.flags import CHANGE_COLUMNS
 from seawall.cli.listing import place_options
 from seawall.cli.say import FAILED, json_option, say_json, say_table
 
-KINDS = ("version", "start", "stop", "restart", "migration", "setting", "flag", "source", "breaker", "shed")
+KINDS = ("version", "start", "stop", "restart", "migration", "setting", "flag", "source", "queue", "breaker", "shed")
 PAGE = 500
 
 
