@@ -1,9 +1,10 @@
 """The whole program as a user runs it: start, the round trip of a held request, thousands held at once, and --help.
 
-One ``seawall up`` with the embedded profile and an app of two workflows (``empty`` answers at once, ``never`` stays
-silent). Round trips come at a fixed rate, open loop: each counts from the moment at which it was due, so that a stall
-is not hidden by waiting for it. Beside each figure stand the machine's own limits: the fdatasync median, and how long a
-bare Python takes to start.
+One ``seawall up`` with the embedded profile and an app of two workflows: ``empty`` answers at once, ``later`` sleeps
+and then replies with the number that its sender gave, so that an answer which isn't one's own is seen. Round trips come
+at a fixed rate, open loop: each counts from the moment at which it was due, so that a stall is not hidden by waiting
+for it. Beside each figure stand the machine's own limits: the fdatasync median, and how long a bare Python takes to
+start.
 
     python bench/whole.py             # about a minute
 """
@@ -28,16 +29,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.result import fdatasync_p50_ms, publish, row, tree
+from bench.result import Row, cpu_s, fdatasync_p50_ms, publish, row, tree
 
 SEAWALL = str(Path(sys.executable).parent / "seawall")
 RATE = 50
 SECONDS = 8
-HELD = 2000
-HOLD_S = 20
+HELD = 10_000
+HOLD_S = 25
+LATER_S = 14
+SILENT_S = 3.0
 START_LIMIT_S = 60.0
 
-APP = """
+APP = f"""
 from seawall import App, Context, Event
 
 app = App()
@@ -48,15 +51,10 @@ async def empty(event: Event, ctx: Context) -> None:
     pass
 
 
-@app.workflow(on="never")
-async def never(event: Event, ctx: Context) -> None:
-    await ctx.step(sleep_long)
-
-
-async def sleep_long() -> None:
-    import asyncio
-
-    await asyncio.sleep(30)
+@app.workflow(on="later")
+async def later(event: Event, ctx: Context) -> None:
+    await ctx.sleep({LATER_S})
+    ctx.respond(dict(n=event.json["n"]))
 """
 
 
@@ -80,13 +78,18 @@ class Platform:
                 return pid
         raise LookupError(name)
 
+    def named(self, program: str) -> list[int]:
+        """Process ids of one program that live on: those of a connection end with it."""
+        return [pid for pid in tree(self.process.pid) if Path(f"/proc/{pid}/comm").read_text().strip() == program]
+
 
 @contextlib.contextmanager
 def running(data: Path, app: Path) -> Iterator[Platform]:
     """``seawall up`` until the block ends; yields before it is ready."""
     arguments = ["up", "--data", str(data), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--app", str(app)]
     # All clients of this benchmark come from one address; the product's limit for one address is for strangers.
-    environment = {**os.environ, "SEAWALL_COLLECTOR_CONNECTIONS_PER_IP_MAX": str(HELD + 500)}
+    more = {f"SEAWALL_COLLECTOR_CONNECTIONS{which}_MAX": str(HELD + 500) for which in ("", "_PER_IP")}
+    environment = {**os.environ, **more}
     process = subprocess.Popen(
         [SEAWALL, *arguments], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
@@ -179,25 +182,38 @@ async def round_trips(host: str, port: int, path: str) -> list[float]:
     return took[RATE:]  # the first second warms up
 
 
-async def hold_many(host: str, port: int, path: str, collector: int) -> tuple[int, int, float]:
-    """(held at once, threads of the collector meanwhile, megabytes it holds)."""
+async def hold_many(host: str, port: int, path: str, collector: int, store: list[int]) -> list[Row]:
+    """``HELD`` requests at once, and what they cost the collector while nothing happens."""
     gate = asyncio.Semaphore(100)
 
-    async def one() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def one(n: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         async with gate:
-            return await held(host, port, path, b'{"type":"never"}', HOLD_S)
+            return await held(host, port, path, b'{"type":"later","n":%d}' % n, HOLD_S)
 
-    clients = await asyncio.gather(*(one() for _ in range(HELD)))
-    await asyncio.sleep(4)
+    clients = await asyncio.gather(*(one(n) for n in range(HELD)))
+    await asyncio.sleep(1)
+    before, store_before = cpu_s(collector), sum(map(cpu_s, store))
+    await asyncio.sleep(SILENT_S)
+    load, store_load = cpu_s(collector) - before, sum(map(cpu_s, store)) - store_before
     status = Path(f"/proc/{collector}/status").read_text()
     threads = int(status.split("Threads:")[1].split()[0])
     rss_mb = int(status.split("VmRSS:")[1].split()[0]) / 1024
     silent = sum(1 for reader, _ in clients if not reader.at_eof() and not reader._buffer)  # type: ignore[attr-defined]
     answers = await asyncio.gather(*(asyncio.wait_for(reader.read(), HOLD_S + 15) for reader, _ in clients))
-    with_place = sum(1 for a in answers if a.startswith(b"HTTP/1.1 202") and b"/in/tickets/" in a)
+    own = sum(a.startswith(b"HTTP/1.1 200") and a.endswith(b'{"n":%d}' % n) for n, a in enumerate(answers))
+    place = sum(a.startswith(b"HTTP/1.1 202") and b"/in/tickets/" in a for a in answers)
     for _, writer in clients:
         writer.close()
-    return min(silent, with_place), threads, rss_mb
+    return [
+        row("whole: requests held at once", silent, "requests", at_least=HELD),
+        row("whole: … of them answered with their own reply", own, "requests"),
+        row("whole: … with the place of their ticket", place, "requests"),
+        row("whole: … with anything else", HELD - own - place, "requests", at_most=0),
+        row("whole: threads of the collector meanwhile", threads, "threads", at_most=20),
+        row("whole: memory of the collector meanwhile", rss_mb, "MiB"),
+        row("whole: CPU of the collector meanwhile", load / SILENT_S * 100, "% of a core"),
+        row("whole: CPU of PostgreSQL meanwhile", store_load / SILENT_S * 100, "% of a core"),
+    ]
 
 
 def cpu_of(command: list[str], *, times: int = 5) -> float:
@@ -237,10 +253,9 @@ def main() -> None:
             took = asyncio.run(round_trips(host, int(port), path))
             rows.append(row("whole: sync round trip at 50/s, p50", statistics.median(took), "ms", at_most=20))
             rows.append(row("whole: sync round trip at 50/s, p99", sorted(took)[int(len(took) * 0.99)], "ms"))
-            many, threads, rss_mb = asyncio.run(hold_many(host, int(port), path, platform.role("collector")))
-            rows.append(row("whole: requests held at once", many, "requests", at_least=HELD))
-            rows.append(row("whole: threads of the collector meanwhile", threads, "threads", at_most=20))
-            rows.append(row("whole: memory of the collector meanwhile", rss_mb, "MiB"))
+            rows += asyncio.run(
+                hold_many(host, int(port), path, platform.role("collector"), platform.named("postgres"))
+            )
     publish(rows)
 
 
