@@ -688,6 +688,11 @@ async def test_alerts_and_breakers_of_all_roles_are_told_and_a_hand_reaches_them
         ):
             assert (await it.call("POST", target, data=body)).status == status
         assert (await it.call("POST", "/v1/breakers/redis", data=b'{"state":"auto"}', token=None)).status == 401
+        step = Breaker("http_request:[2606:4700::1]:443", Limits(), clock=clock, rng=random.Random(1))
+        panel.add(step, without="runs are tried again")
+        target = "/v1/breakers/http_request%3A%5B2606%3A4700%3A%3A1%5D%3A443"  # as the command line writes it
+        assert (await it.call("POST", target, data=b'{"state":"open"}')).json["roles"] == ["collector"]
+        assert step.state is State.FORCED_OPEN
 
 
 async def test_optional_work_of_all_roles_is_told_and_a_hand_reaches_also_our_own(it: Api, tmp_path: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from seawall.console.panel import BREAKER
 from seawall.guard.breaker import Cause
 from seawall.step import StepDeclined, StepUnavailable
 from seawall.step.meter import SERVICES_MAX
@@ -83,6 +84,13 @@ async def test_only_so_many_are_under_way_and_a_cancelled_one_gives_its_place_ba
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         assert await made.tools.meter.call("page", "a", fine) == 1
+
+
+async def test_a_breakers_name_is_one_that_a_hand_can_write() -> None:
+    async with toolbox() as made:
+        await made.tools.meter.call("page", "a/b c\n?" + "x" * 999, fine)
+        (line,) = made.panel.lines()
+        assert line.name.startswith("page:a_b_c__xx") and BREAKER.fullmatch(line.name)
 
 
 async def test_a_cancelled_trial_lets_the_next_call_try() -> None:

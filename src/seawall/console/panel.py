@@ -15,6 +15,8 @@ from seawall.kernel.seam.panel import Panels
 from seawall.store.change import Author
 
 NAME = re.compile(r"[a-z0-9_.-]{1,64}")
+BREAKER = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,300}")
+"""Those of steps have a host and a port in them."""
 
 
 class PanelDesk:
@@ -39,7 +41,7 @@ class PanelDesk:
 
     async def force(self, ask: Ask) -> Answer:
         wish, name = ask.parsed(Hand), ask.path["name"]
-        if not NAME.fullmatch(name) or not NAME.fullmatch(wish.state):
+        if not BREAKER.fullmatch(name) or not NAME.fullmatch(wish.state):
             raise Rejected(404, "No such breaker", "seawall breakers list shows them")
         before = {line.state for line in (await self._panels.breakers())[0] if line.name == name}
         roles, unasked = await self._panels.force(name, wish.state)

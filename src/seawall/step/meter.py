@@ -9,6 +9,7 @@ metrics.
 from __future__ import annotations
 
 import random
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ T = TypeVar("T")
 
 SERVICES_MAX: Final = 256
 """Breakers of one worker. The one that was used longest ago makes place; what is in use stays."""
+
+NAME_CHARS_MAX = 300
+_STRANGE = re.compile(r"[^A-Za-z0-9_.:\[\]-]")
+"""What a breaker's name has none of, so that a hand can move it; another package may call a service anything."""
 
 WITHOUT = "runs that need it are tried again later"
 INVALID = "invalid"  # refused by us or declined by the service: the workflow's mistake
@@ -114,7 +119,7 @@ class Meter:
         return list(self._services)
 
     def _service(self, step: str, service: str) -> _Service:
-        name = f"{step}:{service}" if service else step
+        name = f"{step}:{_STRANGE.sub('_', service)}"[:NAME_CHARS_MAX] if service else step
         found = self._services.get(name)
         if found is not None:
             self._services.move_to_end(name)
