@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 
 from router.rig import Rig as Routing
 from router.rig import append, record
-from seawall import App, Context, Event
+from seawall import App, Context, Event, Retry
+from seawall.kernel.error import Unavailable, Uncertain
+from seawall.store import pool
 from seawall.store import wait as waits
 from seawall.worker import ear, execution
 from worker.rig import Rig
@@ -188,4 +191,43 @@ async def test_a_wait_outlives_all_processes(rig: Rig, routing: Routing) -> None
         await rig.until(lambda: rig.db.fetchval("select count(*) from run where state = 0"))
     async with rig.running(app):
         done = await rig.ended(runs)
+    assert json.loads(done[runs[0]]["result"])["key"] == "x"
+
+
+async def test_fields_that_come_from_data_are_refused_before_they_are_too_many(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would cost something for each event of the type, for ever."""
+    monkeypatch.setattr(waits, "SHAPES_PER_TYPE_MAX", 2)
+    app = App()
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def strange(event: Event, ctx: Context) -> None:
+        await ctx.wait_for("incident.answered", match={event.json["id"]: 1}, timeout=3600)
+
+    async with rig.running(app):
+        good = await rig.add("strange", [{"id": "a"}, {"id": "b"}])
+        await waiting(rig, good)
+        (bad,) = await rig.add("strange", [{"id": "c"}])
+        done = (await rig.ended([bad]))[bad]
+        more = await rig.add("strange", [{"id": "a"}])
+        await waiting(rig, more)
+    assert done["status"] == 6 and "belongs into a value" in done["error"]
+    assert await rig.db.fetchval("select count(*) from wait_shape") == 2
+
+
+async def test_a_worker_that_stands_still_in_the_middle_holds_up_no_router(rig: Rig, routing: Routing) -> None:
+    """It has the lock on what an event is waited for by: the server takes that from it."""
+    app, journal = App(), routing.log()
+    listening(app)
+    async with rig.running(app), routing.router():
+        runs = await rig.add("open_incident", [{"id": "x"}])
+        await waiting(rig, runs)
+        async with pool.Store(pool.Settings(dsn=rig.database.worker_dsn), role="still") as store:
+            with contextlib.suppress(Unavailable, Uncertain):
+                async with store.transaction(timeout_s=30) as session:
+                    key = await rig.db.fetchval("select key from wait")
+                    await waits.lock(session, [key])
+                    await append(journal, answer("x"))
+                    done = await rig.ended(runs)
     assert json.loads(done[runs[0]]["result"])["key"] == "x"

@@ -18,6 +18,9 @@ from seawall.store.statement import statements
 
 _SQL = statements("wait")
 
+SHAPES_PER_TYPE_MAX = 50
+"""Ways to wait for one type: fields belong into code, and not into data."""
+
 HOLD_S = 900.0
 """How long the end of a wait is held for logs that are behind."""
 
@@ -62,14 +65,15 @@ async def lock(session: Session, keys: Sequence[bytes]) -> None:
     await session.execute(_SQL["lock_keys"], sorted({lock_of(key) for key in keys}))
 
 
-async def know_shape(store: Store, type: str, fields: Sequence[str]) -> str:
+async def know_shape(store: Store, type: str, fields: Sequence[str]) -> str | None:
     """Have routers note events of a type by these fields. Those that began a batch before may not know of it yet: see
-    ``passed``.
+    ``passed``. None: there are too many for this type.
 
     Raises:
         Unavailable, Uncertain: Safe to repeat.
     """
-    return str(await store.value(_SQL["know_shape"], *text_array([type]), list(fields)))
+    found = await store.value(_SQL["know_shape"], *text_array([type]), list(fields), SHAPES_PER_TYPE_MAX)
+    return None if found is None else str(found)
 
 
 async def passed(store: Store, transaction: str) -> bool:

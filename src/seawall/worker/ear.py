@@ -17,7 +17,7 @@ from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.wait import Arrived, Heard
 from seawall.store.pool import Row, Store
-from seawall.store.wait import Asked, Standing, know_shape, look, passed
+from seawall.store.wait import SHAPES_PER_TYPE_MAX, Asked, Standing, know_shape, look, passed
 
 log = logger("worker")
 
@@ -63,7 +63,11 @@ class Ears:
         )
 
     async def look(self, asked: Asked, type: str, names: Sequence[str]) -> Standing | None:
-        """How a wait stands, opened if it isn't open yet. None: the run's lease is gone."""
+        """How a wait stands, opened if it isn't open yet. None: the run's lease is gone.
+
+        Raises:
+            ValueError: Too many different fields are waited by.
+        """
         question = _Question(asked, (type, tuple(names)), asyncio.get_running_loop().create_future())
         self._questions.append(question)
         self._kick.set()
@@ -110,7 +114,11 @@ class Ears:
         """Have routers note events by fields that nobody has waited by, and wait until each of them surely does."""
         now = self._clock.monotonic()
         for shape in {q.shape for q in self._questions} - self._learned - self._learning.keys():
-            self._learning[shape] = (await know_shape(self._store, *shape), now + LEARN_S)
+            transaction = await know_shape(self._store, *shape)
+            if transaction is None:
+                self._refuse(shape)
+            else:
+                self._learning[shape] = (transaction, now + LEARN_S)
         for shape, (transaction, at_most) in [*self._learning.items()]:
             sure = await passed(self._store, transaction)
             if not sure and now < at_most:
@@ -123,6 +131,17 @@ class Ears:
             if len(self._learned) >= SHAPES_MAX:
                 self._learned.clear()
             self._learned.add(shape)
+
+    def _refuse(self, shape: Shape) -> None:
+        type, names = shape
+        for question in self._questions:
+            if question.shape == shape and not question.answer.done():
+                question.answer.set_exception(
+                    ValueError(
+                        f"{type} is waited for by {SHAPES_PER_TYPE_MAX} sets of fields already, so not by "
+                        f"{', '.join(names)}: what differs from run to run belongs into a value, not into a name"
+                    )
+                )
 
     def _ended_unsure(self, asked: Asked) -> None:
         self._held.value += 1

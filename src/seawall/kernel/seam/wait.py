@@ -71,6 +71,9 @@ class WaitingRun(Run, Protocol):
         Args:
             name, nth: As a step is kept.
 
+        Raises:
+            ValueError: Events of this type are waited for by too many different fields.
+
         Durability: what is said is committed. An end is final.
         Cancelled: the run is being put away; the wait may be open.
         """

@@ -1,10 +1,13 @@
 -- name: know_shape
 -- worker, when an app first waits by these fields; unique (type, fields). Returns up to which transaction a router may
--- still not know of it.
-with made as (
-  insert into wait_shape (type, fields) values ($1, $2) on conflict (type, fields) do nothing
+-- still not know of it; null: there are $3 of this type already, each of which costs something for each event.
+with known as (
+  select count(*) filter (where fields = $2) as same, count(*) as all from wait_shape where type = $1
+), made as (
+  insert into wait_shape (type, fields) select $1, $2 from known where same = 0 and known.all < $3
+  on conflict (type, fields) do nothing
 )
-select pg_snapshot_xmax(pg_current_snapshot())::text
+select pg_snapshot_xmax(pg_current_snapshot())::text from known where same > 0 or known.all < $3
 
 -- name: passed
 -- worker, after know_shape; no table. Whether every transaction from before has ended.
@@ -13,8 +16,9 @@ select pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8
 -- name: lock_keys
 -- worker before it opens or ends waits, router before it looks for them; no table. Whoever of the two comes second sees
 -- what the first one wrote: a statement's snapshot is taken when it begins, so this is one of its own. Sorted, so that
--- two can't wait in a circle; until the transaction's end.
-select count(pg_advisory_xact_lock(k)) from unnest($1::bigint[]) as k
+-- two can't wait in a circle; until the transaction's end, which the server brings about when its holder stands still.
+select set_config('idle_in_transaction_session_timeout', '2000', true), count(pg_advisory_xact_lock(k))
+from unnest($1::bigint[]) as k
 
 -- name: open
 -- worker, behind lock_keys; primary keys of shard_lease, run, wait and correlation. Opens waits that aren't there yet, and
