@@ -185,6 +185,13 @@ async def _fresh_after_outage(tree: Tree, server: PostgresServer, path: Path, *,
     _judge(tree, path, within_s=DRAIN_S + outage_s)
 
 
+async def test_fresh_events_start_soon_after_an_outage_of_the_store(
+    tree: Tree, server: PostgresServer, tmp_path: Path
+) -> None:
+    await _fresh_after_outage(tree, server, tmp_path / "ledger", outage_s=20)
+
+
+@pytest.mark.parts
 async def test_fresh_events_start_soon_after_a_minute_without_a_store(
     tree: Tree, server: PostgresServer, tmp_path: Path
 ) -> None:
