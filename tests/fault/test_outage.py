@@ -191,7 +191,7 @@ async def test_fresh_events_start_soon_after_an_outage_of_the_store(
     await _fresh_after_outage(tree, server, tmp_path / "ledger", outage_s=20)
 
 
-@pytest.mark.parts
+@pytest.mark.soak
 async def test_fresh_events_start_soon_after_a_minute_without_a_store(
     tree: Tree, server: PostgresServer, tmp_path: Path
 ) -> None:
