@@ -231,3 +231,22 @@ async def test_a_worker_that_stands_still_in_the_middle_holds_up_no_router(rig: 
                     await append(journal, answer("x"))
                     done = await rig.ended(runs)
     assert json.loads(done[runs[0]]["result"])["key"] == "x"
+
+
+async def test_a_wait_beside_a_task_that_sleeps_is_open_before_its_run_is_put_away(rig: Rig, routing: Routing) -> None:
+    """The workflow's own task waits for an event, and what it began sleeps already while that wait is being opened."""
+    app, journal = App(), routing.log()
+
+    @app.workflow(on="test.thing")
+    async def reminded(event: Event, ctx: Context) -> Any:
+        reminder = asyncio.create_task(ctx.sleep(hours=1))
+        heard = await ctx.wait_for("incident.answered", key="x")
+        reminder.cancel()
+        return None if heard is None else heard.json["n"]
+
+    async with rig.running(app), routing.router():
+        (run,) = await rig.add("reminded", [{}])
+        await waiting(rig, [run])
+        assert await rig.db.fetchval("select count(*) from wait") == 1
+        await append(journal, answer("x", n=5))
+        assert (await rig.ended([run]))[run]["result"] == b"5"

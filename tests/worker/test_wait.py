@@ -252,3 +252,24 @@ async def test_many_sleepers_wake_whatever_is_in_hand(rig: Rig) -> None:
     assert {json.loads(row["result"]) for row in done.values()} == set(range(300))
     put_away = [s.value for s in metrics.samples() if s.name == "seawall_runs_put_away_total"]
     assert sum(put_away) >= 250
+
+
+async def test_a_step_that_pauses_before_its_next_try_is_not_put_away_by_a_task_that_sleeps(rig: Rig) -> None:
+    app, tries = App(), []
+
+    def careless() -> int:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ConnectionError("not yet")
+        return len(tries)
+
+    @app.workflow(on="test.thing")
+    async def reminded(event: Event, ctx: Context) -> Any:
+        reminder = asyncio.create_task(ctx.sleep(hours=1))
+        value = await ctx.step(careless, retry=Retry(attempts=3, first_s=0.2))
+        reminder.cancel()
+        return value
+
+    async with rig.running(app):
+        (run,) = await rig.add("reminded", [{}])
+        assert (await rig.ended([run]))[run]["result"] == b"3"

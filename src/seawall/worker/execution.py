@@ -175,15 +175,16 @@ class Execution:
             while (left_s := (until_us - self.store_us()) / 1_000_000) > 0:
                 if self._over or self._ended:
                     raise asyncio.CancelledError("the run was put away, or has ended, while this task of it waits")
-                if left_s > REST_S and self._calm and at_rest(here, rests):
-                    self._put_away(min(rests.values()))
+                first_us = min(rests.values())
+                if first_us - self.store_us() > REST_S * 1_000_000 and self._calm and at_rest(here, rests):
+                    self._put_away(first_us)
                 if waited_s >= look_s:
                     return
                 await asyncio.sleep(min(left_s, pause_s))
                 waited_s += pause_s
                 pause_s = min(2 * pause_s, REST_LOOK_MAX_S)
         finally:
-            del rests[here]
+            rests.pop(here, None)  # two tasks that were begun with one context are one here
 
     def _put_away(self, until_us: int) -> None:
         """End this execution: another one begins when the moment has come."""

@@ -42,6 +42,7 @@ class Branch(msgspec.Struct, eq=False):
     _counts: dict[str, int] | None = None
     _began: dict[str, int] | None = None
     tasks: set[Branch] | None = None  # begun here, and not ended yet
+    busy: int = 0  # calls of the context that are under way here: its next tries and its waits in memory included
 
     @property
     def root(self) -> Branch:
@@ -118,14 +119,14 @@ def _follow(here: Branch, branch: Branch, task: asyncio.Task[Any]) -> None:
 
 def at_rest(here: Branch, resting: Container[Branch]) -> bool:
     """Whether the run that ``here`` is of has nothing to do: each task of it rests, but those that others were begun
-    in, which are taken to wait for them. Tasks that a step began and left don't count: a replay doesn't begin them."""
+    in, which are taken to wait for them unless they are in a call of the context themselves. Tasks that a step began and
+    left don't count: a replay doesn't begin them."""
     tasks = [here.root]
     while tasks:
         task = tasks.pop()
-        if task.tasks:
-            tasks.extend(task.tasks)
-        elif task not in resting:
+        if task not in resting and (task.busy or not task.tasks):
             return False
+        tasks.extend(task.tasks or ())
     return True
 
 

@@ -155,30 +155,34 @@ class Context(Waits):
         memo = run.recall(key, nth)
         if memo is not None:
             return _recalled(name, memo)
-        started_us = run.now_us()
-        attempt = 0
-        while True:
-            attempt += 1
-            # What a step does is a branch of its own: a replay doesn't do it, so nothing outside may count it.
-            token = current.set(Branch(branch, key, nth))
-            try:
-                value = await run.call(function, args, kwargs, timeout_s=timeout_s)
-                data = encoded(value, "the result of step", name)
-                break
-            except Exception as error:
-                # The user's function is foreign: whatever it raises is this step's failure, not ours.
-                delay_s = self._next_try_s(error, attempt, retry or NEVER)
-                if delay_s is None:
-                    raise await self._failed(name, key, nth, error, attempt, started_us) from error
-            finally:
-                current.reset(token)
-            await run.pause(delay_s)
-        kept = run.keep(key, nth, data, failed=False, attempt=attempt, started_us=started_us, wait=not pure)
-        if kept is not None:
-            try:
-                await kept
-            except Unstorable as error:
-                raise _step_failed(name, error, attempt, retryable=False) from error
+        branch.busy += 1
+        try:
+            started_us = run.now_us()
+            attempt = 0
+            while True:
+                attempt += 1
+                # What a step does is a branch of its own: a replay doesn't do it, so nothing outside may count it.
+                token = current.set(Branch(branch, key, nth))
+                try:
+                    value = await run.call(function, args, kwargs, timeout_s=timeout_s)
+                    data = encoded(value, "the result of step", name)
+                    break
+                except Exception as error:
+                    # The user's function is foreign: whatever it raises is this step's failure, not ours.
+                    delay_s = self._next_try_s(error, attempt, retry or NEVER)
+                    if delay_s is None:
+                        raise await self._failed(name, key, nth, error, attempt, started_us) from error
+                finally:
+                    current.reset(token)
+                await run.pause(delay_s)
+            kept = run.keep(key, nth, data, failed=False, attempt=attempt, started_us=started_us, wait=not pure)
+            if kept is not None:
+                try:
+                    await kept
+                except Unstorable as error:
+                    raise _step_failed(name, error, attempt, retryable=False) from error
+        finally:
+            branch.busy -= 1
         return _decode(data)
 
     def respond(self, value: object, status: int = 200, content_type: str | None = None) -> None:

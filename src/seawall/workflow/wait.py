@@ -109,16 +109,26 @@ class Waits:
         kept, nth = branch.occurrence(checked_name(name))
         memo = self._run.recall(kept, nth)
         if memo is None:
-            began_us = self._run.now_us()
-            while not ((heard := await self._run.listen(kept, nth, wanted)).event or heard.over):
-                until_us = self._run.store_us() + FOREVER_US if heard.until_us is None else heard.until_us
-                await self._run.rest(until_us, look_s=LOOK_S)
-            done = self._run.keep(kept, nth, _encode(heard), failed=False, attempt=1, started_us=began_us, wait=True)
-            assert done is not None
-            await done
+            branch.busy += 1  # while it is being opened, nothing that sleeps beside it may put the run away
+            try:
+                heard = await self._heard(kept, nth, wanted)
+            finally:
+                branch.busy -= 1
         else:
             heard = _decode_heard(memo.result)
         return None if heard.event is None else _event(heard.event)
+
+    async def _heard(self, key: str, nth: int, wanted: Wanted) -> Heard:
+        """The end of a wait, kept."""
+        run = self._run
+        began_us = run.now_us()
+        while not ((heard := await run.listen(key, nth, wanted)).event or heard.over):
+            until_us = run.store_us() + FOREVER_US if heard.until_us is None else heard.until_us
+            await run.rest(until_us, look_s=LOOK_S)
+        done = run.keep(key, nth, _encode(heard), failed=False, attempt=1, started_us=began_us, wait=True)
+        assert done is not None
+        await done
+        return heard
 
     def _here(self) -> Branch:
         return current.get() or self.branch
