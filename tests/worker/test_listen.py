@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 
 from router.rig import Rig as Routing
@@ -250,3 +252,86 @@ async def test_a_wait_beside_a_task_that_sleeps_is_open_before_its_run_is_put_aw
         assert await rig.db.fetchval("select count(*) from wait") == 1
         await append(journal, answer("x", n=5))
         assert (await rig.ended([run]))[run]["result"] == b"5"
+
+
+async def test_a_store_that_lost_by_which_fields_is_waited_is_told_again(rig: Rig, routing: Routing) -> None:
+    """A fail-over to a replica that lagged: the worker remembers what the store and its routers don't know any more."""
+    app, journal = App(), routing.log()
+    listening(app)
+    async with rig.running(app), routing.router():
+        (first,) = await rig.add("open_incident", [{"id": "a"}])
+        await waiting(rig, [first])
+        await append(journal, answer("a"))
+        await rig.ended([first])
+        await rig.db.execute("delete from wait_shape")
+        await rig.db.execute("delete from correlation")
+        (later,) = await rig.add("open_incident", [{"id": "b"}])
+        await waiting(rig, [later])
+        await append(journal, answer("b"))
+        done = await rig.ended([later])
+    assert json.loads(done[later]["result"])["key"] == "b"
+
+
+async def test_events_that_can_be_waited_for_in_many_ways_are_routed_all_the_same(rig: Rig, routing: Routing) -> None:
+    """A lock for each way and event would be more than a server has."""
+    journal = routing.log()
+    names = [f"f{n}" for n in range(waits.SHAPES_PER_TYPE_MAX)]
+    await rig.db.executemany(
+        "insert into wait_shape (type, fields) values ('incident.answered', array[$1])", [(f"/{name}",) for name in names]
+    )
+    async with routing.router():
+        await append(journal, *(answer(f"i{n}", **{name: n for name in names}) for n in range(400)))
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 400 from event"), 20)
+
+
+async def test_names_that_the_store_can_not_keep_are_refused_and_others_wait_on(rig: Rig, routing: Routing) -> None:
+    app = App()
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def strange(event: Event, ctx: Context) -> None:
+        await ctx.wait_for("incident.answered", match=event.json, timeout=3600)
+
+    async with rig.running(app):
+        chance = random.Random(5)
+        long = {"".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(190)): 1 for _ in range(8)}
+        bad = await rig.add("strange", [{"a\0b": 1}, {"a\u200bb": 1}, long])
+        good = await rig.add("strange", [{"a": 1}])
+        await waiting(rig, good)
+        done = await rig.ended(bad)
+    assert {row["status"] for row in done.values()} == {6}
+
+
+async def test_new_fields_are_known_only_when_each_batch_from_before_has_ended(rig: Rig) -> None:
+    """Also one that has read what it goes by, and has written nothing yet, so that it has no number either."""
+    batch = await asyncpg.connect(rig.database.dsn)
+    async with pool.Store(pool.Settings(dsn=rig.database.worker_dsn), role="test") as store:
+        try:
+            transaction = batch.transaction()
+            await transaction.start()
+            await batch.execute("lock table log_position in row exclusive mode")
+            known = await waits.know_shape(store, "incident.answered", ["/key"])
+            assert known is not None and len(known.batches) == 1
+            assert not await waits.passed(store, known)
+            await transaction.rollback()
+            assert await waits.passed(store, known)
+        finally:
+            await batch.close()
+
+
+async def test_ways_to_wait_that_come_at_once_are_numbered_as_they_become_visible(rig: Rig) -> None:
+    """A router compares the newest alone."""
+    first = await asyncpg.connect(rig.database.worker_dsn)
+    async with pool.Store(pool.Settings(dsn=rig.database.worker_dsn), role="test") as store:
+        try:
+            transaction = first.transaction()
+            await transaction.start()
+            await first.execute("select pg_advisory_xact_lock(7203002)")
+            await first.execute("insert into wait_shape (type, fields) values ('first', '{/key}')")
+            second = asyncio.create_task(waits.know_shape(store, "second", ["/key"]))
+            await asyncio.sleep(0.2)
+            assert not second.done()
+            await transaction.commit()
+            await second
+        finally:
+            await first.close()
+    assert [row["type"] for row in await rig.db.fetch("select type from wait_shape order by id")] == ["first", "second"]

@@ -19,12 +19,11 @@ from seawall.store.driver import Unheard
 from seawall.store.pool import Session, Store, text_array
 from seawall.store.position import Range
 from seawall.store.statement import statements
-from seawall.store.wait import Noted, note, shapes
+from seawall.store.wait import SHAPES_MAX, Noted, note, shapes
 
 _SQL = statements("router")
 
 WORKFLOWS_MAX = 10_000
-SHAPES_MAX = 10_000
 REVOKED_MAX = 100_000
 """Secrets revoked before the newest so many are no longer known as such: their events are long routed."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
+from seawall.kernel.error import SeawallError
 from seawall.store.lease import Lease
 from seawall.store.pool import Row, Session, Store, text_array
 from seawall.store.statement import statements
@@ -20,6 +21,12 @@ _SQL = statements("wait")
 
 SHAPES_PER_TYPE_MAX = 50
 """Ways to wait for one type: fields belong into code, and not into data."""
+
+SHAPES_MAX = 10_000
+"""Ways to wait altogether: a router knows so many."""
+
+LOCKS = 256
+"""Numbers of locks. A lock for each key would be more than a server has, when an event can be waited for in many ways."""
 
 HOLD_S = 900.0
 """How long the end of a wait is held for logs that are behind."""
@@ -42,6 +49,7 @@ class Asked:
     key: bytes
     lookback_us: int
     timeout_us: int | None
+    shape: UUID | None = None  # the stamp of what `know_shape` made of its fields
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,9 +63,27 @@ class Standing:
     unsure: bool = False  # it is over though logs are behind
 
 
+class Forgotten(SeawallError):
+    """The store doesn't know any more by what is waited: it was put back. Nothing was opened; make it known again."""
+
+    def __init__(self) -> None:
+        super().__init__("the store has lost by which fields runs wait")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Fields that events are noted by."""
+
+    stamp: UUID
+    batches: Sequence[str]  # transactions of routers, under way since before they may have heard of it
+
+
 def lock_of(key: bytes) -> int:
     """The number of the lock on a key. Two keys of one number wait for each other without need."""
-    return int.from_bytes(key[:8], "big", signed=True)
+    return _LOCK_0 + key[0] % LOCKS
+
+
+_LOCK_0 = 7_204_000
 
 
 async def lock(session: Session, keys: Sequence[bytes]) -> None:
@@ -65,24 +91,32 @@ async def lock(session: Session, keys: Sequence[bytes]) -> None:
     await session.execute(_SQL["lock_keys"], sorted({lock_of(key) for key in keys}))
 
 
-async def know_shape(store: Store, type: str, fields: Sequence[str]) -> str | None:
-    """Have routers note events of a type by these fields. Those that began a batch before may not know of it yet: see
-    ``passed``. None: there are too many for this type.
+async def know_shape(store: Store, type: str, fields: Sequence[str]) -> Known | None:
+    """Have routers note events of a type by these fields. Batches that are under way may not know of it yet: see
+    ``passed``. None: there are too many, for this type or altogether.
 
     Raises:
         Unavailable, Uncertain: Safe to repeat.
+        Unstorable: These are no names that can be kept.
     """
-    found = await store.value(_SQL["know_shape"], *text_array([type]), list(fields), SHAPES_PER_TYPE_MAX)
-    return None if found is None else str(found)
+    async with store.transaction() as session:
+        await session.execute(_SQL["lock_shapes"])
+        stamp = await session.value(
+            _SQL["know_shape"], *text_array([type]), list(fields), SHAPES_PER_TYPE_MAX, SHAPES_MAX
+        )
+    if stamp is None:
+        return None
+    # Asked for behind the commit: whatever begins later reads it.
+    return Known(stamp, await store.value(_SQL["batches"]))
 
 
-async def passed(store: Store, transaction: str) -> bool:
-    """Whether every transaction from before has ended.
+async def passed(store: Store, known: Known) -> bool:
+    """Whether every batch from before has ended.
 
     Raises:
         Unavailable: The store is away.
     """
-    return bool(await store.value(_SQL["passed"], transaction))
+    return not set(known.batches).intersection(await store.value(_SQL["batches"]))
 
 
 async def look(store: Store, asked: Sequence[Asked], *, timeout_s: float) -> dict[Place, Standing]:
@@ -94,12 +128,16 @@ async def look(store: Store, asked: Sequence[Asked], *, timeout_s: float) -> dic
     Raises:
         Unavailable: Nothing was written.
         Uncertain: It may have been; safe to repeat.
+        Forgotten: Nothing was written; some of the shapes aren't there.
 
     Durability: committed before return.
     """
+    stamps = {one.shape for one in asked}
     found: dict[Place, Standing] = {}
     events: dict[Place, UUID] = {}
     async with store.transaction(timeout_s=timeout_s) as session:
+        if await session.value(_SQL["shapes_there"], list(stamps)) < len(stamps):
+            raise Forgotten
         await lock(session, [one.key for one in asked])
         for row in await session.fetch(_SQL["open"], *_columns(asked)):
             place = Place(row["run_id"], row["name"], row["nth"])

@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from uuid import UUID
 
 from seawall.guard import Heart
 from seawall.guard.retry import Backoff
 from seawall.guard.spell import Spells
 from seawall.kernel.clock import Clock
-from seawall.kernel.error import Unavailable, Uncertain
+from seawall.kernel.error import Unavailable, Uncertain, Unstorable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.wait import Arrived, Heard
 from seawall.store.pool import Row, Store
-from seawall.store.wait import SHAPES_PER_TYPE_MAX, Asked, Standing, know_shape, look, passed
+from seawall.store.wait import (
+    SHAPES_PER_TYPE_MAX, Asked, Forgotten, Known, Standing, know_shape, look, passed,
+)  # fmt: skip
 
 log = logger("worker")
 
@@ -29,11 +32,15 @@ IDLE_S = 0.5
 HELD_LOOK_US = 2_000_000
 """How soon a wait whose time is over, and that is held for logs that are behind, is looked at again."""
 
-SHAPES_MAX = 10_000
 LEARN_S = 15.0
 """How long routers may take to know of new fields: longer than a batch of theirs may take."""
 
 LEARN_LOOK_S = 0.05
+
+TOO_MANY = (
+    f"{{}} is waited for by {SHAPES_PER_TYPE_MAX} sets of fields already, or all types by too many, so not by {{}}: what "
+    "differs from run to run belongs into a value, not into a name"
+)
 
 Shape = tuple[str, tuple[str, ...]]
 
@@ -53,8 +60,8 @@ class Ears:
         self._spells = spells
         self._clock = clock
         self._questions: list[_Question] = []
-        self._learned: set[Shape] = set()
-        self._learning: dict[Shape, tuple[str, float]] = {}  # until which transaction, and when at the latest
+        self._learned: dict[Shape, UUID] = {}  # by what the store knows them; few, since it refuses to have many
+        self._learning: dict[Shape, tuple[Known, float]] = {}  # and when at the latest
         self._kick = asyncio.Event()
         self._looks = metrics.counter("seawall_waits_looked_at_total", "Looks at how a wait for an event stands.")
         self._held = metrics.counter(
@@ -101,7 +108,13 @@ class Ears:
         ready = [question for question in self._questions if question.shape in self._learned][:LOOKS_MAX]
         if not ready:
             return
-        found = await look(self._store, [question.asked for question in ready], timeout_s=LOOK_S)
+        asked = [replace(question.asked, shape=self._learned[question.shape]) for question in ready]
+        try:
+            found = await look(self._store, asked, timeout_s=LOOK_S)
+        except Forgotten:
+            log.warning("the store was put back: it is told again by which fields runs wait")
+            self._learned.clear()
+            return
         self._looks.value += len(ready)
         for question in ready:
             standing = found.get(question.asked.place)
@@ -113,35 +126,31 @@ class Ears:
     async def _learn(self) -> None:
         """Have routers note events by fields that nobody has waited by, and wait until each of them surely does."""
         now = self._clock.monotonic()
-        for shape in {q.shape for q in self._questions} - self._learned - self._learning.keys():
-            transaction = await know_shape(self._store, *shape)
-            if transaction is None:
-                self._refuse(shape)
+        for shape in {q.shape for q in self._questions} - self._learned.keys() - self._learning.keys():
+            try:
+                known = await know_shape(self._store, *shape)
+            except Unstorable as error:
+                self._refuse(shape, f"fields that can't be waited by: {error}")
+                continue
+            if known is not None:
+                self._learning[shape] = (known, now + LEARN_S)
             else:
-                self._learning[shape] = (transaction, now + LEARN_S)
-        for shape, (transaction, at_most) in [*self._learning.items()]:
-            sure = await passed(self._store, transaction)
+                self._refuse(shape, TOO_MANY.format(shape[0], ", ".join(shape[1])))
+        for shape, (known, at_most) in [*self._learning.items()]:
+            sure = await passed(self._store, known)
             if not sure and now < at_most:
                 continue
             if not sure:
                 log.warning(
-                    "other transactions last very long; an event may be heard late", extra=fields(type=shape[0])
+                    "a router's batch lasts very long; an event of it may be missed", extra=fields(type=shape[0])
                 )
             del self._learning[shape]
-            if len(self._learned) >= SHAPES_MAX:
-                self._learned.clear()
-            self._learned.add(shape)
+            self._learned[shape] = known.stamp
 
-    def _refuse(self, shape: Shape) -> None:
-        type, names = shape
+    def _refuse(self, shape: Shape, why: str) -> None:
         for question in self._questions:
             if question.shape == shape and not question.answer.done():
-                question.answer.set_exception(
-                    ValueError(
-                        f"{type} is waited for by {SHAPES_PER_TYPE_MAX} sets of fields already, so not by "
-                        f"{', '.join(names)}: what differs from run to run belongs into a value, not into a name"
-                    )
-                )
+                question.answer.set_exception(ValueError(why))
 
     def _ended_unsure(self, asked: Asked) -> None:
         self._held.value += 1

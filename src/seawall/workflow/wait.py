@@ -192,6 +192,8 @@ def _wanted(
     for field, value in given.items():
         if not isinstance(field, str) or not isinstance(value, str | int):
             raise TypeError(f"{name}: {field!r}: {value!r}: a field's name, and text, a whole number or a bool")
+        if not field.isprintable():
+            raise ValueError(f"{name}: {field!r}: a field's name of printable characters is needed")
     values = {field if field.startswith("/") else "/" + quoted(field): value for field, value in given.items()}
     if not 0 <= lookback <= LOOKBACK_MAX_S:
         raise ValueError(f"{name}: lookback={lookback!r}: 0 to {LOOKBACK_MAX_S:g} seconds are possible")

@@ -1,22 +1,36 @@
--- name: know_shape
--- worker, when an app first waits by these fields; unique (type, fields). Returns up to which transaction a router may
--- still not know of it; null: there are $3 of this type already, each of which costs something for each event.
-with known as (
-  select count(*) filter (where fields = $2) as same, count(*) as all from wait_shape where type = $1
-), made as (
-  insert into wait_shape (type, fields) select $1, $2 from known where same = 0 and known.all < $3
-  on conflict (type, fields) do nothing
-)
-select pg_snapshot_xmax(pg_current_snapshot())::text from known where same > 0 or known.all < $3
+-- name: lock_shapes
+-- worker, before know_shape. Ids come in the order of commits then: routers look at the newest one alone.
+select pg_advisory_xact_lock(7203002)
 
--- name: passed
--- worker, after know_shape; no table. Whether every transaction from before has ended.
-select pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8
+-- name: know_shape
+-- worker, when an app first waits by these fields; the small table wait_shape. No row: there are $3 of this type already,
+-- each of which costs something for each event, or $4 altogether.
+with known as (
+  select count(*) filter (where type = $1) as alike, count(*) as altogether from wait_shape
+), made as (
+  insert into wait_shape (type, fields)
+  select $1, $2 from known where alike < $3 and altogether < $4
+    and not exists (select 1 from wait_shape s where s.type = $1 and s.fields = $2)
+  returning stamp
+)
+select stamp from made union all select stamp from wait_shape where type = $1 and fields = $2
+
+-- name: batches
+-- worker, after know_shape; no table, the locks that are held. Routers' transactions that are under way: each has its lock
+-- on log_position from before its first statement reads anything until its end. Not by numbers of transactions or
+-- snapshots: a batch may have read already, and have none of these yet.
+select coalesce(array_agg(distinct virtualtransaction), '{}') from pg_locks
+where locktype = 'relation' and relation = 'log_position'::regclass and mode = 'RowExclusiveLock' and granted
+  and database = (select oid from pg_database where datname = current_database())
+
+-- name: shapes_there
+-- worker, first when it opens waits; the small table wait_shape.
+select count(*) from wait_shape where stamp = any($1::uuid[])
 
 -- name: lock_keys
 -- worker before it opens or ends waits, router before it looks for them; no table. Whoever of the two comes second sees
--- what the first one wrote: a statement's snapshot is taken when it begins, so this is one of its own. Sorted, so that
--- two can't wait in a circle; until the transaction's end, which the server brings about when its holder stands still.
+-- what the first one wrote: a statement's snapshot is taken when it begins, so this is one of its own. Few, since the server
+-- has room for some thousands altogether, and sorted, so that two can't wait in a circle; until the transaction's end, which the server brings about when its holder stands still.
 select set_config('idle_in_transaction_session_timeout', '2000', true), count(pg_advisory_xact_lock(k))
 from unnest($1::bigint[]) as k
 
