@@ -277,10 +277,11 @@ async def test_events_that_can_be_waited_for_in_many_ways_are_routed_all_the_sam
     journal = routing.log()
     names = [f"f{n}" for n in range(waits.SHAPES_PER_TYPE_MAX)]
     await rig.db.executemany(
-        "insert into wait_shape (type, fields) values ('incident.answered', array[$1])", [(f"/{name}",) for name in names]
+        "insert into wait_shape (type, fields) values ('incident.answered', array[$1])",
+        [(f"/{name}",) for name in names],
     )
     async with routing.router():
-        await append(journal, *(answer(f"i{n}", **{name: n for name in names}) for n in range(400)))
+        await append(journal, *(answer(f"i{n}", **dict.fromkeys(names, n)) for n in range(400)))
         await rig.until(lambda: rig.db.fetchval("select count(*) = 400 from event"), 20)
 
 
@@ -335,3 +336,27 @@ async def test_ways_to_wait_that_come_at_once_are_numbered_as_they_become_visibl
         finally:
             await first.close()
     assert [row["type"] for row in await rig.db.fetch("select type from wait_shape order by id")] == ["first", "second"]
+
+
+@pytest.mark.parametrize("lookback", [0.0, 60.0])
+async def test_an_event_ends_one_of_the_waits_of_a_run_that_want_it(
+    rig: Rig, routing: Routing, lookback: float
+) -> None:
+    app, journal = App(), routing.log()
+
+    @app.workflow(on="test.thing")
+    async def both(event: Event, ctx: Context) -> Any:
+        wait = {"key": "x", "lookback": lookback, "timeout": 1.0}
+        heard = await asyncio.gather(*(ctx.wait_for("incident.answered", **wait) for _ in range(3)))
+        return sorted(0 if one is None else one.json["n"] for one in heard)
+
+    async with rig.running(app), routing.router():
+        (run,) = await rig.add("both", [{}])
+        await waiting(rig, [run])
+        await append(journal, answer("x", n=1), answer("x", n=2))
+        runs = [run]
+        if lookback:
+            await rig.until(lambda: rig.db.fetchval("select count(*) = 2 from correlation"))
+            runs += await rig.add("both", [{}])
+        done = await rig.ended(runs)
+    assert {row["result"] for row in done.values()} == {b"[0,1,2]"}

@@ -26,7 +26,10 @@ SHAPES_MAX = 10_000
 """Ways to wait altogether: a router knows so many."""
 
 LOCKS = 256
-"""Numbers of locks. A lock for each key would be more than a server has, when an event can be waited for in many ways."""
+"""Numbers of locks. One for each key would be more than a server has, when events can be waited for in many ways."""
+
+MATCHES_MAX = 20
+"""How often waits of one run that could hear the same event are looked at in one transaction."""
 
 HOLD_S = 900.0
 """How long the end of a wait is held for logs that are behind."""
@@ -133,6 +136,7 @@ async def look(store: Store, asked: Sequence[Asked], *, timeout_s: float) -> dic
     Durability: committed before return.
     """
     stamps = {one.shape for one in asked}
+    asked = sorted(asked, key=lambda one: one.place)  # runs are locked in one order by all
     found: dict[Place, Standing] = {}
     events: dict[Place, UUID] = {}
     async with store.transaction(timeout_s=timeout_s) as session:
@@ -144,16 +148,20 @@ async def look(store: Store, asked: Sequence[Asked], *, timeout_s: float) -> dic
             found[place] = Standing(until_us=row["until_us"], now_us=row["now_us"], over=row["over"])
             if row["event_id"] is not None:
                 events[place] = row["event_id"]
+        matched, more = await _match(session, [place for place, w in found.items() if not (place in events or w.over)])
+        events |= matched
         late = [
             place
             for place, wait in found.items()
             if place not in events and not wait.over and wait.until_us is not None and wait.until_us <= wait.now_us
         ]
-        for row in await _end_late(session, late):
-            place = Place(row["run_id"], row["name"], row["nth"])
-            found[place].over, found[place].unsure = row["event_id"] is None, row["unsure"]
-            if row["event_id"] is not None:
-                events[place] = row["event_id"]
+        if more:  # it is soon asked again
+            for place in found.keys() - events.keys():
+                found[place].until_us = found[place].now_us
+        elif late:
+            for row in await session.fetch(_SQL["end_late"], *_places(late), int(HOLD_S * 1_000_000)):
+                place = Place(row["run_id"], row["name"], row["nth"])
+                found[place].over, found[place].unsure = True, row["unsure"]
     if events:
         rows = await store.fetch(_SQL["heard"], [*set(events.values())], timeout_s=timeout_s)
         bodies = {row["id"]: row for row in rows}
@@ -163,11 +171,21 @@ async def look(store: Store, asked: Sequence[Asked], *, timeout_s: float) -> dic
     return found
 
 
-async def _end_late(session: Session, late: Sequence[Place]) -> list[Row]:
-    if not late:
-        return []
-    run_ids, names, numbers = zip(*late, strict=True)
-    return await session.fetch(_SQL["end_late"], run_ids, names, numbers, int(HOLD_S * 1_000_000))
+async def _match(session: Session, waits: Sequence[Place]) -> tuple[dict[Place, UUID], bool]:
+    """End waits by what came already: which, by what event, and whether there may be more."""
+    found: dict[Place, UUID] = {}
+    more = bool(waits)
+    for _ in range(MATCHES_MAX):
+        if not more:
+            break
+        rows = await session.fetch(_SQL["match"], *_places(waits))
+        found |= {Place(row["run_id"], row["name"], row["nth"]): row["event_id"] for row in rows}
+        more = any(row["more"] for row in rows)
+    return found, more
+
+
+def _places(places: Sequence[Place]) -> tuple[Sequence[object], ...]:
+    return tuple(zip(*places, strict=True))
 
 
 def _columns(asked: Sequence[Asked]) -> list[list[object]]:
@@ -200,10 +218,15 @@ async def note(session: Session, came: Sequence[Noted]) -> list[tuple[int, int]]
     """
     await lock(session, [one.key for one in came])
     keys, received_us, ids = zip(*came, strict=True)
-    rows = await session.fetch(_SQL["note"], keys, received_us, [UUID(bytes=id) for id in ids])
-    if not rows:
+    runs: set[int] = set()
+    for _ in range(MATCHES_MAX):  # what is left finds itself: its run is woken, and looks
+        rows = await session.fetch(_SQL["note"], keys, received_us, [UUID(bytes=id) for id in ids])
+        runs.update(row["run_id"] for row in rows)
+        if not any(row["more"] for row in rows):
+            break
+    if not runs:
         return []
-    woken = await session.fetch(_SQL["wake_heard"], [row["run_id"] for row in rows])
+    woken = await session.fetch(_SQL["wake_heard"], [*runs])
     return [(row["queue_id"], row["vt"]) for row in woken]
 
 

@@ -19,7 +19,14 @@ from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.wait import Arrived, Heard
 from seawall.store.pool import Row, Store
 from seawall.store.wait import (
-    SHAPES_PER_TYPE_MAX, Asked, Forgotten, Known, Standing, know_shape, look, passed,
+    SHAPES_PER_TYPE_MAX,
+    Asked,
+    Forgotten,
+    Known,
+    Standing,
+    know_shape,
+    look,
+    passed,
 )  # fmt: skip
 
 log = logger("worker")
@@ -38,8 +45,8 @@ LEARN_S = 15.0
 LEARN_LOOK_S = 0.05
 
 TOO_MANY = (
-    f"{{}} is waited for by {SHAPES_PER_TYPE_MAX} sets of fields already, or all types by too many, so not by {{}}: what "
-    "differs from run to run belongs into a value, not into a name"
+    f"{{}} is waited for by {SHAPES_PER_TYPE_MAX} sets of fields already, or all types by too many, so not by {{}}: "
+    "what differs from run to run belongs into a value, not into a name"
 )
 
 Shape = tuple[str, tuple[str, ...]]

@@ -119,8 +119,8 @@ def _follow(here: Branch, branch: Branch, task: asyncio.Task[Any]) -> None:
 
 def at_rest(here: Branch, resting: Container[Branch]) -> bool:
     """Whether the run that ``here`` is of has nothing to do: each task of it rests, but those that others were begun
-    in, which are taken to wait for them unless they are in a call of the context themselves. Tasks that a step began and
-    left don't count: a replay doesn't begin them."""
+    in, which are taken to wait for them, unless they are in a call of the context themselves. Tasks that a step began
+    and left don't count: a replay doesn't begin them."""
     tasks = [here.root]
     while tasks:
         task = tasks.pop()

@@ -35,9 +35,8 @@ select set_config('idle_in_transaction_session_timeout', '2000', true), count(pg
 from unnest($1::bigint[]) as k
 
 -- name: open
--- worker, behind lock_keys; primary keys of shard_lease, run, wait and correlation. Opens waits that aren't there yet, and
--- says how all that were named stand. One whose lease is gone has no row. What a wait hears of the past are events under
--- its key that the run hasn't heard already, nor was begun by. Collectors' clocks may be behind ours.
+-- worker, behind lock_keys; primary keys of shard_lease, run and wait. Opens waits that aren't there yet, and says how all
+-- that were named stand. One whose lease is gone has no row. Collectors' clocks may be behind ours.
 with asked as (
   select * from unnest($1::smallint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::text[], $6::integer[], $7::bytea[],
                        $8::bigint[], $9::bigint[])
@@ -46,7 +45,7 @@ with asked as (
   select (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us,
          (select coalesce(max(behind_us), 0) from collector) as behind_us
 ), ours as materialized (
-  select a.*, r.event_id as own_id
+  select a.*
   from asked a
   join shard_lease s on s.queue_id = a.queue_id and s.shard = a.shard and s.epoch = a.epoch
   join run r on r.id = a.run_id
@@ -54,13 +53,8 @@ with asked as (
 ), marked as (
   update run r set listens = true from ours o where r.id = o.run_id and not r.listens
 ), opened as (
-  insert into wait (run_id, name, nth, key, since_us, until_us, event_id)
-  select o.run_id, o.name, o.nth, o.key, t.since_us, t.until_us, (
-    select c.event_id from correlation c
-    where c.key = o.key and c.received_us >= t.since_us and c.event_id <> o.own_id
-      and not exists (select 1 from wait w where w.run_id = o.run_id and w.event_id = c.event_id)
-    order by c.received_us limit 1
-  )
+  insert into wait (run_id, name, nth, key, since_us, until_us)
+  select o.run_id, o.name, o.nth, o.key, t.since_us, t.until_us
   from ours o cross join clock cross join lateral (
     select clock.now_us - clock.behind_us - o.lookback_us as since_us, clock.now_us + o.timeout_us as until_us
   ) t
@@ -75,32 +69,49 @@ with asked as (
 select s.run_id, s.name, s.nth, s.key, s.until_us, s.event_id, s.over, clock.now_us
 from standing s cross join clock
 
--- name: end_late
--- worker, behind lock_keys and open, for waits whose time is over; primary keys of wait and correlation. In one statement
--- an event that was received in time is looked for, and without one the wait ends: but only when all that any log
--- accepted before is routed, or $4 microseconds later at most. No row: it isn't over yet.
-with late as (
-  select w.run_id, w.name, w.nth, w.until_us, (
-    select c.event_id from correlation c
-    where c.key = w.key and c.received_us between w.since_us and w.until_us
-      and c.event_id <> (select r.event_id from run r where r.id = w.run_id)
-      and not exists (select 1 from wait o where o.run_id = w.run_id and o.event_id = c.event_id)
-    order by c.received_us limit 1
-  ) as event_id
+-- name: match
+-- worker, behind open; primary keys of wait, correlation and run. Waits hear what came already: each the earliest event
+-- under its key which its run was neither begun by nor has heard. Of several that would hear the same one, one does;
+-- ``more`` says that the others have to be asked again.
+with open as materialized (
+  select w.run_id, w.name, w.nth, w.key, w.since_us, w.until_us, r.event_id as own_id
   from unnest($1::bigint[], $2::text[], $3::integer[]) as a (run_id, name, nth)
   join wait w on w.run_id = a.run_id and w.name = a.name and w.nth = a.nth
+  join run r on r.id = w.run_id
   where w.event_id is null and not w.over
-), clock as (
+), first as materialized (
+  select o.run_id, o.name, o.nth, c.event_id
+  from open o cross join lateral (
+    select c.event_id from correlation c
+    where c.key = o.key and c.received_us between o.since_us and coalesce(o.until_us, 9223372036854775807)
+      and c.event_id <> o.own_id
+      and not exists (select 1 from wait h where h.run_id = o.run_id and h.event_id = c.event_id)
+    order by c.received_us limit 1
+  ) c
+), chosen as materialized (
+  select distinct on (run_id, event_id) run_id, name, nth, event_id from first order by run_id, event_id, name, nth
+)
+update wait w set event_id = c.event_id from chosen c
+where w.run_id = c.run_id and w.name = c.name and w.nth = c.nth
+returning w.run_id, w.name, w.nth, w.event_id, (select count(*) from first) > (select count(*) from chosen) as more
+
+-- name: end_late
+-- worker, behind match, for waits whose time is over and that no event ended; primary key of wait. They end only when all
+-- that any log accepted before is routed, or $4 microseconds later at most. A log that nobody has told of for so long
+-- holds up nothing, but makes it unsure. No row: it isn't over yet.
+with clock as (
   select (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us,
          (select coalesce(max(behind_us), 0) from collector) as behind_us,
-         (select coalesce(min(passed_us), 0) from log_progress where seen_at > now() - $4::bigint * interval '1 microsecond')
-           as passed_us
+         (select coalesce(min(passed_us) filter (where seen_at > now() - $4::bigint * interval '1 microsecond'), 0)
+          from log_progress) as passed_us,
+         exists (select 1 from log_progress where seen_at <= now() - $4::bigint * interval '1 microsecond'
+                                              and seen_at > now() - interval '1 day') as silent
 )
-update wait w set event_id = l.event_id, over = l.event_id is null
-from late l cross join clock c
-where w.run_id = l.run_id and w.name = l.name and w.nth = l.nth and w.event_id is null and not w.over
-  and (l.event_id is not null or c.passed_us - c.behind_us >= l.until_us or c.now_us > l.until_us + $4::bigint)
-returning w.run_id, w.name, w.nth, w.event_id, c.passed_us - c.behind_us < l.until_us and w.over as unsure
+update wait w set over = true
+from unnest($1::bigint[], $2::text[], $3::integer[]) as a (run_id, name, nth) cross join clock c
+where w.run_id = a.run_id and w.name = a.name and w.nth = a.nth and w.event_id is null and not w.over
+  and (c.passed_us - c.behind_us >= w.until_us or c.now_us > w.until_us + $4::bigint)
+returning w.run_id, w.name, w.nth, c.passed_us - c.behind_us < w.until_us or c.silent as unsure
 
 -- name: heard
 -- worker, for waits that an event ended; event by primary key.
@@ -108,24 +119,26 @@ select id, type, source, tenant, received_at, headers, body from event where id 
 
 -- name: note
 -- router, behind lock_keys, when a batch has events that could be waited for; primary key of correlation, wait_open.
--- Returns the runs whose wait ended, the earliest event for each.
+-- Returns the runs whose wait ended, the earliest event for each; an event ends one wait of a run. ``more``: as in match.
 with came as (
   select * from unnest($1::bytea[], $2::bigint[], $3::uuid[]) as c (key, received_us, event_id)
 ), noted as (
   insert into correlation (key, received_us, event_id) select key, received_us, event_id from came on conflict do nothing
-), first as (
+), first as materialized (
   select distinct on (w.run_id, w.name, w.nth) w.run_id, w.name, w.nth, c.event_id
   from came c join wait w on w.key = c.key and w.event_id is null and not w.over and c.received_us >= w.since_us
                          and (w.until_us is null or c.received_us <= w.until_us)
   where not exists (select 1 from wait o where o.run_id = w.run_id and o.event_id = c.event_id)
     and not exists (select 1 from run r where r.id = w.run_id and r.event_id = c.event_id)
   order by w.run_id, w.name, w.nth, c.received_us
+), chosen as materialized (
+  select distinct on (run_id, event_id) run_id, name, nth, event_id from first order by run_id, event_id, name, nth
 ), ended as (
-  update wait w set event_id = f.event_id from first f
-  where w.run_id = f.run_id and w.name = f.name and w.nth = f.nth
+  update wait w set event_id = c.event_id from chosen c
+  where w.run_id = c.run_id and w.name = c.name and w.nth = c.nth
   returning w.run_id
 )
-select distinct run_id from ended
+select distinct run_id, (select count(*) from first) > (select count(*) from chosen) as more from ended
 
 -- name: wake_heard
 -- router, behind note; primary key of run, run_ready. One that waits becomes ready; one that is in hand, or held, is only
@@ -143,10 +156,12 @@ from woken where r.id = woken.id
 returning r.queue_id, r.vt
 
 -- name: progress
--- router.housekeeping, each second; primary key of log_progress. Written only while somebody waits with a deadline.
+-- router.housekeeping, each second; primary key of log_progress. Written each second while somebody waits, else each minute:
+-- a log must be known before its router goes away.
 insert into log_progress (log_id, passed_us)
 select u.log_id, u.passed_us from unnest($1::uuid[], $2::bigint[]) as u (log_id, passed_us)
 where exists (select 1 from wait)
+   or not exists (select 1 from log_progress p where p.log_id = u.log_id and p.seen_at > now() - interval '1 minute')
 on conflict (log_id) do update set passed_us = excluded.passed_us, seen_at = now()
 
 -- name: prune
