@@ -230,3 +230,15 @@ async def test_a_store_that_is_too_slow_for_whole_batches_gets_smaller_ones(rig:
     async with rig.router(transaction_timeout_s=1.0):
         await rig.arrived(150)
     assert await rig.count("event", "status = 1") == 150
+
+
+async def test_an_idle_router_sees_that_the_store_went_back(rig: Rig) -> None:
+    """A fail-over to a replica that lagged, and no record comes after it: what was lost isn't left to the next one."""
+    journal = rig.log()
+    [first, _] = await append(journal, record(), record())
+    async with rig.router():
+        await rig.arrived(2)
+        await rig.database.execute("delete from event where \"offset\" > $1", first.offset_bytes)
+        back = 'update log_position set segment = $1, "offset" = $2'
+        await rig.database.execute(back, first.segment_id, first.offset_bytes)
+        await rig.arrived(2)

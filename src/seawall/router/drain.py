@@ -163,10 +163,10 @@ class Drain:
         return older if lane.backlog else ranges[-1]
 
     def _read(self, range: Range, records_max: int) -> Chunk:
-        most = self._desk.settings.batch_bytes
+        most, read_us = self._desk.settings.batch_bytes, self._desk.clock.wall_us()
         chunk = self.reader.read(range.at, end=range.end, records_max=records_max, bytes_max=most)
         self._damage.add(chunk.damage, self._desk.clock.monotonic())
-        self.ranges.saw(range, _received_us(chunk.frames))
+        self.ranges.saw(range, _received_us(chunk.frames), read_us=read_us)
         return chunk
 
     def _lags(self, chunk: Chunk) -> bool:

@@ -103,10 +103,16 @@ class Ranges:
     async def checkpoint(self) -> Position | None:
         """Before this everything is in the store, durably. None: the log isn't known there yet.
 
+        A store that is behind what we remember has lost something (a fail-over to a replica that lagged). Who moves
+        positions finds out by that; of a log without new records nobody would.
+
         Raises:
             Unavailable: The store is away.
         """
+        known = {range.part: range.at for range in self._known or ()}
         ranges = await position.ranges(self._store, self._reader.log_id)
+        if known and (not ranges or any(r.part not in known or r.at < known[r.part] for r in ranges)):
+            self.doubt()
         return min((range.at for range in ranges), default=None)
 
     async def split(self, range: Range, at: Position) -> None:
@@ -168,6 +174,7 @@ class Ranges:
     def doubt(self) -> None:
         """Something happened that we didn't do, or may have done: read them again before the next step."""
         self._known = None
+        self._passed_us.clear()
         self._changes += 1
 
     def older(self, ranges: list[Range]) -> Range | None:
@@ -175,14 +182,18 @@ class Ranges:
         now = self._clock.monotonic()
         return next((r for r in reversed(ranges[:-1]) if self._blocked.get(r.part, (0.0, ""))[0] <= now), None)
 
-    def saw(self, range: Range, received_us: int | None) -> None:
+    def saw(self, range: Range, received_us: int | None, *, read_us: int) -> None:
         """It could be read, and its next record came then; None: there is none here. But when the log says that it goes
-        on, that one is as old as the last one was, or came just now."""
+        on, that one is as old as the last one was, or came just now.
+
+        Args:
+            read_us: Wall-clock time before it was read: this process may have stood still since.
+        """
         self._blocked.pop(range.part, None)
         if received_us is None and (range.end or self._reader.synced_end()) > range.at:
-            received_us = self._oldest_us.get(range.part) or self._clock.wall_us()
+            received_us = self._oldest_us.get(range.part) or read_us
         self._oldest_us[range.part] = received_us
-        self._passed_us[range.part] = self._clock.wall_us() if received_us is None else received_us
+        self._passed_us[range.part] = read_us if received_us is None else received_us
 
     def block(self, range: Range, why: str) -> None:
         """It can't be read: leave it alone for a while."""
