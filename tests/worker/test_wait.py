@@ -15,6 +15,7 @@ from seawall.kernel.metric import Metrics
 from seawall.store import pool
 from seawall.store.flush import Again, Rows, flush
 from seawall.store.run import prepare
+from seawall.store.statement import statements
 from seawall.worker import execution
 from worker.rig import Rig
 
@@ -273,3 +274,24 @@ async def test_a_step_that_pauses_before_its_next_try_is_not_put_away_by_a_task_
     async with rig.running(app):
         (run,) = await rig.add("reminded", [{}])
         assert (await rig.ended([run]))[run]["result"] == b"3"
+
+
+async def test_runs_of_a_queue_that_nobody_serves_cost_the_others_nothing(rig: Rig) -> None:
+    """They are due for hours, and more of them than could be read over twice a second."""
+    app = App()
+
+    @app.workflow(on="test.thing")
+    async def nap(event: Event, ctx: Context) -> None:
+        await ctx.sleep(0.1)
+
+    await rig.registered(app)
+    await rig.db.execute(
+        "insert into run (id, event_id, workflow_id, tenant, queue_id, shard, state, vt, run_after)"
+        " select -n, gen_random_uuid(), 0, 'x', 999, 0, 1, 0, now() - interval '1 hour' from generate_series(1, 20000) n"
+    )
+    await rig.db.execute("analyze run")
+    sql = statements("worker")["wake"].replace("$1", "'{1}'").replace("$2", "100")
+    plan = "\n".join(row[0] for row in await rig.db.fetch(f"explain (analyze, costs off, timing off) {sql}"))
+    assert "run_due" in plan and "Removed" not in plan, plan
+    async with rig.running(app):
+        await rig.ended(await rig.add("nap", [{}] * 5))

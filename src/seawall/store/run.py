@@ -110,7 +110,7 @@ async def memos(session: Session, run_ids: Sequence[int]) -> list[Row]:
 
 
 async def wake(store: Store, queue_ids: Sequence[int], *, runs_max: int) -> int:
-    """Make runs ready whose time has come, at most ``runs_max``; returns how many."""
+    """Make runs ready whose time has come, at most ``runs_max`` of each queue; returns how many."""
     return await store.execute(statements("worker")["wake"], queue_ids, runs_max)
 
 

@@ -32,11 +32,13 @@ class Timers:
         """The supervised loop."""
         while True:
             try:
-                count = await wake(self._store, self._queue_ids(), runs_max=self.settings.timer_runs)
+                queue_ids = self._queue_ids()
+                most = max(1, self.settings.timer_runs // max(1, len(queue_ids)))
+                count = await wake(self._store, queue_ids, runs_max=most)
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
-                count = 0
+                count = most = 0
             if count:
                 self._woken()
-            await asyncio.sleep(0 if count == self.settings.timer_runs else min(1.0, self.settings.timer_s))
+            await asyncio.sleep(0 if count and count >= most else min(1.0, self.settings.timer_s))

@@ -135,7 +135,7 @@ from workflow w join queue q on q.id = w.queue_id
 where (w.name, w.version) in (select * from unnest($1::text[], $2::text[]))
 
 -- name: left_behind
--- worker, at start; run_ready and run_timer. Queues other than those served ($1) that hold unfinished runs: a workflow may
+-- worker, at start; run_ready and run_due. Queues other than those served ($1) that hold unfinished runs: a workflow may
 -- have moved to another queue since. `ours`: some of them are of workflows in $2.
 select q.id, q.name,
        exists (select 1 from run r where r.queue_id = q.id and r.state = 0 and r.workflow_id = any($2::integer[]))
@@ -378,18 +378,21 @@ join step s on s.run_id = u.run_id and s.name = u.name and s.nth = u.nth and s.e
 limit 10
 
 -- name: wake
--- worker, twice a second; run_timer, and one probe of run_ready for each run. Waking puts no run before those that waited
--- meanwhile: its virtual time becomes at least the smallest one that is ready in its shard.
+-- worker, twice a second; run_due of each queue, and one probe of run_ready for each run. Queues have equal parts, so that one
+-- with very many that are due delays none. Waking puts no run before those that waited meanwhile: its virtual time becomes
+-- at least the smallest one that is ready in its shard.
 update run r
 set state = 0, run_after = null,
     vt = greatest(r.vt, (select o.vt from run o
                          where o.queue_id = r.queue_id and o.shard = r.shard and o.state = 0
                          order by o.vt, o.id limit 1))
-where r.id in (
-  select id from run where state = 1 and run_after <= now() and queue_id = any($1::smallint[])
-  order by run_after limit $2
-  for update skip locked
-)
+where r.id = any (array(
+  select due.id from unnest($1::smallint[]) as q (queue_id) cross join lateral (
+    select d.id from run d where d.queue_id = q.queue_id and d.state = 1 and d.run_after <= now()
+    order by d.run_after limit $2
+    for update skip locked
+  ) due
+))
 
 -- name: suspects
 -- worker, each second; run_ready. Queues with suspects of workflows in $3 that nobody runs: for others, no process that we
