@@ -8,6 +8,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from seawall import App, Context, Event, Retry
@@ -295,3 +296,32 @@ async def test_runs_of_a_queue_that_nobody_serves_cost_the_others_nothing(rig: R
     assert "run_due" in plan and "Removed" not in plan, plan
     async with rig.running(app):
         await rig.ended(await rig.add("nap", [{}] * 5))
+
+
+async def test_putting_runs_away_and_waking_them_lock_them_in_one_order(rig: Rig) -> None:
+    """An event that many runs wait for, in the moment in which they are put away."""
+    app = App()
+
+    @app.workflow(on="test.thing")
+    async def idle(event: Event, ctx: Context) -> None:
+        await ctx.sleep(hours=1)
+
+    async with rig.running(app) as worker:
+        low, high = sorted(await rig.add("idle", [{}] * 2))
+        await rig.until(lambda: _is(rig, low, (1, 1)))
+        await rig.until(lambda: _is(rig, high, (1, 1)))
+        leases = [held.lease for held in worker._leases.held()]
+        router = await asyncpg.connect(rig.database.dsn)
+        async with (
+            pool.Store(pool.Settings(dsn=rig.database.worker_dsn), role="test") as store,
+            store.own_connection() as session,
+        ):
+            await prepare(session)
+            async with router.transaction():
+                await router.execute("select 1 from run where id = $1 for update", low)
+                agains = [Again(run, 0, 5, 2, 0, failed=False) for run in (high, low)]
+                flushing = asyncio.create_task(flush(session, Rows(leases=leases, agains=agains), again=True))
+                await rig.until(lambda: rig.db.fetchval("select count(*) from pg_locks where not granted"))
+                await router.execute("select 1 from run where id = $1 for update", high)
+            assert await flushing is None
+        await router.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from operator import itemgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -109,7 +110,8 @@ async def flush(session: Session, rows: Rows, *, again: bool = False) -> set[Lea
     Durability: committed before return.
     """
     leases = list(rows.leases)
-    again_columns = _columns(rows.agains, "nnnnnn")
+    # In the order in which a router locks runs that it wakes: two that want the same ones must not wait in a circle.
+    again_columns = _columns(sorted(rows.agains, key=itemgetter(0)), "nnnnnn")
     values = (
         *_columns(leases, "nnn"),
         *_columns(rows.steps, "nvnvnnnn"),
