@@ -238,7 +238,7 @@ async def test_an_idle_router_sees_that_the_store_went_back(rig: Rig) -> None:
     [first, _] = await append(journal, record(), record())
     async with rig.router():
         await rig.arrived(2)
-        await rig.database.execute("delete from event where \"offset\" > $1", first.offset_bytes)
+        await rig.database.execute('delete from event where "offset" > $1', first.offset_bytes)
         back = 'update log_position set segment = $1, "offset" = $2'
         await rig.database.execute(back, first.segment_id, first.offset_bytes)
         await rig.arrived(2)

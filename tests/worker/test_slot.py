@@ -6,14 +6,17 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall import App, Context, Event
+from seawall.store import pool
 from seawall.store.lease import Lease
 from seawall.store.queue import Rule
+from seawall.store.run import lonely
 from seawall.worker.shard import Held
 from seawall.worker.slot import Line, lines, share
 from worker.rig import QUICK, Rig
@@ -55,6 +58,21 @@ def test_a_queue_in_several_processes_has_its_numbers_spread_with_its_shards(
     shards = [Held(Lease(7, shard, 1), 0) for shard in range(held)]
     line = lines(shards, {7: Rule(reserved=8, most=20, shards=4)}, slots=1000)[7]
     assert (line.reserved, line.most) == expected
+
+
+@given(st.integers(1, 60), st.integers(1, 8), st.data())
+def test_processes_that_share_a_queue_have_no_more_slots_together_than_it_has(
+    most: int, shards: int, data: st.DataObject
+) -> None:
+    """Unless there are more processes than slots."""
+    owners = data.draw(st.lists(st.integers(0, 3), min_size=shards, max_size=shards))
+    parts = [
+        lines([Held(Lease(7, n, 1), 0) for n in range(shards) if owners[n] == owner], {7: rule}, slots=1000)[7].most
+        for rule in [Rule(most=most, shards=shards)]
+        for owner in set(owners)
+    ]
+    assert most <= sum(parts) or 1 in parts
+    assert sum(parts) <= most + parts.count(1)
 
 
 class Gate:
@@ -195,3 +213,26 @@ async def test_what_is_set_by_hand_counts_before_what_the_app_declares(rig: Rig)
 def test_a_queue_that_makes_no_sense_is_refused(given: dict[str, Any], error: str) -> None:
     with pytest.raises(ValueError, match=error):
         App().queue("runbooks", **given)
+
+
+async def test_a_pause_is_for_suspects_too(rig: Rig) -> None:
+    """They run in processes of their own, beside the queue's slots."""
+    app = App()
+
+    @app.workflow(on="test.thing")
+    async def quick(event: Event, ctx: Context) -> str:
+        return "done"
+
+    await rig.registered(app)
+    await rig.db.execute("update queue set paused = true")
+    runs = await rig.add("quick", [{}], shard=-1)
+    [queue_id, workflow_id] = await rig.db.fetchrow("select queue_id, workflow_id from run")
+    async with pool.Store(pool.Settings(dsn=rig.database.worker_dsn), role="test") as store:
+        assert await lonely(store, {queue_id: uuid4()}, known=[workflow_id]) == []
+        async with rig.worker(app, solo_queue="default") as made:
+            await rig.until(lambda: made._leases.held() and made._leases.rules)
+            await asyncio.sleep(0.5)
+            assert await rig.db.fetchval("select count(*) from run_done") == 0
+            await rig.db.execute("update queue set paused = false")
+            assert await lonely(store, {queue_id: uuid4()}, known=[workflow_id]) == []  # its process has the lease
+            await rig.ended(runs)

@@ -288,7 +288,7 @@ async def test_runs_of_a_queue_that_nobody_serves_cost_the_others_nothing(rig: R
     await rig.registered(app)
     await rig.db.execute(
         "insert into run (id, event_id, workflow_id, tenant, queue_id, shard, state, vt, run_after)"
-        " select -n, gen_random_uuid(), 0, 'x', 999, 0, 1, 0, now() - interval '1 hour' from generate_series(1, 20000) n"
+        " select -n, gen_random_uuid(), 0, 'x', 999, 0, 1, 0, now() - interval '1 hour' from generate_series(1, 9999) n"
     )
     await rig.db.execute("analyze run")
     sql = statements("worker")["wake"].replace("$1", "'{1}'").replace("$2", "100")

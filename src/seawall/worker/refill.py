@@ -147,6 +147,7 @@ class Refiller:
             (held, Spent(*wish.lease, wish.number)) for held, wish in zip(shards, wishes, strict=True)
         )
         rows = await self._fetch(session, wishes, shards, sweeping, allowed.shared, bytes_max)
+        read_at = self._clock.monotonic()
         cut = sum(len(row.body or b"") for row in rows) >= bytes_max
         by_shard: dict[tuple[int, int], list[Ready]] = {}
         for row in rows:
@@ -158,7 +159,7 @@ class Refiller:
             sweep_at = now + settings.sweep_s if held in sweeping else None
             whole = not cut and len(mine) < wish.most and held.lease.queue_id not in cut_queues
             more |= advance(held, mine, sweep_at=sweep_at, whole=whole, now=now)
-        await self._start_all(session, shards, by_shard)
+        await self._start_all(session, shards, by_shard, read_at)
         return more
 
     async def _fetch(
@@ -175,8 +176,9 @@ class Refiller:
         )
 
     async def _start_all(
-        self, session: Session, shards: Sequence[Held], by_shard: Mapping[tuple[int, int], Sequence[Ready]]
-    ) -> None:
+        self, session: Session, shards: Sequence[Held], by_shard: Mapping[tuple[int, int], Sequence[Ready]],
+        read_at: float,
+    ) -> None:  # fmt: skip
         workflows = self._workflows()
         starting: list[tuple[Held, list[Ready]]] = []
         for held in shards:
@@ -189,7 +191,7 @@ class Refiller:
         kept = await self._memos(session, starting)
         self._doubtful.clear()
         for held, rows in starting:
-            refill = Refill(held, held.refills, len(rows), self._clock.monotonic())
+            refill = Refill(held, held.refills, len(rows), read_at)
             for row in rows:
                 self._start(refill, row, workflows[row.workflow_id], kept.get(row.id))
 

@@ -61,18 +61,21 @@ def lines(shards: Iterable[Held], rules: Mapping[int, Rule], *, slots: int) -> d
         counts.setdefault(shard.lease.queue_id, []).append(shard)
     for queue_id, held in counts.items():
         rule = rules.get(queue_id) or Rule()
-        part = min(1.0, len(held) / rule.shards) if held[0].lease.shard >= 0 else 1.0
-        most = slots if rule.most is None else min(slots, _share(rule.most, part))
+        numbers = [shard.lease.shard for shard in held]
+        most = slots if rule.most is None else min(slots, _share(rule.most, numbers, rule.shards))
         found[queue_id] = Line(
-            reserved=0 if rule.paused else _share(rule.reserved, part), most=0 if rule.paused else most,
+            reserved=0 if rule.paused else _share(rule.reserved, numbers, rule.shards), most=0 if rule.paused else most,
             in_hand=sum(len(shard.inflight) for shard in held), held=len(held),
         )  # fmt: skip
     return found
 
 
-def _share(whole: int, part: float) -> int:
-    """This process's part of a number, at least one of one."""
-    return min(whole, max(1, round(whole * part)))
+def _share(whole: int, numbers: Sequence[int], shards: int) -> int:
+    """This process's part of a number, by its shards: all parts together are the number. At least one of one, though:
+    where more processes share a queue than it has slots, each has one, or runs in its shards would never begin."""
+    if numbers[0] < 0:
+        return whole
+    return min(whole, max(1, sum(whole * (n + 1) // shards - whole * n // shards for n in numbers)))
 
 
 def share(lines: Mapping[int, Line], *, free: int) -> Allowed:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from uuid import UUID
@@ -24,6 +24,7 @@ from seawall.store import pool
 from seawall.store.hint import NotifyHints
 from seawall.store.lease import Taken, give_way
 from seawall.store.pool import Store
+from seawall.store.queue import Rule
 from seawall.worker.bench import Bench
 from seawall.worker.ear import Ears
 from seawall.worker.execution import Execution
@@ -140,7 +141,7 @@ class Worker:
         self._refiller = Refiller(
             self._store, settings, self._bench, metrics,
             clock=clock, shards=self._leases.held, workflows=lambda: self._leases.workflows,
-            rules=lambda: {} if self._solo else self._leases.rules,
+            rules=self._rules,
         )  # fmt: skip
         self._timers = Timers(
             self._store, settings, queue_ids=lambda: self._leases.queue_ids, woken=self._refiller.sweep
@@ -158,6 +159,11 @@ class Worker:
                 command=solo_command, owner=owner, queue_ids=lambda: self._leases.queue_ids,
                 workflow_ids=lambda: list(self._leases.workflows), spells=spells,
             )  # fmt: skip
+
+    def _rules(self) -> Mapping[int, Rule]:
+        """Of queues. A suspect has the one slot of its process, and only a pause is for it too."""
+        rules = self._leases.rules
+        return {id: Rule(paused=rule.paused, shards=rule.shards) for id, rule in rules.items()} if self._solo else rules
 
     def _fitting(self, settings: Settings) -> Settings:
         """A process for suspects has one run at a time, whatever is set."""

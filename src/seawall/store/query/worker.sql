@@ -291,7 +291,7 @@ with lease as (
 )
 select r.queue_id, r.shard, r.id, r.event_id, r.workflow_id, r.attempt, r.ticket, r.vt, r.known, r.found,
        r.type, r.source, r.tenant, r.received_at, r.headers, r.body, r.waits, r.wakes,
-       (extract(epoch from statement_timestamp()) * 1000000)::bigint as now_us
+       (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us
 from read r
 where r.before < $10
   and (not r.known or exists (select 1 from held h where h.queue_id = r.queue_id and h.shard = r.shard))
@@ -395,12 +395,13 @@ where r.id = any (array(
 ))
 
 -- name: suspects
--- worker, each second; run_ready. Queues with suspects of workflows in $3 that nobody runs: for others, no process that we
--- could start would help. A lease in the name of our own process for them
--- doesn't count: we know that it is dead.
+-- worker, each second; run_ready. Queues with suspects of workflows in $3 that nobody runs: for others, and for those that
+-- are paused, no process that we could start would help. A lease in the name of our own process for them doesn't count:
+-- we know that it is dead.
 select q.id, q.name
 from queue q join unnest($1::smallint[], $2::uuid[]) as o(queue_id, owner) on o.queue_id = q.id
-where exists (select 1 from run r
+where not q.paused
+  and exists (select 1 from run r
               where r.queue_id = q.id and r.shard = -1 and r.state = 0 and r.workflow_id = any($3::integer[]))
   and not exists (select 1 from shard_lease s
                   where s.queue_id = q.id and s.shard = -1 and s.expires_at > now() and s.owner is distinct from o.owner)
