@@ -360,3 +360,29 @@ async def test_an_event_ends_one_of_the_waits_of_a_run_that_want_it(
             runs += await rig.add("both", [{}])
         done = await rig.ended(runs)
     assert {row["result"] for row in done.values()} == {b"[0,1,2]"}
+
+
+async def test_a_wait_that_is_opened_while_its_run_ends_is_not_left_behind_for_ever(rig: Rig) -> None:
+    app, event = App(), asyncio.Event()
+
+    @app.workflow(on="test.thing")
+    async def busy(event_: Event, ctx: Context) -> None:
+        await event.wait()
+
+    async with rig.running(app) as worker:
+        (run,) = await rig.add("busy", [{}])
+        await rig.until(lambda: worker._bench.count == 1)
+        opening = await asyncpg.connect(rig.database.worker_dsn)
+        async with opening.transaction():
+            await opening.execute("update run set listens = true where id = $1", run)
+            await opening.execute(
+                "insert into wait (run_id, name, nth, key, since_us) values ($1, 'w', 0, '\\x00', 0)", run
+            )
+            event.set()
+            await rig.until(lambda: rig.db.fetchval("select count(*) from pg_locks where not granted"))
+        await opening.close()
+        await rig.ended([run])
+    async with pool.Store(pool.Settings(dsn=rig.database.dsn), role="test") as store:
+        for after, found in [(run, (0, 0)), (0, (1, 0))]:
+            assert await waits.prune_ended(store, after=after, rows_max=10) == found
+    assert await rig.db.fetchval("select count(*) from wait") == 0

@@ -33,6 +33,7 @@ from seawall.store.calendar import Calendar
 from seawall.store.driver import Contended
 from seawall.store.pool import Session, Store
 from seawall.store.statement import statements
+from seawall.store.wait import prune_ended
 
 log = logger("store")
 
@@ -137,6 +138,10 @@ TABLES = (
 )
 
 
+WAITS_MAX = 10_000
+"""Waits that are looked at in one round."""
+
+
 class Housekeeping:
     """Looks after days. One at a time works on a store; several may run. Needs the owner's role, and two connections.
 
@@ -148,6 +153,7 @@ class Housekeeping:
         self._settings = settings
         self._clock = clock
         self._calendar = Calendar(clock, metrics)
+        self._waits_after = 0  # run ids; up to there waits of ended runs were looked for
         self._retries = Retries(RETRIES, rng=random.Random(), metrics=metrics)
         self._pruned = metrics.counter("seawall_rows_pruned_total", "Old rows deleted by housekeeping.")
         self._dropped = metrics.counter("seawall_partitions_dropped_total", "Days dropped by housekeeping.")
@@ -308,6 +314,8 @@ class Housekeeping:
         await self._in_batches(lambda: self._store.execute(_CHANGES["prune_changes"], changed, batch))
         kept = self._settings.change_rows_max
         await self._in_batches(lambda: self._store.execute(_CHANGES["prune_change_rows"], kept, batch))
+        gone, self._waits_after = await prune_ended(self._store, after=self._waits_after, rows_max=WAITS_MAX)
+        self._pruned.value += gone
         for table in TABLES:
             days = self._days_kept(table)
             sql = _text("prune_default", _names(table, today - days - 1))

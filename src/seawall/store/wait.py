@@ -258,3 +258,14 @@ async def prune(store: Store, *, before_us: int, rows_max: int) -> int:
         Unavailable, Uncertain: Safe to repeat.
     """
     return await store.execute(_SQL["prune"], before_us, rows_max)
+
+
+async def prune_ended(store: Store, *, after: int, rows_max: int) -> tuple[int, int]:
+    """Forget waits of runs that have ended, of the next ``rows_max`` rows; returns how many went, and where to go on.
+
+    Raises:
+        Unavailable, Uncertain: Safe to repeat.
+    """
+    row = await store.row(_SQL["prune_ended"], after, rows_max)
+    assert row is not None
+    return row["gone"], row["next"]

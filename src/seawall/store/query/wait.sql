@@ -170,6 +170,19 @@ delete from correlation where ctid = any (array(
   select ctid from correlation where received_us < $1 order by received_us limit $2 for update skip locked
 ))
 
+-- name: prune_ended
+-- partition, each round, a stretch of the table after the other; primary keys of wait and run. Waits whose run has ended: one
+-- that was opened in that very moment is not seen by the flush that ends its run.
+with part as materialized (
+  select run_id, name, nth from wait where run_id > $1 order by run_id limit $2
+), gone as (
+  delete from wait w using part p
+  where w.run_id = p.run_id and w.name = p.name and w.nth = p.nth
+    and (select r.id from run r where r.id = p.run_id) is null
+  returning 1
+)
+select (select count(*) from gone) as gone, case when count(*) = $2 then max(run_id) else 0 end as next from part
+
 -- name: shapes
 -- router.catalogue, when its version changed; the small table wait_shape.
 select type, fields from wait_shape order by id limit $1
