@@ -236,3 +236,35 @@ async def test_a_pause_is_for_suspects_too(rig: Rig) -> None:
             await rig.db.execute("update queue set paused = false")
             assert await lonely(store, {queue_id: uuid4()}, known=[workflow_id]) == []  # its process has the lease
             await rig.ended(runs)
+
+
+async def test_bodies_of_one_queue_take_no_reserved_slot_of_another(rig: Rig) -> None:
+    gate, settings = Gate(), replace(QUICK, inflight_body_bytes_max=1 << 20)
+    async with rig.worker(two_queues(gate, quick={"reserved": 5}), settings) as made:
+        await running(rig, made)
+        flood = await rig.add("slow", [b'{"x":"' + b"x" * 600_000 + b'"}'] * 4)
+        await rig.until(lambda: gate.now["slow"] == 2)
+        await rig.ended(await rig.add("quick", [{}] * 20))
+        assert gate.now["slow"] == 2
+        gate.open.set()
+        await rig.ended(flood, timeout_s=30)
+
+
+async def test_reserved_slots_that_nobody_needs_cost_nothing_while_all_others_are_taken(rig: Rig) -> None:
+    gate, settings = Gate(), replace(QUICK, inflight_max=20, refill_runs=20)
+    async with rig.worker(two_queues(gate, quick={"reserved": 5}), settings) as made:
+        await running(rig, made)
+        flood = await rig.add("slow", [{}] * 40)
+        await rig.until(lambda: gate.now["slow"] == 15)
+        reads, fetch = 0, made._refiller._fetch
+
+        async def counted(*given: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return await fetch(*given)
+
+        made._refiller._fetch = counted  # type: ignore[method-assign]
+        await asyncio.sleep(1.0)
+        assert reads <= 60  # one each poll, of 0.05 s
+        gate.open.set()
+        await rig.ended(flood, timeout_s=30)

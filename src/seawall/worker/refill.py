@@ -34,6 +34,9 @@ BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 0.5
 WAIT_MAX_S = 1.0
 UNKNOWN_LOG_S = 60.0
+KEPT_BYTES = 1 << 20
+"""Bodies of one refill for reserved slots, when all bodies in hand are as large as they may be."""
+
 MET_S = 5.0
 
 Memos = dict[tuple[str, int], Memo]
@@ -130,11 +133,14 @@ class Refiller:
         """One refill, when there is room for it; True when there is more to read at once."""
         settings, bench = self.settings, self._bench
         bytes_max = settings.inflight_body_bytes_max - bench.body_bytes
-        if bytes_max <= 0 or self._flusher.bytes > settings.unflushed_bytes_max:
+        if self._flusher.bytes > settings.unflushed_bytes_max:
             self._slots.wait_for(1)
             return False
         shards = [held for held in self._shards() if not held.lost]
         allowed = self._slots.allowed(shards, free=settings.inflight_max - bench.count, settings=settings)
+        if bytes_max <= 0:  # one queue's bodies are no reason why another one doesn't get what is kept for it
+            self._slots.wait_for(1)
+            allowed, bytes_max = allowed.kept(), KEPT_BYTES
         shards = [held for held in shards if held.lease.queue_id in allowed.rooms]
         if not shards or bench.parked or not self._workflows():
             return False

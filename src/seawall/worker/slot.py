@@ -52,6 +52,10 @@ class Allowed(NamedTuple):
     rooms: Mapping[int, Room]  # by queue id; a queue that may begin none worth a statement isn't there
     shared: int  # runs of all queues together beyond those kept for each
 
+    def kept(self) -> Allowed:
+        """Without what is shared."""
+        return Allowed({id: Room(room.kept, room.kept) for id, room in self.rooms.items() if room.kept}, 0)
+
 
 def lines(shards: Iterable[Held], rules: Mapping[int, Rule], *, slots: int) -> dict[int, Line]:
     """By queue id, those whose shards are held and that aren't paused."""
@@ -101,7 +105,7 @@ def full(allowed: Allowed, began: Mapping[int, int]) -> set[int]:
     """
     shared = sum(max(0, began.get(id, 0) - room.kept) for id, room in allowed.rooms.items())
     if shared >= allowed.shared:
-        return set(allowed.rooms)
+        return {id for id, room in allowed.rooms.items() if began.get(id, 0) >= room.kept}
     return {id for id, room in allowed.rooms.items() if began.get(id, 0) >= room.most}
 
 
