@@ -73,7 +73,7 @@ LOOPS = {
     "worker": {
         "parent", "handles", "shed",
         "worker.flush", "worker.deadline", "worker.lease", "worker.refill", "worker.timer", "worker.hint",
-        "worker.wait", "worker.listen", "worker.presence", "worker.solo",
+        "worker.wait", "worker.usage", "worker.listen", "worker.presence", "worker.solo",
     },
     "console": {"parent", "handles", "shed", "changes", "console.http"},
     "cluster-collector": {

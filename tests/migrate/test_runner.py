@@ -109,9 +109,9 @@ NOTHING = (
 )
 READ = ("event", "duplicate", "ticket", "schema_version", "correlation", "log_progress")
 ALL = ("run", "run_done", "step", "shard_lease", "refill", "reply", "worker", "wait")
-REGISTER = ("queue", "workflow")
+REGISTER = ("queue", "workflow", "slot_use")
 TELL = ("change",)
-SAY = ("wait_shape",)
+SAY = ("wait_shape", "queue_sample")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from seawall.cli.listing import place_options
 from seawall.cli.say import MISUSED, Failed, json_option, say, say_json, say_table
 
 COLUMNS = ("name", "reserved", "max", "paused", "ready", "served", "workflows")
+TOP_COLUMNS = ("slots", "share", "turns", "s/turn", "then", "slower")
+OTHERS = "(others)"
 DECLARED = "declared"
 
 
@@ -34,6 +36,35 @@ def list_(data: str | None, url: str | None, as_json: bool) -> None:
         line["served"] = f"{line['served']} of {line['shards']}"
         line["workflows"] = " ".join(line["workflows"])
     say_table(found["items"], COLUMNS, empty="no queues")
+
+
+@queues.command(
+    epilog="""\b
+Examples:
+  seawall queues top
+  seawall queues top --by tenant --since 1h --json
+
+\b
+SLOTS is how many were held on average; S/TURN, how long a run held one, and THEN the same an hour before (or in
+the window before, where nothing is known of that hour). Runs in hand count while they run."""
+)
+@click.option("--since", default="15m", show_default=True, metavar="WHEN", help="Up to how long ago: 1m to 6h.")
+@click.option("--by", type=click.Choice(["queue", "workflow", "tenant"]), default="queue", show_default=True,
+              help="What is added up.")  # fmt: skip
+@place_options
+@json_option
+def top(since: str, by: str, data: str | None, url: str | None, as_json: bool) -> None:
+    """Who eats the capacity, the largest first; also when each piece only got slower."""
+    found = Client(find(data, url)).get("/v1/slots", since=since, by=by)
+    if as_json:
+        say_json(found)
+        return
+    for line in found["items"]:
+        line[by] = line["name"] or OTHERS
+        line["share"] = f"{line['share']:.0%}"
+        line["s/turn"], line["then"] = line["seconds_per_turn"], line["then_seconds_per_turn"]
+        line["slower"] = None if line["slower"] is None else f"{line['slower']:g} x"
+    say_table(found["items"], (by, *TOP_COLUMNS), empty="no run held a slot")
 
 
 @queues.command(epilog="Example: seawall queues pause bulk --why 'their API is down'")

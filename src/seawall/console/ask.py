@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -28,6 +29,8 @@ LIMIT_DEFAULT: Final = 50
 LIMIT_DIGITS: Final = 9
 NAME_MAX: Final = TYPE_CHARS_MAX
 RUN_DIGITS: Final = 19
+_SPAN: Final = re.compile(r"(\d{1,9})([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 T = TypeVar("T")
 S = TypeVar("S", bound=IntEnum)
@@ -114,6 +117,12 @@ class Ask:
             raise Rejected(422, "Bad body", f"{error}; allowed are {names}") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Rejected(400, "Bad JSON", str(error)) from error
+
+
+def span_s(text: str) -> int | None:
+    """Seconds of ``90s``, ``30m``, ``2h``, ``7d``; None when it is none of these."""
+    span = _SPAN.fullmatch(text)
+    return int(span[1]) * _SECONDS[span[2]] if span is not None else None
 
 
 def by_of(claimed: str) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
-from typing import Final
 
 from seawall.console.answer import Answer, json
-from seawall.console.ask import Ask, cursor_bytes, cursor_of
+from seawall.console.ask import Ask, cursor_bytes, cursor_of, span_s
 from seawall.console.shape import ChangeLine, ChangePage
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected, SeawallError
@@ -15,9 +13,6 @@ from seawall.kernel.seam.change import Change, Kind, Pending
 from seawall.store import change
 from seawall.store.change import ID_MAX, US_MAX, Asked, Recorded
 from seawall.store.pool import Store
-
-_SPAN: Final = re.compile(r"(\d{1,9})([smhd])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 Place = tuple[int, int]
 """(time, id) in the timeline. What the store doesn't have yet has an id beyond any of its, made of its key."""
@@ -70,9 +65,9 @@ class ChangeDesk:
 
     def _since_us(self, text: str) -> int:
         """A moment (RFC 3339), or how long ago (2h)."""
-        span = _SPAN.fullmatch(text)
-        if span is not None:
-            return max(0, self._clock.wall_us() - int(span[1]) * _SECONDS[span[2]] * 1_000_000)
+        ago_s = span_s(text)
+        if ago_s is not None:
+            return max(0, self._clock.wall_us() - ago_s * 1_000_000)
         try:
             at = datetime.fromisoformat(text)
             if at.tzinfo is None:

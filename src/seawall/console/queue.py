@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from seawall.console.answer import Answer, json
-from seawall.console.ask import Ask
+from seawall.console.ask import Ask, span_s
 from seawall.console.shape import QueueChange, QueueList, QueueWish
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected
 from seawall.kernel.seam.change import TEXT_MAX
-from seawall.store import queue
+from seawall.store import queue, usage
 from seawall.store.change import Author
 from seawall.store.pool import Store
 from seawall.workflow.app import SLOTS_MAX
+
+SINCE = "15m"
 
 
 class QueueDesk:
@@ -24,6 +26,14 @@ class QueueDesk:
 
     async def page(self, ask: Ask) -> Answer:
         return json(QueueList(items=await queue.lines(self._store, timeout_s=self._query_s)))
+
+    async def top(self, ask: Ask) -> Answer:
+        """Who holds slots."""
+        window_s = span_s(ask.text("since") or SINCE)
+        if window_s is None or not usage.WINDOW_MIN_S <= window_s <= usage.WINDOW_MAX_S:
+            raise Rejected(422, "Bad since", "since is how long ago, from 1m to 6h: 90s, 30m, 2h")
+        by = ask.text("by") or usage.BY[0]
+        return json(await usage.top(self._store, by=by, window_s=window_s, timeout_s=self._query_s))
 
     async def put(self, ask: Ask) -> Answer:
         name, given = ask.path["name"], ask.parsed(QueueWish)

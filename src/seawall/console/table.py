@@ -43,6 +43,7 @@ from seawall.console.shape import (
 from seawall.console.source import SourceDesk
 from seawall.kernel.seam.change import Kind
 from seawall.store.report import EventDetail, RunDetail
+from seawall.store.usage import BY, Use
 
 Handler = Callable[[Ask], Awaitable[Answer]]
 
@@ -150,6 +151,17 @@ def _of_queues(queues: QueueDesk) -> tuple[Endpoint, ...]:
             summary="All queues: their slots, what is ready in them, and who serves them.",
             handler=queues.page,
             returns=QueueList,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/slots",
+            summary="Who held slots lately, the largest first, compared with an hour before.",
+            handler=queues.top,
+            returns=Use,
+            query=(
+                Param(name="since", help="Up to how long ago, from 1m to 6h; 15m when left out."),
+                Param(name="by", help="What is added up; queue when left out.", words=BY),
+            ),
         ),
         Endpoint(
             method="POST",

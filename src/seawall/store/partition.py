@@ -33,6 +33,7 @@ from seawall.store.calendar import Calendar
 from seawall.store.driver import Contended
 from seawall.store.pool import Session, Store
 from seawall.store.statement import statements
+from seawall.store.usage import SAMPLES_KEPT_S, USE_KEPT_S
 from seawall.store.wait import prune_ended
 
 log = logger("store")
@@ -53,6 +54,7 @@ FAR_US = 1 << 62
 _NAME = re.compile(r"^(\w+)_d(\d+)$")
 _SQL = statements("partition")
 _CHANGES = statements("change")
+_USAGE = statements("usage")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,6 +316,9 @@ class Housekeeping:
         await self._in_batches(lambda: self._store.execute(_CHANGES["prune_changes"], changed, batch))
         kept = self._settings.change_rows_max
         await self._in_batches(lambda: self._store.execute(_CHANGES["prune_change_rows"], kept, batch))
+        for name, kept_s in ("prune_use", USE_KEPT_S), ("prune_samples", SAMPLES_KEPT_S):
+            counted = now - timedelta(seconds=kept_s)
+            await self._in_batches(partial(self._store.execute, _USAGE[name], counted, batch))
         gone, self._waits_after = await prune_ended(self._store, after=self._waits_after, rows_max=WAITS_MAX)
         self._pruned.value += gone
         for table in TABLES:

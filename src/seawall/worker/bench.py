@@ -18,6 +18,7 @@ from seawall.worker.ear import Ears
 from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
 from seawall.worker.thread import Threads
+from seawall.worker.usage import Usage
 from seawall.workflow.branch import task_factory
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Bench:
         leave: Callable[[int, str], None],
         spells: Spells,
         ears: Ears,
+        usage: Usage,
         alone: bool = False,
     ) -> None:
         """Args:
@@ -53,6 +55,7 @@ class Bench:
         """
         self.flusher = flusher
         self.ears = ears
+        self.usage = usage
         self.wall_us: Callable[[], int] = clock.wall_us
         self.monotonic: Callable[[], float] = clock.monotonic
         self.chance = chance
@@ -92,6 +95,7 @@ class Bench:
         if execution.held.inflight.pop(execution.id, None) is execution:
             self.count -= 1
             self.body_bytes -= execution.body_bytes
+            self.usage.left(execution)
 
     def counted(self, status: RunStatus) -> None:
         self._ended[status].value += 1

@@ -94,6 +94,11 @@ class Execution:
         self.dropped = False
         self.task: RunTask | None = None
 
+    @property
+    def accounted(self) -> tuple[int, int, str]:
+        """To which queue, workflow and tenant its slot's time is counted."""
+        return self.held.lease.queue_id, self._row.workflow_id, self._row.tenant or ""
+
     # ── the seam ──
 
     def recall(self, name: str, nth: int) -> Memo | None:

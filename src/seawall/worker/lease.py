@@ -65,6 +65,8 @@ class Leases:
         self.workflows: Mapping[int, Workflow] = {}
         self.rules: Mapping[int, Rule] = {}
         self.queue_ids: list[int] = []
+        self.queue_names: Mapping[int, str] = {}
+        self.workflow_names: Mapping[int, str] = {}
         metrics.gauge("seawall_leases_held_count", "Shards in this process's hands.").read = lambda: len(self._held)
         self._takeovers = metrics.counter("seawall_takeovers_total", "Shards taken by this process.")
         self._suspects = metrics.counter(
@@ -129,13 +131,15 @@ class Leases:
         # A workflow that was moved to another queue has runs in the old one still, and nobody else would run them.
         left = await left_behind(self._store, known)
         serving = [(k.queue_id, k.queue) for k in known] + [(q.queue_id, q.queue) for q in left if q.ours]
-        self.queue_ids = sorted({id for id, name in serving if self._solo_queue in (None, name)})
+        self.queue_names = {id: name for id, name in serving if self._solo_queue in (None, name)}
+        self.queue_ids = sorted(self.queue_names)
         if stranded := [q.queue for q in left if not q.ours]:
             self._spells.saw(
                 "queue-unused", f"runs wait in queues that no workflow of this app uses: {', '.join(stranded)}",
                 unaffected="other queues", cure="start a worker whose app has workflows for them",
             )  # fmt: skip
         self.workflows = {k.id: by_name[k.name, k.version] for k in known}
+        self.workflow_names = {k.id: k.name for k in known}
         self._registered = True
         log.info("workflows are registered", extra=fields(workflows=[f"{k.name}@{k.version}" for k in known]))
 

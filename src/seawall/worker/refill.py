@@ -197,6 +197,7 @@ class Refiller:
         kept = await self._memos(session, starting)
         self._doubtful.clear()
         for held, rows in starting:
+            self._bench.usage.tally.began(rows)
             refill = Refill(held, held.refills, len(rows), read_at)
             for row in rows:
                 self._start(refill, row, workflows[row.workflow_id], kept.get(row.id))

@@ -37,11 +37,12 @@ from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
 from seawall.worker.solo import DRAIN_S, Solos
 from seawall.worker.timer import Timers
+from seawall.worker.usage import Usage
 from seawall.workflow import App
 
 log = logger("worker")
 
-CONNECTIONS = 9
+CONNECTIONS = 10
 """One for each loop that uses the store, so that no loop waits for another's connection."""
 
 STATEMENT_S = 2.0
@@ -123,13 +124,19 @@ class Worker:
             self._store, settings, metrics, settled=self._settled, lost=self._lost, hint=self._hint, die=die
         )
         self._ears = Ears(self._store, metrics, spells, clock=clock)
+        chance = chance or random.Random()
+        self._usage = Usage(
+            self._store, metrics, owner=owner, clock=clock, chance=chance, held=lambda: self._leases.held(),
+            queues=lambda: self._leases.queue_names, workflows=lambda: self._leases.workflow_names,
+        )  # fmt: skip
         self._bench = Bench(
             settings,
             self._flusher,
             ears=self._ears,
             clock=clock,
             metrics=metrics,
-            chance=chance or random.Random(),
+            chance=chance,
+            usage=self._usage,
             leave=self._leave,
             spells=spells,
             alone=self._solo,
@@ -187,6 +194,7 @@ class Worker:
         supervisor.add("worker.refill", self._refiller.run)
         supervisor.add("worker.timer", self._timers.run)
         supervisor.add("worker.wait", self._ears.run)
+        supervisor.add("worker.usage", self._usage.run, essential=False)
         if not self._solo:
             supervisor.add("worker.presence", self._presence.run, essential=False)
         supervisor.add("worker.hint", self._hints.run, essential=False)

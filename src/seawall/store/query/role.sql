@@ -35,6 +35,11 @@ grant insert, update on workflow, queue to seawall_worker
 grant select, insert on wait_shape to seawall_worker;
 grant select (behind_us) on collector to seawall_worker
 
+-- name: grant_count
+-- migrate, each start. A worker says who held its slots.
+grant select, insert, update on slot_use to seawall_worker;
+grant select, insert on queue_sample to seawall_worker
+
 -- name: grant_tell
 -- migrate, each start. A worker that runs alone tells of its starts and settings; policy worker_tells lets it say nothing
 -- else, and it reads nobody's.
