@@ -20,6 +20,7 @@ from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Displaced, JournalReader, Position
 from seawall.kernel.seam.place import Places
 from seawall.router.batch import SECOND_US
+from seawall.router.broadcast import Broadcast
 from seawall.router.catalogue import Rulebook
 from seawall.router.country import with_countries
 from seawall.router.drain import Desk, Drain
@@ -81,6 +82,7 @@ class Router:
             placement=self._placement, meter=Meter(metrics, Revoked(self._spells)),
             spells=self._spells, enrich=partial(with_countries, places=places, on=geo), draining=draining,
         )  # fmt: skip
+        self._broadcast = Broadcast(store, metrics)
         self._drains: dict[str, Drain] = {}
         self._checkpoints: dict[str, deque[tuple[float, Position]]] = {}
         self._supervisor: Supervisor | None = None
@@ -104,6 +106,7 @@ class Router:
         self._supervisor = supervisor
         supervisor.add("router.discover", self._discover)
         supervisor.add("router.clock", self._refresh)
+        supervisor.add("router.broadcast", self._broadcast.run, essential=False)
         supervisor.add("router.housekeeping", self._housekeeping, essential=False)
 
     async def _discover(self, heart: Heart) -> None:

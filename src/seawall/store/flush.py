@@ -80,6 +80,7 @@ class Rows:
     agains: list[Again] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     spent: list[Spent] = field(default_factory=list)
+    listeners: list[int] = field(default_factory=list)  # runs among those in ends and agains that may have open waits
 
 
 class BrokenFence(SeawallError):
@@ -120,6 +121,7 @@ async def flush(session: Session, rows: Rows, *, again: bool = False) -> set[Lea
         *_columns(rows.answers, "vnnvv"),
         *_columns(rows.spent, "nnnn"),
         *again_columns[3:],
+        numbers(sorted(rows.listeners)),
     )
     try:
         row = await session.row(_flush_sql(again=again), *values)

@@ -14,12 +14,12 @@ from asyncpg.pgproto.pgproto import UUID
 from seawall.kernel.error import Fenced, SeawallError
 from seawall.kernel.event import Record
 from seawall.kernel.seam.journal import Position
-from seawall.kernel.status import CHANNEL_RUN, DAY_SHIFT, EventStatus
+from seawall.kernel.status import DAY_SHIFT, EventStatus
 from seawall.store.driver import Unheard
 from seawall.store.pool import Session, Store, text_array
 from seawall.store.position import Range
 from seawall.store.statement import statements
-from seawall.store.wait import SHAPES_MAX, Noted, note, shapes
+from seawall.store.wait import SHAPES_MAX, Noted, note, notices, shapes
 
 _SQL = statements("router")
 
@@ -215,7 +215,7 @@ async def commit(
             writes = decide(holders, firsts)
             kept = await _keep(session, move.to.log_id, writes)
             if writes.noted:
-                writes.notices.extend(_woken(await note(session, writes.noted)))
+                writes.notices.extend(notices(await note(session, writes.noted)))
             if kept.events < len(writes.events):
                 await _check_claims(session, keys, holders)
             if move.finishes:
@@ -272,14 +272,6 @@ async def _check_claims(session: Session, keys: Sequence[Key], holders: Holders)
     found = await session.value(_SQL["never_first"], claimed) if claimed else None
     if found:
         raise Collapsed(frozenset(id.bytes for id in found))
-
-
-def _woken(runs: Sequence[tuple[int, int]]) -> list[tuple[str, str]]:
-    """Notices of the queues of runs that were woken."""
-    first: dict[int, int] = {}
-    for queue_id, vt in runs:
-        first[queue_id] = min(vt, first.get(queue_id, vt))
-    return [(CHANNEL_RUN, ",".join(f"{id}:{vt}" for id, vt in sorted(first.items())))] if first else []
 
 
 async def _note(session: Session, log_id: bytes, notes: Sequence[Note]) -> dict[Position, int]:

@@ -7,12 +7,15 @@ was accepted before is routed; whatever a router finds later comes too late for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
 from seawall.kernel.error import SeawallError
+from seawall.kernel.status import CHANNEL_RUN
+from seawall.store.driver import Unheard
 from seawall.store.lease import Lease
 from seawall.store.pool import Row, Session, Store, text_array
 from seawall.store.statement import statements
@@ -30,6 +33,10 @@ LOCKS = 256
 
 MATCHES_MAX = 20
 """How often waits of one run that could hear the same event are looked at in one transaction."""
+
+HEARD_MAX = 1000
+"""Waits that one batch of a router ends, and that are ended at once later: some tens of milliseconds, and a batch has
+seconds for all that it does."""
 
 HOLD_S = 900.0
 """How long the end of a wait is held for logs that are behind."""
@@ -210,24 +217,76 @@ class Noted(NamedTuple):
     event_id: bytes
 
 
-async def note(session: Session, came: Sequence[Noted]) -> list[tuple[int, int]]:
-    """In a router's transaction: note events, and wake the runs that waited for them.
+class Woken(NamedTuple):
+    """A run that was woken."""
 
-    Returns:
-        (queue id, virtual time) of each run that was woken.
-    """
+    queue_id: int
+    vt: int
+
+
+async def note(session: Session, came: Sequence[Noted]) -> list[Woken]:
+    """In a router's transaction: note events, and wake the runs that waited for them. Where too many wait for one it is
+    only noted that they have to be told: see ``hear_broad``."""
     await lock(session, [one.key for one in came])
-    keys, received_us, ids = zip(*came, strict=True)
+    wanted = await session.fetch(_SQL["note"], *_noted(came), HEARD_MAX)
+    few = [came[row["place"] - 1] for row in wanted if not row["broad"]]
     runs: set[int] = set()
-    for _ in range(MATCHES_MAX):  # what is left finds itself: its run is woken, and looks
-        rows = await session.fetch(_SQL["note"], keys, received_us, [UUID(bytes=id) for id in ids])
+    for _ in range(MATCHES_MAX if few else 0):  # what is left finds itself: its run is woken, and looks
+        rows = await session.fetch(_SQL["hear"], *_noted(few))
         runs.update(row["run_id"] for row in rows)
         if not any(row["more"] for row in rows):
             break
-    if not runs:
-        return []
-    woken = await session.fetch(_SQL["wake_heard"], [*runs])
-    return [(row["queue_id"], row["vt"]) for row in woken]
+    return await _wake(session, runs)
+
+
+async def hear_broad(store: Store, *, timeout_s: float) -> list[Woken] | None:
+    """Tell some of the runs that wait for an event which very many wait for, and wake them: at most ``HEARD_MAX``, and
+    of the events with one key the earliest first.
+
+    Returns:
+        Those that were woken. None: nobody is left to be told.
+
+    Raises:
+        Unavailable: Nothing was written.
+        Uncertain: It may have been; safe to repeat.
+
+    Durability: committed before return. Where a crash breaks it off it goes on where it was.
+    """
+    key = await store.value(_SQL["broad"], timeout_s=timeout_s)
+    if key is None:
+        return None
+    async with store.transaction(timeout_s=timeout_s) as session:
+        await lock(session, [key])
+        rows = await session.fetch(_SQL["hear_broad"], key, HEARD_MAX)
+        return await _wake(session, {row["run_id"] for row in rows})
+
+
+async def tell(store: Store, woken: Sequence[Woken]) -> None:
+    """Say to workers that runs were woken. Who isn't told looks by itself, a second later.
+
+    Raises:
+        Unavailable, Uncertain: Nobody may have been told.
+    """
+    channels, payloads = zip(*notices(woken), strict=True)
+    with contextlib.suppress(Unheard):
+        await store.fetch(statements("router")["notify"], channels, payloads)
+
+
+def notices(woken: Sequence[Woken]) -> list[tuple[str, str]]:
+    """What to notify on which channel, for workers to hear of it."""
+    first: dict[int, int] = {}
+    for queue_id, vt in woken:
+        first[queue_id] = min(vt, first.get(queue_id, vt))
+    return [(CHANNEL_RUN, ",".join(f"{id}:{vt}" for id, vt in sorted(first.items())))] if first else []
+
+
+async def _wake(session: Session, runs: Set[int]) -> list[Woken]:
+    rows = await session.fetch(_SQL["wake_heard"], [*runs]) if runs else []
+    return [Woken(row["queue_id"], row["vt"]) for row in rows]
+
+
+def _noted(came: Sequence[Noted]) -> tuple[list[object], ...]:
+    return [one.key for one in came], [one.received_us for one in came], [UUID(bytes=one.event_id) for one in came]
 
 
 async def shapes(store: Store, *, rows_max: int) -> dict[str, list[tuple[str, ...]]]:

@@ -38,6 +38,7 @@ class Batch:
             agains=[entry[0] for entry in self.agains],
             answers=[entry[0] for entry in self.answers],
             spent=[entry[0] for entry in self.spent],
+            listeners=[run.id for _, run in (*self.ends, *self.agains) if run.listens],
         )
 
     def executions(self) -> list[Execution]:

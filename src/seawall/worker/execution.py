@@ -67,7 +67,7 @@ class Execution:
 
     __slots__ = (
         "_bench", "_calls", "_ended", "_kept", "_memos", "_over", "_rests", "_row", "_started_us", "attempt",
-        "body_bytes", "dropped", "event_id", "held", "id", "now_us", "refill", "task", "ticket", "workflow",
+        "body_bytes", "dropped", "event_id", "held", "id", "listens", "now_us", "refill", "task", "ticket", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +92,7 @@ class Execution:
         self.ticket: bool = row.ticket
         self.workflow = workflow
         self.dropped = False
+        self.listens = row.waits > 0 or row.attempt > 0  # it may have open waits, from this execution or an earlier one
         self.task: RunTask | None = None
 
     @property
@@ -157,6 +158,7 @@ class Execution:
         return self._row.now_us + int((self._bench.monotonic() - self.refill.read_at) * 1_000_000)
 
     async def listen(self, name: str, nth: int, wanted: Wanted) -> Heard:
+        self.listens = True
         key = key_of(self._row.tenant, wanted.type, wanted.fields)
         asked = Asked(
             lease=self.held.lease, place=Place(self.id, name, nth), key=key,

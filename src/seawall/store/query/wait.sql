@@ -118,12 +118,32 @@ returning w.run_id, w.name, w.nth, c.passed_us - c.behind_us < w.until_us or c.s
 select id, type, source, tenant, received_at, headers, body from event where id = any($1::uuid[])
 
 -- name: note
--- router, behind lock_keys, when a batch has events that could be waited for; primary key of correlation, wait_open.
--- Returns the runs whose wait ended, the earliest event for each; an event ends one wait of a run. ``more``: as in match.
+-- router, behind lock_keys, once for each batch that has events which could be waited for; wait_listening, and
+-- correlation_broad of those that somebody waits for. Notes them, and returns the places (from 1) of those. `broad`: more runs
+-- wait for it and for what came before it in the batch than $4, or some that its key's former events are for aren't told yet;
+-- `hear_broad` ends their waits then, in this order.
+with came as materialized (
+  select c.key, c.received_us, c.event_id, c.place, w.waits,
+         w.waits > 0 and (sum(w.waits) over (order by c.place) > $4
+                          or exists (select 1 from correlation b where b.key = c.key and b.asked is not null)) as broad
+  from unnest($1::bytea[], $2::bigint[], $3::uuid[]) with ordinality as c (key, received_us, event_id, place)
+  cross join lateral (
+    select count(*) as waits
+    from (select 1 from wait w where w.key = c.key and w.event_id is null and not w.over limit $4 + 1) as open
+  ) w
+), noted as (
+  insert into correlation (key, received_us, event_id, asked)
+  select key, received_us, event_id, case when broad then 0 end from came
+  on conflict do nothing
+)
+select place, broad from came where waits > 0
+
+-- name: hear
+-- router, behind note, for events that few runs wait for; wait_listening, primary keys of run and wait. Ends their waits: of
+-- each the earliest event; an event ends one wait of a run. ``more``: as in match. Runs are locked first, in the order of
+-- their ids, as a flush does that ends some of them and their waits.
 with came as (
   select * from unnest($1::bytea[], $2::bigint[], $3::uuid[]) as c (key, received_us, event_id)
-), noted as (
-  insert into correlation (key, received_us, event_id) select key, received_us, event_id from came on conflict do nothing
 ), first as materialized (
   select distinct on (w.run_id, w.name, w.nth) w.run_id, w.name, w.nth, c.event_id
   from came c join wait w on w.key = c.key and w.event_id is null and not w.over and c.received_us >= w.since_us
@@ -133,26 +153,74 @@ with came as (
   order by w.run_id, w.name, w.nth, c.received_us
 ), chosen as materialized (
   select distinct on (run_id, event_id) run_id, name, nth, event_id from first order by run_id, event_id, name, nth
+), locked as materialized (
+  select c.run_id, c.name, c.nth, c.event_id from chosen c join run r on r.id = c.run_id order by c.run_id for update of r
 ), ended as (
-  update wait w set event_id = c.event_id from chosen c
-  where w.run_id = c.run_id and w.name = c.name and w.nth = c.nth
+  update wait w set event_id = l.event_id from locked l
+  where w.run_id = l.run_id and w.name = l.name and w.nth = l.nth
   returning w.run_id
 )
 select distinct run_id, (select count(*) from first) > (select count(*) from chosen) as more from ended
 
+-- name: broad
+-- router.broadcast, each second; correlation_broad, which is empty mostly. A key whose events very many runs wait for.
+select key from correlation where asked is not null order by received_us, event_id limit 1
+
+-- name: hear_broad
+-- router.broadcast, behind lock_keys; correlation_broad, wait_listening, primary keys of run and wait. Goes on with the key's
+-- earliest event that not all have been asked for: looks at the next $2 waits by the order of their runs, and ends those that it
+-- is for. What was opened since it was noted has looked for itself. The last run of a full page may have waits beyond it,
+-- so it comes with the next one.
+with event as materialized (
+  select key, received_us, event_id, asked from correlation
+  where key = $1 and asked is not null order by received_us, event_id limit 1
+), page as materialized (
+  select w.run_id, w.name, w.nth,
+         e.received_us >= w.since_us and (w.until_us is null or e.received_us <= w.until_us) as meant
+  from event e cross join lateral (
+    select * from wait w where w.key = e.key and w.event_id is null and not w.over and w.run_id > e.asked
+    order by w.run_id limit $2
+  ) w
+), reached as materialized (
+  select case when count(*) = $2 then greatest(min(run_id), max(run_id) - 1) end as run_id from page
+), chosen as materialized (
+  select distinct on (p.run_id) p.run_id, p.name, p.nth, e.event_id
+  from page p cross join event e cross join reached u
+  where p.meant and (u.run_id is null or p.run_id <= u.run_id)
+    and not exists (select 1 from wait o where o.run_id = p.run_id and o.event_id = e.event_id)
+  order by p.run_id, p.name, p.nth
+), locked as materialized (
+  select c.run_id, c.name, c.nth, c.event_id from chosen c join run r on r.id = c.run_id and r.event_id <> c.event_id
+  order by c.run_id for update of r
+), ended as (
+  update wait w set event_id = l.event_id from locked l
+  where w.run_id = l.run_id and w.name = l.name and w.nth = l.nth
+  returning w.run_id
+), asked as (
+  update correlation c set asked = u.run_id from event e cross join reached u
+  where c.key = e.key and c.received_us = e.received_us and c.event_id = e.event_id
+)
+select run_id from ended
+
 -- name: wake_heard
--- router, behind note; primary key of run, run_ready. One that waits becomes ready; one that is in hand, or held, is only
--- counted, which keeps it from being put away over it. Waking puts no run before those that waited meanwhile.
+-- router, behind hear; primary key of run, and one probe of run_ready for each shard. One that waits becomes ready; one that is
+-- in hand, or held, is only counted, which keeps it from being put away over it. So is one that failed and is tried again later:
+-- its pause is for what it failed at. Waking puts no run before those that waited meanwhile. Not by a probe for each run: those
+-- that this statement has put before are dead weight in the index for each that follows, a thousand of them took a second.
 with woken as materialized (
-  select id from run where id = any($1::bigint[]) order by id for update
+  select id, queue_id, shard, state = 1 and not retrying as at_once from run where id = any($1::bigint[])
+  order by id for update
+), front as materialized (
+  select s.queue_id, s.shard, (select o.vt from run o where o.queue_id = s.queue_id and o.shard = s.shard and o.state = 0
+                               order by o.vt, o.id limit 1) as vt
+  from (select distinct queue_id, shard from woken where at_once) s
 )
 update run r
-set wakes = r.wakes + 1, state = case r.state when 1 then 0 else r.state end,
-    run_after = case r.state when 1 then null else r.run_after end,
-    vt = case r.state when 1 then greatest(r.vt, (select o.vt from run o
-                                                  where o.queue_id = r.queue_id and o.shard = r.shard and o.state = 0
-                                                  order by o.vt, o.id limit 1)) else r.vt end
-from woken where r.id = woken.id
+set wakes = r.wakes + 1, state = case when w.at_once then 0 else r.state end,
+    run_after = case when w.at_once then null else r.run_after end,
+    vt = case when w.at_once then greatest(r.vt, f.vt) else r.vt end
+from woken w left join front f on f.queue_id = w.queue_id and f.shard = w.shard
+where r.id = w.id
 returning r.queue_id, r.vt
 
 -- name: progress
@@ -167,7 +235,7 @@ on conflict (log_id) do update set passed_us = excluded.passed_us, seen_at = now
 -- name: prune
 -- router.housekeeping, each second while there is anything; correlation_age.
 delete from correlation where ctid = any (array(
-  select ctid from correlation where received_us < $1 order by received_us limit $2 for update skip locked
+  select ctid from correlation where received_us < $1 and asked is null order by received_us limit $2 for update skip locked
 ))
 
 -- name: prune_ended

@@ -308,6 +308,9 @@ select run_id, name, nth, result, failed from step where run_id = any($1::bigint
 -- on each element of an array of numbers, the server a tenth of that. Arrays are unnested side by side in a select list:
 -- in `from` each of them would go through a tuple store of its own.
 --
+-- Runs that may have open waits ($33) are locked first, in the order of their ids, as a router does with those that an event
+-- is for: the rest of the statement takes them in its own order, and the two would wait in a circle.
+--
 -- It is sent the first time without each line `on conflict do nothing` (store/flush.py): looking for a conflict before
 -- each row and confirming the row after it are a quarter of a flush, and there can be one only when it is sent again.
 with named as (
@@ -316,8 +319,10 @@ with named as (
   select s.queue_id, s.shard, s.epoch
   from shard_lease s join named n on n.queue_id = s.queue_id and n.shard = s.shard and n.epoch = s.epoch
   for key share of s
+), locked as materialized (
+  select 1 from run where id = any($33::text::bigint[]) order by id for update
 ), guard as materialized (
-  select 1 as held where (select count(*) from held) = cardinality($1::text::smallint[])
+  select 1 as held where (select count(*) from held) = cardinality($1::text::smallint[]) and (select count(*) from locked) >= 0
 ), kept as (
   insert into step (run_id, name, nth, result, failed, epoch, attempt, started_at)
   select u.run_id, u.name, u.nth, u.result, u.failed, u.epoch, u.attempt, to_timestamp(u.started_us / 1e6::float8)
@@ -348,7 +353,7 @@ with named as (
 ), retried as (
   update run r
   set state = case when r.wakes > u.wakes and not u.failed then 0 else 1 end, attempt = u.attempt, waits = u.waits,
-      run_after = now() + u.delay_ms * interval '1 millisecond'
+      run_after = now() + u.delay_ms * interval '1 millisecond', retrying = u.failed
   from guard, unnest($18::text::bigint[], $19::text::smallint[], $20::text::bigint[], $30::text::integer[],
                      $31::text::integer[], $32::text::boolean[])
     u(id, attempt, delay_ms, waits, wakes, failed)
