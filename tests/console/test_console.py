@@ -232,6 +232,7 @@ async def test_events_come_newest_first_in_pages_that_meet(it: Api, here: World)
         "tenant": "acme",
         "received_at": "2025-01-02T03:04:05.678901Z",
         "status": "routed",
+        "cause": None,
         "reason": None,
         "dedupe_key": f"k-{first['id']}",
         "bytes": len(bodies[first["id"]]),

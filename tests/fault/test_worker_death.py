@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from seawall.kernel.cause import Cause
 from seawall.kernel.status import RunStatus
 from seawall.testing.postgres import Database
 from worker import poison, slow
@@ -55,6 +56,7 @@ async def test_a_poison_among_a_thousand_alone_ends_dead(rig: Rig, tmp_path: Pat
     dead = [row for row in rows if row["status"] != RunStatus.SUCCEEDED]
     assert [row["id"] for row in dead] == [runs[37]]
     assert dead[0]["status"] == RunStatus.DEAD and "died 3 times while it was alone" in dead[0]["error"]
+    assert dead[0]["cause"] == Cause.KILLED
     # A step whose value was kept is never called again. One that was under way when its process died may be: twice at
     # most here, and only those that were in hand then.
     kept = {(row[0], row[1]) for row in await rig.db.fetch("select run_id, name from step")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.rig import Rig, append, record, until
+from seawall.kernel.cause import Cause
 from seawall.kernel.event import encode, id_day
 from seawall.kernel.metric import Metrics
 
@@ -71,7 +72,7 @@ async def test_a_record_that_can_not_be_decoded_is_kept_whole_as_a_dead_event(ri
         await rig.arrived(2)
     [row] = await rig.database.fetch("select * from event where status = 4")
     assert row["body"] == payload
-    assert row["type"] == "unreadable"
+    assert (row["type"], row["cause"]) == ("unreadable", Cause.DECODE)
     assert abs(id_day(row["id"].bytes) - id_day(fine.id)) <= 1
     assert await rig.count("run") == 1
 
@@ -131,6 +132,7 @@ async def test_after_six_starts_without_progress_the_record_there_is_dead_unpars
         await rig.arrived(5)
     row = await rig.event(records[1].id)
     assert (row["status"], row["type"], row["body"]) == (4, "shop", records[1].body)
+    assert row["cause"] == Cause.REFUSED
     assert "5 processes ended" in row["reason"]
     assert await rig.count("event", "status = 1") == 4
     assert await rig.database.fetchval("select starts from log_position") == 0

@@ -17,6 +17,7 @@ import pytest
 
 from seawall import App, Context, Event, NonRetryable, Retry, StepFailed
 from seawall.kernel import limit
+from seawall.kernel.cause import Cause
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.run import step_parts
 from seawall.kernel.status import RunStatus
@@ -94,6 +95,7 @@ async def test_a_run_that_raises_to_the_end_of_its_retries_fails_with_the_cause(
         (run,) = await rig.add("failing", [{}])
         done = (await rig.ended([run]))[run]
     assert (done["status"], done["attempt"], done["result"]) == (RunStatus.FAILED, 3, None)
+    assert done["cause"] == Cause.ATTEMPTS
     assert "step broken failed, tried once: ValueError: no \\x00 luck ?" in done["error"]
 
 
@@ -113,6 +115,7 @@ async def test_non_retryable_fails_at_once(rig: Rig) -> None:
         (run,) = await rig.add("charge", [{}])
         done = (await rig.ended([run]))[run]
     assert (done["status"], done["attempt"], calls) == (RunStatus.FAILED, 1, [1])
+    assert done["cause"] == Cause.NON_RETRYABLE
 
 
 async def test_a_failure_that_a_workflow_went_on_from_is_remembered_by_a_replay(rig: Rig) -> None:
@@ -350,6 +353,7 @@ async def test_what_the_store_refuses_is_found_by_halving_and_harms_nobody_else(
     step, end = done[runs[13]], done[runs[17]]
     assert step["status"] == RunStatus.FAILED and "step value" in step["error"] and "step_odd" in step["error"]
     assert end["status"] == RunStatus.DEAD and "done_odd" in end["error"]
+    assert end["cause"] == Cause.UNSTORABLE
     assert metrics.counter("seawall_flushes_halved_total", "").value >= 4
     assert await rig.db.fetchval("select count(*) from refill") == 0
 
@@ -699,6 +703,7 @@ async def test_a_run_without_its_event_ends_dead(rig: Rig) -> None:
         (run,) = await rig.add("any_thing", [{}], with_event=False)
         done = (await rig.ended([run]))[run]
     assert (done["status"], done["error"]) == (RunStatus.DEAD, "its event is gone")
+    assert done["cause"] == Cause.EVENT_GONE
     assert metrics.gauge("seawall_alerts_active_count", "", alert="run-dead").now() == 1
 
 

@@ -9,10 +9,10 @@ import click
 
 from seawall.cli import way as ways
 from seawall.cli.client import Client, find, part
-from seawall.cli.listing import page_options, place_options, say_page
+from seawall.cli.listing import page_options, place_options, say_page, where_option
 from seawall.cli.say import json_option, say_fields, say_json, say_text
 
-COLUMNS = ("id", "received_at", "source", "type", "tenant", "status")
+COLUMNS = ("id", "received_at", "source", "type", "tenant", "status", "cause")
 
 
 @click.group(epilog="Exit codes: 0 done, 1 failed, 2 misused, 3 no such event, 4 unreachable.")
@@ -26,8 +26,10 @@ def events() -> None:
 Examples:
   seawall events list
   seawall events list --type github.push --status routed --limit 20
+  seawall events list --where 'state=dead, cause=decode, since=7d'
   seawall events list --cursor "$(seawall events list --json | jq -r .next)" """,
 )
+@where_option
 @click.option("--source", metavar="NAME", help="Only of this source.")
 @click.option("--type", metavar="TYPE", help="Only of this type, such as github.push.")
 @click.option("--status", metavar="STATUS", help="routed, held, conflict or dead.")

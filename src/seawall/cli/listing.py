@@ -18,6 +18,12 @@ def place_options(command: F) -> F:
     return data_option(named(command))
 
 
+def where_option(command: F) -> F:
+    """``--where``: a selection."""
+    help = "Only these: 'source=gh, type=github.*, state=failed|dead, cause=…, tenant=…, since=2h, …'."
+    return click.option("--where", metavar="SELECTION", help=help)(command)
+
+
 def page_options(command: F) -> F:
     """``--limit`` and ``--cursor``: which page of a list."""
     limited = click.option("--limit", type=click.IntRange(1), metavar="N", help="Rows of this page. [default: 50]")

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from seawall.cli.client import Client, find, part
-from seawall.cli.listing import page_options, place_options, say_page
+from seawall.cli.listing import page_options, place_options, say_page, where_option
 from seawall.cli.say import json_option, say_fields, say_json, say_table
 
-COLUMNS = ("id", "workflow", "version", "status", "attempt", "created_at", "finished_at", "event")
+COLUMNS = ("id", "workflow", "version", "status", "cause", "attempt", "created_at", "finished_at", "event")
 STEP_COLUMNS = ("name", "task", "nth", "attempt", "started_at", "finished_at", "result")
 
 
@@ -25,8 +25,10 @@ def runs() -> None:
 Examples:
   seawall runs list
   seawall runs list --status failed --workflow deploy
+  seawall runs list --where 'state=failed|dead, cause=attempts, type=github.*, since=2h'
   seawall runs list --event 0193f6a0-7c1e-7d3a-9b42-5f0e8c6d1a2b --json""",
 )
+@where_option
 @click.option("--event", metavar="ID", help="Only of this event.")
 @click.option("--source", metavar="NAME", help="Only of events of this source.")
 @click.option("--workflow", metavar="NAME", help="Only of this workflow.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -13,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from seawall.kernel import selection
 from seawall.kernel.error import Rejected
 from seawall.kernel.limit import TYPE_CHARS_MAX
 from seawall.kernel.status import EventStatus, RunStatus
@@ -29,8 +29,6 @@ LIMIT_DEFAULT: Final = 50
 LIMIT_DIGITS: Final = 9
 NAME_MAX: Final = TYPE_CHARS_MAX
 RUN_DIGITS: Final = 19
-_SPAN: Final = re.compile(r"(\d{1,9})([smhd])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 T = TypeVar("T")
 S = TypeVar("S", bound=IntEnum)
@@ -46,9 +44,15 @@ class Param:
     name: str
     help: str
     words: tuple[str, ...] = ()  # allowed values; (): any text
+    chars_max: int = NAME_MAX
 
 
 LIMIT: Final = Param(name="limit", help=f"Rows wanted, from 1; {LIMIT_DEFAULT} when left out, at most {PAGE_MAX}.")
+WHERE: Final = Param(
+    name="where",
+    help="A selection, such as source=gh, state=failed|dead, since=2h; not together with other words of its kind.",
+    chars_max=selection.TEXT_CHARS_MAX,
+)
 CURSOR: Final = Param(name="cursor", help="`next` of the page before; opaque.")
 
 
@@ -119,12 +123,6 @@ class Ask:
             raise Rejected(400, "Bad JSON", str(error)) from error
 
 
-def span_s(text: str) -> int | None:
-    """Seconds of ``90s``, ``30m``, ``2h``, ``7d``; None when it is none of these."""
-    span = _SPAN.fullmatch(text)
-    return int(span[1]) * _SECONDS[span[2]] if span is not None else None
-
-
 def by_of(claimed: str) -> str:
     """Who asks: the token, and whom its holder names."""
     name = "".join(c for c in claimed if c.isprintable()).strip()[:BY_CHARS_MAX]
@@ -148,8 +146,9 @@ def query_of(pairs: Sequence[tuple[str, str]], allowed: Sequence[Param]) -> dict
             raise Rejected(422, "Repeated parameter", f"{name!r} was given twice")
         if param.words and value not in param.words:
             raise Rejected(422, "Bad parameter", f"{name} must be one of {', '.join(param.words)}")
-        if "\0" in value or len(value) > NAME_MAX or not _is_text(value):
-            raise Rejected(422, "Bad parameter", f"{name} must be text of at most {NAME_MAX} characters, without NUL")
+        if "\0" in value or len(value) > param.chars_max or not _is_text(value):
+            most = param.chars_max
+            raise Rejected(422, "Bad parameter", f"{name} must be text of at most {most} characters, without NUL")
         found[name] = value
     return found
 

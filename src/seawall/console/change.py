@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from seawall.console.answer import Answer, json
-from seawall.console.ask import Ask, cursor_bytes, cursor_of, span_s
+from seawall.console.ask import Ask, cursor_bytes, cursor_of
 from seawall.console.shape import ChangeLine, ChangePage
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected, SeawallError
+from seawall.kernel.moment import moment_us
 from seawall.kernel.seam.change import Change, Kind, Pending
 from seawall.store import change
 from seawall.store.change import ID_MAX, US_MAX, Asked, Recorded
@@ -65,17 +64,10 @@ class ChangeDesk:
 
     def _since_us(self, text: str) -> int:
         """A moment (RFC 3339), or how long ago (2h)."""
-        ago_s = span_s(text)
-        if ago_s is not None:
-            return max(0, self._clock.wall_us() - ago_s * 1_000_000)
         try:
-            at = datetime.fromisoformat(text)
-            if at.tzinfo is None:
-                raise ValueError("it names no time zone")
-            return max(0, change.us_of(at))
-        except (ValueError, OverflowError) as error:
-            allowed = "how long ago (90s, 30m, 2h, 7d), or a time like 2026-01-31T12:00:00Z"
-            raise Rejected(422, "Bad since", f"since is {allowed}: {error}") from error
+            return moment_us(text, now_us=self._clock.wall_us())
+        except ValueError as error:
+            raise Rejected(422, "Bad since", f"since is {error}") from error
 
 
 def _fits(one: Change, asked: Asked) -> bool:

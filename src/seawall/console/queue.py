@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from seawall.console.answer import Answer, json
-from seawall.console.ask import Ask, span_s
+from seawall.console.ask import Ask
 from seawall.console.shape import QueueChange, QueueList, QueueWish
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected
+from seawall.kernel.moment import span_s
 from seawall.kernel.seam.change import TEXT_MAX
 from seawall.store import queue, usage
 from seawall.store.change import Author

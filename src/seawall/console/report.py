@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from seawall.console.answer import BYTES, Answer, json
 from seawall.console.ask import Ask, cursor_of, event_id
 from seawall.console.shape import Events, Runs, Stage, Way, Workflows
 from seawall.guard.shed import Wanted
+from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected
+from seawall.kernel.selection import Selection, of_events, of_runs
 from seawall.store import report
 from seawall.store.pool import Store
-from seawall.store.report import EventDetail, EventFilter, RunFilter, RunLine, Step
+from seawall.store.report import EventDetail, RunLine, Step
 
 NOT_YET = "it isn't in the store; one that was accepted a moment ago may not be routed yet"
 
@@ -25,15 +27,14 @@ class Reports:
         checksums: Whether lists of events are to have checksums of bodies.
     """
 
-    def __init__(self, store: Store, *, query_s: float, checksums: Wanted = lambda: True) -> None:
+    def __init__(self, store: Store, *, clock: Clock, query_s: float, checksums: Wanted = lambda: True) -> None:
         self._store = store
+        self._clock = clock
         self._query_s = query_s
         self._checksums = checksums
 
     async def events(self, ask: Ask) -> Answer:
-        narrow = EventFilter(
-            source=ask.text("source"), type=ask.text("type"), status=ask.event_status(), tenant=ask.text("tenant")
-        )
+        narrow = self._narrow(ask, ("source", "type", "status", "tenant"), of_events)
         items, end = await report.events(
             self._store, narrow, before=ask.event_cursor(), limit=ask.limit(), timeout_s=self._query_s,
             checksums=self._checksums(),
@@ -63,17 +64,27 @@ class Reports:
             raise Rejected(422, "Bad parameter", "event must be an event's id")
         if event is not None and (ask.text("source") is not None or ask.text("tenant") is not None):
             raise Rejected(422, "Bad parameter", "event can't be combined with source or tenant")
-        narrow = RunFilter(
-            event=found,
-            source=ask.text("source"),
-            workflow=ask.text("workflow"),
-            status=ask.run_status(),
-            tenant=ask.text("tenant"),
-        )
+        if event is not None and ask.text("where") is not None:
+            raise Rejected(422, "Bad parameter", "event can't be combined with where")
+        narrow = self._narrow(ask, ("source", "workflow", "status", "tenant"), of_runs)
         items, end = await report.runs(
-            self._store, narrow, before=ask.run_cursor(), limit=ask.limit(), timeout_s=self._query_s
+            self._store, narrow, before=ask.run_cursor(), limit=ask.limit(), timeout_s=self._query_s, event=found
         )
         return json(Runs(items=items, next=cursor_of(end)))
+
+    def _narrow(self, ask: Ask, names: Sequence[str], of: Callable[..., Selection]) -> Selection:
+        """What a list is narrowed to: by ``where``, or by parameters of their own."""
+        given = [name for name in names if ask.text(name) is not None]
+        if (where := ask.text("where")) is not None:
+            if given:
+                raise Rejected(422, "Bad parameter", f"where can't be combined with {given[0]}: write it into where")
+            return of(where, now_us=self._clock.wall_us())
+        words = {name: (ask.query[name],) for name in given}
+        status = ask.event_status() if "type" in names else ask.run_status()
+        return Selection(
+            source=words.get("source"), type=words.get("type"), tenant=words.get("tenant"),
+            workflow=words.get("workflow"), states=None if status is None else frozenset((status,)),
+        )  # fmt: skip
 
     async def run(self, ask: Ask) -> Answer:
         found = await report.run(self._store, ask.run_id(), timeout_s=self._query_s)

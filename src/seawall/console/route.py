@@ -106,7 +106,7 @@ class Console:
         self._store = Store(replace(store, statement_timeout_s=settings.query_s), role="console")
         sources, clock = Sources(self._store, vault), clock or SystemClock()
         desk = SourceDesk(self._store, sources, listen=listen, clock=clock, live_s=settings.live_s)
-        reports = Reports(self._store, query_s=settings.query_s, checksums=self._checksums(shed))
+        reports = Reports(self._store, clock=clock, query_s=settings.query_s, checksums=self._checksums(shed))
         flags = FlagDesk(
             REGISTRY, Flags(self._store), health, clock=clock, query_s=settings.query_s, live_s=settings.live_s
         )

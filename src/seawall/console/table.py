@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from seawall.console.answer import BYTES, JSON, Answer
-from seawall.console.ask import CURSOR, EVENT_STATUSES, LIMIT, RUN_STATUSES, Ask, Param
+from seawall.console.ask import CURSOR, EVENT_STATUSES, LIMIT, RUN_STATUSES, WHERE, Ask, Param
 from seawall.console.change import ChangeDesk
 from seawall.console.flag import FlagDesk
 from seawall.console.panel import PanelDesk
@@ -51,6 +51,7 @@ _EVENT_STATUS = Param(name="status", help="Only events of this status.", words=t
 _RUN_STATUS = Param(name="status", help="Only runs of this status.", words=tuple(RUN_STATUSES))
 _SOURCE = Param(name="source", help="Only those of this source: its name or id.")
 _SINCE = Param(name="since", help="Only what is younger: 90s, 30m, 2h, 7d, or a time like 2026-01-31T12:00:00Z.")
+_TYPE = Param(name="type", help="Only this type; * in it stands for anything.")
 _TENANT = Param(name="tenant", help="Only those of this tenant.")
 
 
@@ -83,7 +84,7 @@ def endpoints(
             summary="Events, newest first. A page narrowed by a filter may be short and still have a next one.",
             handler=reports.events,
             returns=Events,
-            query=(LIMIT, CURSOR, _SOURCE, Param(name="type", help="Only this type."), _EVENT_STATUS, _TENANT),
+            query=(LIMIT, CURSOR, WHERE, _SOURCE, _TYPE, _EVENT_STATUS, _TENANT),
         ),
         Endpoint(
             method="GET",
@@ -115,6 +116,7 @@ def endpoints(
             query=(
                 LIMIT,
                 CURSOR,
+                WHERE,
                 Param(name="event", help="Only runs of this event: its id."),
                 _SOURCE,
                 Param(name="workflow", help="Only runs of this workflow: its name."),

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
+from seawall.kernel.cause import Cause
 from seawall.kernel.error import Corrupt
 from seawall.kernel.event import Record, decode, id_day
 from seawall.kernel.seam.journal import Frame, Position
@@ -56,6 +57,7 @@ class Item:
     status: EventStatus = EventStatus.ROUTED
     reason: str | None = None
     key: str | None = None
+    cause: Cause | None = None
     claim: Key | None = None
     unreadable: bool = False  # the record is made up around bytes that could not be decoded
     correlations: tuple[bytes, ...] = ()  # by what it can be waited for
@@ -118,7 +120,9 @@ def alone(frame: Frame, *, tries: int, reason: str) -> Batch:
     """A batch of one record that could not be stored, or whose handling ended processes: it becomes dead, unparsed."""
     try:
         record = decode(frame.payload)
-        item = Item(frame.end, _harmless(record), unread_type(record), EventStatus.DEAD, reason)
+        item = Item(
+            frame.end, _harmless(record), unread_type(record), EventStatus.DEAD, reason, cause=Cause.REFUSED
+        )  # fmt: skip
     except Corrupt as error:
         item = _unreadable(frame, f"{reason}; {error}")
     return Batch([item], notes=[Note(item.at, tries, reason)])
@@ -130,10 +134,15 @@ def _judge(frame: Frame, rules: Rules) -> Item:
     except Corrupt as error:
         return _unreadable(frame, str(error))
     if record.received_us > YEAR_9999_US:
-        return Item(frame.end, _harmless(record), unread_type(record), EventStatus.DEAD, "received at no possible time")
+        return Item(
+            frame.end, _harmless(record), unread_type(record), EventStatus.DEAD, "received at no possible time",
+            cause=Cause.MOMENT,
+        )  # fmt: skip
     reading = read(record, rules.shapes)
     if rules.catalogue.revoked_us and (reason := _revoked(record, rules.catalogue.revoked_us)):
-        return Item(frame.end, record, reading.type, EventStatus.HELD, reason, reading.key or None)
+        return Item(
+            frame.end, record, reading.type, EventStatus.HELD, reason, reading.key or None, cause=Cause.REVOKED
+        )  # fmt: skip
     if not reading.key:
         return Item(frame.end, record, reading.type, correlations=reading.correlations)
     claim = Key(
@@ -169,7 +178,9 @@ def _unreadable(frame: Frame, reason: str) -> Item:
         id=bytes(16), source_id=_NO_SOURCE, kind="none", tenant="default", source="unreadable", received_us=0,
         body=frame.payload,
     )  # fmt: skip
-    return Item(frame.end, record, "unreadable", EventStatus.DEAD, reason, unreadable=True)
+    return Item(
+        frame.end, record, "unreadable", EventStatus.DEAD, reason, cause=Cause.DECODE, unreadable=True
+    )  # fmt: skip
 
 
 def _harmless(record: Record) -> Record:
@@ -220,7 +231,9 @@ def settle(
         elif item.claim is not None and holder.body_hash == item.claim.body_hash:
             _add_duplicate(writes, item.record, holder.event_id)
         else:
-            conflict = replace(item, status=EventStatus.CONFLICT, reason=_conflict(holder))
+            conflict = replace(
+                item, status=EventStatus.CONFLICT, reason=_conflict(holder), cause=Cause.CONFLICT
+            )  # fmt: skip
             _add_event(writes, queues, conflict, rules, placement, backlog=backlog)
     if queues:
         writes.notices.append((CHANNEL_RUN, ",".join(f"{id}:{vt}" for id, vt in sorted(queues.items()))))
@@ -255,7 +268,15 @@ def _add_event(
 ) -> None:
     record = item.record
     writes.events.append(
-        Event(record=record, at=item.at, type=item.type, status=item.status, reason=item.reason, key=item.key)
+        Event(
+            record=record,
+            at=item.at,
+            type=item.type,
+            status=item.status,
+            reason=item.reason,
+            cause=item.cause,
+            key=item.key,
+        )
     )
     if record.wait_ms:
         writes.tickets.append((record.id, record.id))

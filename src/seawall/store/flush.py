@@ -32,7 +32,7 @@ class End(NamedTuple):
     """The last of a run: its row moves to ``run_done``."""
 
     run_id: int
-    status: int  # RunStatus, 5 to 8
+    status: int  # RunStatus, 5 to 8, with its cause (kernel/cause.py)
     attempt: int
     result: bytes | None
     error: str | None

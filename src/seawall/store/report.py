@@ -9,16 +9,19 @@ cursor: what is rare among millions is found in several quick calls, and no call
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
+from seawall.kernel.cause import word_of
 from seawall.kernel.event import headers_of, id_day
 from seawall.kernel.seam.run import step_parts
+from seawall.kernel.selection import Selection
 from seawall.kernel.status import DAY_SHIFT, EventStatus, RunStatus
+from seawall.store.narrow import queue_ids, source_ids, texts, workflow_ids
 from seawall.store.pool import Row, Store
 from seawall.store.statement import statements
 
@@ -49,6 +52,7 @@ class EventLine(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     received_at: datetime
     status: str
+    cause: str | None  # the word for why it is held, conflict or dead
     reason: str | None
     dedupe_key: str | None
     bytes: int
@@ -72,6 +76,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     finished_at: datetime | None
     error: str | None
+    cause: str | None  # the word for why it failed, is dead or was cancelled
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,25 +144,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
     registered_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventFilter:
-    """What a list of events is narrowed to; None: not by this."""
-
-    source: str | None = None  # name or id
-    type: str | None = None
-    status: EventStatus | None = None
-    tenant: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
-    """What a list of runs is narrowed to; None: not by this."""
-
-    event: bytes | None = None
-    source: str | None = None  # name or id
-    workflow: str | None = None
-    status: RunStatus | None = None
-    tenant: str | None = None
+ANYTHING: Final = Selection()
 
 
 async def ping(store: Store, *, timeout_s: float) -> None:
@@ -166,37 +153,42 @@ async def ping(store: Store, *, timeout_s: float) -> None:
 
 
 async def events(
-    store: Store, narrow: EventFilter, *, before: bytes, limit: int, timeout_s: float, checksums: bool = True
+    store: Store, narrow: Selection, *, before: bytes, limit: int, timeout_s: float, checksums: bool = True
 ) -> tuple[list[EventLine], bytes | None]:
     """A page of events, newest first, and where the next one begins (None: there is none).
 
     Args:
+        narrow: Its sources are names or ids.
         before: Only ids less than this.
         limit: 1 to PAGE_MAX.
         checksums: False: bodies are left unread, so no line has ``body_sha256`` but that of an empty one.
     """
-    sources = await _source_ids(store, narrow.source, timeout_s=timeout_s)
+    sources = await source_ids(store, narrow.source, timeout_s=timeout_s)
     if sources == []:
         return [], None
     one = sources is not None and len(sources) == 1
-    narrowed = narrow.type is not None or narrow.status is not None or narrow.tenant is not None
+    first, last = narrow.event_ids
+    narrowed = narrow != replace(ANYTHING, source=narrow.source, since_us=narrow.since_us, until_us=narrow.until_us)
     low: UUID | None = None
-    cursor = UUID(bytes=before)
+    cursor = UUID(bytes=min(before, last) if narrow.until_us is not None else before)
     if one and narrowed:
         assert sources is not None
         low = await store.value(_SQL["source_events_floor"], sources[0], cursor, SCAN_ROWS - 1, timeout_s=timeout_s)
     elif not one and (narrowed or sources is not None):
         low = await store.value(_SQL["events_floor"], cursor, SCAN_ROWS - 1, timeout_s=timeout_s)
+    if low is not None and low.bytes <= first:
+        low = None
     rows = await store.fetch(
         _SQL["source_events_page" if one else "events_page"],
         cursor,
-        low or UUID(bytes=EVENT_ID_MIN),
+        low or UUID(bytes=first),
         sources[0] if one and sources is not None else sources,
-        narrow.type,
-        narrow.status,
-        narrow.tenant,
+        narrow.likes,
+        narrow.statuses,
+        texts(narrow.tenant),
         limit,
         CHECKSUM_BYTES_MAX if checksums else 0,
+        narrow.cause_numbers,
         timeout_s=timeout_s,
     )
     end = rows[-1]["id"].bytes if len(rows) == limit else (low.bytes if low is not None else None)
@@ -208,7 +200,7 @@ async def event(store: Store, id: bytes, *, timeout_s: float) -> EventDetail | N
     row = await store.row(_SQL["event"], UUID(bytes=id), timeout_s=timeout_s)
     if row is None:
         return None
-    found = await runs(store, RunFilter(event=row["id"].bytes), before=RUN_ID_MAX, limit=RUNS_MAX, timeout_s=timeout_s)
+    found = await runs(store, before=RUN_ID_MAX, limit=RUNS_MAX, timeout_s=timeout_s, event=row["id"].bytes)
     reply = None
     if row["reply_run"] is not None:
         reply = ReplyLine(
@@ -236,26 +228,43 @@ async def event_body(store: Store, id: bytes, *, timeout_s: float) -> bytes | No
 
 
 async def runs(
-    store: Store, narrow: RunFilter, *, before: int, limit: int, timeout_s: float
+    store: Store, narrow: Selection = ANYTHING, *, before: int, limit: int, timeout_s: float, event: bytes | None = None
 ) -> tuple[list[RunLine], int | None]:
-    """A page of runs, finished or not, newest first, and where the next one begins (None: there is none)."""
-    if narrow.event is not None:
-        return await _runs_of_event(store, narrow, narrow.event, before=before, limit=limit, timeout_s=timeout_s)
-    sources = await _source_ids(store, narrow.source, timeout_s=timeout_s)
-    if sources == []:
+    """A page of runs, finished or not, newest first, and where the next one begins (None: there is none).
+
+    Args:
+        narrow: Its sources are names or ids.
+        event: Only runs of this event; then nothing but states and workflows narrow it further.
+    """
+    workflows = await workflow_ids(store, narrow, timeout_s=timeout_s)
+    if event is not None:
+        return await _runs_of_event(
+            store, narrow, event, workflows, before=before, limit=limit, timeout_s=timeout_s
+        )  # fmt: skip
+    sources = await source_ids(store, narrow.source, timeout_s=timeout_s)
+    queues = await queue_ids(store, narrow.queue, timeout_s=timeout_s)
+    if [] in (sources, workflows, queues):
         return [], None
+    first, last = narrow.run_ids
     low: int | None = None
-    if narrow != RunFilter():
+    before = min(before, last) if narrow.until_us is not None else before
+    if narrow != ANYTHING:
         low = await store.value(_SQL["runs_floor"], before, SCAN_ROWS - 1, timeout_s=timeout_s)
+    if low is not None and low <= first:
+        low = None
     rows = await store.fetch(
         _SQL["runs_page"],
         before,
-        low if low is not None else -RUN_ID_MAX,
-        narrow.status,
-        narrow.workflow,
+        low if low is not None else (first if narrow.since_us is not None else -RUN_ID_MAX),
+        narrow.statuses,
+        workflows,
         sources,
-        narrow.tenant,
+        texts(narrow.tenant),
         limit,
+        narrow.likes,
+        narrow.cause_numbers,
+        *(UUID(bytes=id) for id in narrow.event_ids),
+        queues,
         timeout_s=timeout_s,
     )
     end = rows[-1]["id"] if len(rows) == limit else low
@@ -318,8 +327,9 @@ async def source_kind(store: Store, name: str, *, timeout_s: float | None = None
 
 
 async def _runs_of_event(
-    store: Store, narrow: RunFilter, event: bytes, *, before: int, limit: int, timeout_s: float
-) -> tuple[list[RunLine], int | None]:
+    store: Store, narrow: Selection, event: bytes, workflows: Sequence[int] | None, *, before: int, limit: int,
+    timeout_s: float,
+) -> tuple[list[RunLine], int | None]:  # fmt: skip
     # Ids of a hostile query may carry any day; beyond what a bigint holds there are no runs.
     first = min(id_day(event) << DAY_SHIFT, RUN_ID_MAX)
     last = min(first | ((1 << DAY_SHIFT) - 1), RUN_ID_MAX)
@@ -329,23 +339,12 @@ async def _runs_of_event(
         first,
         last,
         before,
-        narrow.status,
-        narrow.workflow,
+        narrow.statuses,
+        workflows,
         limit,
         timeout_s=timeout_s,
     )
     return [RunLine(**_run_fields(row)) for row in rows], rows[-1]["id"] if len(rows) == limit else None
-
-
-async def _source_ids(store: Store, source: str | None, *, timeout_s: float) -> list[UUID] | None:
-    """Ids of a source given by name or id; empty: there is none. None: no source was given."""
-    if source is None:
-        return None
-    try:
-        # Taken as it is: events outlive their source's row when the store was restored to an older state.
-        return [UUID(source)]
-    except ValueError:
-        return [row["id"] for row in await store.fetch(_SQL["source_ids"], source, timeout_s=timeout_s)]
 
 
 def _event_fields(row: Row) -> dict[str, Any]:
@@ -357,6 +356,7 @@ def _event_fields(row: Row) -> dict[str, Any]:
         "tenant": row["tenant"],
         "received_at": row["received_at"],
         "status": EventStatus(row["status"]).name.lower(),
+        "cause": word_of(row["cause"]),
         "reason": row["reason"],
         "dedupe_key": row["dedupe_key"],
         "bytes": row["bytes"],
@@ -380,4 +380,5 @@ def _run_fields(row: Row) -> dict[str, Any]:
         "started_at": row["started_at"],
         "finished_at": row["finished_at"],
         "error": row["error"],
+        "cause": word_of(row["cause"]),
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from asyncpg.pgproto.pgproto import UUID
 
+from seawall.kernel.cause import Cause, with_cause
 from seawall.kernel.error import Fenced, SeawallError
 from seawall.kernel.event import Record
 from seawall.kernel.seam.journal import Position
@@ -124,6 +125,7 @@ class Event:
     type: str
     status: EventStatus
     reason: str | None = None
+    cause: Cause | None = None
     key: str | None = None
 
 
@@ -312,7 +314,7 @@ def _event_columns(events: Sequence[Event]) -> list[list[object]]:
         [*text_array(r.source for r in records)],
         [*text_array(r.tenant for r in records)],
         [*text_array(e.type for e in events)],
-        [e.status for e in events],
+        [with_cause(e.status, e.cause) for e in events],
         [e.reason for e in events],
         [r.received_us for r in records],
         [None if e.key is None else text_array((e.key,))[0] for e in events],

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from seawall.kernel.cause import Cause, with_cause
 from seawall.kernel.correlation import key_of
 from seawall.kernel.error import said
 from seawall.kernel.log import fields, logger
@@ -232,6 +233,7 @@ class Execution:
         watch = bench.deadlines.set(self.task, workflow.timeout_s, self, of_run=True)
         result = b""
         failure: BaseException | None = None
+        late = False
         try:
             event, context = self._arguments()
             current.set(context.branch)
@@ -241,7 +243,7 @@ class Execution:
             if self.dropped:
                 return
             if watch.was_it():
-                failure = TimeoutError(f"the workflow took longer than {workflow.timeout_s:g} s")
+                late, failure = True, TimeoutError(f"the workflow took longer than {workflow.timeout_s:g} s")
             elif self._meddled():
                 return
             else:
@@ -259,7 +261,7 @@ class Execution:
         if failure is None:
             self._end(RunStatus.SUCCEEDED, result=result, error=None)
         else:
-            self._failed(failure)
+            self._failed(failure, late=late)
             failure = None  # its traceback holds this frame: without this, a cycle for each failed run
 
     async def _calmed(self) -> bool:
@@ -287,7 +289,7 @@ class Execution:
         if not (self._ended or self.dropped):
             error = "TimeoutError: it went on after it was cancelled at its deadline, so it can't be tried again here"
             log.warning("run failed", extra=self.fields(error=error))
-            self._end(RunStatus.FAILED, result=None, error=error)
+            self._end(RunStatus.FAILED, result=None, error=error, cause=Cause.TIMEOUT)
 
     def _departed(self, task: asyncio.Task[None]) -> None:
         """The task has ended. Whatever let it end without a word, the run must neither be lost nor hold its slot."""
@@ -301,14 +303,14 @@ class Execution:
         elif task.cancelled() and not self._meddled():  # before its first line
             self._failed(asyncio.CancelledError())
 
-    def bury(self, reason: str) -> None:
+    def bury(self, reason: str, cause: Cause) -> None:
         """End as dead: it can't be run, or its end can't be stored."""
         log.warning("run is dead", extra=fields(run=self.id, event=str(self.event_id), reason=reason))
         self._bench.spells.saw(
             "run-dead", f"run {self.id} of workflow {self.workflow.name} is dead: {reason}"[:SUMMARY_CHARS_MAX],
             unaffected="other runs", cure=f"seawall runs show {self.id}", workflow=self.workflow.name,
         )  # fmt: skip
-        self._end(RunStatus.DEAD, result=None, error=reason)
+        self._end(RunStatus.DEAD, result=None, error=reason, cause=cause)
 
     def unburied(self) -> None:
         """Even its end as dead is refused. It stays in hand, so that it isn't read and run again and again."""
@@ -334,12 +336,13 @@ class Execution:
         )  # fmt: skip
         return event, Context(self, event_id=id, workflow=self.workflow.name, chance=self._bench.chance)
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException, *, late: bool = False) -> None:
         retry = self.workflow.retry
         text = said(error)
         if self.attempt >= retry.attempts or not may_retry(error):
             log.warning("run failed", extra=self.fields(error=text[:ERROR_CHARS_MAX]))
-            self._end(RunStatus.FAILED, result=None, error=text)
+            cause = Cause.TIMEOUT if late else Cause.ATTEMPTS if may_retry(error) else Cause.NON_RETRYABLE
+            self._end(RunStatus.FAILED, result=None, error=text, cause=cause)
             return
         delay_s = retry.delay_s(self.attempt, error, self._bench.chance)
         log.info("run is tried again", extra=self.fields(error=text[:ERROR_CHARS_MAX], delay_s=round(delay_s, 3)))
@@ -349,12 +352,13 @@ class Execution:
             self, Again(self.id, self.attempt, int(delay_s * 1000), self._row.waits, self._row.wakes, failed=True)
         )
 
-    def _end(self, status: RunStatus, *, result: bytes | None, error: str | None) -> None:
+    def _end(self, status: RunStatus, *, result: bytes | None, error: str | None, cause: Cause | None = None) -> None:
         if error is not None:
             (error,) = text_array([error[:ERROR_CHARS_MAX]])
         self._ended = True
         self._bench.counted(status)
-        self._bench.flusher.end(self, End(self.id, status, self.attempt, result, error, self._started_us))
+        end = End(self.id, with_cause(status, cause), self.attempt, result, error, self._started_us)
+        self._bench.flusher.end(self, end)
 
     def fields(self, **values: object) -> dict[str, object]:
         return fields(run=self.id, workflow=self.workflow.name, attempt=self.attempt, **values)

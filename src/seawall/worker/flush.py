@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from seawall.guard import Heart
 from seawall.guard.retry import Backoff
+from seawall.kernel.cause import Cause, status_of
 from seawall.kernel.error import Unavailable, Uncertain, Unstorable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
@@ -227,10 +228,10 @@ class Flusher(Outcomes):
             if not waiter.done():
                 waiter.set_exception(error)
             return
-        if batch.ends and batch.ends[0][0].status == RunStatus.DEAD:
+        if batch.ends and status_of(batch.ends[0][0].status) == RunStatus.DEAD:
             execution.unburied()
             return
         if batch.ends or batch.agains:
             execution.refill.left += 1
         execution.drop()
-        execution.bury(f"its outcome can't be stored: {error.detail}")
+        execution.bury(f"its outcome can't be stored: {error.detail}", Cause.UNSTORABLE)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from seawall.guard import Heart
 from seawall.guard.retry import Backoff
+from seawall.kernel.cause import Cause
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
@@ -222,7 +223,7 @@ class Refiller:
         elif row.found:
             execution.begin()
         else:
-            execution.bury("its event is gone")
+            execution.bury("its event is gone", Cause.EVENT_GONE)
 
     def _clear_doubtful(self) -> None:
         """After a refill that may have been committed without our knowing: its runs are read again, its row goes."""

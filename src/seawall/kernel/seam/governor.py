@@ -1,7 +1,7 @@
 """The governor seam: how fast what has piled up may be let go, so that a backlog drains without a second outage.
 
-Whoever drains asks before each piece of work, and lets go what it is allowed; its own bounds (a rate, a ramp) come on top. One
-governor stands behind all of them, since they share one store.
+Whoever drains asks before each piece of work, and lets go what it is allowed; its own bounds (a rate, a ramp) come on
+top. One governor stands behind all of them, since they share one store.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Governor(Protocol):
     """Decides for one process."""
 
     async def allowed(self, drain: Drain, wanted: int) -> int:
-        """How many of ``wanted`` pieces may be let go now, 0 to ``wanted``. They count as let go: ask for no more than you
-        have. Answers at once, from memory: whoever gets fewer asks again within about a second.
+        """How many of ``wanted`` pieces may be let go now, 0 to ``wanted``. They count as let go: ask for no more than
+        you have. Answers at once, from memory: whoever gets fewer asks again within about a second.
         """
 
     def why(self, drain: Drain) -> str:

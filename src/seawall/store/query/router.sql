@@ -100,12 +100,12 @@ left join held_by_others as o on true
 
 -- name: keep
 -- router.commit, second in each batch; primary keys of event, duplicate and ticket by day. All that a batch of records
--- becomes. A record read again finds its rows there: runs are made only for events inserted now. A duplicate is looked for
+-- becomes; a status has its cause in it. A record read again finds its rows there: runs are made only for events inserted now. A duplicate is looked for
 -- by a subquery for each, since "not exists" would become a join that reads every event there is.
 with kept as (
-  insert into event (id, source_id, source, tenant, type, status, reason, received_at, dedupe_key, headers, body,
+  insert into event (id, source_id, source, tenant, type, status, cause, reason, received_at, dedupe_key, headers, body,
                      target, peer, key_id, config_version, log_id, segment, "offset")
-  select u.id, u.source_id, u.source, u.tenant, u.type, u.status, u.reason,
+  select u.id, u.source_id, u.source, u.tenant, u.type, u.status & 15, nullif(u.status >> 4, 0), u.reason,
          to_timestamp(u.received_us::float8 / 1000000), u.dedupe_key, u.headers, u.body, u.target, u.peer, u.key_id,
          u.config_version, $1, u.segment, u."offset"
   from unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::text[], $9::bigint[],

@@ -214,8 +214,8 @@ with dead as (
 ), unheard as (
   delete from wait w using dead d where w.run_id = d.id
 ), done as (
-  insert into run_done (id, event_id, workflow_id, tenant, status, attempt, error, created_at)
-  select id, event_id, workflow_id, tenant, 8, attempt + 1,
+  insert into run_done (id, event_id, workflow_id, tenant, status, cause, attempt, error, created_at)
+  select id, event_id, workflow_id, tenant, 8, 4, attempt + 1,
          'the process that ran it died ' || deaths || ' times while it was alone in it', created_at
   from dead
   on conflict do nothing
@@ -306,7 +306,7 @@ select run_id, name, nth, result, failed from step where run_id = any($1::bigint
 -- of another epoch by now, `guard` has no row and nothing is written. Everything may be repeated under the same epoch: a
 -- flush whose answer was lost is simply sent again. Numbers come as text ('{1,2}'): the driver spends half a microsecond
 -- on each element of an array of numbers, the server a tenth of that. Arrays are unnested side by side in a select list:
--- in `from` each of them would go through a tuple store of its own.
+-- in `from` each of them would go through a tuple store of its own. An end's status has its cause in it (kernel/cause.py).
 --
 -- Runs that may have open waits ($33) are locked first, in the order of their ids, as a router does with those that an event
 -- is for: the rest of the statement takes them in its own order, and the two would wait in a circle.
@@ -346,8 +346,9 @@ with named as (
 ), unheard as (
   delete from wait w using ended e where e.listens and w.run_id = e.id
 ), done as (
-  insert into run_done (id, event_id, workflow_id, tenant, status, attempt, result, error, created_at, started_at)
-  select id, event_id, workflow_id, tenant, status, attempt, result, error, created_at, to_timestamp(started_us / 1e6::float8)
+  insert into run_done (id, event_id, workflow_id, tenant, status, cause, attempt, result, error, created_at, started_at)
+  select id, event_id, workflow_id, tenant, status & 15, nullif(status >> 4, 0), attempt, result, error, created_at,
+         to_timestamp(started_us / 1e6::float8)
   from ended
   on conflict do nothing
 ), retried as (
