@@ -270,7 +270,7 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
         clock=site.clock, metrics=site.metrics, owner=solo.owner if solo else owner_of(site.folder),
         solo_queue=solo.queue if solo else None, solo_turn_s=solo.turn_s if solo else None,
         alerts=site.alerts, solo_command=[*start, "--resolved", str(resolved)],
-        channels=[hints] if hints is not None else [],
+        channels=[hints] if hints is not None else [], broken=site.panel.broken,
     )  # fmt: skip
 
     def reload(fresh: Settings) -> None:

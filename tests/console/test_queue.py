@@ -76,3 +76,42 @@ async def test_what_can_not_be_set_changes_nothing(
     assert is_problem(await it.call("POST", f"/v1/queues/{name}", wish), status)
     line = next(line for line in (await it.get("/v1/queues")).json["items"] if line["name"] == "bulk")
     assert (line["reserved"], line["max"], line["paused"]) == (5, 20, False)
+
+
+async def test_a_queue_is_throttled_and_let_go_again_and_the_timeline_says_so(it: Api, queue: None) -> None:
+    wish = {"rate": 5, "raise_to": 50, "over_s": 600, "why": "after the outage"}
+    done = await it.call("POST", "/v1/queues/bulk/throttle", wish)
+    assert done.json == {
+        "name": "bulk", "before": "no throttle", "after": "5/s, rising to 50/s by 4.5/s a minute",
+    }  # fmt: skip
+    found = (await it.get("/v1/drains")).json
+    (line,) = found["items"]
+    assert (line["name"], line["queue"], line["rate"], line["floor"], line["goal"]) == (
+        "queue:bulk",
+        "bulk",
+        5,
+        0.5,
+        50,
+    )
+    assert found["governor"]["led"] is False
+    await it.call("POST", "/v1/queues/bulk/throttle", {})
+    assert (await it.get("/v1/drains")).json["items"] == []
+    told = (await it.get("/v1/changes", kind="throttle")).json["items"]
+    assert [one["after"] for one in told] == ["no throttle", "5/s, rising to 50/s by 4.5/s a minute"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"rate": 0}, "rate is"), ({"rate": 1e9}, "rate is"), ({"raise_to": 5}, "need a rate"),
+        ({"rate": 5, "raise_to": 4, "over_s": 60}, "must be more"), ({"rate": 5, "raise_to": 50}, "needs over_s"),
+        ({"rate": 5, "over_s": 60}, "give raise_to"), ({"rate": 5, "raise_to": 9, "over_s": 60, "floor": 6}, "floor"),
+    ],
+)  # fmt: skip
+async def test_a_throttle_that_makes_no_sense_is_refused_and_nothing_changes(
+    it: Api, queue: None, wish: dict[str, Any], says: str
+) -> None:
+    answer = await it.call("POST", "/v1/queues/bulk/throttle", wish)
+    assert is_problem(answer, 422)
+    assert says in answer.json["detail"]
+    assert (await it.get("/v1/drains")).json["items"] == []

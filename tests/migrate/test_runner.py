@@ -106,8 +106,9 @@ NOTHING = (
     "router_note",
     "retention",
     "flag",
+    "governor",
 )
-READ = ("event", "duplicate", "ticket", "schema_version", "correlation", "log_progress")
+READ = ("event", "duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain")
 ALL = ("run", "run_done", "step", "shard_lease", "refill", "reply", "worker", "wait")
 REGISTER = ("queue", "workflow", "slot_use")
 TELL = ("change",)

@@ -29,6 +29,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from seawall.console.answer import JSON, Answer, problem, problem_of
 from seawall.console.ask import BY_HEADER, Ask, by_of, query_of
 from seawall.console.change import ChangeDesk
+from seawall.console.drain import DrainDesk
 from seawall.console.flag import FlagDesk
 from seawall.console.health import Health
 from seawall.console.host import is_ours
@@ -112,7 +113,9 @@ class Console:
         )
         changes = ChangeDesk(self._store, pending, clock=clock, query_s=settings.query_s)
         queues = QueueDesk(self._store, clock=clock, query_s=settings.query_s)
-        self._table = endpoints(reports, desk, PanelDesk(health, note=note, clock=clock), flags, changes, queues)
+        drains = DrainDesk(self._store, clock=clock, query_s=settings.query_s)
+        panels = PanelDesk(health, note=note, clock=clock)
+        self._table = endpoints(reports, desk, panels, flags, changes, queues, drains)
         self._openapi = Answer(200, JSON, document(self._table, version=version("seawall")))
         self._answers = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="ok")
         self._refusals = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="refused")

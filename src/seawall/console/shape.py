@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from seawall.kernel.seam.panel import AlertLine, BreakerLine, WorkLine
+from seawall.store.drain import Decided, DrainLine
 from seawall.store.queue import QueueLine
 from seawall.store.report import EventLine, RunLine, Workflow
 
@@ -113,6 +114,23 @@ class QueueChange(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     before: str
     after: str
+
+
+class Drains(msgspec.Struct, frozen=True, kw_only=True):
+    """What is done at which rate, by name; and what the governor did last."""
+
+    governor: Decided
+    items: list[DrainLine]
+
+
+class ThrottleWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How fast a queue's runs are to begin. Rates are for a second, in all workers together; no rate: as they come."""
+
+    rate: float | None = None
+    raise_to: float | None = None
+    over_s: float | None = None
+    floor: float | None = None  # the governor never goes below it; left out: a tenth of the rate
+    why: str = ""
 
 
 class FlagRole(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import msgspec
 from seawall.console.answer import BYTES, JSON, Answer
 from seawall.console.ask import CURSOR, EVENT_STATUSES, LIMIT, RUN_STATUSES, WHERE, Ask, Param
 from seawall.console.change import ChangeDesk
+from seawall.console.drain import DrainDesk
 from seawall.console.flag import FlagDesk
 from seawall.console.panel import PanelDesk
 from seawall.console.queue import QueueDesk
@@ -19,6 +20,7 @@ from seawall.console.shape import (
     BreakerList,
     Change,
     ChangePage,
+    Drains,
     Events,
     FlagChange,
     FlagList,
@@ -36,6 +38,7 @@ from seawall.console.shape import (
     QueueWish,
     Runs,
     Sources,
+    ThrottleWish,
     Way,
     Workflows,
     WorkList,
@@ -74,7 +77,13 @@ class Endpoint:
 
 
 def endpoints(
-    reports: Reports, sources: SourceDesk, panels: PanelDesk, flags: FlagDesk, changes: ChangeDesk, queues: QueueDesk
+    reports: Reports,
+    sources: SourceDesk,
+    panels: PanelDesk,
+    flags: FlagDesk,
+    changes: ChangeDesk,
+    queues: QueueDesk,
+    drains: DrainDesk,
 ) -> tuple[Endpoint, ...]:
     """Every endpoint below /v1."""
     return (
@@ -139,9 +148,30 @@ def endpoints(
             returns=Workflows,
         ),
         *_of_queues(queues),
+        *_of_drains(drains),
         *_of_sources(sources),
         *_of_panels(panels),
         *_of_flags(flags, changes),
+    )
+
+
+def _of_drains(drains: DrainDesk) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            method="GET",
+            path="/v1/drains",
+            summary="What is done at which rate (throttled queues, the backlog), and what the governor did last.",
+            handler=drains.page,
+            returns=Drains,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/queues/{name}/throttle",
+            summary="Begin a queue's runs at a rate, which may rise by itself; without a rate: no longer.",
+            handler=drains.throttle,
+            returns=QueueChange,
+            takes=ThrottleWish,
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""A fixed rate for old work, so that it leaves room for fresh work. (The router's will be steered: DESIGN §6.)"""
+"""A rate for old work, so that it leaves room for fresh work."""
 
 from __future__ import annotations
 

@@ -59,6 +59,11 @@ class Panel:
             for name, (b, without) in sorted(self._breakers.items())
         ]
 
+    def broken(self) -> Sequence[str]:
+        """Names of those that let nothing pass, or only trials."""
+        closed = (State.CLOSED, State.FORCED_CLOSED)
+        return sorted(name for name, (breaker, _) in self._breakers.items() if breaker.state not in closed)
+
     def force(self, name: str, hand: str) -> None:
         """Put a breaker into a state by hand, or let it go again (auto).
 

@@ -73,6 +73,7 @@ class Desk:
     spells: Spells
     enrich: Callable[[Batch], Awaitable[Batch]]  # with what may be left out; never raises
     draining: Switch = always  # whether older ranges are drained at all
+    backlog_rate: float | None = None  # as the governor allows, in records a second of each log; None: it said nothing
 
 
 # Size: one position of one log, and all that may become of the batch at it.
@@ -89,12 +90,13 @@ class Drain:
         self._rng = random.Random()
 
     def reload(self) -> None:
-        """The desk's settings were replaced; batches are as large as they say from the next one on."""
+        """The desk's settings, or its rate, were replaced; batches are as large as they say from the next one on."""
         self._pace.steer(*self._rate())
 
-    def _rate(self) -> tuple[int, int]:
-        settings = self._desk.settings
-        return settings.backlog_rate, min(settings.backlog_batch, settings.backlog_rate)
+    def _rate(self) -> tuple[float, int]:
+        settings, governed = self._desk.settings, self._desk.backlog_rate
+        rate = settings.backlog_rate if governed is None else min(governed, settings.backlog_rate)
+        return rate, max(1, min(settings.backlog_batch, int(rate)))
 
     def _records_max(self, *, backlog: bool) -> int:
         return self._desk.settings.backlog_batch if backlog else self._desk.settings.batch_records

@@ -24,6 +24,7 @@ from seawall.router.broadcast import Broadcast
 from seawall.router.catalogue import Rulebook
 from seawall.router.country import with_countries
 from seawall.router.drain import Desk, Drain
+from seawall.router.governor import DrainGovernor
 from seawall.router.meter import Meter
 from seawall.router.patience import patiently, rest
 from seawall.router.placement import Placement
@@ -32,6 +33,7 @@ from seawall.router.revoked import Revoked
 from seawall.router.settings import Settings
 from seawall.store import router as rows
 from seawall.store import wait as waits
+from seawall.store.drain import BACKLOG, rate
 from seawall.store.pool import Store
 
 log = logger("router")
@@ -83,6 +85,7 @@ class Router:
             spells=self._spells, enrich=partial(with_countries, places=places, on=geo), draining=draining,
         )  # fmt: skip
         self._broadcast = Broadcast(store, metrics)
+        self._governor = DrainGovernor(store, settings, clock=clock, metrics=metrics, spells=self._spells)
         self._drains: dict[str, Drain] = {}
         self._checkpoints: dict[str, deque[tuple[float, Position]]] = {}
         self._supervisor: Supervisor | None = None
@@ -97,7 +100,7 @@ class Router:
 
     def reload(self, settings: Settings) -> None:
         """Go on with other bounds and rates, from the next batch on."""
-        self._desk.settings = settings
+        self._desk.settings = self._governor.settings = settings
         for drain in self._drains.values():
             drain.reload()
 
@@ -108,6 +111,7 @@ class Router:
         supervisor.add("router.clock", self._refresh)
         supervisor.add("router.broadcast", self._broadcast.run, essential=False)
         supervisor.add("router.housekeeping", self._housekeeping, essential=False)
+        supervisor.add("router.governor", self._governor.run, essential=False)
 
     async def _discover(self, heart: Heart) -> None:
         while True:
@@ -141,16 +145,23 @@ class Router:
         return max(0, self._clock.wall_us() - behind_us) / SECOND_US if behind_us else 0.0
 
     async def _refresh(self, heart: Heart) -> None:
-        """Read each queue's virtual time; without the store the last one is good enough."""
+        """Read each queue's virtual time, and the backlog's rate; without the store the last ones are good enough."""
         while True:
             try:
                 self._spells.rest()
                 self._placement.observe(await patiently(heart, rows.virtual_now(self._store), what=STORE))
+                self._steer(await patiently(heart, rate(self._store, BACKLOG), what=STORE))
             except Unavailable as error:
                 await rest(heart, EVERY_S, reason=str(error))
                 continue
             await heart.beat()
             await asyncio.sleep(EVERY_S)
+
+    def _steer(self, backlog_rate: float | None) -> None:
+        if backlog_rate != self._desk.backlog_rate:
+            self._desk.backlog_rate = backlog_rate
+            for drain in self._drains.values():
+                drain.reload()
 
     async def _housekeeping(self, heart: Heart) -> None:
         """Delete what nobody can need any more: segments and dedupe keys."""

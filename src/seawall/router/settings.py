@@ -54,3 +54,24 @@ class Settings:
         live=True,
         help="How long a routed segment is kept; more than a fail-over of the store can lose.",
     )
+    governor_window_s: float = setting(
+        10.0, min=1.0, max=600.0, live=True, help="How long is measured before the rates of drains change."
+    )
+    governor_store_s: float = setting(
+        0.1, min=0.001, max=10.0, live=True, help="Time of a small commit beyond which drains are cut."
+    )
+    governor_failed_share: float = setting(
+        0.05, min=0.001, max=1.0, live=True, help="Share of executions that fail beyond which drains are cut."
+    )
+    reserve_bytes: int = setting(
+        0, min=0, max=10**15, help="Burst reserve of the store's disk, in bytes of WAL; 0: it has none."
+    )
+    reserve_base_bytes_s: float = setting(
+        1_000_000.0, min=0.0, max=1e12, help="Bytes a second that the reserve gets back all the time."
+    )
+    reserve_least: float = setting(
+        0.2, min=0.01, max=0.9, live=True, help="Share of the reserve below which drains are cut."
+    )
+    reserve_lasts_s: float = setting(
+        1800.0, min=1.0, max=86_400.0, live=True, help="Drains are cut when the reserve, as it falls, ends before that."
+    )

@@ -24,6 +24,7 @@ class Rule:
     most: int | None = None  # runs in hand at once; None: as many as workers have slots
     paused: bool = False
     shards: int = 4
+    rate: float | None = None  # runs begun a second, in all workers together; None: as they come
 
 
 async def rules(store: Store, queue_ids: Sequence[int]) -> dict[int, Rule]:
@@ -35,7 +36,8 @@ async def rules(store: Store, queue_ids: Sequence[int]) -> dict[int, Rule]:
     rows = await store.fetch(statements("worker")["queue_rules"], list(queue_ids))
     return {
         row["id"]: Rule(
-            reserved=row["reserved"], most=row["slots_max"], paused=row["paused"], shards=row["shards"]
+            reserved=row["reserved"], most=row["slots_max"], paused=row["paused"], shards=row["shards"],
+            rate=row["rate"],
         )
         for row in rows
     }  # fmt: skip

@@ -86,14 +86,22 @@ async def register(
     return [Known(r["id"], r["name"], r["version"], r["queue_id"], r["queue"]) for r in rows], changes
 
 
-async def seen(store: Store, *, owner: UUID, live_s: float) -> Changes | None:
+class Work(NamedTuple):
+    """What a worker has seen of its work since it started."""
+
+    tried: int = 0  # executions that ended a run or an attempt
+    failed: int = 0  # those of them that failed
+    broken: tuple[str, ...] = ()  # open breakers of its steps
+
+
+async def seen(store: Store, *, owner: UUID, live_s: float, work: Work = Work()) -> Changes | None:  # noqa: B008
     """Say that this worker is there, and choose anew when another one isn't any more; None: the store doesn't know us.
 
     Raises:
         Unavailable, Uncertain: Safe to repeat.
     """
     sql = statements("worker")
-    if not await store.execute(sql["see_worker"], owner):
+    if not await store.execute(sql["see_worker"], owner, work.tried, work.failed, list(work.broken)):
         return None
     if not await store.value(sql["misplaced"], live_s, FORGET_S):
         return Changes()

@@ -97,6 +97,16 @@ class Bench:
             self.body_bytes -= execution.body_bytes
             self.usage.left(execution)
 
+    @property
+    def tried(self) -> int:
+        """Executions that ended a run or an attempt."""
+        return int(sum(counter.value for counter in self._ended.values()) + self._retried.value)
+
+    @property
+    def failed(self) -> int:
+        """Those of them that failed."""
+        return self.tried - int(self._ended[RunStatus.SUCCEEDED].value)
+
     def counted(self, status: RunStatus) -> None:
         self._ended[status].value += 1
 

@@ -14,7 +14,7 @@ from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.store.pool import Store
-from seawall.store.workflow import Changes, nobodys, seen
+from seawall.store.workflow import Changes, Work, nobodys, seen
 from seawall.worker.settings import Settings
 
 log = logger("worker")
@@ -45,6 +45,7 @@ class Presence:
     Args:
         met: Workflows by the store's id, of which this worker has lately met runs without having them.
         forgotten: Called when the store doesn't know this worker (any more).
+        work: What this worker has seen of its work.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Presence:
         owner: UUID,
         met: Callable[[], Sequence[int]],
         forgotten: Callable[[], None],
+        work: Callable[[], Work],
         alerts: Alerts,
     ) -> None:
         self._store = store
@@ -65,6 +67,7 @@ class Presence:
         self._owner = owner
         self._met = met
         self._forgotten = forgotten
+        self._work = work
         self._alerts = alerts
         self._stranded: list[str] = []
         metrics.gauge(
@@ -86,7 +89,7 @@ class Presence:
 
     async def _round(self) -> None:
         wait_s = live_s(self.settings)
-        changes = await seen(self._store, owner=self._owner, live_s=wait_s)
+        changes = await seen(self._store, owner=self._owner, live_s=wait_s, work=self._work())
         if changes is None:
             self._forgotten()
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from seawall.guard import Heart
@@ -26,7 +25,7 @@ from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held, Refill
-from seawall.worker.slot import Slots, full, wished
+from seawall.worker.slot import Slots, wished
 from seawall.workflow import Workflow
 
 log = logger("worker")
@@ -70,7 +69,7 @@ class Refiller:
         self._flusher: Flusher = bench.flusher
         self._clock = clock
         self._shards = shards
-        self._slots = Slots(rules)
+        self._slots = Slots(rules, clock)
         self._workflows = workflows
         self._wake = asyncio.Event()
         self._cursors = Cursors()
@@ -125,6 +124,7 @@ class Refiller:
 
     async def _wait(self) -> None:
         wait_s = BACK_S if self._cursors.behind else min(self.settings.poll_s, WAIT_MAX_S)
+        wait_s = min(wait_s, self._slots.wait_s or wait_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._wake.wait()
@@ -159,7 +159,7 @@ class Refiller:
         by_shard: dict[tuple[int, int], list[Ready]] = {}
         for row in rows:
             by_shard.setdefault((row.queue_id, row.shard), []).append(row)
-        cut_queues = full(allowed, Counter(row.queue_id for row in rows))
+        cut_queues = self._slots.took(allowed, rows)
         more = False
         for held, wish in zip(shards, wishes, strict=True):
             mine = by_shard.get(held.lease[:2], [])

@@ -13,10 +13,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from seawall.kernel.clock import Clock
 from seawall.store.queue import Rule
-from seawall.store.run import Wish
+from seawall.store.run import Ready, Wish
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
+from seawall.worker.throttle import Room, Throttles
 
 
 @dataclass(slots=True)
@@ -37,13 +39,6 @@ class Line:
     def wanted_least(self) -> int:
         """Fewer free slots than this aren't worth a statement; an empty queue's first ones always are."""
         return max(1, min(self.reserved if self.kept else self.most, self.most) // 2)
-
-
-class Room(NamedTuple):
-    """What a queue may begin now."""
-
-    kept: int  # runs in slots that nobody else may take
-    most: int  # runs altogether, when nobody else wants what is shared
 
 
 class Allowed(NamedTuple):
@@ -137,8 +132,9 @@ class Slots:
         rules: Of queues, by id.
     """
 
-    def __init__(self, rules: Callable[[], Mapping[int, Rule]]) -> None:
+    def __init__(self, rules: Callable[[], Mapping[int, Rule]], clock: Clock) -> None:
         self._rules = rules
+        self._throttles = Throttles(rules, clock)
         self._need = 0  # runs that have to leave before some queue has room that it lacks; 0: none lacks any
         self._freed = 0  # that have left since
 
@@ -148,13 +144,25 @@ class Slots:
         Args:
             free: Slots that hold no run.
         """
+        shards = list(shards)
         queues = lines(shards, self._rules(), slots=settings.inflight_max)
         worth = max(1, min(settings.refill_runs, settings.inflight_max // 2))
         least = {id: min(worth, line.wanted_least) for id, line in queues.items()}
         all, shared = share(queues, free=min(free, settings.refill_runs + sum(line.kept for line in queues.values())))
         lacking = [least[id] - room.most for id, room in all.items() if room.most < least[id] and queues[id].most]
         self.wait_for(min(lacking, default=0))
-        return Allowed({id: room for id, room in all.items() if room.most >= least[id]}, shared)
+        rooms = {id: room for id, room in all.items() if room.most >= least[id]}
+        return Allowed(self._throttles.capped(rooms, shards), shared)
+
+    def took(self, allowed: Allowed, rows: Sequence[Ready]) -> set[int]:
+        """A refill gave these; returns queues that may have more which there was no room for."""
+        self._throttles.began(Counter(row.queue_id for row in rows if row.known))
+        return full(allowed, Counter(row.queue_id for row in rows))
+
+    @property
+    def wait_s(self) -> float | None:
+        """Until a throttled queue may begin some; None: none waits for that."""
+        return self._throttles.wait_s
 
     def wait_for(self, count: int) -> None:
         """Have ``freed`` say when so many runs have left; 0: never."""

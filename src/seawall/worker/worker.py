@@ -25,6 +25,7 @@ from seawall.store.hint import NotifyHints
 from seawall.store.lease import Taken, give_way
 from seawall.store.pool import Store
 from seawall.store.queue import Rule
+from seawall.store.workflow import Work
 from seawall.worker.bench import Bench
 from seawall.worker.ear import Ears
 from seawall.worker.execution import Execution
@@ -55,6 +56,8 @@ FLUSH_LEAST_S = 0.1
 
 TURN_LOOK_S = 1.0
 
+BROKEN_MAX = 20
+
 
 def fewer_collections() -> None:
     """Make Python's cyclic garbage collector look less often: for a process that is a worker and nothing else.
@@ -81,6 +84,7 @@ class Worker:
         solo_command: Starts such a process (``worker/solo.py``); empty: somebody else runs suspects.
         die: Ends the process when it must not go on; only a test passes another.
         channels: What hints of replies go through, before PostgreSQL's own.
+        broken: Open breakers of steps.
         flusher: Makes the flusher; the benchmark passes one that commits each outcome by itself.
     """
 
@@ -100,6 +104,7 @@ class Worker:
         alerts: Alerts | None = None,
         die: Callable[[int], object] = os._exit,
         channels: Sequence[HintChannel] = (),
+        broken: Callable[[], Sequence[str]] = tuple,
         flusher: type[Flusher] = Flusher,
     ) -> None:
         self._solo = solo_queue is not None
@@ -156,6 +161,7 @@ class Worker:
         self._presence = Presence(
             self._store, settings, metrics,
             clock=clock, owner=owner, met=self._refiller.met, forgotten=self._leases.register_again, alerts=alerts,
+            work=lambda: Work(self._bench.tried, self._bench.failed, tuple(broken())[:BROKEN_MAX]),
         )  # fmt: skip
         self._hints = Hints([*channels, NotifyHints(self._store)], metrics)
         self._listening = Listening(limits, self._refiller.hint, self._refiller.sweep)

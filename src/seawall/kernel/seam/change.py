@@ -32,6 +32,7 @@ class Kind(Enum):
     FLAG = "flag"
     SOURCE = "source"
     QUEUE = "queue"
+    THROTTLE = "throttle"  # of a queue
     BREAKER = "breaker"  # by hand
     SHED = "shed"  # by hand
 

@@ -20,9 +20,10 @@ set reserved = coalesce(excluded.reserved, queue.reserved), slots_max = coalesce
 where (excluded.reserved, excluded.slots_max) is distinct from (queue.reserved, queue.slots_max)
 
 -- name: queue_rules
--- worker, each second; primary key of queue.
-select id, coalesce(reserved_set, reserved, 0) as reserved, coalesce(slots_max_set, slots_max) as slots_max, paused, shards
-from queue where id = any($1::smallint[])
+-- worker, each second; primary key of queue, unique (queue_id) of drain.
+select q.id, coalesce(q.reserved_set, q.reserved, 0) as reserved, coalesce(q.slots_max_set, q.slots_max) as slots_max,
+       q.paused, q.shards, d.rate
+from queue q left join drain d on d.queue_id = q.id where q.id = any($1::smallint[])
 
 -- name: register_leases
 -- worker, at start; primary key. One lease for each shard, and -1 for the queue's suspects.
@@ -57,7 +58,7 @@ select coalesce((select workflow_ids from former), '{}')
 
 -- name: see_worker
 -- worker, every other second; primary key of worker. No row: the store was put back to a time before this worker.
-update worker set seen_at = now() where owner = $1
+update worker set seen_at = now(), tried = $2, failed = $3, broken = $4 where owner = $1
 
 -- name: misplaced
 -- worker, every other second; the small tables worker and workflow. Whether another version than the active one should

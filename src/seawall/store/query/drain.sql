@@ -1,0 +1,56 @@
+-- name: lead
+-- router.governor, each second; the one row of governor. Who may decide; its commit shows how long the store takes.
+update governor set owner = $1, expires_at = clock_timestamp() + $2 * interval '1 second'
+where owner = $1 or expires_at < clock_timestamp()
+returning reserve
+
+-- name: facts
+-- router.governor, at the end of each window; the small table worker. Bytes that the server has ever logged, and what
+-- live workers have seen since they started.
+select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8 as written, w.owner, w.tried, w.failed, w.broken
+from (select 1) as one left join worker w on w.seen_at > now() - $1 * interval '1 second'
+
+-- name: drains
+-- router.governor, at the end of each window, and console; the small table drain.
+select d.name, d.rate, d.floor, d.goal, d.slope, d.revision, d.set_by, d.set_at, q.name as queue
+from drain d left join queue q on q.id = d.queue_id order by d.name limit $1
+
+-- name: steer
+-- router.governor, at the end of each window; primary keys of governor and drain. Whoever lost the lead writes nothing,
+-- and what was set by hand meanwhile stays.
+with led as (
+  update governor set act = $2, share = $3, said = $4, reserve = $5, decided_at = now() where owner = $1 returning 1
+)
+update drain d set rate = u.rate
+from led, unnest($6::text[], $7::bigint[], $8::float8[]) as u (name, revision, rate)
+where d.name = u.name and d.revision = u.revision and d.rate <> u.rate
+
+-- name: decided
+-- console, when asked; the one row of governor.
+select act, share, said, reserve, decided_at, expires_at > now() as led from governor
+
+-- name: keep
+-- router.governor; primary key of drain. A drain that is there by itself, with bounds from the settings.
+insert into drain (name, rate, floor, goal) values ($1, $3, $2, $3)
+on conflict (name) do update set floor = excluded.floor, goal = excluded.goal, rate = least(drain.rate, excluded.goal)
+where (drain.floor, drain.goal) is distinct from (excluded.floor, excluded.goal)
+
+-- name: rate
+-- whoever drains, each second; primary key of drain.
+select rate from drain where name = $1
+
+-- name: find_queue
+-- console, first of a throttle; unique (name) of queue.
+select q.id, d.rate, d.floor, d.goal, d.slope from queue q left join drain d on d.queue_id = q.id
+where q.name = $1 for update of q
+
+-- name: put
+-- console, and who begins a replay; primary key of drain.
+insert into drain (name, queue_id, rate, floor, goal, slope, set_by) values ($1, $2, $3, $4, $5, $6, $7)
+on conflict (name) do update
+set rate = excluded.rate, floor = excluded.floor, goal = excluded.goal, slope = excluded.slope, set_by = excluded.set_by,
+    set_at = now(), revision = drain.revision + 1
+
+-- name: lift
+-- console, and who ends a replay; primary key of drain.
+delete from drain where name = $1

@@ -1,0 +1,154 @@
+"""One router decides for all drains, by what the store and the workers say; what is set by hand counts before it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from router.rig import Rig
+from seawall.guard import Supervisor
+from seawall.guard.governor import Act, Course, Reserve
+from seawall.guard.spell import Spells
+from seawall.kernel.alert import Alerts
+from seawall.kernel.clock import SystemClock
+from seawall.kernel.metric import Metrics
+from seawall.router import Settings, governor
+from seawall.router.governor import DrainGovernor
+from seawall.store import drain, pool
+from seawall.store.drain import Done, Facts
+from seawall.store.pool import Store
+
+CLOCK = SystemClock()
+SETTINGS = Settings(governor_window_s=1.0, governor_store_s=5.0)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(governor, "EVERY_S", 0.05)
+
+
+@pytest.fixture
+async def store(rig: Rig) -> AsyncIterator[Store]:
+    async with Store(pool.Settings(dsn=rig.dsn), role="test") as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def governing(store: Store, settings: Settings = SETTINGS, **options: Any) -> AsyncIterator[DrainGovernor]:
+    metrics = Metrics()
+    alerts = options.pop("alerts", None) or Alerts(metrics, CLOCK)
+    made = DrainGovernor(store, settings, clock=CLOCK, metrics=metrics, spells=Spells(alerts, CLOCK), **options)
+    supervisor = Supervisor(metrics)
+    supervisor.add("router.governor", made.run)
+    async with supervisor:
+        yield made
+
+
+async def acts(rig: Rig) -> str:
+    return str(await rig.database.fetchval("select act from governor"))
+
+
+async def test_a_drain_rises_while_all_is_well_and_stops_at_its_goal(rig: Rig, store: Store) -> None:
+    async with store.transaction() as session:
+        await drain.put(session, "replay:1", Course(rate=10.0, floor=1.0, goal=12.5))
+        await drain.put(session, "replay:2", Course(rate=10.0, floor=10.0, goal=10.0))
+    async with governing(store, replace(SETTINGS, backlog_rate=700)):
+        await until(rig, "select rate >= 12.4 from drain where name = 'replay:1'")
+        await until(rig, "select rate = 12.5 from drain where name = 'replay:1'")
+    assert await rig.database.fetchval("select rate from drain where name = 'replay:2'") == 10.0
+    assert await rig.database.fetchval("select rate from drain where name = 'backlog'") == 700.0
+
+
+async def test_a_store_that_is_slow_cuts_once_and_the_floor_raises_an_alert(rig: Rig, store: Store) -> None:
+    alerts = Alerts(Metrics(), CLOCK)
+    async with store.transaction() as session:
+        await drain.put(session, "replay:1", Course(rate=10.0, floor=5.0, goal=100.0))
+    async with governing(store, replace(SETTINGS, governor_store_s=0.001), alerts=alerts):
+        await until(rig, "select rate = 5 from drain where name = 'replay:1'")
+        assert await acts(rig) == "cut"
+        assert "store" in str(await rig.database.fetchval("select said from governor"))
+    assert [alert.name for alert in alerts.active()] == ["drain-at-floor"]
+
+
+async def test_one_router_decides_and_another_follows_when_it_is_gone(
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(governor, "LEAD_S", 0.5)
+    async with governing(store) as first:
+        await eventually(lambda: first.leads)
+        async with governing(store) as second:
+            await asyncio.sleep(0.5)
+            assert first.leads and not second.leads
+            await rig.database.execute("update governor set owner = gen_random_uuid(), expires_at = now() + '2 s'")
+            await eventually(lambda: not first.leads)
+            await eventually(lambda: first.leads or second.leads)
+            assert first.leads != second.leads
+
+
+async def test_what_is_set_by_hand_meanwhile_stays_and_a_former_leader_writes_nothing(rig: Rig, store: Store) -> None:
+    owner = uuid4()
+    async with store.transaction() as session:
+        await drain.put(session, "replay:1", Course(rate=10.0, floor=1.0, goal=100.0))
+    assert await drain.lead(store, owner, ttl_s=5.0) == (True, None)
+    (read,) = await drain.drains(store)
+
+    async def steer(who: Any, row: drain.Drain) -> float | None:
+        await drain.steer(store, who, [(row, 55.0)], act=Act.RAISE, share=0.5, said="", reserve=7.0)
+        return await drain.rate(store, "replay:1")
+
+    assert await steer(uuid4(), read) == 10.0
+    async with store.transaction() as session:
+        await drain.put(session, "replay:1", Course(rate=20.0, floor=1.0, goal=100.0))
+    assert await steer(owner, read) == 20.0
+    (read,) = await drain.drains(store)
+    assert await steer(owner, read) == 55.0
+    assert await drain.lead(store, owner, ttl_s=5.0) == (True, 7.0), "a reserve's level outlives who measures it"
+
+
+async def test_wal_that_is_written_is_what_the_reserve_is_used_by(rig: Rig, store: Store) -> None:
+    before = await drain.facts(store, live_s=15.0)
+    await rig.database.execute("create table big as select repeat('x', 1000) as x from generate_series(1, 1000)")
+    now = await drain.facts(store, live_s=15.0)
+    assert now.written - before.written > 100_000
+    reserve = Reserve(100_000.0, 100_000.0, 0.0).used(now.written - before.written, 1.0)
+    assert reserve.level == 0.0
+
+
+def test_a_breaker_that_opens_slows_down_once_and_one_that_stays_open_does_not() -> None:
+    closed, open = Facts(written=0, done={}, broken=[]), Facts(written=0, done={}, broken=["http_request crm"])
+    assert (governor._broken_signal(closed, open).share or 0) > 1
+    assert governor._broken_signal(open, open).share == 0
+    assert governor._broken_signal(open, closed).share == 0
+
+
+def test_failures_are_a_share_of_what_the_same_workers_tried_in_the_window() -> None:
+    one, two = uuid4(), uuid4()
+    before = {one: Done(1000, 100)}
+    now = {one: Done(1100, 105), two: Done(5000, 5000)}
+    assert governor._failed_signal(before, now, Settings(governor_failed_share=0.1)).share == pytest.approx(0.5)
+    assert governor._failed_signal(before, {one: Done(1010, 110)}, Settings()).share == 0, "ten say nothing"
+    assert governor._failed_signal(before, {one: Done(50, 50)}, Settings()).share == 0, "it began anew"
+
+
+def test_a_commit_that_fails_is_beyond_every_limit_and_no_commit_says_nothing() -> None:
+    assert (governor._store_signal(None, SETTINGS).share or 0) > 1
+    assert governor._store_signal([], SETTINGS).share is None
+    assert governor._store_signal([0.1, 9.0, 2.5], SETTINGS).share == pytest.approx(0.5)
+
+
+async def until(rig: Rig, sql: str) -> None:
+    async with asyncio.timeout(20.0):
+        while not await rig.database.fetchval(sql):
+            await asyncio.sleep(0.05)
+
+
+async def eventually(check: Any) -> None:
+    async with asyncio.timeout(10.0):
+        while not check():
+            await asyncio.sleep(0.02)
