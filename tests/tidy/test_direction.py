@@ -21,7 +21,7 @@ LEVELS = (
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 OUTSIDE = {
     "lab": {"kernel", "testing", "app"},
-    "testing": {"kernel", "workflow", "worker", "store"},
+    "testing": {"kernel", "guard", "workflow", "router", "worker", "store", "migrate"},
     "": {"kernel", "workflow"},  # `from seawall import App`
     "__main__": {"cli"},
 }

@@ -1,5 +1,8 @@
 """Parts for tests, ours and those of users: honest small implementations of the seams, which pass the same conformance
 suites as the real ones. There is no fake store: embedded PostgreSQL is fast enough.
+
+Users' own tests begin with ``rehearsal`` (docs/workflows.md): their workflows on the real engine, with time in the
+test's hands.
 """
 
 from seawall.testing.clock import ManualClock

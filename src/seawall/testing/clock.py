@@ -20,4 +20,4 @@ class ManualClock:
         """Let ``seconds`` (not negative) pass."""
         assert seconds >= 0
         self._monotonic += seconds
-        self.now_us += int(seconds * 1_000_000)
+        self.now_us += round(seconds * 1_000_000)

@@ -41,6 +41,7 @@ class Bench:
         flusher: Flusher,
         *,
         clock: Clock,
+        store_clock: Clock,
         metrics: Metrics,
         chance: random.Random,
         leave: Callable[[int, str], None],
@@ -57,7 +58,7 @@ class Bench:
         self.ears = ears
         self.usage = usage
         self.wall_us: Callable[[], int] = clock.wall_us
-        self.monotonic: Callable[[], float] = clock.monotonic
+        self.monotonic: Callable[[], float] = store_clock.monotonic
         self.chance = chance
         self.deadlines = Deadlines(
             clock, store_away=lambda: flusher.away, grace_s=settings.cancel_grace_s, stubborn=self._stubborn

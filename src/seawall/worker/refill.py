@@ -154,7 +154,7 @@ class Refiller:
             (held, Spent(*wish.lease, wish.number)) for held, wish in zip(shards, wishes, strict=True)
         )
         rows = await self._fetch(session, wishes, shards, sweeping, allowed.shared, bytes_max)
-        read_at = self._clock.monotonic()
+        read_at = self._bench.monotonic()
         cut = sum(len(row.body or b"") for row in rows) >= bytes_max
         by_shard: dict[tuple[int, int], list[Ready]] = {}
         for row in rows:

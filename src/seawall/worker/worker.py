@@ -85,6 +85,7 @@ class Worker:
         die: Ends the process when it must not go on; only a test passes another.
         channels: What hints of replies go through, before PostgreSQL's own.
         broken: Open breakers of steps.
+        store_clock: Goes on from the store's time between two looks at it; None: ``clock``. A rehearsal's stands still.
         flusher: Makes the flusher; the benchmark passes one that commits each outcome by itself.
     """
 
@@ -105,6 +106,7 @@ class Worker:
         die: Callable[[int], object] = os._exit,
         channels: Sequence[HintChannel] = (),
         broken: Callable[[], Sequence[str]] = tuple,
+        store_clock: Clock | None = None,
         flusher: type[Flusher] = Flusher,
     ) -> None:
         self._solo = solo_queue is not None
@@ -139,6 +141,7 @@ class Worker:
             self._flusher,
             ears=self._ears,
             clock=clock,
+            store_clock=store_clock or clock,
             metrics=metrics,
             chance=chance,
             usage=self._usage,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Awaitable, Callable
@@ -67,6 +68,13 @@ class App:
     @property
     def queues(self) -> tuple[Queue, ...]:
         return tuple(self._queues.values())
+
+    def over(self, lay: Callable[[Workflow], Workflow]) -> App:
+        """The same app with each workflow as ``lay`` gives it: `seawall.testing` stands between a workflow and its run
+        this way."""
+        made = copy.copy(self)
+        made._workflows = {key: lay(workflow) for key, workflow in self._workflows.items()}
+        return made
 
     def queue(self, name: str, *, reserved: int | None = None, max: int | None = None) -> None:
         """Say how many slots a queue has: a slot is a run in a worker's hands; one that waits holds none.

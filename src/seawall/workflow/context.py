@@ -77,6 +77,10 @@ class Context(Waits):
         """Counts from 1: how often the workflow has been called for this run."""
         return self._run.attempt
 
+    def lay(self, over: Callable[[WaitingRun], WaitingRun]) -> None:
+        """Speak to the run through something else from now on. Not for workflows: `seawall.testing` does."""
+        self._run = over(self._run)
+
     def idempotency_key(self, step: str) -> str:
         """32 hex digits that are the same in every attempt of this event's workflow, and in no other: give it to a
         service, and a step that is repeated after a crash has its effect once.
