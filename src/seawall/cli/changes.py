@@ -10,8 +10,9 @@ from seawall.cli.client import Client, find
 from seawall.cli.flags import CHANGE_COLUMNS
 from seawall.cli.listing import place_options
 from seawall.cli.say import FAILED, json_option, say_json, say_table
+from seawall.kernel.seam.change import Kind
 
-KINDS = ("version", "start", "stop", "restart", "migration", "setting", "flag", "source", "queue", "breaker", "shed")
+KINDS = tuple(kind.value for kind in Kind)
 PAGE = 500
 
 

@@ -83,7 +83,7 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
         return
     for line in found["items"]:
         for name in ("rate", "floor", "goal"):
-            line[name] = f"{line[name]:g}/s"
+            line[name] = f"{line[name]:.3g}/s" if line[name] < 100 else f"{line[name]:.0f}/s"
     say_table(found["items"], COLUMNS, empty="nothing is throttled")
     decided = found["governor"]
     if not decided["led"]:
