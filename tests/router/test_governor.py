@@ -112,9 +112,9 @@ async def test_what_is_set_by_hand_meanwhile_stays_and_a_former_leader_writes_no
 
 
 async def test_wal_that_is_written_is_what_the_reserve_is_used_by(rig: Rig, store: Store) -> None:
-    before = await drain.facts(store, live_s=15.0)
+    before = await drain.facts(store, live_s=15.0, window_s=10.0)
     await rig.database.execute("create table big as select repeat('x', 1000) as x from generate_series(1, 1000)")
-    now = await drain.facts(store, live_s=15.0)
+    now = await drain.facts(store, live_s=15.0, window_s=10.0)
     assert now.written - before.written > 100_000
     reserve = Reserve(100_000.0, 100_000.0, 0.0).used(now.written - before.written, 1.0)
     assert reserve.level == 0.0
@@ -125,6 +125,25 @@ def test_a_breaker_that_opens_slows_down_once_and_one_that_stays_open_does_not()
     assert (governor._broken_signal(closed, open).share or 0) > 1
     assert governor._broken_signal(open, open).share == 0
     assert governor._broken_signal(open, closed).share == 0
+
+
+async def test_fresh_work_that_starts_late_is_a_signal_and_a_throttled_queue_is_not_fresh(
+    rig: Rig, store: Store
+) -> None:
+    for name, starts in (("prompt", [10] * 20), ("late", [10] * 10 + [9000] * 10), ("few", [90_000])):
+        await rig.workflow(name, name=name, queue=name)
+        await rig.database.execute(
+            "insert into queue_sample (queue_id, worker, starts_ms, ends_ms)"
+            " select id, gen_random_uuid(), $2, '{}' from queue where name = $1", name, starts,
+        )  # fmt: skip
+    facts = await drain.facts(store, live_s=15.0, window_s=10.0)
+    assert facts.slowest == ("late", 9.0)
+    assert governor._start_signal(facts, Settings(governor_start_s=10.0)).share == pytest.approx(0.9)
+    await rig.database.execute(
+        "insert into drain (name, queue_id, rate, floor, goal) select 'queue:late', id, 1, 1, 1 from queue"
+        " where name = 'late'"
+    )
+    assert (await drain.facts(store, live_s=15.0, window_s=10.0)).slowest == ("prompt", 0.01)
 
 
 def test_failures_are_a_share_of_what_the_same_workers_tried_in_the_window() -> None:

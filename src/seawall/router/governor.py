@@ -115,7 +115,7 @@ class DrainGovernor:
         settings = self.settings
         self._governor = Governor()
         self._courses.clear()
-        facts = await patiently(heart, rows.facts(self._store, live_s=LIVE_S), what=STORE)
+        facts = await patiently(heart, self._facts(settings.governor_window_s), what=STORE)
         reserve = None
         if settings.reserve_bytes:
             left = settings.reserve_bytes if level is None else min(level, settings.reserve_bytes)
@@ -125,9 +125,12 @@ class DrainGovernor:
     async def _decide(self, heart: Heart, now: float) -> None:
         settings, former = self.settings, self._window
         await patiently(heart, self._keep_backlog(), what=STORE)
-        facts = await patiently(heart, rows.facts(self._store, live_s=LIVE_S), what=STORE)
         seconds = now - former.began_at
-        signals = [_store_signal(former.taken_s, settings), _broken_signal(former.facts, facts)]
+        facts = await patiently(heart, self._facts(seconds), what=STORE)
+        signals = [
+            _store_signal(former.taken_s, settings), _broken_signal(former.facts, facts),
+            _start_signal(facts, settings),
+        ]  # fmt: skip
         reserve = None
         if former.facts is not None:
             signals.append(_failed_signal(former.facts.done, facts.done, settings))
@@ -138,6 +141,9 @@ class DrainGovernor:
         decision = self._governor.decide(signals)
         self._window = Window(now, facts, reserve, [])
         await self._write(heart, decision, seconds)
+
+    async def _facts(self, window_s: float) -> Facts:
+        return await rows.facts(self._store, live_s=LIVE_S, window_s=window_s)
 
     async def _keep_backlog(self) -> None:
         goal = float(self.settings.backlog_rate)
@@ -210,6 +216,16 @@ def _broken_signal(before: Facts | None, now: Facts) -> Signal:
     if not new:
         return Signal("breakers", 0.0, "breakers: none has opened")
     return Signal("breakers", 1.01, f"breakers have opened: {', '.join(new)[:200]}")
+
+
+def _start_signal(facts: Facts, settings: Settings) -> Signal:
+    """How late fresh work starts: what drains takes its slots and its store."""
+    if facts.slowest is None:
+        return Signal("starts", 0.0, "starts: too few runs to say")
+    queue, waited_s = facts.slowest
+    limit_s = settings.governor_start_s
+    said = f"starts: a run of queue {queue} waits {waited_s:.2g} s of {limit_s:g}"
+    return Signal("starts", waited_s / limit_s, said)
 
 
 def _failed_signal(before: Mapping[UUID, Done], now: Mapping[UUID, Done], settings: Settings) -> Signal:

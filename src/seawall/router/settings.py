@@ -60,6 +60,10 @@ class Settings:
     governor_store_s: float = setting(
         0.1, min=0.001, max=10.0, live=True, help="Time of a small commit beyond which drains are cut."
     )
+    governor_start_s: float = setting(
+        5.0, min=0.01, max=3600.0, live=True,
+        help="How late runs of queues that aren't drained may start; beyond that, drains are cut.",
+    )  # fmt: skip
     governor_failed_share: float = setting(
         0.05, min=0.001, max=1.0, live=True, help="Share of executions that fail beyond which drains are cut."
     )

@@ -24,6 +24,9 @@ _SQL = statements("drain")
 
 DRAINS_MAX = 1000
 
+STARTS_LEAST = 5
+"""Fewer runs of a queue than these say nothing of how late they start."""
+
 BACKLOG = "backlog"
 """Old ranges of all logs: records a second, of each log."""
 
@@ -62,6 +65,7 @@ class Facts:
     written: float  # bytes that the server has ever logged
     done: Mapping[UUID, Done]  # by live worker
     broken: Sequence[str]  # open breakers of any
+    slowest: tuple[str, float] | None = None  # the queue of fresh work that starts latest, and how late: seconds
 
 
 async def lead(store: Store, owner: UUID, *, ttl_s: float) -> tuple[bool, float | None]:
@@ -74,20 +78,23 @@ async def lead(store: Store, owner: UUID, *, ttl_s: float) -> tuple[bool, float 
     return (False, None) if row is None else (True, row["reserve"])
 
 
-async def facts(store: Store, *, live_s: float) -> Facts:
+async def facts(store: Store, *, live_s: float, window_s: float) -> Facts:
     """
     Args:
         live_s: For how long a worker counts that wasn't seen.
+        window_s: Starts of runs in the last so many seconds count.
 
     Raises:
         Unavailable: The store is away.
     """
     rows = await store.fetch(_SQL["facts"], live_s)
+    late = await store.row(_SQL["starts"], window_s, STARTS_LEAST)
     workers = [row for row in rows if row["owner"] is not None]
     return Facts(
         written=rows[0]["written"],
         done={row["owner"]: Done(row["tried"], row["failed"]) for row in workers},
         broken=sorted({name for row in workers for name in row["broken"]}),
+        slowest=(late["name"], late["waited_s"]) if late is not None else None,
     )
 
 

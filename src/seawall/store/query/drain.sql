@@ -10,6 +10,16 @@ returning reserve
 select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8 as written, w.owner, w.tried, w.failed, w.broken
 from (select 1) as one left join worker w on w.seen_at > now() - $1 * interval '1 second'
 
+-- name: starts
+-- router.governor, at the end of each window; primary key of queue_sample, rows of some seconds. How long nine of ten runs that
+-- were drawn waited for their start, of the queue where it was worst. Queues that are drained themselves don't count:
+-- what waits there is meant to.
+select q.name, percentile_cont(0.9) within group (order by ms) / 1000.0 as waited_s
+from queue_sample s join queue q on q.id = s.queue_id cross join lateral unnest(s.starts_ms) as ms
+where s.at > now() - $1 * interval '1 second' and not exists (select 1 from drain d where d.queue_id = q.id)
+group by q.name having count(*) >= $2
+order by waited_s desc limit 1
+
 -- name: drains
 -- router.governor, at the end of each window, and console; the small table drain.
 select d.name, d.rate, d.floor, d.goal, d.slope, d.revision, d.set_by, d.set_at, q.name as queue
