@@ -184,6 +184,7 @@ async def _cluster(site: Site, snapshot: Snapshot, flags: Switchboard) -> AsyncI
         local=site.settings.of("journal", journal.Settings), folder=site.folder.spool(name), on_failure=site.fail,
         filesystem=LocalFilesystem(), clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel,
         rng=random.Random(), ordered=lambda: snapshot.ordered, forwarding=flags.switch(declared.SPOOL_FORWARD),
+        spool_rate=lambda: snapshot.spool_rate,
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         joint = await stack.enter_async_context(Joint(means))
@@ -202,6 +203,15 @@ async def _cluster(site: Site, snapshot: Snapshot, flags: Switchboard) -> AsyncI
             journal=joint, register=register, report=joint.report, backlog=lambda store: joint,
             reload=lambda fresh: joint.reload(fresh.of("journal", journal.Settings)),
         )  # fmt: skip
+
+
+def _spool_rate(site: Site) -> int | None:
+    """What collectors forward their spools at when nothing slows them down; None: they have none."""
+    if site.settings.program.profile != "cluster":
+        return None
+    from seawall.journal import cluster
+
+    return site.settings.of("kafka", cluster.Settings).forward_rate
 
 
 def _needs_kafka() -> None:
@@ -225,6 +235,7 @@ async def router(site: Site) -> AsyncIterator[Opened]:
             store, logs, settings, clock=site.clock, metrics=site.metrics,
             runs_expected=bool(site.settings.program.app), alerts=site.alerts, places=geo,
             geo=flags.switch(declared.GEO), draining=flags.switch(declared.BACKLOG_DRAIN),
+            spool_rate=_spool_rate(site),
         ) as routing:  # fmt: skip
             if geo is not None:
                 geo.register(site.supervisor)

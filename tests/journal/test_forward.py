@@ -63,6 +63,7 @@ class Desk:
     breaker: Breaker
     parked: list[bytes] = field(default_factory=list)
     park_s: float = 0.0
+    rate: float | None = None
 
     async def keep(self, count: int) -> list[bytes]:
         payloads = [record(b"%d" % n) for n in range(count)]
@@ -82,7 +83,7 @@ class Desk:
     def forwarder(self, source: Source) -> Forwarder:
         return Forwarder(
             source, self.kafka, self.breaker, Settings(), park=self.park, filesystem=self.disk, clock=CLOCK,
-            metrics=self.metrics, spells=Spells(self.alerts, CLOCK),
+            metrics=self.metrics, spells=Spells(self.alerts, CLOCK), rate=lambda: self.rate,
         )  # fmt: skip
 
     @contextlib.asynccontextmanager
@@ -115,6 +116,17 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     alerts, breaker = Alerts(metrics, CLOCK), Breaker("kafka", LIMITS, clock=CLOCK, rng=random.Random(1))
     async with Log(tmp_path / "spool" / "c1", SMALL, metrics=metrics, on_failure=pytest.fail, alerts=alerts) as log:
         yield Desk(log, disk, Kafka(), metrics, alerts, breaker)
+
+
+async def test_a_spool_goes_no_faster_than_the_governor_says(desk: Desk) -> None:
+    desk.rate = 40.0
+    payloads = await desk.keep(200)
+    began_at = CLOCK.monotonic()
+    async with desk.forwarding():
+        await until(lambda: len(desk.kafka.taken) >= 60)
+        assert len(desk.kafka.taken) <= 40 * (CLOCK.monotonic() - began_at + 1) + 40
+        desk.rate = None
+        await until(lambda: desk.kafka.taken == payloads)
 
 
 async def test_a_disk_that_hangs_is_waited_for_by_one_thread_and_named(desk: Desk) -> None:

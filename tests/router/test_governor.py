@@ -58,11 +58,12 @@ async def test_a_drain_rises_while_all_is_well_and_stops_at_its_goal(rig: Rig, s
     async with store.transaction() as session:
         await drain.put(session, "replay:1", Course(rate=10.0, floor=1.0, goal=12.5))
         await drain.put(session, "replay:2", Course(rate=10.0, floor=10.0, goal=10.0))
-    async with governing(store, replace(SETTINGS, backlog_rate=700)):
+    async with governing(store, replace(SETTINGS, backlog_rate=700), spool_rate=4000):
         await until(rig, "select rate >= 12.4 from drain where name = 'replay:1'")
         await until(rig, "select rate = 12.5 from drain where name = 'replay:1'")
     assert await rig.database.fetchval("select rate from drain where name = 'replay:2'") == 10.0
     assert await rig.database.fetchval("select rate from drain where name = 'backlog'") == 700.0
+    assert await rig.database.fetchval("select rate from drain where name = 'spool'") == 4000.0
 
 
 async def test_a_store_that_is_slow_cuts_once_and_the_floor_raises_an_alert(rig: Rig, store: Store) -> None:

@@ -156,6 +156,14 @@ def test_a_sealed_value_opens_only_for_its_owner() -> None:
             vault.unseal(wrong, belongs_to=owner)
 
 
+async def test_a_collector_is_told_how_fast_it_may_forward_its_spool(sources: Sources, database: Database) -> None:
+    assert await sources.seen("c1", 1, timeout_s=2) is None
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute("insert into drain (name, rate, floor, goal) values ('spool', 250, 80, 4000)")
+    await connection.close()
+    assert await sources.seen("c1", 1, timeout_s=2) == 250.0
+
+
 async def test_live_waits_for_collectors_that_are_behind_and_names_them(sources: Sources, store: Store) -> None:
     made = await added(sources)
     assert (await sources.live(made.version, timeout_s=0)).behind == ()

@@ -53,7 +53,7 @@ class SourceReader(Protocol):
 
     async def load(self, *, timeout_s: float) -> tuple[Edition, list[Loaded]]: ...
 
-    async def seen(self, collector: str, version: int, *, timeout_s: float) -> None: ...
+    async def seen(self, collector: str, version: int, *, timeout_s: float) -> float | None: ...
 
     async def forget(self, collector: str, *, timeout_s: float) -> None: ...
 
@@ -111,6 +111,9 @@ class Snapshot:
         self.version = 0  # 0: nothing was ever loaded
         self.taken = 0  # times that all sources were replaced
         self.ordered: frozenset[bytes] = frozenset()  # ids of sources whose order matters
+        self.spool_rate: float | None = (
+            None  # spooled records a second that may be forwarded, as the governor said last
+        )
         self.live: Mapping[str, int] = {}  # sources that take events, by tenant
         metrics.gauge("seawall_snapshot_age_seconds", "Since the store last confirmed the snapshot.").read = self.age_s
         self._count = metrics.gauge("seawall_snapshot_sources_count", "Sources in the snapshot.")
@@ -235,7 +238,7 @@ class Snapshot:
         live = await self.copy.kept(timeout_s=limit_s)
         progress()
         self._checked_at = asked_at
-        await self._sources.seen(self._name, live, timeout_s=limit_s)
+        self.spool_rate = await self._sources.seen(self._name, live, timeout_s=limit_s)
 
     async def _run(self, heart: Heart) -> None:
         while True:

@@ -22,7 +22,7 @@ from seawall.router.patience import patiently, rest
 from seawall.router.range import STORE
 from seawall.router.settings import Settings
 from seawall.store import drain as rows
-from seawall.store.drain import BACKLOG, Done, Drain, Facts
+from seawall.store.drain import BACKLOG, SPOOL, Done, Drain, Facts
 from seawall.store.pool import Store
 
 log = logger("router")
@@ -34,7 +34,7 @@ TRIED_LEAST = 20
 """Fewer executions in a window than these say nothing of how many fail."""
 
 FLOOR_SHARE = 0.02
-"""The backlog is never cut below this share of `backlog_rate`."""
+"""Backlog and spool are never cut below this share of what settings say."""
 
 
 @dataclass(slots=True)
@@ -52,17 +52,19 @@ class DrainGovernor:
 
     Args:
         settings: As they are in force at each moment.
+        spool_rate: As ``Router``; None: there are no spools.
     """
 
     def __init__(
         self, store: Store, settings: Settings, *, clock: Clock, metrics: Metrics, spells: Spells,
-        owner: UUID | None = None,
+        spool_rate: int | None = None, owner: UUID | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self.settings = settings
         self._clock = clock
         self._spells = spells
         self._owner = owner or UUID(bytes=os.urandom(16))
+        self._spool_rate = spool_rate
         self._governor: Governor | None = None  # None: somebody else leads
         self._courses: dict[str, tuple[int, Course]] = {}  # by drain: its revision, and where it is
         self._window = Window(clock.monotonic(), taken_s=[])
@@ -124,7 +126,7 @@ class DrainGovernor:
 
     async def _decide(self, heart: Heart, now: float) -> None:
         settings, former = self.settings, self._window
-        await patiently(heart, self._keep_backlog(), what=STORE)
+        await patiently(heart, self._keep_own(), what=STORE)
         seconds = now - former.began_at
         facts = await patiently(heart, self._facts(seconds), what=STORE)
         signals = [
@@ -145,9 +147,11 @@ class DrainGovernor:
     async def _facts(self, window_s: float) -> Facts:
         return await rows.facts(self._store, live_s=LIVE_S, window_s=window_s)
 
-    async def _keep_backlog(self) -> None:
-        goal = float(self.settings.backlog_rate)
-        await rows.keep(self._store, BACKLOG, floor=max(1.0, FLOOR_SHARE * goal), goal=goal)
+    async def _keep_own(self) -> None:
+        """Have the drains that are there by themselves."""
+        for name, goal in ((BACKLOG, self.settings.backlog_rate), (SPOOL, self._spool_rate)):
+            if goal is not None:
+                await rows.keep(self._store, name, floor=max(1.0, FLOOR_SHARE * goal), goal=float(goal))
 
     async def _write(self, heart: Heart, decision: Decision, window_s: float) -> None:
         drains = await patiently(heart, rows.drains(self._store), what=STORE)

@@ -66,12 +66,13 @@ class Router:
         places: Knows countries of addresses; None: nobody does.
         geo: Whether ``places`` are asked, by tenant and source.
         draining: Whether a backlog is drained. While it isn't, it stays in its log, and fresh events go on.
+        spool_rate: Records a second at which each collector forwards its spool, unless the governor says less.
     """
 
     def __init__(
         self, store: Store, logs: Logs, settings: Settings, *, clock: Clock, metrics: Metrics,
         runs_expected: bool = False, alerts: Alerts | None = None, places: Places | None = None,
-        geo: Switch = always, draining: Switch = always,
+        geo: Switch = always, draining: Switch = always, spool_rate: int | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._logs = logs
@@ -85,7 +86,9 @@ class Router:
             spells=self._spells, enrich=partial(with_countries, places=places, on=geo), draining=draining,
         )  # fmt: skip
         self._broadcast = Broadcast(store, metrics)
-        self._governor = DrainGovernor(store, settings, clock=clock, metrics=metrics, spells=self._spells)
+        self._governor = DrainGovernor(
+            store, settings, clock=clock, metrics=metrics, spells=self._spells, spool_rate=spool_rate
+        )
         self._drains: dict[str, Drain] = {}
         self._checkpoints: dict[str, deque[tuple[float, Position]]] = {}
         self._supervisor: Supervisor | None = None

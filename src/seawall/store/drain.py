@@ -30,6 +30,9 @@ STARTS_LEAST = 5
 BACKLOG = "backlog"
 """Old ranges of all logs: records a second, of each log."""
 
+SPOOL = "spool"
+"""What Kafka hasn't yet: records a second, of each collector."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:

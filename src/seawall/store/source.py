@@ -240,9 +240,16 @@ class Sources:
             sealed.setdefault(key["source_id"], []).append(key)
         return edition, [self._loaded(row, sealed.get(row["id"], [])) for row in rows]
 
-    async def seen(self, collector: str, version: int, *, timeout_s: float) -> None:
-        """Say that a collector lives and works with ``version``, and how far its clock is behind the store's."""
-        await self._store.execute(_SQL["seen_collector"], collector, version, self._behind_us, timeout_s=timeout_s)
+    async def seen(self, collector: str, version: int, *, timeout_s: float) -> float | None:
+        """Say that a collector lives and works with ``version``, and how far its clock is behind the store's.
+
+        Returns:
+            Spooled records a second that the governor lets each collector forward; None: it says nothing of that.
+        """
+        rate = await self._store.value(
+            _SQL["seen_collector"], collector, version, self._behind_us, timeout_s=timeout_s
+        )  # fmt: skip
+        return None if rate is None else float(rate)
 
     async def forget(self, collector: str, *, timeout_s: float) -> None:
         """Say that a collector has stopped, so that nobody waits for it."""

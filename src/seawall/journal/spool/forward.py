@@ -72,15 +72,18 @@ class Forwarder:
         until_start: Forward only what the log held at the start: for the log of parked records, which are tried once
             in each process' life.
         on: Whether anything is forwarded; while not, it all stays where it is.
+        rate: Records a second at most, below what the settings say; None: as they say.
         troubles: Changes whenever Kafka was found in trouble, whoever found it.
     """
 
     def __init__(
         self, source: Source, kafka: Journal, breaker: Breaker, settings: Settings, *, park: Park,
         filesystem: Filesystem, clock: Clock, metrics: Metrics, spells: Spells, until_start: bool = False,
-        on: Switch = always, troubles: Callable[[], Hashable] = lambda: None,
+        on: Switch = always, rate: Callable[[], float | None] = lambda: None,
+        troubles: Callable[[], Hashable] = lambda: None,
     ) -> None:  # fmt: skip
         self._on = on
+        self._rate = rate
         self._troubles = troubles
         self._trouble = troubles()
         self._stuck = False  # the first record that waits is one that Kafka refuses, and there is no room to park it
@@ -236,6 +239,9 @@ class Forwarder:
             self.at = at
 
     def _width(self) -> int:
+        most, rate = float(self._settings.forward_rate), self._rate()
+        most = most if rate is None else min(rate, most)
+        self._pace.steer(most, max(1, min(self._settings.forward_batch, int(most))))
         allowed = self._pace.allowed()
         return allowed if allowed >= self._pace.burst else 0
 

@@ -58,6 +58,9 @@ class Means:
     rng: random.Random
     ordered: Callable[[], Collection[bytes]] = frozenset  # ids of sources that are, now
     forwarding: Switch = always  # whether the spool is forwarded
+    spool_rate: Callable[[], float | None] = lambda: (
+        None
+    )  # records a second, as the governor says; None: as settings do
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +196,8 @@ class Joint:
         return Forwarder(
             source, self.kafka, self.spool.breaker, m.settings, park=self.spool.park, filesystem=m.filesystem,
             clock=m.clock, metrics=m.metrics, spells=Spells(m.alerts, m.clock), until_start=until_start,
-            on=m.forwarding, troubles=lambda: (self.topic.failures, self.kafka.troubles, self._topic_id()),
+            on=m.forwarding, rate=m.spool_rate,
+            troubles=lambda: (self.topic.failures, self.kafka.troubles, self._topic_id()),
         )  # fmt: skip
 
 

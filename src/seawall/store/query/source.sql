@@ -71,7 +71,7 @@ order by k.source_id, k.key_id desc limit $1
 
 -- name: seen_collector
 -- Collector, each second; primary key of collector, whose few rows are all looked at: one that was killed is forgotten
--- when nothing of it can wait to be routed any more.
+-- when nothing of it can wait to be routed any more. Returns how fast its spool may be forwarded, if anybody says so.
 with gone as (
   delete from collector where name = any (array(
     select name from collector where seen_at < now() - interval '30 days' and name <> $1 limit 100
@@ -82,6 +82,7 @@ insert into collector (name, version, seen_at, behind_us)
 values ($1, $2, now(), $3)
 on conflict (name) do update
 set version = excluded.version, seen_at = excluded.seen_at, behind_us = excluded.behind_us
+returning (select rate from drain where name = 'spool')
 
 -- name: collectors_seen
 -- Console, while a change is awaited; the table has one row for each collector.
