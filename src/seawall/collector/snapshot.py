@@ -111,9 +111,7 @@ class Snapshot:
         self.version = 0  # 0: nothing was ever loaded
         self.taken = 0  # times that all sources were replaced
         self.ordered: frozenset[bytes] = frozenset()  # ids of sources whose order matters
-        self.spool_rate: float | None = (
-            None  # spooled records a second that may be forwarded, as the governor said last
-        )
+        self.spool_rate: float | None = None  # records a second that a spool may forward, as the governor said last
         self.live: Mapping[str, int] = {}  # sources that take events, by tenant
         metrics.gauge("seawall_snapshot_age_seconds", "Since the store last confirmed the snapshot.").read = self.age_s
         self._count = metrics.gauge("seawall_snapshot_sources_count", "Sources in the snapshot.")
