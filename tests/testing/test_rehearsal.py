@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
 
 from seawall import App, Context, Event, NonRetryable, Retry
 from seawall.testing.clock import ManualClock
-from seawall.testing.postgres import PostgresServer
-from seawall.testing.rehearsal import Rehearsal, Restless
-from seawall.testing.stage import Stage
-
-
-@pytest.fixture(scope="session")
-def stage(_shared_server: PostgresServer) -> Iterator[Stage]:
-    with Stage(_shared_server) as made:
-        yield made
-
-
-Rehearse = Callable[..., Rehearsal]
-
-
-@pytest.fixture
-def rehearse(stage: Stage) -> Rehearse:
-    return lambda app, **options: Rehearsal(app, stage, **options)
+from seawall.testing.rehearsal import Restless
+from testing.conftest import Rehearse
 
 
 def page(who: str) -> str:

@@ -21,6 +21,7 @@ class MemoryRun:
         self.id = 7
         self.attempt = attempt
         self.kept = {} if kept is None else kept
+        self.before, self.asked = len(self.kept), 0
         self.pauses: list[float] = []
         self.replies: list[Reply] = []
         self.waits: list[bool] = []
@@ -30,7 +31,12 @@ class MemoryRun:
         self.heard = Heard()
 
     def recall(self, name: str, nth: int) -> Memo | None:
-        return self.kept.get((name, nth))
+        memo = self.kept.get((name, nth))
+        self.asked += memo is not None
+        return memo
+
+    def has_more(self) -> bool:
+        return self.asked < self.before
 
     async def call(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float

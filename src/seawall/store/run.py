@@ -105,7 +105,7 @@ async def refill(
 
 
 async def memos(session: Session, run_ids: Sequence[int]) -> list[Row]:
-    """Steps that are kept of these runs: run_id, name, nth, result, failed."""
+    """Steps that are kept of these runs: run_id, name, nth, result, failed. Then, without a result, waits."""
     return await session.fetch(statements("worker")["memos"], run_ids)
 
 

@@ -95,7 +95,7 @@ class Rehearsal:
         self.clock = clock or ManualClock(wall_us=int(datetime.now(UTC).timestamp()) * 1_000_000)
         self._stage = stage
         self._script = Script(self.clock)
-        self._app = app.over(self._script.laid)
+        self._app = app
         self._patience_s = patience_s
         self._chance = random.Random(seed)
         self._ids = EventIds(self.clock)
@@ -111,12 +111,10 @@ class Rehearsal:
                 Store(pool.Settings(dsn=database.dsn, connections_max=2), role="rehearsal")
             )
             await self._move(self.clock.wall_us())
-            metrics = Metrics()
-            supervisor = Supervisor(metrics)
-            await opening.enter_async_context(self._worker(database, metrics, supervisor))
-            await opening.enter_async_context(self._router(database, metrics, supervisor))
-            await opening.enter_async_context(supervisor)
-            await self._until(lambda: supervisor.ready("worker.lease") and supervisor.ready("worker.listen"), "starts")
+            self._worker_dsn = database.worker_dsn
+            await opening.enter_async_context(self._router(database))
+            self._worker = await opening.enter_async_context(contextlib.AsyncExitStack())
+            await self._worker.enter_async_context(self._working(self._app))
             self._open = opening.pop_all()
         return self
 
@@ -194,6 +192,18 @@ class Rehearsal:
                 await self._settled()
         return run
 
+    async def deploy(self, app: App) -> None:
+        """Stop the worker and start one with other code: whatever is under way goes on with that.
+
+        Raises:
+            Restless: What is under way doesn't come to rest.
+        """
+        async with self._turn:
+            await self._settled()
+            await self._worker.aclose()
+            await self._worker.enter_async_context(self._working(app))
+            await self._settled()
+
     def replace(
         self, step: str | Function, *, result: object = None, error: BaseException | None = None,
         using: Function | None = None,
@@ -251,19 +261,24 @@ class Rehearsal:
     # ── its parts ──
 
     @contextlib.asynccontextmanager
-    async def _worker(self, database: Database, metrics: Metrics, supervisor: Supervisor) -> AsyncIterator[None]:
+    async def _working(self, app: App) -> AsyncIterator[None]:
+        """A worker process, without the process."""
+        metrics = Metrics()
+        supervisor = Supervisor(metrics)
         made = Worker(
-            pool.Settings(dsn=database.worker_dsn), self._app, _QUICK,
+            pool.Settings(dsn=self._worker_dsn), app.over(self._script.laid), _QUICK,
             clock=_Stamps(self.clock), store_clock=self.clock, metrics=metrics, owner=uuid4(),
             chance=self._chance, die=self._dies,
         )  # fmt: skip
         async with made:
             made.register(supervisor)
-            yield
+            async with supervisor:
+                await self._until(lambda: supervisor.ready("worker.lease") and supervisor.ready("worker.listen"), "up")
+                yield
 
     @contextlib.asynccontextmanager
-    async def _router(self, database: Database, metrics: Metrics, supervisor: Supervisor) -> AsyncIterator[None]:
-        settings = routing.Settings()
+    async def _router(self, database: Database) -> AsyncIterator[None]:
+        settings, metrics = routing.Settings(), Metrics()
         spells = Spells(Alerts(metrics, self.clock), self.clock)
         async with Store(pool.Settings(dsn=database.dsn, connections_max=3), role="router") as store:
             desk = Desk(
@@ -271,10 +286,12 @@ class Rehearsal:
                 rulebook=Rulebook(store, settings, runs_expected=True), meter=Meter(metrics, Revoked(spells)),
                 enrich=_as_it_is,
             )  # fmt: skip
+            supervisor = Supervisor(metrics)
             # Without the loops of a router that looks after logs on a disk: this one is whole, and never behind.
             supervisor.add(f"router.fresh.{SOURCE}", Drain(SOURCE, self._journal.reader(), desk).fresh)
             supervisor.add("router.broadcast", Broadcast(store, metrics).run)
-            yield
+            async with supervisor:
+                yield
 
     def _dies(self, status: int) -> None:
         self._died = status

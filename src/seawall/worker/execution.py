@@ -72,7 +72,12 @@ class Execution:
     )  # fmt: skip
 
     def __init__(
-        self, bench: Bench, refill: Refill, row: Ready, workflow: Workflow, memos: dict[tuple[str, int], Memo] | None
+        self,
+        bench: Bench,
+        refill: Refill,
+        row: Ready,
+        workflow: Workflow,
+        memos: dict[tuple[str, int], Memo | None] | None,
     ) -> None:
         self._bench = bench
         self._memos = memos
@@ -104,7 +109,11 @@ class Execution:
     # ── the seam ──
 
     def recall(self, name: str, nth: int) -> Memo | None:
-        return None if self._memos is None else self._memos.get((name, nth))
+        # Taken out: what is left is what an earlier execution has done beyond this place.
+        return None if self._memos is None else self._memos.pop((name, nth), None)
+
+    def has_more(self) -> bool:
+        return bool(self._memos)
 
     async def call(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float

@@ -39,7 +39,8 @@ KEPT_BYTES = 1 << 20
 
 MET_S = 5.0
 
-Memos = dict[tuple[str, int], Memo]
+Memos = dict[tuple[str, int], Memo | None]
+"""What is kept of a run's steps; None: a wait that is open, or has ended and isn't kept yet."""
 
 
 class Refiller:
@@ -208,8 +209,8 @@ class Refiller:
         kept: dict[int, Memos] = {}
         if ids:
             for row in await memos(session, ids):
-                memo = Memo(row["result"], row["failed"])
-                kept.setdefault(row["run_id"], {})[(row["name"], row["nth"])] = memo
+                memo = None if row["result"] is None else Memo(row["result"], row["failed"])
+                kept.setdefault(row["run_id"], {}).setdefault((row["name"], row["nth"]), memo)
         return kept
 
     def _start(self, refill: Refill, row: Ready, workflow: Workflow, kept: Memos | None) -> None:

@@ -39,7 +39,10 @@ class Run(Protocol):
     attempt: int  # counts from 1: how often the workflow has been called, crashes not counted
 
     def recall(self, name: str, nth: int) -> Memo | None:
-        """What is kept of the ``nth`` (from 0) step called ``name``; None: it has not ended yet."""
+        """What is kept of the ``nth`` (from 0) step called ``name``; None: it has not ended yet. Asked for once."""
+
+    def has_more(self) -> bool:
+        """Whether something is kept of an earlier execution that this one hasn't asked for yet."""
 
     async def call(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float

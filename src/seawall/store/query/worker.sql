@@ -299,8 +299,11 @@ where r.before < $10
 order by r.vt, r.id
 
 -- name: memos
--- worker, for runs that may have been run before; primary key of each day.
+-- worker, for runs that may have been run before; primary key of step, of each day, and of wait. Waits have no result: those that
+-- ended are steps too, and come first as that.
 select run_id, name, nth, result, failed from step where run_id = any($1::bigint[])
+union all
+select run_id, name, nth, null, false from wait where run_id = any($1::bigint[])
 
 -- name: flush
 -- worker; primary keys of shard_lease, step, run, run_done, reply, refill. All of it or nothing: when one of the leases is
