@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
 from typing import Any, cast
 
-from seawall.console.change import ChangeDesk
-from seawall.console.flag import FlagDesk
 from seawall.console.openapi import document
-from seawall.console.panel import PanelDesk
-from seawall.console.queue import QueueDesk
-from seawall.console.report import Reports
-from seawall.console.source import SourceDesk
 from seawall.console.table import Endpoint, endpoints
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
@@ -28,10 +23,7 @@ class Anything:
 
 
 def table() -> tuple[Endpoint, ...]:
-    return endpoints(
-        cast("Reports", Anything()), cast("SourceDesk", Anything()), cast("PanelDesk", Anything()),
-        cast("FlagDesk", Anything()), cast("ChangeDesk", Anything()), cast("QueueDesk", Anything()),
-    )  # fmt: skip
+    return endpoints(*(cast("Any", Anything()) for _ in inspect.signature(endpoints).parameters))
 
 
 def test_the_page_has_a_section_for_each_endpoint_and_no_other() -> None:

@@ -8,7 +8,7 @@ import click
 
 from seawall.cli.client import Client, find, part
 from seawall.cli.listing import page_options, place_options, say_page, where_option
-from seawall.cli.say import json_option, say_fields, say_json, say_table
+from seawall.cli.say import json_option, say, say_fields, say_json, say_table
 
 COLUMNS = ("id", "workflow", "version", "status", "cause", "attempt", "created_at", "finished_at", "event")
 STEP_COLUMNS = ("name", "task", "nth", "attempt", "started_at", "finished_at", "result")
@@ -16,7 +16,7 @@ STEP_COLUMNS = ("name", "task", "nth", "attempt", "started_at", "finished_at", "
 
 @click.group(epilog="Exit codes: 0 done, 1 failed, 2 misused, 3 no such run, 4 unreachable.")
 def runs() -> None:
-    """Look at runs of workflows."""
+    """Look at runs of workflows, and end them."""
 
 
 @runs.command(
@@ -56,3 +56,17 @@ def show(id: str, data: str | None, url: str | None, as_json: bool) -> None:
     steps = found.pop("steps", [])
     say_fields(found)
     say_table(steps, STEP_COLUMNS, empty="no steps")
+
+
+@runs.command(epilog="Example: seawall runs cancel 357402498015232 --why 'wrong channel'")
+@click.argument("id")
+@click.option("--why", default="", metavar="TEXT", help="For the timeline, and the run's error.")
+@place_options
+@json_option
+def cancel(id: str, why: str, data: str | None, url: str | None, as_json: bool) -> None:
+    """End a run. One that a worker has in hand is told: its `finally` runs, and after some seconds it has ended."""
+    found = Client(find(data, url)).send("POST", f"/v1/runs/{part(id)}/cancel", {"why": why})
+    if as_json:
+        say_json(found)
+    else:
+        say(f"run {found['id']}: {found['after']} (before: {found['before']})")

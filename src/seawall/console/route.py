@@ -37,6 +37,7 @@ from seawall.console.openapi import document
 from seawall.console.panel import PanelDesk
 from seawall.console.queue import QueueDesk
 from seawall.console.report import Reports
+from seawall.console.run import RunDesk
 from seawall.console.setting import Settings
 from seawall.console.source import SourceDesk
 from seawall.console.table import Endpoint, endpoints
@@ -114,8 +115,9 @@ class Console:
         changes = ChangeDesk(self._store, pending, clock=clock, query_s=settings.query_s)
         queues = QueueDesk(self._store, clock=clock, query_s=settings.query_s)
         drains = DrainDesk(self._store, clock=clock, query_s=settings.query_s)
+        runs = RunDesk(self._store, clock=clock, query_s=settings.query_s)
         panels = PanelDesk(health, note=note, clock=clock)
-        self._table = endpoints(reports, desk, panels, flags, changes, queues, drains)
+        self._table = endpoints(reports, desk, panels, flags, changes, queues, drains, runs)
         self._openapi = Answer(200, JSON, document(self._table, version=version("seawall")))
         self._answers = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="ok")
         self._refusals = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="refused")

@@ -99,6 +99,20 @@ class QueueList(msgspec.Struct, frozen=True, kw_only=True):
     items: list[QueueLine]
 
 
+class CancelWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That a run is to be cancelled."""
+
+    why: str = ""
+
+
+class CancelledRun(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run stood, and how it stands. ``cancelling``: a worker may have it in hand, and ends it."""
+
+    id: str
+    before: str
+    after: str
+
+
 class QueueWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be changed of a queue; what isn't named stays. "declared": as its app says."""
 

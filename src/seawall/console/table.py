@@ -15,9 +15,12 @@ from seawall.console.flag import FlagDesk
 from seawall.console.panel import PanelDesk
 from seawall.console.queue import QueueDesk
 from seawall.console.report import Reports
+from seawall.console.run import RunDesk
 from seawall.console.shape import (
     AlertList,
     BreakerList,
+    CancelledRun,
+    CancelWish,
     Change,
     ChangePage,
     Drains,
@@ -84,6 +87,7 @@ def endpoints(
     changes: ChangeDesk,
     queues: QueueDesk,
     drains: DrainDesk,
+    runs: RunDesk,
 ) -> tuple[Endpoint, ...]:
     """Every endpoint below /v1."""
     return (
@@ -140,6 +144,7 @@ def endpoints(
             handler=reports.run,
             returns=RunDetail,
         ),
+        *_of_runs(runs),
         Endpoint(
             method="GET",
             path="/v1/workflows",
@@ -171,6 +176,19 @@ def _of_drains(drains: DrainDesk) -> tuple[Endpoint, ...]:
             handler=drains.throttle,
             returns=QueueChange,
             takes=ThrottleWish,
+        ),
+    )
+
+
+def _of_runs(runs: RunDesk) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            method="POST",
+            path="/v1/runs/{id}/cancel",
+            summary="End a run: at once when nobody has it in hand, else its worker does, within seconds.",
+            handler=runs.cancel,
+            takes=CancelWish,
+            returns=CancelledRun,
         ),
     )
 

@@ -17,7 +17,7 @@ class EventStatus(IntEnum):
 
 class RunStatus(IntEnum):
     """0-4 are states of unfinished work (table ``run``; RUNNING is a READY run in some worker's hands, known by its
-    refill row); 5-8 are ends (table ``run_done``)."""
+    refill row), and 9; 5-8 are ends (table ``run_done``)."""
 
     QUEUED = 0
     WAITING = 1
@@ -28,6 +28,7 @@ class RunStatus(IntEnum):
     FAILED = 6  # the workflow raised to the end of its retries
     CANCELLED = 7
     DEAD = 8  # it could not be run or stored
+    CANCELLING = 9  # unfinished: to be cancelled, and maybe in some worker's hands still
 
     @property
     def word(self) -> str:

@@ -55,6 +55,7 @@ class Bench:
         alone: A run is alone in this process, so that the process may end for it.
         """
         self.flusher = flusher
+        self.grace_s = settings.cancel_grace_s
         self.ears = ears
         self.usage = usage
         self.wall_us: Callable[[], int] = clock.wall_us
@@ -75,7 +76,7 @@ class Bench:
         self.threads = Threads(settings.threads_max, metrics=metrics, hang=self._threads_hang)
         self._ended = {
             status: metrics.counter("seawall_runs_ended_total", "Runs that ended, by how.", status=status.word)
-            for status in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.DEAD)
+            for status in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.DEAD)
         }
         self._retried = metrics.counter("seawall_runs_retried_total", "Attempts of runs that failed and are repeated.")
         self._put_away = metrics.counter(

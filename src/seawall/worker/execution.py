@@ -22,6 +22,7 @@ from seawall.store.pool import text_array
 from seawall.store.run import Ready
 from seawall.store.wait import Asked, Place
 from seawall.worker.bench import EXIT_MEDDLED, Bench
+from seawall.worker.deadline import Watch
 from seawall.worker.ear import heard
 from seawall.worker.shard import Held, Refill
 from seawall.worker.thread import ordinary
@@ -67,8 +68,9 @@ class Execution:
     """A run under way. The shard's ``inflight`` owns its task: an entry leaves with its last flush, or dropped."""
 
     __slots__ = (
-        "_bench", "_calls", "_ended", "_kept", "_memos", "_over", "_rests", "_row", "_started_us", "attempt",
-        "body_bytes", "dropped", "event_id", "held", "id", "listens", "now_us", "refill", "task", "ticket", "workflow",
+        "_bench", "_calls", "_cancelled", "_ended", "_grace", "_kept", "_memos", "_over", "_rests", "_row",
+        "_started_us", "attempt", "body_bytes", "dropped", "event_id", "held", "id", "listens", "now_us", "refill",
+        "task", "ticket", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +89,8 @@ class Execution:
         self._calls = 0  # steps that are being called now; several, when a workflow does them at once
         self._kept: asyncio.Future[None] | None = None  # of the outcome that was handed in last
         self._rests: dict[Branch, int] | None = None  # tasks that do nothing but wait, and until when
+        self._cancelled: str | None = None  # why it is to end
+        self._grace: Watch | None = None  # how long it may take for that
         self._over = False  # the workflow has returned or raised: no step of this attempt may begin any more
         self._ended = False  # this attempt's outcome was handed in: nothing may follow it
         self.refill = refill
@@ -132,7 +136,9 @@ class Execution:
         watch = bench.deadlines.set(task, timeout_s, self)
         self._calls += 1
         try:
-            return await (function(*args, **kwargs) if is_async else bench.threads.call(function, args, kwargs))
+            if is_async:
+                return await function(*args, **kwargs)
+            return await bench.threads.call(function, args, kwargs, timeout_s=timeout_s)
         except asyncio.CancelledError:
             if watch.was_it():
                 raise TimeoutError(f"it took longer than {timeout_s:g} s") from None
@@ -251,7 +257,9 @@ class Execution:
         except asyncio.CancelledError as error:
             if self.dropped:
                 return
-            if watch.was_it():
+            if self._cancelled is not None:
+                failure = error
+            elif watch.was_it():
                 late, failure = True, TimeoutError(f"the workflow took longer than {workflow.timeout_s:g} s")
             elif self._meddled():
                 return
@@ -263,11 +271,17 @@ class Execution:
         finally:
             self._over = True
             bench.deadlines.clear(watch)
-        if not self._calm and not await self._calmed():
+            if self._grace is not None:
+                bench.deadlines.clear(self._grace)
+        # One that is cancelled isn't begun again, so what it has left needn't have come to an end.
+        if self._cancelled is None and not self._calm and not await self._calmed():
             return
         if self._ended:
             return
-        if failure is None:
+        if self._cancelled is not None:
+            self._end_cancelled(failure)
+            failure = None
+        elif failure is None:
             self._end(RunStatus.SUCCEEDED, result=result, error=None)
         else:
             self._failed(failure, late=late)
@@ -295,7 +309,15 @@ class Execution:
     def outlive(self) -> None:
         """Fail for good although the workflow's code goes on."""
         self._over = True
-        if not (self._ended or self.dropped):
+        if not (self._ended or self.dropped) and self._cancelled is not None:
+            log.warning("run was cancelled, and its code goes on", extra=self.fields(why=self._cancelled))
+            self._end(
+                RunStatus.CANCELLED,
+                result=None,
+                error=f"{self._cancelled}; its code went on after that",
+                cause=Cause.CANCELLED,
+            )
+        elif not (self._ended or self.dropped):
             error = "TimeoutError: it went on after it was cancelled at its deadline, so it can't be tried again here"
             log.warning("run failed", extra=self.fields(error=error))
             self._end(RunStatus.FAILED, result=None, error=error, cause=Cause.TIMEOUT)
@@ -309,6 +331,8 @@ class Execution:
         if error is not None:
             log.error("a run's task died", extra=self.fields(cause=said(error)))
             self._failed(error)
+        elif self._cancelled is not None:  # before its first line
+            self._end_cancelled(None)
         elif task.cancelled() and not self._meddled():  # before its first line
             self._failed(asyncio.CancelledError())
 
@@ -329,6 +353,23 @@ class Execution:
             unaffected="other runs", cure="look for constraints or triggers that were added to the schema",
             workflow=self.workflow.name,
         )  # fmt: skip
+
+    def cancel(self, why: str) -> None:
+        """Have its workflow end: what it awaits raises ``CancelledError``, its ``finally`` may still take steps, and
+        after `cancel_grace_s` it is ended whatever its code does."""
+        if self._cancelled is not None or self._ended or self.dropped or self.task is None or self.task.done():
+            return
+        self._cancelled = why
+        if not self._over:
+            self._grace = self._bench.deadlines.set(self.task, self._bench.grace_s, self, of_run=True)
+        asyncio.Task.cancel(self.task)
+
+    def _end_cancelled(self, failure: BaseException | None) -> None:
+        why = self._cancelled or ""
+        if failure is not None and not isinstance(failure, asyncio.CancelledError):
+            why = f"{why}; while it ended: {said(failure)}"
+        log.info("run is cancelled", extra=self.fields(why=why[:ERROR_CHARS_MAX]))
+        self._end(RunStatus.CANCELLED, result=None, error=why, cause=Cause.CANCELLED)
 
     def drop(self) -> None:
         """Forget it without a trace: somebody else owns its shard, or this process stops."""

@@ -20,6 +20,7 @@ from seawall.store.pool import Session, Store
 from seawall.store.queue import Rule
 from seawall.store.run import Ready, Wish, memos, prepare, refill
 from seawall.worker.bench import Bench
+from seawall.worker.cancel import Cancels
 from seawall.worker.cursor import BACK_S, Cursors, advance
 from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
@@ -43,6 +44,7 @@ Memos = dict[tuple[str, int], Memo | None]
 """What is kept of a run's steps; None: a wait that is open, or has ended and isn't kept yet."""
 
 
+# Size: one loop, and all that it must not do while a refill is under way.
 class Refiller:
     """Keeps this process busy, within its bounds.
 
@@ -50,6 +52,7 @@ class Refiller:
         shards: The shards in hand now, read anew for each refill.
         workflows: By the store's id; empty until they are registered.
         rules: Of queues, by id.
+        cancels: Looks for runs that were cancelled, while no refill is under way.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Refiller:
         shards: Callable[[], Iterable[Held]],
         workflows: Callable[[], Mapping[int, Workflow]],
         rules: Callable[[], Mapping[int, Rule]],
+        cancels: Cancels,
     ) -> None:
         self._store = store
         self.settings = settings
@@ -70,6 +74,7 @@ class Refiller:
         self._flusher: Flusher = bench.flusher
         self._clock = clock
         self._shards = shards
+        self._cancels = cancels
         self._slots = Slots(rules, clock)
         self._workflows = workflows
         self._wake = asyncio.Event()
@@ -117,6 +122,7 @@ class Refiller:
             await heart.beat()
             await prepare(session)
             while session.usable:
+                await self._cancels.look(session, self._shards())
                 more = await self._round(session)
                 backoff.reset()
                 await heart.beat()

@@ -8,7 +8,7 @@ import contextvars
 import inspect
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from seawall.kernel.error import said
@@ -29,6 +29,7 @@ class Threads:
         self._most = most
         self._free = most
         self._abandoned = 0
+        self._late: set[Future[Any]] = set()  # of those, whose time is over
         self._hang = hang
         self._waiting: deque[asyncio.Future[None]] = deque()  # at most one for each step that runs take at once
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="step")
@@ -64,12 +65,18 @@ class Threads:
                 return
         self._free += 1
 
-    async def call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
+    async def call(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float = 0.0
+    ) -> object:
         """Call a plain function in a thread, with this task's context, by a place that was taken.
+
+        Args:
+            timeout_s: How long it was to take. A thread whose run was cancelled before isn't said to hang until then.
 
         Cancelled: the thread goes on to its end, and has its place until then. When all places are taken that way, no
             plain step could ever run again, so the process ends and its successor begins with fresh threads.
         """
+        until = self._loop.time() + timeout_s
         context = contextvars.copy_context()
         future = self._pool.submit(context.run, _quietly, function, args, kwargs)
         try:
@@ -80,8 +87,10 @@ class Threads:
             else:
                 self._abandoned += 1
                 future.add_done_callback(self._ended)
-                if self._abandoned >= self._most:
-                    self._hang(self._abandoned)
+                if (left_s := until - self._loop.time()) > 0:
+                    self._loop.call_later(left_s, self._overdue, future)
+                else:
+                    self._overdue(future)
             raise
         self.give()
         if failed:
@@ -89,12 +98,19 @@ class Threads:
         # A decorator may hide that a function is async def: then the thread only made the coroutine.
         return await value if inspect.isawaitable(value) else value
 
-    def _ended(self, _: object) -> None:
+    def _overdue(self, future: Future[Any]) -> None:
+        if not future.done():
+            self._late.add(future)
+        if len(self._late) >= self._most:
+            self._hang(len(self._late))
+
+    def _ended(self, future: Future[Any]) -> None:
         """In the thread that came back after all."""
         with contextlib.suppress(RuntimeError):  # the loop has ended before
-            self._loop.call_soon_threadsafe(self._returned)
+            self._loop.call_soon_threadsafe(self._returned, future)
 
-    def _returned(self) -> None:
+    def _returned(self, future: Future[Any]) -> None:
+        self._late.discard(future)
         self._abandoned -= 1
         self.give()
 

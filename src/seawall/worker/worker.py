@@ -27,6 +27,7 @@ from seawall.store.pool import Store
 from seawall.store.queue import Rule
 from seawall.store.workflow import Work
 from seawall.worker.bench import Bench
+from seawall.worker.cancel import Cancels
 from seawall.worker.ear import Ears
 from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
@@ -157,6 +158,7 @@ class Worker:
             self._store, settings, self._bench, metrics,
             clock=clock, shards=self._leases.held, workflows=lambda: self._leases.workflows,
             rules=self._rules,
+            cancels=Cancels(self._bench, clock=clock, ended=lambda run: self._hints.add(run.event_id.hex)),
         )  # fmt: skip
         self._timers = Timers(
             self._store, settings, queue_ids=lambda: self._leases.queue_ids, woken=self._refiller.sweep

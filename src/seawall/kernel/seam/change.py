@@ -33,6 +33,7 @@ class Kind(Enum):
     SOURCE = "source"
     QUEUE = "queue"
     THROTTLE = "throttle"  # of a queue
+    RUN = "run"
     BREAKER = "breaker"  # by hand
     SHED = "shed"  # by hand
 

@@ -357,7 +357,7 @@ with named as (
   on conflict do nothing
 ), retried as (
   update run r
-  set state = case when r.wakes > u.wakes and not u.failed then 0 else 1 end, attempt = u.attempt, waits = u.waits,
+  set state = case when r.state = 9 then 9 when r.wakes > u.wakes and not u.failed then 0 else 1 end, attempt = u.attempt, waits = u.waits,
       run_after = now() + u.delay_ms * interval '1 millisecond', retrying = u.failed
   from guard, unnest($18::text::bigint[], $19::text::smallint[], $20::text::bigint[], $30::text::integer[],
                      $31::text::integer[], $32::text::boolean[])
@@ -405,13 +405,15 @@ where r.id = any (array(
 ))
 
 -- name: suspects
--- worker, each second; run_ready. Queues with suspects of workflows in $3 that nobody runs: for others, and for those that
--- are paused, no process that we could start would help. A lease in the name of our own process for them doesn't count:
+-- worker, each second; run_ready, run_cancelling. Queues with suspects of workflows in $3 that nobody runs: for others, and for
+-- those that are paused, no process that we could start would help. One that is to be cancelled needs no more than that
+-- somebody takes it over. A lease in the name of our own process for them doesn't count:
 -- we know that it is dead.
 select q.id, q.name
 from queue q join unnest($1::smallint[], $2::uuid[]) as o(queue_id, owner) on o.queue_id = q.id
-where not q.paused
-  and exists (select 1 from run r
-              where r.queue_id = q.id and r.shard = -1 and r.state = 0 and r.workflow_id = any($3::integer[]))
+where (not q.paused
+       and exists (select 1 from run r
+                   where r.queue_id = q.id and r.shard = -1 and r.state = 0 and r.workflow_id = any($3::integer[]))
+       or exists (select 1 from run r where r.queue_id = q.id and r.shard = -1 and r.state = 9))
   and not exists (select 1 from shard_lease s
                   where s.queue_id = q.id and s.shard = -1 and s.expires_at > now() and s.owner is distinct from o.owner)

@@ -1,0 +1,144 @@
+"""Runs that are cancelled: those that wait at once, those that nobody has in hand a moment later, others by workers.
+
+A run that may be in a worker's hands isn't taken from it: it is marked, which the worker finds within a second. It ends
+the run under its lease, so what it flushes for a run is never refused for a cancellation, and nothing of a run comes
+behind its end. A marked run is in no index by which a worker finds runs. So once the refills of before have ended,
+whatever no refill row names is in nobody's hands, and whoever cancels ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from uuid import UUID
+
+from seawall.kernel.status import CHANNEL_REPLY
+from seawall.store.driver import Unheard
+from seawall.store.lease import Lease
+from seawall.store.pool import Row, Session, Store
+from seawall.store.statement import statements
+
+_SQL = statements("cancel")
+
+BATCH_MAX = 5000
+"""Runs in one call."""
+
+SETTLE_S = 3.0
+"""Longest wait for refills of before: their statements have two seconds."""
+
+LOOK_S = 0.02
+EVENTS_MAX = 200
+"""Ids of events in one NOTIFY."""
+
+
+class Ended(NamedTuple):
+    """A run that was ended as cancelled."""
+
+    id: int
+    event_id: UUID
+    ticket: bool  # somebody waits for its reply
+
+
+@dataclass(slots=True)
+class Marked:
+    """What became of runs that were to be cancelled; one that isn't in here had ended before, or never was."""
+
+    ended: list[Ended] = field(default_factory=list)
+    cancelling: list[int] = field(default_factory=list)  # in somebody's hands, as far as is known
+
+
+async def mark(session: Session, run_ids: Sequence[int], why: str) -> Marked:
+    """First half, in the caller's transaction; `settle` is the other, behind its commit.
+
+    Args:
+        run_ids: At most `BATCH_MAX`.
+        why: Kept as the runs' error.
+
+    Raises:
+        Unavailable: Nothing was changed.
+    """
+    marked = Marked()
+    for row in await session.fetch(_SQL["mark"], run_ids, why):
+        if row["ended"]:
+            marked.ended.append(_ended(row))
+        else:
+            marked.cancelling.append(row["id"])
+    return marked
+
+
+async def settle(store: Store, marked: Marked, *, timeout_s: float) -> Marked:
+    """Second half: end what was marked and is in nobody's hands, and tell those who wait for replies.
+
+    Returns:
+        All that has ended, and what its workers end: each within about a second, and the grace that it has then.
+
+    Raises:
+        Unavailable, Uncertain: Safe to repeat. Workers end what was marked in any case, once there are any.
+
+    Durability: ends are committed before return.
+    """
+    cancelling, ended = marked.cancelling, marked.ended
+    if cancelling and await _passed(store, timeout_s=timeout_s):
+        more = await finish(store, cancelling, timeout_s=timeout_s)
+        gone = {one.id for one in more}
+        ended, cancelling = [*ended, *more], [id for id in cancelling if id not in gone]
+    await _tell(store, [one.event_id for one in ended if one.ticket], timeout_s=timeout_s)
+    return Marked(ended, cancelling)
+
+
+async def finish(store: Store, run_ids: Sequence[int], *, timeout_s: float) -> list[Ended]:
+    """End those marked that no refill row names. The caller has seen the end of the refills that began before they were
+    marked."""
+    return [_ended(row) for row in await store.fetch(_SQL["finish"], run_ids, timeout_s=timeout_s)]
+
+
+async def _passed(store: Store, *, timeout_s: float) -> bool:
+    """Wait until every refill from before has ended; False: some statement takes too long for that."""
+    loop = asyncio.get_running_loop()
+    before, until = set(await store.value(_SQL["refills"], timeout_s=timeout_s)), loop.time() + SETTLE_S
+    while before:
+        await asyncio.sleep(LOOK_S)
+        before &= set(await store.value(_SQL["refills"], timeout_s=timeout_s))
+        if before and loop.time() > until:
+            return False
+    return True
+
+
+async def _tell(store: Store, event_ids: Sequence[UUID], *, timeout_s: float) -> None:
+    """Who waits for a reply looks by itself too, so a hint that is lost costs time only."""
+    ids = [id.hex for id in event_ids]
+    payloads = [",".join(ids[start : start + EVENTS_MAX]) for start in range(0, len(ids), EVENTS_MAX)]
+    if payloads:
+        with contextlib.suppress(Unheard):
+            sql = statements("router")["notify"]
+            await store.fetch(sql, [CHANNEL_REPLY] * len(payloads), payloads, timeout_s=timeout_s)
+
+
+# ── the worker's part ──
+
+
+async def ours(session: Session, leases: Sequence[Lease], *, runs_max: int) -> dict[int, str]:
+    """Marked runs of these shards, and why; at most ``runs_max``."""
+    columns = [x.queue_id for x in leases], [x.shard for x in leases]
+    return {row["id"]: row["cancelled"] for row in await session.fetch(_SQL["ours"], *columns, runs_max)}
+
+
+async def end_ours(session: Session, leases: Sequence[Lease], run_ids: Sequence[int]) -> list[Ended]:
+    """End marked runs of these shards, as far as their leases stand. None of them may be in hand, nor on its way there:
+    the caller has no refill under way.
+
+    Raises:
+        Unavailable: Nothing was written.
+        Uncertain: It may have been; safe to repeat.
+
+    Durability: committed before return.
+    """
+    columns = [x.queue_id for x in leases], [x.shard for x in leases], [x.epoch for x in leases]
+    return [_ended(row) for row in await session.fetch(_SQL["end_ours"], *columns, run_ids)]
+
+
+def _ended(row: Row) -> Ended:
+    return Ended(row["id"], row["event_id"], row["ticket"])
