@@ -17,7 +17,8 @@ from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.seam.wait import WaitingRun
 from seawall.workflow.branch import Branch, current
 from seawall.workflow.retry import NEVER, NonRetryable, Retry, StepFailed, may_retry, retry_after_s
-from seawall.workflow.wait import Waits, checked_name
+from seawall.workflow.patch import Patches
+from seawall.workflow.wait import checked_name
 
 T = TypeVar("T")
 
@@ -26,9 +27,6 @@ PAUSE_MAX_S = 60.0
 store."""
 
 MESSAGE_CHARS_MAX = 2000
-
-PATCH = "ctx.patched "
-"""Before a change's name, as it is kept."""
 
 _SECONDS = (int, float)  # isinstance() with `int | float` makes a new type in each step
 _encode = msgspec.json.Encoder().encode
@@ -58,10 +56,10 @@ def encoded(value: object, *what: str) -> bytes:
     return data
 
 
-class Context(Waits):
+class Context(Patches):
     """One execution of one run, in its workflow's hands."""
 
-    __slots__ = ("_chance", "_event_id", "_patches", "_replied", "_workflow")
+    __slots__ = ("_chance", "_event_id", "_replied", "_workflow")
 
     def __init__(self, run: WaitingRun, *, event_id: str, workflow: str, chance: random.Random) -> None:
         super().__init__(run)
@@ -69,7 +67,6 @@ class Context(Waits):
         self._workflow = workflow
         self._chance = chance
         self._replied = False
-        self._patches: dict[str, bool] | None = None
 
     @property
     def run_id(self) -> int:
@@ -84,39 +81,6 @@ class Context(Waits):
     def lay(self, over: Callable[[WaitingRun], WaitingRun]) -> None:
         """Speak to the run through something else from now on. Not for workflows: `seawall.testing` does."""
         self._run = over(self._run)
-
-    def patched(self, name: str) -> bool:
-        """Whether this run is to take what was changed: True for one that comes here for the first time, False for one
-        that had got past this place before the change. Kept for the run's life, wherever the name is asked again.
-
-        ::
-
-            if ctx.patched("ask-twice"):
-                await ctx.step(ask, "are you sure?")
-
-        A run that does things side by side, and had done some of them before, gets False in doubt.
-
-        Args:
-            name: Of the change. Never used before, and never again for another one.
-
-        Raises:
-            ValueError: That is no name.
-            RuntimeError: A step called it.
-
-        Durability: kept in the commit that keeps what the run does next, or in an earlier one.
-        """
-        if self._here().nth >= 0:
-            raise RuntimeError(f"patched({name!r}): a step can't ask; let the workflow, and give it the answer")
-        known = self._patches if self._patches is not None else {}
-        self._patches = known
-        if name not in known:
-            run, key = self._run, checked_name(PATCH + name)
-            memo = run.recall(key, 0)
-            known[name] = bool(_decode(memo.result)) if memo is not None else not run.has_more()
-            if memo is None:
-                data = _encode(known[name])
-                run.keep(key, 0, data, failed=False, attempt=1, started_us=run.now_us(), wait=False)
-        return known[name]
 
     def idempotency_key(self, step: str) -> str:
         """32 hex digits that are the same in every attempt of this event's workflow, and in no other: give it to a
