@@ -16,8 +16,8 @@ from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.seam.wait import WaitingRun
 from seawall.workflow.branch import Branch, current
-from seawall.workflow.retry import NEVER, NonRetryable, Retry, StepFailed, may_retry, retry_after_s
 from seawall.workflow.patch import Patches
+from seawall.workflow.retry import NEVER, NonRetryable, Retry, StepFailed, may_retry, retry_after_s
 from seawall.workflow.wait import checked_name
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Changes of a workflow's code under runs that are under way: who got past the place before stays with what was there."""
+"""Changes of code under runs that are under way: who got past the place before stays with what was there."""
 
 from __future__ import annotations
 
