@@ -43,6 +43,7 @@ ROOMS: dict[str, str] = {
     "worker": "seawall.worker.settings",
     "step": "seawall.step.setting",
     "console": "seawall.console.setting",
+    "watch": "seawall.watch.setting",
 }
 """Where each section's ``Settings`` is declared. By name, so that a command imports only the rooms that it needs."""
 

@@ -6,17 +6,21 @@ import re
 from collections.abc import Sequence
 
 from seawall.console.answer import Answer, json
-from seawall.console.ask import Ask
-from seawall.console.shape import AlertList, BreakerList, Hand, Moved, WorkList
+from seawall.console.ask import Ask, span_s
+from seawall.console.shape import AlertHistory, AlertList, BreakerList, Hand, Moved, WorkList
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected
 from seawall.kernel.seam.change import Kind, Note
 from seawall.kernel.seam.panel import Panels
+from seawall.store import watch
 from seawall.store.change import Author
+from seawall.store.pool import Store
 
 NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 BREAKER = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,300}")
 """Those of steps have a host and a port in them."""
+
+SINCE = "24h"
 
 
 class PanelDesk:
@@ -26,14 +30,25 @@ class PanelDesk:
         note: Notes what was moved by hand, also while the store is away.
     """
 
-    def __init__(self, panels: Panels, *, note: Note, clock: Clock) -> None:
+    def __init__(self, panels: Panels, *, note: Note, clock: Clock, store: Store, query_s: float) -> None:
         self._panels = panels
+        self._store = store
+        self._query_s = query_s
         self._note = note
         self._clock = clock
 
     async def alerts(self, ask: Ask) -> Answer:
         items, unasked = await self._panels.alerts()
         return json(AlertList(items=list(items), unasked=list(unasked)))
+
+    async def alert_history(self, ask: Ask) -> Answer:
+        """Those that are over, too. Raises Unavailable as well."""
+        ago_s = span_s(ask.text("since") or SINCE)
+        if ago_s is None:
+            raise Rejected(422, "Bad since", "since is how long ago: 90s, 30m, 2h, 7d")
+        since_us = max(0, self._clock.wall_us() - ago_s * 1_000_000)
+        rows = await watch.history(self._store, since_us=since_us, limit=ask.limit(), timeout_s=self._query_s)
+        return json(AlertHistory(items=rows))
 
     async def breakers(self, ask: Ask) -> Answer:
         items, unasked = await self._panels.breakers()

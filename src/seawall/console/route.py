@@ -113,10 +113,10 @@ class Console:
             REGISTRY, Flags(self._store), health, clock=clock, query_s=settings.query_s, live_s=settings.live_s
         )
         changes = ChangeDesk(self._store, pending, clock=clock, query_s=settings.query_s)
+        panels = PanelDesk(health, note=note, clock=clock, store=self._store, query_s=settings.query_s)
         queues = QueueDesk(self._store, clock=clock, query_s=settings.query_s)
         drains = DrainDesk(self._store, clock=clock, query_s=settings.query_s)
         runs = RunDesk(self._store, clock=clock, query_s=settings.query_s)
-        panels = PanelDesk(health, note=note, clock=clock)
         self._table = endpoints(reports, desk, panels, flags, changes, queues, drains, runs)
         self._openapi = Answer(200, JSON, document(self._table, version=version("seawall")))
         self._answers = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="ok")

@@ -11,6 +11,7 @@ from seawall.kernel.seam.panel import AlertLine, BreakerLine, WorkLine
 from seawall.store.drain import Decided, DrainLine
 from seawall.store.queue import QueueLine
 from seawall.store.report import EventLine, RunLine, Workflow
+from seawall.store.watch import AlertRow
 
 
 class Events(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +64,12 @@ class AlertList(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[AlertLine]
     unasked: list[str]  # roles that didn't answer: what is wrong there isn't known
+
+
+class AlertHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """Alerts of all machines, the newest first."""
+
+    items: list[AlertRow]
 
 
 class BreakerList(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from seawall.console.queue import QueueDesk
 from seawall.console.report import Reports
 from seawall.console.run import RunDesk
 from seawall.console.shape import (
+    AlertHistory,
     AlertList,
     BreakerList,
     CancelledRun,
@@ -282,6 +283,14 @@ def _of_panels(panels: PanelDesk) -> tuple[Endpoint, ...]:
             summary="What is wrong now, in every role of this machine. Needs no store.",
             handler=panels.alerts,
             returns=AlertList,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/alerts/history",
+            summary="Alerts of all machines that were raised lately, also those that are over.",
+            handler=panels.alert_history,
+            returns=AlertHistory,
+            query=(LIMIT, Param(name="since", help="Raised up to so long ago: 90s, 30m, 2h, 7d; 24h when left out.")),
         ),
         Endpoint(
             method="GET",

@@ -78,6 +78,11 @@ class Fleet:
             case _:
                 return None
 
+    async def healths(self) -> list[RoleHealth]:
+        """Of each role that there should be, but the one that asks."""
+        roles = self._expected()
+        return list(await asyncio.gather(*(read_health(path, ASK_S, role=role) for role, path in roles.items())))
+
     async def alerts(self) -> tuple[list[AlertLine], list[str]]:
         """Alerts of all roles, the oldest first, and the roles that couldn't be asked."""
         found, unasked = await self._rows("/alerts", AlertLine)
