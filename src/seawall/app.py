@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from socket import gethostname
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -305,6 +306,8 @@ async def console(site: Site) -> AsyncIterator[Opened]:
     from seawall.store.vault import Vault
     from seawall.watch.fleet import Fleet
     from seawall.watch.health import Vitals
+    from seawall.watch.setting import Settings as Watched
+    from seawall.watch.watch import Watch
 
     folder, program = site.folder, site.settings.program
     # Under `up`, its own loops show PostgreSQL and the roles' processes.
@@ -320,18 +323,29 @@ async def console(site: Site) -> AsyncIterator[Opened]:
             noted = [*await diary.pending(), *await asyncio.to_thread(noted_in, folder.changes, LocalFilesystem())]
             return list({one.key: one for one in noted}.values())
 
+        fleet = Fleet(own, sockets, store, required=required)
+        # Where events lie in Kafka, many routers and collectors count together.
+        ledger = (folder.socket("collector"), folder.socket("router")) if program.profile == "embedded" else None
+        watching = Watch(
+            store, site.settings.of("watch", Watched), fleet, ledger=ledger,
+            machine=f"{gethostname()}:{program.collector}", owner=uuid4(), clock=site.clock, metrics=site.metrics,
+            alerts=site.alerts, rng=random.Random(),
+        )  # fmt: skip
         serving = Console(
             site.settings.of("console", Limits), listening=site.socket or bound("admin", program.admin),
             store=_store_settings(site), vault=Vault(folder.key()), token=folder.token(),
-            listen=lambda: listen_url(folder, site.settings), health=Fleet(own, sockets, store, required=required),
+            listen=lambda: listen_url(folder, site.settings), health=fleet,
             metrics=site.metrics, clock=site.clock, shed=site.shed, note=diary.note, pending=pending,
         )  # fmt: skip
-        async with serving:
+
+        def reload(fresh: Settings) -> None:
+            watching.reload(fresh.of("watch", Watched))
+            serving.reload(fresh.of("console", Limits))
+
+        async with watching, serving:
+            watching.register(site.supervisor)
             serving.register(site.supervisor)
-            yield Opened(
-                drain=lambda hurry, budget: unless(hurry, serving.drain(hurry), budget),
-                reload=lambda fresh: serving.reload(fresh.of("console", Limits)),
-            )  # fmt: skip
+            yield Opened(drain=lambda hurry, budget: unless(hurry, serving.drain(hurry), budget), reload=reload)
 
 
 def listen_url(folder: Folder, settings: Settings) -> str:

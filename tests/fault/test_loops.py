@@ -76,7 +76,9 @@ LOOPS = {
         "worker.flush", "worker.deadline", "worker.lease", "worker.refill", "worker.timer", "worker.hint",
         "worker.wait", "worker.usage", "worker.listen", "worker.presence", "worker.solo",
     },
-    "console": {"parent", "handles", "shed", "changes", "console.http"},
+    "console": {
+        "parent", "handles", "shed", "changes", "console.http", "watch.look", "watch.store", "watch.webhook",
+    },
     "cluster-collector": {
         "parent", "handles", "shed", "flags", "flags.hint", "journal.spool", "journal.c1", "journal.c1.publisher",
         "journal.c1.parked", "journal.c1.parked.publisher", "journal.kafka.topic", "journal.kafka.producer",

@@ -106,6 +106,8 @@ NOTHING = (
     "router_note",
     "retention",
     "flag",
+    "alert",
+    "watch_lease",
     "governor",
 )
 READ = ("event", "duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain")

@@ -28,7 +28,9 @@ LOOK = QueueLook(
 )  # fmt: skip
 
 
-@given(st.lists(st.tuples(st.floats(0.1, 40), st.sampled_from(Verdict)), max_size=60), st.floats(1, 60), st.floats(1, 60))
+@given(
+    st.lists(st.tuples(st.floats(0.1, 40), st.sampled_from(Verdict)), max_size=60), st.floats(1, 60), st.floats(1, 60)
+)
 def test_an_alert_is_raised_only_after_lasting_trouble_and_ends_only_after_lasting_rest(
     seen: list[tuple[float, Verdict]], for_s: float, clear_s: float
 ) -> None:
@@ -58,7 +60,9 @@ def test_what_is_not_looked_at_any_more_is_over_and_an_unknown_is_neither_good_n
     assert not alerts.active()
 
 
-def firings(looks: Iterator[QueueLook], judge: Callable[[QueueLook, float], Finding], rule: Rule) -> list[tuple[int, bool]]:
+def firings(
+    looks: Iterator[QueueLook], judge: Callable[[QueueLook, float], Finding], rule: Rule
+) -> list[tuple[int, bool]]:
     """(step, raised) of each change over a series of looks."""
     changes: list[tuple[int, bool]] = []
     at = [0]

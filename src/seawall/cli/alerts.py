@@ -11,6 +11,7 @@ from seawall.cli.listing import place_options
 from seawall.cli.say import FAILED, json_option, say, say_json, say_table
 
 ALERT_COLUMNS = ("since", "role", "name", "summary", "unaffected", "cure")
+HISTORY_COLUMNS = ("raised_at", "cleared_at", "role", "name", "summary", "machine")
 BREAKER_COLUMNS = ("name", "role", "state", "retry_after_s", "without")
 
 
@@ -19,12 +20,28 @@ def alerts() -> None:
     """What is wrong now."""
 
 
-@alerts.command("list", epilog="Example: seawall alerts list --json")
+@alerts.command(
+    "list",
+    epilog="""\b
+Examples:
+  seawall alerts list --json
+  seawall alerts list --since 24h         also those that are over, of all machines""",
+)
+@click.option("--since", metavar="WHEN", help="Those that were raised up to so long ago (30m, 2h, 7d), over or not.")
 @place_options
 @json_option
-def list_alerts(data: str | None, url: str | None, as_json: bool) -> None:
-    """List the alerts that are raised, the oldest first. Works without the store."""
-    found = Client(find(data, url)).get("/v1/alerts")
+def list_alerts(since: str | None, data: str | None, url: str | None, as_json: bool) -> None:
+    """List the alerts that are raised, the oldest first. Works without the store, but for --since."""
+    client = Client(find(data, url))
+    if since is not None:
+        past = client.get("/v1/alerts/history", since=since, limit=500)
+        past["items"].reverse()
+        if as_json:
+            say_json(past)
+        else:
+            say_table(past["items"], HISTORY_COLUMNS, empty="nothing was wrong")
+        return
+    found = client.get("/v1/alerts")
     said(found, ALERT_COLUMNS, as_json=as_json, empty="nothing is wrong")
 
 

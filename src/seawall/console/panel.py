@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 
 from seawall.console.answer import Answer, json
-from seawall.console.ask import Ask, span_s
+from seawall.console.ask import Ask
 from seawall.console.shape import AlertHistory, AlertList, BreakerList, Hand, Moved, WorkList
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected
+from seawall.kernel.moment import span_s
 from seawall.kernel.seam.change import Kind, Note
 from seawall.kernel.seam.panel import Panels
 from seawall.store import watch

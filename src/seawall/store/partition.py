@@ -35,6 +35,7 @@ from seawall.store.pool import Session, Store
 from seawall.store.statement import statements
 from seawall.store.usage import SAMPLES_KEPT_S, USE_KEPT_S
 from seawall.store.wait import prune_ended
+from seawall.store.watch import prune
 
 log = logger("store")
 
@@ -319,6 +320,7 @@ class Housekeeping:
         for name, kept_s in ("prune_use", USE_KEPT_S), ("prune_samples", SAMPLES_KEPT_S):
             counted = now - timedelta(seconds=kept_s)
             await self._in_batches(partial(self._store.execute, _USAGE[name], counted, batch))
+        await self._in_batches(lambda: prune(self._store, now=now, rows_max=batch))
         gone, self._waits_after = await prune_ended(self._store, after=self._waits_after, rows_max=WAITS_MAX)
         self._pruned.value += gone
         for table in TABLES:

@@ -159,4 +159,3 @@ def _alert(row: Row, machine: str, cleared_at: datetime | None) -> AlertRow:
 def key_of(row: AlertRow) -> tuple[str, str, str]:
     """What tells an open alert of one machine from another."""
     return row.role, row.name, labels_text(row.labels)
-

@@ -30,6 +30,7 @@ class Line(NamedTuple):
     name: str
     reserved: int | None = None
     most: int | None = None
+    latency_s: float | None = None
 
 
 class Known(NamedTuple):
@@ -75,7 +76,11 @@ async def register(
         await session.execute(sql["lock_registration"])
         named = sorted(lines.values())  # in one order, so that two apps can't wait for each other
         await session.execute(
-            sql["register_queues"], [q.name for q in named], [q.reserved for q in named], [q.most for q in named]
+            sql["register_queues"],
+            [q.name for q in named],
+            [q.reserved for q in named],
+            [q.most for q in named],
+            [None if q.latency_s is None else round(q.latency_s * 1000) for q in named],
         )
         await session.execute(sql["register_leases"], used)
         await session.execute(sql["register_workflows"], names, versions, patterns, used)

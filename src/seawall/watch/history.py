@@ -1,7 +1,7 @@
 """What begins and what is over, found by comparing what all roles of this machine say was wrong a moment ago and now.
 
-So an alert needs nothing but the process in which it is raised, and is told all the same: to the webhook at once, to the
-store as soon as that answers. Of a role that can't be asked nothing is known: its alerts stay as they were.
+So an alert needs nothing but the process in which it is raised, and is told all the same: to the webhook at once, to
+the store as soon as that answers. Of a role that can't be asked nothing is known: its alerts stay as they were.
 """
 
 from __future__ import annotations
@@ -104,11 +104,11 @@ class History:
 
     def _row(self, line: AlertLine) -> AlertRow:
         """Texts as a store and JSON can have them: summaries may quote what senders sent."""
-        role, name, summary, unaffected, cure = text_array([line.role, line.name, line.summary, line.unaffected, line.cure])
+        role, name, summary, unaffected, cure = text_array(
+            [line.role, line.name, line.summary, line.unaffected, line.cure]
+        )
         labels = {text_array([key])[0]: text_array([value])[0] for key, value in line.labels.items()}
         return AlertRow(
             machine=self._machine, role=role, name=name, labels=labels, summary=summary, unaffected=unaffected,
             cure=cure, raised_at=line.since, cleared_at=None,
         )  # fmt: skip
-
-

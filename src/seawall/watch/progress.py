@@ -69,6 +69,6 @@ def stalled(healths: Iterable[RoleHealth], restarts: Restarts, now: float) -> Ma
         more = f" and {len(bad) - NAMED_MAX} more" if len(bad) > NAMED_MAX else ""
         found[health.role] = Finding(verdict=Verdict.FINE) if not bad else Finding(
             verdict=Verdict.BAD, summary=f"loops of the {health.role} don't get on: {', '.join(bad[:NAMED_MAX])}{more}",
-            unaffected="roles that aren't named", cure="seawall alerts list; the admin address's /statusz shows all loops",
+            unaffected="roles that aren't named", cure="/statusz of the admin address shows all loops; look at the log",
         )  # fmt: skip
     return found

@@ -1,8 +1,8 @@
 """What is wrong with a queue: it starts late, it grows, its runs take longer than they did. Without I/O or a clock.
 
 A fixed depth says nothing: it is noise under load and silence at night (incident I2). So what counts is how long runs
-wait, and whether a queue grows steadily: its depth of the last minute is above all that it was five minutes ago. A burst
-that drains is no alert, whatever its size.
+wait, and whether a queue grows steadily: its depth of the last minute is above all that it was five minutes ago. A
+burst that drains is no alert, whatever its size.
 """
 
 from __future__ import annotations

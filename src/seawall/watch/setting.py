@@ -13,7 +13,7 @@ class Settings:
 
     latency_s: float = setting(
         60.0, min=0, max=86_400, live=True,
-        help="How long runs of a queue may wait for their start where its app says nothing (latency=); 0: as they like.",
+        help="How long runs may wait for their start in queues of which no app says it (latency=); 0: as they like.",
     )  # fmt: skip
     late_for_s: float = setting(60.0, min=0, max=3600, help="How long runs start late before it is an alert.")
     webhook_url: str = setting(

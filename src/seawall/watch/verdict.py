@@ -1,7 +1,7 @@
 """When a rule's finding becomes an alert, and when that is over. Without I/O or a clock: told what was seen, and when.
 
-A value that is bad for a moment is no alert, and one that is fine for a moment is no end of it. Between bad and fine is a
-range in which nothing changes: a value that stays around its limit raises one alert, not a hundred.
+A value that is bad for a moment is no alert, and one that is fine for a moment is no end of it. Between bad and fine is
+a range in which nothing changes: a value that stays around its limit raises one alert, not a hundred.
 """
 
 from __future__ import annotations

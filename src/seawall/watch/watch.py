@@ -61,7 +61,7 @@ class Roles(Protocol):
 
 
 class Watch:
-    """Watches. Its loops are not essential to the role that it lives in: what they find is shown, not that role's fault.
+    """Watches. Its loops aren't essential to the role that it lives in: what they find is shown, not that role's fault.
 
     Args:
         roles: This machine's.
@@ -236,7 +236,9 @@ def numbers(page: bytes) -> Mapping[str, float]:
     found: dict[str, float] = {}
     for name, _, value in _NUMBER.findall(page):
         key, number = name.decode(), float(value)
-        found[key] = max(found[key], number) if key.endswith("_lag_seconds") and key in found else found.get(key, 0.0) + number
+        found[key] = (
+            max(found[key], number) if key.endswith("_lag_seconds") and key in found else found.get(key, 0.0) + number
+        )
     return found
 
 
@@ -247,4 +249,3 @@ async def _pause(heart: Heart, seconds: float) -> None:
         await asyncio.sleep(min(BEAT_S, left_s))
         left_s -= BEAT_S
         heart.touch()
-

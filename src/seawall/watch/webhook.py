@@ -37,6 +37,7 @@ PAUSE_MAX_S: Final = 60.0
 BEAT_S: Final = 0.5
 ANSWER_BYTES_MAX: Final = 4096
 
+
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """What is sent."""
 
@@ -90,7 +91,9 @@ def checked(settings: Settings) -> None:
         try:
             signature.sign("standard", settings.webhook_secret.encode(), b"", 0.0, id="a")
         except (ValueError, UnicodeEncodeError) as error:
-            raise Misconfigured(["watch.webhook_secret: must be whsec_ and base64, as Standard Webhooks has it"]) from error
+            raise Misconfigured(
+                ["watch.webhook_secret: must be whsec_ and base64, as Standard Webhooks has it"]
+            ) from error
 
 
 class Webhook:
@@ -104,7 +107,9 @@ class Webhook:
         self._wake = asyncio.Event()
         self._backoff = Backoff(PAUSE_MIN_S, PAUSE_MAX_S, rng)
         self._tls: ssl.SSLContext | None = None
-        self._sent = metrics.counter("seawall_alerts_sent_total", "Beginnings and ends of alerts that the webhook took.")
+        self._sent = metrics.counter(
+            "seawall_alerts_sent_total", "Beginnings and ends of alerts that the webhook took."
+        )
         self._lost = metrics.counter("seawall_alerts_unsent_total", "Those that it never took.")
         metrics.gauge("seawall_alerts_waiting_count", "Those that wait to be sent.").read = lambda: len(self._waiting)
 

@@ -124,7 +124,7 @@ class Leases:
     async def _register(self) -> None:
         declared = [Declared(w.name, w.version, w.on, w.queue) for w in self._app.workflows]
         owner = self._owner if self._solo_queue is None else None
-        queues = [Line(q.name, q.reserved, q.most) for q in self._app.queues]
+        queues = [Line(q.name, q.reserved, q.most, q.latency_s) for q in self._app.queues]
         known, changes = await register(self._store, declared, owner=owner, live_s=live_s(self.settings), queues=queues)
         say_changes(changes, first=True)
         by_name = {(w.name, w.version): w for w in self._app.workflows}

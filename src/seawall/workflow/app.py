@@ -20,6 +20,7 @@ F = TypeVar("F", bound=WorkflowFunction)
 RUN_TIMEOUT_MAX_S = 86_400.0
 VERSION_CHARS_MAX = 50
 SLOTS_MAX = 1_000_000
+LATENCY_MAX_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class Queue:
     name: str
     reserved: int | None
     most: int | None
+    latency_s: float | None
 
 
 class App:
@@ -76,7 +78,9 @@ class App:
         made._workflows = {key: lay(workflow) for key, workflow in self._workflows.items()}
         return made
 
-    def queue(self, name: str, *, reserved: int | None = None, max: int | None = None) -> None:
+    def queue(
+        self, name: str, *, reserved: int | None = None, max: int | None = None, latency: float | None = None
+    ) -> None:
         """Say how many slots a queue has: a slot is a run in a worker's hands; one that waits holds none.
 
         A queue that nothing is said of has none reserved, and takes what others leave free.
@@ -84,6 +88,8 @@ class App:
         Args:
             reserved: Slots that no other queue's runs take, however many of those there are.
             max: Most runs at once, in all workers together; None: as many as workers have.
+            latency: Seconds from a run's creation to its start that are fine; beyond, there is an alert. 0: never.
+                None: as the setting ``watch.latency_s`` says.
 
         Raises:
             TypeError, ValueError: Says what is wrong.
@@ -95,7 +101,10 @@ class App:
             raise ValueError(f"queue {name}: reserved={reserved} is more than max={max}")
         if name in self._queues:
             raise ValueError(f"queue {name} is declared twice")
-        self._queues[name] = Queue(name=_word(name, "queue", name, limit.NAME_CHARS_MAX), reserved=reserved, most=max)
+        self._queues[name] = Queue(
+            name=_word(name, "queue", name, limit.NAME_CHARS_MAX), reserved=reserved, most=max,
+            latency_s=_latency(name, latency),
+        )  # fmt: skip
 
     def workflow(
         self,
@@ -160,6 +169,14 @@ def _checked(
         timeout_s=float(timeout_s),
         function=function,
     )
+
+
+def _latency(queue: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATENCY_MAX_S:
+        raise ValueError(f"queue {queue}: latency={value!r}; seconds, 0 to {LATENCY_MAX_S:g}, are needed")
+    return float(value)
 
 
 def _word(workflow: str, what: str, value: object, chars_max: int) -> str:

@@ -1,7 +1,7 @@
 -- name: watch_lease
 -- watch, every few seconds; primary key. Whoever gets a row looks at what all machines share.
 insert into watch_lease as w (owner, expires_at) values ($1, now() + $2 * interval '1 second')
-on conflict (only) do update set owner = excluded.owner, expires_at = excluded.expires_at
+on conflict (one) do update set owner = excluded.owner, expires_at = excluded.expires_at
 where w.owner = $1 or w.expires_at < now()
 returning true
 

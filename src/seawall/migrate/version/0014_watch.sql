@@ -21,7 +21,7 @@ create index alert_raised on alert (raised_at, id);
 
 -- Who looks at what all machines share. It fences nothing: two that look would say the same thing twice, for a moment.
 create table watch_lease (
-  only        boolean primary key default true check (only),
+  one         boolean primary key default true check (one),
   owner       uuid not null,
   expires_at  timestamptz not null
 );
