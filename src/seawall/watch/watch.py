@@ -125,8 +125,7 @@ class Watch:
     async def _look_again(self, heart: Heart) -> None:
         while True:
             await self.look()
-            await heart.beat()
-            await _pause(heart, LOOK_S)
+            await _pause(heart, LOOK_S, "")
 
     async def look(self) -> None:
         """Look at the roles once, and tell of what changed."""
@@ -167,18 +166,18 @@ class Watch:
     # ── what all machines share ──
     async def _ask_again(self, heart: Heart) -> None:
         while True:
+            trouble = ""
             asking = asyncio.create_task(self.ask(), name="watch.ask")
             try:
                 while not asking.done():
                     heart.touch()
                     await asyncio.wait([asking], timeout=BEAT_S)
                 await asking
-                await heart.beat()
             except (Unavailable, Uncertain) as error:
-                heart.unready(str(error))
+                trouble = str(error)
             finally:
                 asking.cancel()
-            await _pause(heart, STORE_S)
+            await _pause(heart, STORE_S, trouble)
 
     async def ask(self) -> None:
         """Keep what was found, and look at the queues if nobody else does.
@@ -242,10 +241,13 @@ def numbers(page: bytes) -> Mapping[str, float]:
     return found
 
 
-async def _pause(heart: Heart, seconds: float) -> None:
-    """Wait, and say meanwhile that we live."""
+async def _pause(heart: Heart, seconds: float, trouble: str) -> None:
+    """Wait, and say meanwhile that we live, and what is wrong."""
     left_s = seconds
     while left_s > 0:
+        if trouble:
+            heart.unready(trouble)
+        else:
+            await heart.beat()
         await asyncio.sleep(min(BEAT_S, left_s))
         left_s -= BEAT_S
-        heart.touch()
