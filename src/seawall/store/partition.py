@@ -116,7 +116,7 @@ def first_id(day: int) -> str:
 
 
 TABLES = (
-    Table("event", "id", "routed_at", needed="needed_by_event", still="still_by_event", weight="octet_length(body)"),
+    Table("event", "id", "routed_at", needed="needed_or_heard", still="still_or_heard", weight="octet_length(body)"),
     Table(
         "step",
         "run_id",

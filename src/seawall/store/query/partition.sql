@@ -50,6 +50,11 @@ alter table {parent} attach partition {partition} for values from ('{lower}') to
 -- partition, a condition in what follows: rows of a day that unfinished runs need; index run_event.
 {key} in (select event_id from run where event_id >= '{lower}' and event_id < '{upper}')
 
+-- name: needed_or_heard
+-- partition, a condition in what follows: as needed_by_event, and events that ended a wait of such a run; index wait_heard.
+{key} in (select event_id from run where event_id >= '{lower}' and event_id < '{upper}'
+          union all select event_id from wait where event_id >= '{lower}' and event_id < '{upper}')
+
 -- name: needed_by_run
 -- partition, a condition in what follows; primary key of run.
 {key} in (select id from run where id >= '{lower}' and id < '{upper}')
@@ -65,6 +70,11 @@ false
 -- name: still_by_event
 -- partition, a condition in prune_default: an unfinished run needs the row; index run_event.
 exists (select 1 from run where run.event_id = {parent}_default.{key})
+
+-- name: still_or_heard
+-- partition, a condition in prune_default: as still_by_event, or its wait does; index wait_heard.
+(exists (select 1 from run where run.event_id = {parent}_default.{key})
+ or exists (select 1 from wait where wait.event_id = {parent}_default.{key}))
 
 -- name: still_by_run
 -- partition, a condition in prune_default; primary key of run.
