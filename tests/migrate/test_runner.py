@@ -111,7 +111,7 @@ NOTHING = (
     "governor",
 )
 READ = ("event", "duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain")
-ALL = ("run", "run_done", "step", "shard_lease", "refill", "reply", "worker", "wait")
+ALL = ("run", "run_done", "step", "shard_lease", "refill", "reply", "worker", "wait", "rate")
 REGISTER = ("queue", "workflow", "slot_use")
 TELL = ("change",)
 SAY = ("wait_shape", "queue_sample")

@@ -11,6 +11,7 @@ import pytest
 
 from router.rig import CLOCK, IDS, SOURCE, Rig, append, id_uuid, record, until
 from seawall.kernel.seam.journal import JournalReader
+from seawall.store.line import key_columns
 from seawall.store.router import _event_columns, _run_columns
 from seawall.store.statement import statements
 
@@ -211,7 +212,8 @@ async def test_a_batch_of_duplicates_is_looked_up_one_by_one_however_many_events
     )
     ids = [UUID(int=(0x019A_0001 << 96) + n) for n in range(500)]
     plan = await rig.database.fetch(
-        f"explain {statements('router')['keep']}", first, *_event_columns([]), *_run_columns([]), ids, ids, [], []
-    )
+        f"explain {statements('router')['keep']}", first, *_event_columns([]), *_run_columns([]), ids, ids, [], [],
+        *_run_columns([]), *key_columns([]),
+    )  # fmt: skip
     told = "\n".join(row[0] for row in plan)
     assert "Hash" not in told and f"Seq Scan on {filled}" not in told, told

@@ -8,7 +8,7 @@ from router.rig import Rig, append, id_uuid, record, until
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import id_day
-from seawall.router.placement import COST
+from seawall.kernel.placement import COST
 from seawall.store.pool import Settings, Store
 from seawall.store.source import Sources
 from seawall.store.vault import Vault

@@ -86,10 +86,11 @@ class Rig:
 
     async def registered(self, app: App) -> None:
         """Make an app's workflows known without running them."""
-        from seawall.store.workflow import Declared, register
+        from seawall.store.workflow import register
+        from seawall.worker.lease import declared_of
 
         async with pool.Store(pool.Settings(dsn=self.database.worker_dsn), role="test") as store:
-            declared = [Declared(w.name, w.version, w.on, w.queue) for w in app.workflows]
+            declared = [declared_of(w) for w in app.workflows]
             await register(store, declared, owner=uuid.uuid4(), live_s=60.0)
 
     async def add(

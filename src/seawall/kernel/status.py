@@ -22,7 +22,7 @@ class RunStatus(IntEnum):
     QUEUED = 0
     WAITING = 1
     HELD = 2
-    PAUSED = 3
+    LIMITED = 3  # waits for others of its key, or for its turn under a rate
     RUNNING = 4
     SUCCEEDED = 5
     FAILED = 6  # the workflow raised to the end of its retries
@@ -44,6 +44,10 @@ SUSPECT_SHARD = -1
 CHANNEL_RUN = "seawall_run"
 """NOTIFY channel, router to workers: payload is QUEUE_ID:VT, comma-separated, with the smallest virtual time of a
 queue's new runs: a worker that has read further goes back there."""
+
+CHANNEL_LINE = "seawall_line"
+"""NOTIFY channel, router to workers: payload is WORKFLOW_ID:KEY, comma-separated, of lines that have new runs; a key
+is 40 hex digits."""
 
 CHANNEL_REPLY = "seawall_reply"
 """NOTIFY channel, worker and router to responders: payload is up to 200 event ids as 32 hex digits, by comma."""

@@ -22,17 +22,21 @@ from hashlib import sha256
 from seawall.kernel.cause import Cause
 from seawall.kernel.error import Corrupt
 from seawall.kernel.event import Record, decode, id_day
+from seawall.kernel.json import parse
+from seawall.kernel.placement import Placement, shard_of
 from seawall.kernel.seam.journal import Frame, Position
-from seawall.kernel.status import CHANNEL_REPLY, CHANNEL_RUN, EventStatus
+from seawall.kernel.status import CHANNEL_LINE, CHANNEL_REPLY, CHANNEL_RUN, EventStatus
 from seawall.router.match import Matcher, Shapes, read, unread_type
-from seawall.router.placement import Placement, shard_of
 from seawall.router.revoked import REMOVED, SIGNED
-from seawall.store.router import Catalogue, Event, Holder, Holders, Key, Note, Run, Writes
+from seawall.store.router import Catalogue, Event, Holder, Holders, Key, Note, Run, Workflow, Writes
 from seawall.store.wait import Noted
 
 SECOND_US = 1_000_000
 REPLY_IDS_MAX = 200
 """Event ids in one NOTIFY: its payload must stay below 8000 bytes."""
+
+LINE_IDS_MAX, LINES_MAX = 120, 600
+"""Lines in one NOTIFY, and in those of one batch."""
 
 SAME_BATCH_US = 60 * SECOND_US
 """Uses of one key in one batch are judged as if received together; so far apart may they be, well within any window."""
@@ -220,6 +224,7 @@ def settle(
     """
     writes = Writes()
     queues: dict[int, int] = {}  # the smallest virtual time of a queue's new runs
+    lines: dict[tuple[int, bytes], None] = {}  # by workflow and key, where new runs wait to be let in
     for item in batch.items:
         if item.collapsed:
             writes.passed += 1
@@ -227,16 +232,17 @@ def settle(
         item = _named(item, firsts) if item.unreadable else item
         holder = _holder(item, batch, holders)
         if holder is None:
-            _add_event(writes, queues, item, rules, placement, backlog=backlog)
+            _add_event(writes, queues, lines, item, rules, placement, backlog=backlog)
         elif item.claim is not None and holder.body_hash == item.claim.body_hash:
             _add_duplicate(writes, item.record, holder.event_id)
         else:
             conflict = replace(
                 item, status=EventStatus.CONFLICT, reason=_conflict(holder), cause=Cause.CONFLICT
             )  # fmt: skip
-            _add_event(writes, queues, conflict, rules, placement, backlog=backlog)
+            _add_event(writes, queues, lines, conflict, rules, placement, backlog=backlog)
     if queues:
         writes.notices.append((CHANNEL_RUN, ",".join(f"{id}:{vt}" for id, vt in sorted(queues.items()))))
+    writes.notices.extend(_lined(list(lines)))
     writes.notices.extend(_replies(writes))
     return writes
 
@@ -264,8 +270,9 @@ def _conflict(holder: Holder) -> str:
 
 
 def _add_event(
-    writes: Writes, queues: dict[int, int], item: Item, rules: Rules, placement: Placement, *, backlog: bool
-) -> None:
+    writes: Writes, queues: dict[int, int], lines: dict[tuple[int, bytes], None], item: Item, rules: Rules,
+    placement: Placement, *, backlog: bool,
+) -> None:  # fmt: skip
     record = item.record
     writes.events.append(
         Event(
@@ -284,26 +291,48 @@ def _add_event(
         return
     writes.noted.extend(Noted(key, record.received_us, record.id) for key in item.correlations)
     for workflow in rules.matcher.match(item.type):
-        vt = placement.next(workflow.queue_id, record.tenant, backlog=backlog)
-        queues[workflow.queue_id] = min(vt, queues.get(workflow.queue_id, vt))
-        writes.runs.append(
-            Run(
-                event_id=record.id,
-                day=id_day(record.id),
-                workflow_id=workflow.id,
-                tenant=record.tenant,
-                queue_id=workflow.queue_id,
-                shard=shard_of(record.id, record.tenant.encode("utf-8", "replace"), workflow.shards),
-                ticket=record.wait_ms > 0,
-                vt=vt,
-            )
-        )
+        run = _run(record, workflow, placement, backlog=backlog)
+        writes.runs.append(run)
+        if run.keys or run.gates:
+            lines[workflow.id, (run.keys or run.gates)[0]] = None
+        else:
+            queues[workflow.queue_id] = min(run.vt, queues.get(workflow.queue_id, run.vt))
+
+
+def _run(record: Record, workflow: Workflow, placement: Placement, *, backlog: bool) -> Run:
+    keys: tuple[bytes, ...] = ()
+    gates: tuple[bytes, ...] = ()
+    apart = ""
+    if workflow.allowance is not None:
+        # Read once more, and only for those who ask: to carry every body's value along would cost all others.
+        keys, gates = workflow.allowance.keys(record.tenant, parse(record.body)[0])
+        apart = workflow.name
+    return Run(
+        event_id=record.id,
+        day=id_day(record.id),
+        workflow_id=workflow.id,
+        tenant=record.tenant,
+        queue_id=workflow.queue_id,
+        shard=shard_of(record.id, record.tenant.encode("utf-8", "replace"), workflow.shards),
+        ticket=record.wait_ms > 0,
+        vt=placement.next(workflow.queue_id, record.tenant, backlog=backlog, apart=apart, priority=workflow.priority),
+        keys=keys,
+        gates=gates,
+    )
 
 
 def _add_duplicate(writes: Writes, record: Record, first_id: bytes) -> None:
     writes.duplicates.append((record.id, first_id))
     if record.wait_ms:
         writes.tickets.append((record.id, first_id))
+
+
+def _lined(lines: Sequence[tuple[int, bytes]]) -> list[tuple[str, str]]:
+    """Notices of lines with new runs. Those of more lines than this are found by looking."""
+    texts = [f"{workflow_id}:{key.hex()}" for workflow_id, key in lines[:LINES_MAX]]
+    return [
+        (CHANNEL_LINE, ",".join(texts[start : start + LINE_IDS_MAX])) for start in range(0, len(texts), LINE_IDS_MAX)
+    ]
 
 
 def _replies(writes: Writes) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import Corrupt, Fenced, SeawallError, Unavailable, Uncertain, Unstorable
 from seawall.kernel.event import decode
 from seawall.kernel.log import fields, logger
+from seawall.kernel.placement import Placement
 from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Chunk, Displaced, Frame, JournalReader, Position
 from seawall.router import alarm
@@ -36,7 +37,6 @@ from seawall.router.damage import DamageReport
 from seawall.router.lane import Lane
 from seawall.router.meter import Meter
 from seawall.router.patience import patiently, rest
-from seawall.router.placement import Placement
 from seawall.router.range import STORE, Ranges
 from seawall.router.settings import Settings
 from seawall.store import position

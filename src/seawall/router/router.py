@@ -16,6 +16,7 @@ from seawall.kernel.correlation import LOOKBACK_MAX_S
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
+from seawall.kernel.placement import Placement
 from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Displaced, JournalReader, Position
 from seawall.kernel.seam.place import Places
@@ -27,7 +28,6 @@ from seawall.router.drain import Desk, Drain
 from seawall.router.governor import DrainGovernor
 from seawall.router.meter import Meter
 from seawall.router.patience import patiently, rest
-from seawall.router.placement import Placement
 from seawall.router.range import STORE
 from seawall.router.revoked import Revoked
 from seawall.router.settings import Settings
@@ -35,6 +35,7 @@ from seawall.store import router as rows
 from seawall.store import wait as waits
 from seawall.store.drain import BACKLOG, rate
 from seawall.store.pool import Store
+from seawall.store.queue import virtual_now
 
 log = logger("router")
 
@@ -152,7 +153,7 @@ class Router:
         while True:
             try:
                 self._spells.rest()
-                self._placement.observe(await patiently(heart, rows.virtual_now(self._store), what=STORE))
+                self._placement.observe(await patiently(heart, virtual_now(self._store), what=STORE))
                 self._steer(await patiently(heart, rate(self._store, BACKLOG), what=STORE))
             except Unavailable as error:
                 await rest(heart, EVERY_S, reason=str(error))

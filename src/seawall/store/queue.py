@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from seawall.kernel.error import Rejected
+from seawall.kernel.placement import STEP
 from seawall.kernel.seam.change import Kind
 from seawall.store.change import Author, record
 from seawall.store.pool import Row, Store
@@ -41,6 +42,15 @@ async def rules(store: Store, queue_ids: Sequence[int]) -> dict[int, Rule]:
         )
         for row in rows
     }  # fmt: skip
+
+
+async def virtual_now(store: Store) -> dict[int, int | None]:
+    """By queue id: the virtual time of the run that is served next, without its priority; None when none is ready.
+
+    Raises:
+        Unavailable: The store is away.
+    """
+    return {row["queue_id"]: row["vt"] for row in await store.fetch(statements("router")["virtual_now"], STEP)}
 
 
 QUEUES_MAX = 1000

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field, replace
 
 from asyncpg.pgproto.pgproto import UUID
 
+from seawall.kernel.allowance import Allowance, allowance
 from seawall.kernel.cause import Cause, with_cause
 from seawall.kernel.error import Fenced, SeawallError
 from seawall.kernel.event import Record
 from seawall.kernel.seam.journal import Position
 from seawall.kernel.status import DAY_SHIFT, EventStatus
 from seawall.store.driver import Unheard
-from seawall.store.pool import Session, Store, text_array
+from seawall.store.line import key_columns
+from seawall.store.pool import Row, Session, Store, text_array
 from seawall.store.position import Range
 from seawall.store.statement import statements
 from seawall.store.wait import SHAPES_MAX, Noted, note, notices, shapes
@@ -65,6 +67,8 @@ class Workflow:
     pattern: str
     queue_id: int
     shards: int  # of its queue
+    allowance: Allowance | None = None  # with at least one rule
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,8 @@ class Run:
     shard: int
     ticket: bool
     vt: int
+    keys: tuple[bytes, ...] = ()  # of its workflow's limits
+    gates: tuple[bytes, ...] = ()  # of its workflow's rates; with any of either it waits in a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,15 +297,18 @@ async def _note(session: Session, log_id: bytes, notes: Sequence[Note]) -> dict[
 async def _keep(session: Session, log_id: bytes, writes: Writes) -> Kept:
     if not (writes.events or writes.duplicates):
         return Kept()
+    lined = [run for run in writes.runs if run.keys or run.gates]
     row = await session.row(
         _SQL["keep"],
         UUID(log_id),
         *_event_columns(writes.events),
-        *_run_columns(writes.runs),
+        *_run_columns([run for run in writes.runs if not (run.keys or run.gates)] if lined else writes.runs),
         [UUID(id) for id, _ in writes.duplicates],
         [UUID(first) for _, first in writes.duplicates],
         [UUID(id) for id, _ in writes.tickets],
         [UUID(event) for _, event in writes.tickets],
+        *_run_columns(lined),
+        *key_columns([(run.keys, run.gates) for run in lined]),
     )
     assert row is not None
     return Kept(row["events"], row["runs"], row["duplicates"])
@@ -329,6 +338,11 @@ def _event_columns(events: Sequence[Event]) -> list[list[object]]:
     ]
 
 
+def _ruled(row: Row) -> Allowance | None:
+    found = allowance(row["name"], row["allowance"])
+    return found if found is not None and found.rules else None
+
+
 def _run_columns(runs: Sequence[Run]) -> list[list[object]]:
     """In the order of statement ``keep``."""
     return [
@@ -356,19 +370,13 @@ async def catalogue(store: Store) -> Catalogue:
     revoked = await store.fetch(_SQL["revoked_secrets"], REVOKED_MAX)
     return Catalogue(
         Version(version["workflows"], version["sources"], version["shapes"]),
-        [Workflow(w["id"], w["name"], w["pattern"], w["queue_id"], w["shards"]) for w in workflows],
+        [
+            Workflow(w["id"], w["name"], w["pattern"], w["queue_id"], w["shards"], _ruled(w), w["priority"])
+            for w in workflows
+        ],
         {(r["source_id"].bytes, r["key_id"]): r["revoked_us"] for r in revoked},
         await shapes(store, rows_max=SHAPES_MAX),
     )
-
-
-async def virtual_now(store: Store) -> dict[int, int | None]:
-    """By queue id: the smallest virtual time of a ready run; None when there is none.
-
-    Raises:
-        Unavailable: The store is away.
-    """
-    return {row["queue_id"]: row["vt"] for row in await store.fetch(_SQL["virtual_now"])}
 
 
 async def prune_dedupe(store: Store, *, before_us: int, rows_max: int) -> int:

@@ -63,6 +63,7 @@ async def refill(
     wishes: Sequence[Wish],
     *,
     known: Sequence[int],
+    keyed: Sequence[int] = (),
     without: Sequence[int],
     shared: int,
     bytes_max: int,
@@ -71,6 +72,7 @@ async def refill(
 
     Args:
         known: Ids of workflows that this worker has. Other rows come with ``known`` false and no event.
+        keyed: Those of them whose runs must have been let in by their keys; runs without keys come like others.
         without: Ids of runs that are in hand already; needed when a wish reads before its shard's last run.
         shared: Runs of all queues together, beyond those in slots of their own.
         bytes_max: Bodies altogether; exceeded by one body at most.
@@ -100,6 +102,7 @@ async def refill(
         [w.kept for w in wishes],
         [w.room for w in wishes],
         shared,
+        keyed,
     )
     return list(map(Ready._make, rows))
 

@@ -22,6 +22,8 @@ class Declared(NamedTuple):
     version: str
     pattern: str
     queue: str
+    allowance: str | None = None  # kernel.allowance
+    priority: int = 0
 
 
 class Line(NamedTuple):
@@ -41,6 +43,7 @@ class Known(NamedTuple):
     version: str
     queue_id: int
     queue: str
+    limited: bool = False  # it declares limits or rates, or has done so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +71,8 @@ async def register(
     Raises:
         Unavailable, Uncertain: Safe to repeat.
     """
-    names, versions, patterns, used = ([w[n] for w in workflows] for n in range(4))
-    lines = {line.name: line for line in (*map(Line, used), *queues)}
+    names, versions, patterns, used, allowances, priorities = ([w[n] for w in workflows] for n in range(6))
+    lines = {line.name: line for line in (*(Line(w.queue) for w in workflows), *queues)}
     sql = statements("worker")
     changes = Changes()
     async with store.transaction() as session:
@@ -83,12 +86,12 @@ async def register(
             [None if q.latency_s is None else round(q.latency_s * 1000) for q in named],
         )
         await session.execute(sql["register_leases"], used)
-        await session.execute(sql["register_workflows"], names, versions, patterns, used)
+        await session.execute(sql["register_workflows"], names, versions, patterns, used, allowances, priorities)
         if owner is not None:
             former: list[int] = await session.value(sql["say_worker"], owner, names, versions)
             changes = await _choose(session, former, live_s)
         rows = await session.fetch(sql["known_workflows"], names, versions)
-    return [Known(r["id"], r["name"], r["version"], r["queue_id"], r["queue"]) for r in rows], changes
+    return [Known(r["id"], r["name"], r["version"], r["queue_id"], r["queue"], r["limited"]) for r in rows], changes
 
 
 class Work(NamedTuple):

@@ -26,6 +26,7 @@ from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import EventIds, Record, encode, id_text
 from seawall.kernel.metric import Metrics
+from seawall.kernel.placement import Placement
 from seawall.router import settings as routing
 from seawall.router.batch import Batch
 from seawall.router.broadcast import Broadcast
@@ -33,7 +34,6 @@ from seawall.router.catalogue import Rulebook
 from seawall.router.drain import Desk, Drain
 from seawall.router.match import read
 from seawall.router.meter import Meter
-from seawall.router.placement import Placement
 from seawall.router.revoked import Revoked
 from seawall.store import pool, rehearsal, report
 from seawall.store.pool import Store

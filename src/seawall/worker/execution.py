@@ -230,6 +230,10 @@ class Execution:
         answer = Answer(self.event_id, self.id, reply.status, reply.content_type, reply.body)
         self._bench.flusher.answer(self, answer)
 
+    def gone(self, told: Callable[[Workflow, str, bytes], None]) -> None:
+        """Tell of a run that isn't under way any more: its workflow, tenant and body."""
+        told(self.workflow, self._row.tenant, self._row.body or b"")
+
     # ── its life ──
 
     def begin(self) -> None:

@@ -14,7 +14,7 @@ from seawall.guard.retry import Backoff
 from seawall.kernel.error import Unavailable
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.hint import PAYLOADS_MAX, HintChannel
-from seawall.kernel.status import CHANNEL_RUN
+from seawall.kernel.status import CHANNEL_LINE, CHANNEL_RUN
 from seawall.store.pool import Listener, Settings
 
 EVENTS_MAX = 200
@@ -28,6 +28,7 @@ BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 0.5
 
 _PAIR = re.compile(r"(\d{1,5}):(\d{1,18})(?:,|$)")
+_LINE = re.compile(r"(\d{1,10}):([0-9a-f]{40})(?:,|$)")
 
 
 class Listening:
@@ -35,16 +36,25 @@ class Listening:
 
     Args:
         made: Called with a queue's id and the smallest virtual time of its new runs.
+        lined: Called with a workflow's id and the key of a line that has new runs.
         missed: Called when hints may have been lost.
     """
 
-    def __init__(self, settings: Settings, made: Callable[[int, int], None], missed: Callable[[], None]) -> None:
-        self._listener = Listener(settings, [CHANNEL_RUN], self._notified, role="worker")
+    def __init__(
+        self, settings: Settings, made: Callable[[int, int], None], lined: Callable[[int, bytes], None],
+        missed: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._listener = Listener(settings, [CHANNEL_RUN, CHANNEL_LINE], self._notified, role="worker")
         self._made = made
+        self._lined = lined
         self._missed = missed
 
-    def _notified(self, _channel: str, payload: str) -> None:
+    def _notified(self, channel: str, payload: str) -> None:
         """Anybody with the store's password can notify, so nothing about the payload is sure."""
+        if channel == CHANNEL_LINE:
+            for workflow_id, key in _LINE.findall(payload):
+                self._lined(int(workflow_id), bytes.fromhex(key))
+            return
         for queue_id, vt in _PAIR.findall(payload):
             self._made(int(queue_id), int(vt))
 

@@ -64,6 +64,7 @@ class Leases:
         self._parked = False
         self.workflows: Mapping[int, Workflow] = {}
         self.rules: Mapping[int, Rule] = {}
+        self.limited: set[str] = set()  # names of workflows whose runs may stand in lines
         self.queue_ids: list[int] = []
         self.queue_names: Mapping[int, str] = {}
         self.workflow_names: Mapping[int, str] = {}
@@ -122,7 +123,7 @@ class Leases:
         self._parked = True
 
     async def _register(self) -> None:
-        declared = [Declared(w.name, w.version, w.on, w.queue) for w in self._app.workflows]
+        declared = [declared_of(w) for w in self._app.workflows]
         owner = self._owner if self._solo_queue is None else None
         queues = [Line(q.name, q.reserved, q.most, q.latency_s) for q in self._app.queues]
         known, changes = await register(self._store, declared, owner=owner, live_s=live_s(self.settings), queues=queues)
@@ -140,6 +141,7 @@ class Leases:
             )  # fmt: skip
         self.workflows = {k.id: by_name[k.name, k.version] for k in known}
         self.workflow_names = {k.id: k.name for k in known}
+        self.limited = {k.name for k in known if k.limited}
         self._registered = True
         log.info("workflows are registered", extra=fields(workflows=[f"{k.name}@{k.version}" for k in known]))
 
@@ -194,3 +196,12 @@ class Leases:
                 unaffected="other runs", cure=f"seawall runs show {run_id}",
             )  # fmt: skip
         self._taken(taken)
+
+
+def declared_of(workflow: Workflow) -> Declared:
+    """As it is registered."""
+    allowance = workflow.allowance
+    return Declared(
+        workflow.name, workflow.version, workflow.on, workflow.queue, None if allowance is None else allowance.text,
+        workflow.priority,
+    )  # fmt: skip

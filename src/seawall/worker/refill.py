@@ -53,21 +53,15 @@ class Refiller:
         workflows: By the store's id; empty until they are registered.
         rules: Of queues, by id.
         cancels: Looks for runs that were cancelled, while no refill is under way.
+        unkeyed: Called with ready runs that have no keys yet, of workflows with limits or rates; None: they are run.
     """
 
     def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        bench: Bench,
-        metrics: Metrics,
-        *,
-        clock: Clock,
-        shards: Callable[[], Iterable[Held]],
-        workflows: Callable[[], Mapping[int, Workflow]],
-        rules: Callable[[], Mapping[int, Rule]],
-        cancels: Cancels,
-    ) -> None:
+        self, store: Store, settings: Settings, bench: Bench, metrics: Metrics, *, clock: Clock,
+        shards: Callable[[], Iterable[Held]], workflows: Callable[[], Mapping[int, Workflow]],
+        rules: Callable[[], Mapping[int, Rule]], cancels: Cancels,
+        unkeyed: Callable[[Held, Sequence[int]], None] | None,
+    ) -> None:  # fmt: skip
         self._store = store
         self.settings = settings
         self._bench = bench
@@ -77,6 +71,7 @@ class Refiller:
         self._cancels = cancels
         self._slots = Slots(rules, clock)
         self._workflows = workflows
+        self._unkeyed = unkeyed
         self._wake = asyncio.Event()
         self._cursors = Cursors()
         self._doubtful: list[tuple[Held, Spent]] = []  # refill rows that may be committed, without a run that started
@@ -184,6 +179,7 @@ class Refiller:
             session,
             wishes,
             known=list(self._workflows()),
+            keyed=[id for id, workflow in self._workflows().items() if workflow.allowance] if self._unkeyed else [],
             without=[id for held in shards if held in sweeping or held.after < held.top for id in held.inflight],
             shared=shared,
             bytes_max=bytes_max,
@@ -199,7 +195,7 @@ class Refiller:
             mine = by_shard.get(held.lease[:2], ())
             known = [row for row in mine if row.known and row.id not in held.inflight]
             if len(known) < len(mine):
-                self._unknown(row for row in mine if not row.known)
+                self._unknown(held, [row for row in mine if not row.known])
             if known:
                 starting.append((held, known))
         kept = await self._memos(session, starting)
@@ -239,9 +235,11 @@ class Refiller:
                 self._flusher.clear(held, spent)
         self._doubtful.clear()
 
-    def _unknown(self, rows: Iterable[Ready]) -> None:
-        now = self._clock.monotonic()
-        for workflow_id in {row.workflow_id for row in rows}:
+    def _unknown(self, held: Held, rows: Sequence[Ready]) -> None:
+        now, ours = self._clock.monotonic(), self._workflows()
+        if self._unkeyed is not None and (unkeyed := [row.id for row in rows if row.workflow_id in ours]):
+            self._unkeyed(held, unkeyed)
+        for workflow_id in {row.workflow_id for row in rows} - ours.keys():
             self._met_at[workflow_id] = now
             if now >= self._unknown_at.get(workflow_id, 0.0):
                 self._unknown_at[workflow_id] = now + UNKNOWN_LOG_S

@@ -26,6 +26,7 @@ from seawall.store.lease import Taken, give_way
 from seawall.store.pool import Store
 from seawall.store.queue import Rule
 from seawall.store.workflow import Work
+from seawall.worker.admission import Admission
 from seawall.worker.bench import Bench
 from seawall.worker.cancel import Cancels
 from seawall.worker.ear import Ears
@@ -33,7 +34,7 @@ from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.hint import Hints, Listening
 from seawall.worker.lease import Leases
-from seawall.worker.presence import Presence
+from seawall.worker.presence import Presence, live_s
 from seawall.worker.refill import Refiller
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
@@ -44,7 +45,7 @@ from seawall.workflow import App
 
 log = logger("worker")
 
-CONNECTIONS = 10
+CONNECTIONS = 11
 """One for each loop that uses the store, so that no loop waits for another's connection."""
 
 STATEMENT_S = 2.0
@@ -157,19 +158,22 @@ class Worker:
         self._refiller = Refiller(
             self._store, settings, self._bench, metrics,
             clock=clock, shards=self._leases.held, workflows=lambda: self._leases.workflows,
-            rules=self._rules,
+            rules=self._rules, unkeyed=None if self._solo else self._unkeyed,
             cancels=Cancels(self._bench, clock=clock, ended=lambda run: self._hints.add(run.event_id.hex)),
         )  # fmt: skip
-        self._timers = Timers(
-            self._store, settings, queue_ids=lambda: self._leases.queue_ids, woken=self._refiller.sweep
-        )
+        self._admission = Admission(
+            self._store, metrics, clock=clock, owner=owner, live_s=lambda: live_s(self._settings),
+            names=lambda: self._leases.limited, workflows=lambda: self._leases.workflows,
+            shards=self._leases.held, ready=self._refiller.hint,
+        )  # fmt: skip
+        self._timers = Timers(self._store, settings, queue_ids=lambda: self._leases.queue_ids, woken=self._woken)
         self._presence = Presence(
             self._store, settings, metrics,
             clock=clock, owner=owner, met=self._refiller.met, forgotten=self._leases.register_again, alerts=alerts,
             work=lambda: Work(self._bench.tried, self._bench.failed, tuple(broken())[:BROKEN_MAX]),
         )  # fmt: skip
         self._hints = Hints([*channels, NotifyHints(self._store)], metrics)
-        self._listening = Listening(limits, self._refiller.hint, self._refiller.sweep)
+        self._listening = Listening(limits, self._refiller.hint, self._admission.lined, self._woken)
         self._solos: Solos | None = None
         if solo_command and not self._solo:
             self._solos = Solos(
@@ -207,6 +211,7 @@ class Worker:
         supervisor.add("worker.wait", self._ears.run)
         supervisor.add("worker.usage", self._usage.run, essential=False)
         if not self._solo:
+            supervisor.add("worker.admission", self._admission.run)
             supervisor.add("worker.presence", self._presence.run, essential=False)
         supervisor.add("worker.hint", self._hints.run, essential=False)
         supervisor.add("worker.listen", self._listening.run, essential=False)
@@ -290,6 +295,16 @@ class Worker:
     def _settled(self, execution: Execution) -> None:
         self._bench.left(execution)
         self._refiller.freed()
+        if execution.workflow.allowance is not None:
+            execution.gone(self._admission.left)
+
+    def _woken(self) -> None:
+        """Runs were woken, or hints may have been missed: they are ready, or back in their lines."""
+        self._refiller.sweep()
+        self._admission.soon()
+
+    def _unkeyed(self, held: Held, run_ids: Sequence[int]) -> None:
+        self._admission.met(held, run_ids)
 
     def _hint(self, execution: Execution) -> None:
         self._hints.add(execution.event_id.hex)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from seawall.kernel import limit
+from seawall.kernel.allowance import Allowance, Limit, Rate, declared
+from seawall.kernel.placement import PRIORITY_MAX
 from seawall.workflow.context import Context
 from seawall.workflow.event import Event
 from seawall.workflow.retry import Retry
@@ -34,6 +36,8 @@ class Workflow:
     retry: Retry
     timeout_s: float  # one attempt's longest time
     function: WorkflowFunction
+    allowance: Allowance | None = None  # how many runs of one key may be under way, or begin in a time
+    priority: int = 0  # -10 to 10: how much sooner than others of its queue its runs begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,9 @@ class App:
         retry: Retry | None = None,
         name: str | None = None,
         timeout_s: float = 3600.0,
+        concurrency: Limit | Sequence[Limit] = (),
+        throttle: Rate | Sequence[Rate] = (),
+        priority: int = 0,
     ) -> Callable[[F], F]:
         """Declare a workflow: each event of the type ``on`` starts one run of it.
 
@@ -126,13 +133,18 @@ class App:
             retry: How often a run that raised is tried again; steps that ended are not repeated. None: ``Retry()``.
             name: Default: the function's name.
             timeout_s: One attempt's longest time, at most a day. Waiting for the store doesn't count.
+            concurrency: How many of its runs may be under way at once, of all or of each key; up to two such limits.
+            throttle: How many of its runs may begin in a time; up to two such rates.
+            priority: -10 to 10. Its runs begin up to so many hundred turns before or after their place in the queue.
 
         Raises:
             TypeError, ValueError: Says which declaration is wrong, and how.
         """
 
         def declare(function: F) -> F:
-            self._add(_checked(function, on, version, queue, retry, name, timeout_s))
+            made = _checked(function, on, version, queue, retry, name, timeout_s)
+            allowance = _allowance(made.name, concurrency, throttle)
+            self._add(replace(made, allowance=allowance, priority=_priority(made.name, priority)))
             return function
 
         return declare
@@ -177,6 +189,23 @@ def _latency(queue: str, value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATENCY_MAX_S:
         raise ValueError(f"queue {queue}: latency={value!r}; seconds, 0 to {LATENCY_MAX_S:g}, are needed")
     return float(value)
+
+
+def _allowance(workflow: str, limits: Limit | Sequence[Limit], rates: Rate | Sequence[Rate]) -> Allowance | None:
+    ours = tuple(limits) if isinstance(limits, list | tuple) else (limits,)
+    spaced = tuple(rates) if isinstance(rates, list | tuple) else (rates,)
+    for what, given, kind in (("concurrency", ours, Limit), ("throttle", spaced, Rate)):
+        if not all(isinstance(one, kind) for one in given):
+            raise TypeError(f"workflow {workflow}: {what}={given!r}; {kind.__name__}(…), or a list of them, is needed")
+    return declared(workflow, ours, spaced) if ours or spaced else None
+
+
+def _priority(workflow: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > PRIORITY_MAX:
+        raise ValueError(
+            f"workflow {workflow}: priority={value!r}; a whole number of {-PRIORITY_MAX} to {PRIORITY_MAX}"
+        )
+    return value
 
 
 def _word(workflow: str, what: str, value: object, chars_max: int) -> str:

@@ -90,7 +90,7 @@ select m.moved, v.workflows, v.sources, v.shapes, b.ids as collapsed, o.source_i
 from (select count(*) as moved from moved) as m
 cross join (
   select coalesce((
-    select sum(hashtextextended(concat_ws(' ', w.id, w.queue_id, q.shards, w.pattern), 0))
+    select sum(hashtextextended(concat_ws(' ', w.id, w.queue_id, q.shards, w.priority, w.allowance, w.pattern), 0))
     from workflow w join queue q on q.id = w.queue_id where w.active
   ), 0)::text as workflows, (select version || ' ' || stamp from source_version) as sources,
     coalesce((select id || ' ' || stamp from wait_shape order by id desc limit 1), '') as shapes
@@ -125,6 +125,17 @@ begun as (
   join kept on kept.id = u.event_id
   returning 1
 ),
+lined as (
+  insert into run (id, event_id, workflow_id, tenant, queue_id, shard, ticket, vt, state, keys, gates, line)
+  select u.day_base + nextval('run_number'), u.event_id, u.workflow_id, u.tenant, u.queue_id, u.shard, u.ticket, u.vt, 3,
+         array_remove(array[u.key_1, u.key_2], null), nullif(array_remove(array[u.gate_1, u.gate_2], null), '{}'),
+         coalesce(u.key_1, u.gate_1)
+  from unnest($31::bigint[], $32::uuid[], $33::integer[], $34::text[], $35::smallint[], $36::smallint[], $37::boolean[],
+              $38::bigint[], $39::bytea[], $40::bytea[], $41::bytea[], $42::bytea[])
+    as u (day_base, event_id, workflow_id, tenant, queue_id, shard, ticket, vt, key_1, key_2, gate_1, gate_2)
+  join kept on kept.id = u.event_id
+  returning 1
+),
 collapsed as (
   insert into duplicate (id, first_id)
   select u.id, u.first_id from unnest($27::uuid[], $28::uuid[]) as u (id, first_id)
@@ -137,7 +148,7 @@ waiting as (
   select u.id, u.event_id from unnest($29::uuid[], $30::uuid[]) as u (id, event_id)
   on conflict (id) do nothing
 )
-select (select count(*) from kept) as events, (select count(*) from begun) as runs,
+select (select count(*) from kept) as events, (select count(*) from begun) + (select count(*) from lined) as runs,
        (select count(*) from collapsed) as duplicates
 
 -- name: never_first
@@ -162,14 +173,14 @@ returning segment, "offset", (extract(epoch from at) * 1000)::bigint as at_ms
 -- name: catalogue_version
 -- router.catalogue, before it reads the rest; the small tables workflow and queue. The same text as in claim.
 select coalesce((
-  select sum(hashtextextended(concat_ws(' ', w.id, w.queue_id, q.shards, w.pattern), 0))
+  select sum(hashtextextended(concat_ws(' ', w.id, w.queue_id, q.shards, w.priority, w.allowance, w.pattern), 0))
   from workflow w join queue q on q.id = w.queue_id where w.active
 ), 0)::text as workflows, (select version || ' ' || stamp from source_version) as sources,
   coalesce((select id || ' ' || stamp from wait_shape order by id desc limit 1), '') as shapes
 
 -- name: active_workflows
 -- router.catalogue, when its version changed; the small tables workflow and queue.
-select w.id, w.name, w.pattern, w.queue_id, q.shards
+select w.id, w.name, w.pattern, w.queue_id, q.shards, w.allowance, w.priority
 from workflow w join queue q on q.id = w.queue_id where w.active order by w.id limit $1
 
 -- name: revoked_secrets
@@ -186,13 +197,15 @@ from (
 order by ended_at desc limit $1
 
 -- name: virtual_now
--- router.placement, each second; run_ready, one probe for each shard.
-select q.id as queue_id, min(r.vt) as vt
+-- router.clock and worker.admission, each second; run_ready, one probe for each shard. A run's place without its priority: $1
+-- for each.
+select q.id as queue_id, min(r.vt + $1 * w.priority::bigint) as vt
 from queue q
 cross join lateral generate_series(-1, q.shards - 1) as s (shard)
 left join lateral (
-  select vt from run where queue_id = q.id and shard = s.shard::smallint and state = 0 order by vt limit 1
+  select vt, workflow_id from run where queue_id = q.id and shard = s.shard::smallint and state = 0 order by vt limit 1
 ) as r on true
+left join workflow w on w.id = r.workflow_id
 group by q.id
 
 -- name: prune_dedupe

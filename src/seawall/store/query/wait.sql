@@ -216,7 +216,7 @@ with woken as materialized (
   from (select distinct queue_id, shard from woken where at_once) s
 )
 update run r
-set wakes = r.wakes + 1, state = case when w.at_once then 0 else r.state end,
+set wakes = r.wakes + 1, state = case when not w.at_once then r.state when r.line is null then 0 else 3 end,
     run_after = case when w.at_once then null else r.run_after end,
     vt = case when w.at_once then greatest(r.vt, f.vt) else r.vt end
 from woken w left join front f on f.queue_id = w.queue_id and f.shard = w.shard

@@ -38,13 +38,17 @@ on conflict do nothing
 -- name: register_workflows
 -- worker, at start; unique (name, version). Rows are made in the order of declaration, so that the id says which of two
 -- that came together is the newer.
-insert into workflow (name, version, pattern, queue_id, active)
-select w.name, w.version, w.pattern, q.id, false
-from unnest($1::text[], $2::text[], $3::text[], $4::text[]) with ordinality w(name, version, pattern, queue, n)
+insert into workflow (name, version, pattern, queue_id, active, allowance, priority)
+select w.name, w.version, w.pattern, q.id, false, w.allowance, w.priority
+from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[])
+  with ordinality w(name, version, pattern, queue, allowance, priority, n)
 join queue q on q.name = w.queue
 order by w.n
-on conflict (name, version) do update set pattern = excluded.pattern, queue_id = excluded.queue_id
-where (workflow.pattern, workflow.queue_id) is distinct from (excluded.pattern, excluded.queue_id)
+on conflict (name, version) do update
+set pattern = excluded.pattern, queue_id = excluded.queue_id, priority = excluded.priority,
+    allowance = coalesce(excluded.allowance, case when workflow.allowance is null then null else '[]' end)
+where (workflow.pattern, workflow.queue_id, workflow.priority, coalesce(workflow.allowance, '[]'))
+      is distinct from (excluded.pattern, excluded.queue_id, excluded.priority, coalesce(excluded.allowance, '[]'))
 
 -- name: say_worker
 -- worker, at start; primary key of worker, unique (name, version). What this worker's app declares from now on; returns
@@ -134,7 +138,7 @@ order by q.name
 
 -- name: known_workflows
 -- worker, at start; unique (name, version).
-select w.id, w.name, w.version, w.queue_id, q.name as queue
+select w.id, w.name, w.version, w.queue_id, q.name as queue, w.allowance is not null as limited
 from workflow w join queue q on q.id = w.queue_id
 where (w.name, w.version) in (select * from unnest($1::text[], $2::text[]))
 
@@ -262,9 +266,9 @@ with lease as (
   select l.queue_id, l.shard, l.kept, l.room,
          row_number() over (partition by l.queue_id order by r.vt, r.id) as place,
          r.id, r.event_id, r.workflow_id, r.attempt, r.ticket, r.vt,
-         r.workflow_id = any($8::integer[]) as known, r.waits, r.wakes
+         r.workflow_id = any($8::integer[]) and (r.keyed or r.workflow_id <> all($14::integer[])) as known, r.waits, r.wakes
   from lease l cross join lateral (
-    select o.id, o.event_id, o.workflow_id, o.attempt, o.ticket, o.vt, o.waits, o.wakes
+    select o.id, o.event_id, o.workflow_id, o.attempt, o.ticket, o.vt, o.waits, o.wakes, o.keys is not null as keyed
     from run o
     where o.queue_id = l.queue_id and o.shard = l.shard and o.state = 0 and (o.vt, o.id) > (l.vt, l.id)
       and o.id not in (select unnest($7::text::bigint[]))
@@ -395,7 +399,7 @@ limit 10
 -- with very many that are due delays none. Waking puts no run before those that waited meanwhile: its virtual time becomes
 -- at least the smallest one that is ready in its shard.
 update run r
-set state = 0, run_after = null,
+set state = case when r.line is null then 0 else 3 end, run_after = null,
     vt = greatest(r.vt, (select o.vt from run o
                          where o.queue_id = r.queue_id and o.shard = r.shard and o.state = 0
                          order by o.vt, o.id limit 1))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from seawall.kernel import placement
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import EventIds
-from seawall.router import placement
-from seawall.router.placement import COST, Placement, shard_of
+from seawall.kernel.placement import COST, Placement, shard_of
 
 
 def test_a_tenant_with_a_long_line_does_not_delay_another() -> None:

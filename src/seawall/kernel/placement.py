@@ -1,0 +1,84 @@
+"""Where a run waits: its shard, and its virtual time, by which workers take runs in fair order.
+
+Start-time fair queueing. Each queue has a clock ``now``: the virtual time of the run that is served next. A stream (one
+tenant in one queue) that has runs waiting gets ``last + COST`` for its next one, a stream that has none gets ``now +
+COST``: so a tenant with a million runs waiting stands far ahead on its own line, and a newcomer's first run goes before
+all but the first of them. Workers just read in order of virtual time; nothing is counted when they do.
+
+A backlog is a stream of its own: after an outage a tenant's fresh events don't queue behind its old ones. So are runs
+that wait in a line for others of their key, and so are those that leave one: a million of them take no turns from their
+tenant's other runs.
+
+A tenant of weight 4 is charged a quarter for each run, so it has four turns for each of another's. A priority puts a
+run up to so many turns before or behind its place, and charges nothing: it can't starve anybody.
+
+Streams live in memory and ``now`` is read from the store each second, so after a restart each stream begins at
+``now`` again. That costs no fairness between tenants: a tenant's new runs then share its turns with its old ones. A
+``now`` that is a second old only delays a newcomer by what the queue did in that second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from zlib import crc32
+
+COST = 1000
+"""Virtual time of one run of a tenant of weight 1."""
+
+WEIGHT_MAX = COST
+PRIORITY_MAX = 10
+STEP = 100 * COST
+"""What one of priority is: a hundred turns."""
+
+STREAMS_MAX = 100_000
+
+Weights = Mapping[int, Mapping[str, int]]
+"""By queue id and tenant; who isn't there has weight 1."""
+
+
+class Placement:
+    """Virtual times of the queues, as one process hands them out."""
+
+    def __init__(self) -> None:
+        self._now: dict[int, int] = {}
+        self._last: dict[tuple[int, str, bool, str], int] = {}
+        self._top: dict[int, int] = {}
+        self.weights: Weights = {}
+
+    def observe(self, ready: Mapping[int, int | None]) -> None:
+        """Take over what the store says: by queue, the virtual time of the run that is served next, None when none is
+        ready. Its place without its priority, that is."""
+        for queue_id, vt in ready.items():
+            # An empty queue has served all that was handed out. Time never goes back: runs of failed attempts, which
+            # wake with their old virtual time, would else hand newcomers a place before everybody.
+            served = self._top.get(queue_id, 0) if vt is None else vt
+            self._now[queue_id] = max(self._now.get(queue_id, 0), served)
+
+    def next(self, queue_id: int, tenant: str, *, backlog: bool, apart: str = "", priority: int = 0) -> int:
+        """The virtual time of a stream's next run.
+
+        Args:
+            apart: What else makes it a stream of its own; "": nothing.
+            priority: -10 to 10; higher goes first.
+        """
+        stream = (queue_id, tenant, backlog, apart)
+        weights = self.weights.get(queue_id)
+        cost = COST if weights is None else COST // weights.get(tenant, 1)
+        vt = max(self._now.get(queue_id, 0), self._last.get(stream, 0)) + cost
+        if len(self._last) >= STREAMS_MAX and stream not in self._last:
+            self._forget()
+        self._last[stream] = vt
+        self._top[queue_id] = max(self._top.get(queue_id, 0), vt)
+        return max(0, vt - priority * STEP) if priority else vt
+
+    def _forget(self) -> None:
+        """Drop streams that ``now`` has passed, for they would begin there anyhow; and if that is not half of them,
+        those that were first seen longest ago."""
+        self._last = {s: vt for s, vt in self._last.items() if vt > self._now.get(s[0], 0)}
+        for stream in list(self._last)[: max(0, len(self._last) - STREAMS_MAX // 2)]:
+            del self._last[stream]
+
+
+def shard_of(event_id: bytes, tenant: bytes, shards: int) -> int:
+    """A shard from 0, evenly spread whatever the number of tenants, and the same whenever it is asked."""
+    return crc32(event_id, crc32(tenant)) % max(1, shards)

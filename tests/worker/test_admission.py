@@ -1,0 +1,243 @@
+"""Limits and rates by key, on a real PostgreSQL: never exceeded, whoever looks at once, and nobody is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from seawall import App, Context, Event, Limit, Rate
+from seawall.kernel.allowance import Allowance, allowance, span
+from seawall.kernel.event import id_day
+from seawall.kernel.status import DAY_SHIFT
+from seawall.store import line, pool
+from seawall.store.line import ADMIT, Change
+from seawall.worker import admission
+from worker.rig import CLOCK, Rig
+
+
+class Doors:
+    """How many runs of each account are under way, and the most that were."""
+
+    def __init__(self) -> None:
+        self.now: Counter[object] = Counter()
+        self.top: Counter[object] = Counter()
+        self.began: list[object] = []
+        self.open = asyncio.Event()
+
+    async def through(self, account: object) -> None:
+        self.now[account] += 1
+        self.top[account] = max(self.top[account], self.now[account])
+        self.began.append(account)
+        await self.open.wait()
+        await asyncio.sleep(0)
+        self.now[account] -= 1
+
+
+def limited(doors: Doors, **declared: Any) -> App:
+    app = App()
+
+    @app.workflow(on="test.deploy", **declared)
+    async def deploy(event: Event, ctx: Context) -> None:
+        await doors.through(event.json["account"])
+
+    return app
+
+
+BY_ACCOUNT = Limit(1, key="/account")
+
+
+async def many(rig: Rig, accounts: list[int], *, name: str = "deploy", keyed: bool = True) -> list[int]:
+    """Runs as the router makes them, in lines; or as somebody does who knows nothing of keys."""
+    row = await rig.db.fetchrow("select id, queue_id, allowance from workflow where name = $1", name)
+    rules = allowance(name, row["allowance"])
+    assert rules is not None
+    events = [rig.ids.next() for _ in accounts]
+    bodies = [json.dumps({"account": account}).encode() for account in accounts]
+    await rig.db.execute(
+        "insert into event (id, source_id, source, tenant, type, status, received_at, headers, body, target, peer,"
+        ' key_id, config_version, log_id, segment, "offset")'
+        " select id, id, 'test', 'default', 'test.deploy', 1, now(), '', body, '', '', 0, 0, id, 0, 0"
+        " from unnest($1::uuid[], $2::bytea[]) as u (id, body)",
+        [UUID(bytes=event) for event in events], bodies,
+    )  # fmt: skip
+    numbers = [
+        r[0] for r in await rig.db.fetch("select nextval('run_number') from generate_series(1, $1)", len(events))
+    ]
+    runs = [(id_day(event) << DAY_SHIFT) | number for event, number in zip(events, numbers, strict=True)]
+    made = [rules.keys("default", json.loads(body)) for body in bodies]
+    lines = [(keys or gates)[0] if keyed else None for keys, gates in made]
+    await rig.db.executemany(
+        "insert into run (id, event_id, workflow_id, tenant, queue_id, shard, vt, state, keys, gates, line)"
+        " values ($1, $2, $3, 'default', $4, $5, $6, $7, $8, $9, $10)",
+        [
+            (run, UUID(bytes=event), row["id"], row["queue_id"], n % 4, CLOCK.wall_us(), 3 if keyed else 0,
+             [*keys] if keyed else None, [*gates] or None if keyed else None, place)
+            for n, (run, event, (keys, gates), place) in enumerate(zip(runs, events, made, lines, strict=True))
+        ],
+    )  # fmt: skip
+    return runs
+
+
+async def leading(rig: Rig, made: Any) -> None:
+    """Wait until a worker knows what is declared, and that the lines are its own to look through."""
+    await rig.until(lambda: any(v.leads for vs in made._admission._versions.values() for v in vs))
+
+
+async def test_two_workers_and_a_thousand_keys_never_exceed_a_limit_and_all_end(rig: Rig) -> None:
+    doors = Doors()
+    doors.open.set()
+    app = limited(doors, concurrency=[BY_ACCOUNT, Limit(300)])
+    async with rig.worker(app) as one, rig.worker(app) as two:
+        await rig.until(lambda: len(one._leases.held()) + len(two._leases.held()) == 4)
+        half = await many(rig, [n % 1000 for n in range(1200)])
+        await rig.ended([*half, *await many(rig, [n % 1000 for n in range(800)], keyed=False)], timeout_s=60)
+    assert len(doors.top) == 1000 and set(doors.top.values()) == {1}
+
+
+async def test_who_looks_second_sees_whom_the_first_one_let_in(rig: Rig) -> None:
+    """Forced order: the second begins while the first has let somebody in, and hasn't committed."""
+    await rig.registered(limited(Doors(), concurrency=BY_ACCOUNT))
+    ids = await many(rig, [1, 1])
+    (workflow_id, queue_id) = await rig.db.fetchrow("select id, queue_id from workflow")
+    async with pool.Store(pool.Settings(dsn=rig.database.worker_dsn), role="test") as store:
+        (key,) = await line.lines(store, span("deploy"), lines_max=10)
+
+        async def look() -> dict[bytes, int]:
+            async with store.transaction() as session:
+                await line.lock(session, "deploy")
+                return (await line.standing(session, [key]))[1]
+
+        async with store.transaction() as session:
+            await line.lock(session, "deploy")
+            assert [w.id for w in await line.first(session, [key], [workflow_id], each_max=9)] == ids
+            assert (await line.standing(session, [key]))[1] == {key: 0}
+            placed = await line.settle(session, [Change(ids[0], ADMIT, 5, queue_id, 4, key)], {})
+            assert [one.vt for one in placed] == [5]
+            second = asyncio.create_task(look())
+            await rig.until(lambda: rig.db.fetchval("select count(*) from pg_locks where not granted"))
+        assert await second == {key: 1}
+
+
+async def test_a_limit_of_one_runs_back_to_back_and_waits_for_no_sweep(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doors = Doors()
+    doors.open.set()
+    async with rig.running(limited(doors, concurrency=BY_ACCOUNT)) as made:
+        await leading(rig, made)
+        monkeypatch.setattr(admission, "SWEEP_LINES", 0)
+        runs = await many(rig, [7] * 40)
+        key = Allowance("deploy", (BY_ACCOUNT,)).keys("default", {"account": 7})[0][0]
+        made._admission.lined(next(iter(made._leases.workflows)), key)
+        began = time.monotonic()
+        await rig.ended(runs)
+        assert time.monotonic() - began < 20, "each waited for something that comes once a second"
+    assert doors.top == {7: 1}
+
+
+async def test_a_run_that_sleeps_gives_room_and_waits_for_it_again_when_it_wakes(rig: Rig) -> None:
+    app, order, woken = App(), [], asyncio.Event()
+
+    @app.workflow(on="test.deploy", concurrency=BY_ACCOUNT)
+    async def deploy(event: Event, ctx: Context) -> None:
+        me = event.json["account"], len(order)
+        await ctx.step(order.append, ("begins", len(order)), name="one")
+        if len(order) == 1:
+            await ctx.sleep(1.5)
+        else:
+            await woken.wait()
+        await ctx.step(order.append, ("ends", me[1]), name="two")
+
+    async with rig.running(app):
+        first, second = await many(rig, [1, 1])
+        await rig.until(lambda: len(order) == 2)  # the second begins while the first one sleeps
+        await rig.until(lambda: rig.db.fetchval("select state = 3 from run where id = $1", first))  # and has slept
+        woken.set()
+        await rig.ended([first, second])
+
+
+async def test_runs_of_a_dead_worker_count_until_they_end(rig: Rig) -> None:
+    doors = Doors()
+    await rig.registered(limited(doors, concurrency=BY_ACCOUNT))
+    runs = await many(rig, [1, 1])
+    await rig.db.execute("update run set state = 0, shard = -1 where id = $1", runs[0])  # let in, and a suspect since
+    async with rig.running(limited(doors, concurrency=BY_ACCOUNT)) as made:
+        await leading(rig, made)
+        await rig.until(lambda: made._admission._passes.value >= 2)
+        assert await rig.db.fetchval("select state from run where id = $1", runs[1]) == 3
+        await rig.db.execute("delete from run where id = $1", runs[0])
+        doors.open.set()
+        await rig.ended(runs[1:])
+
+
+async def test_a_paused_queue_lets_nobody_in(rig: Rig) -> None:
+    doors = Doors()
+    doors.open.set()
+    async with rig.running(limited(doors, throttle=Rate(1000, per=1))) as made:
+        await leading(rig, made)
+        await rig.db.execute("update queue set paused = true")
+        await rig.until(lambda: not made._admission._versions)
+        runs = await many(rig, [1] * 5)
+        made._admission.soon()
+        await rig.until(lambda: made._admission._know_at > CLOCK.monotonic() + 0.5)
+        assert await rig.db.fetchval("select count(*) from run where state = 3") == 5
+        await rig.db.execute("update queue set paused = false")
+        await rig.ended(runs)
+
+
+async def test_a_rate_spaces_beginnings_by_the_stores_clock(rig: Rig) -> None:
+    doors = Doors()
+    doors.open.set()
+    async with rig.running(limited(doors, throttle=Rate(8, per=1, key="/account"))) as made:
+        await leading(rig, made)
+        began = time.monotonic()
+        rows = await rig.ended(await many(rig, [1] * 10 + [2]))
+        assert time.monotonic() - began >= 9 / 8 - 0.05, "ten at eight a second take nine spacings"
+    starts = sorted(row["started_at"] for row in rows.values())
+    assert len(starts) == 11
+
+
+async def test_rules_may_change_or_go_while_runs_wait(rig: Rig) -> None:
+    doors = Doors()
+    async with rig.running(limited(doors, concurrency=BY_ACCOUNT)):
+        runs = await many(rig, [1] * 6)
+        await rig.until(lambda: doors.now[1] == 1)
+    doors.now.clear()
+    async with rig.running(limited(doors, concurrency=Limit(2, key="tenant"))) as made:  # keyed by something else now
+        await rig.until(lambda: doors.now[1] == 3)  # two, beside the one that was let in by the former rule
+        await rig.until(lambda: made._admission._passes.value >= 4)
+        assert doors.now[1] == 3
+    doors.now.clear()
+    async with rig.running(limited(doors)):
+        await rig.until(lambda: doors.now[1] == 6)
+        doors.open.set()
+        await rig.ended(runs)
+
+
+async def test_runs_of_a_version_that_no_worker_has_hold_up_no_other(rig: Rig) -> None:
+    doors = Doors()
+    doors.open.set()
+    await rig.registered(limited(Doors(), concurrency=BY_ACCOUNT, version="1"))
+    gone = await many(rig, [1, 1])
+    await rig.db.execute("update worker set seen_at = now() - interval '1 hour'")
+    async with rig.running(limited(doors, concurrency=BY_ACCOUNT, version="2")) as made:
+        await leading(rig, made)
+        await rig.db.execute("update workflow set name = 'other' where version = '1'")
+        runs = await many(rig, [1, 1])
+        await rig.ended(runs)
+    assert await rig.db.fetchval("select count(*) from run where id = any($1) and state = 3", gone) == 2
+
+
+async def test_a_workflow_that_moved_to_another_queue_takes_its_waiting_runs_along(rig: Rig) -> None:
+    doors = Doors()
+    doors.open.set()
+    await rig.registered(limited(doors, concurrency=BY_ACCOUNT, queue="former"))
+    runs = await many(rig, [1, 2])
+    async with rig.running(limited(doors, concurrency=BY_ACCOUNT, queue="now")):
+        await rig.ended(runs)
