@@ -43,10 +43,6 @@ def _with(*more: Version) -> list[Version]:
     return [*known, *(Version(len(known) + v.number, v.name, v.sql) for v in more)]
 
 
-def test_versions_are_numbered_from_one_without_gaps() -> None:
-    assert [v.number for v in migrate.versions()] == list(range(1, len(migrate.versions()) + 1))
-
-
 async def test_an_empty_database_gets_all_versions_and_the_next_start_none(empty: pool.Settings) -> None:
     assert await migrate.apply(empty, known=_with(ONE, TWO)) == [*(v.name for v in migrate.versions()), "one", "two"]
     assert await migrate.apply(empty, known=_with(ONE, TWO)) == []

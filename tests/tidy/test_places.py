@@ -6,6 +6,8 @@ import ast
 import re
 from collections.abc import Callable
 
+from seawall.migrate.runner import versions
+
 from .source import Module, docstrings, functions, modules, report
 
 SQL = re.compile(
@@ -132,3 +134,8 @@ def test_nothing_unfinished_is_shipped() -> None:
             if len(f.body) == 1 and isinstance(f.body[0], ast.Pass):
                 findings.append(f"{m.at(f.lineno)} {f.name} does nothing")
     assert not findings, report(findings, "Unfinished")
+
+
+def test_versions_of_the_schema_are_numbered_from_one_without_gaps() -> None:
+    numbers = [version.number for version in versions()]
+    assert numbers == list(range(1, len(numbers) + 1)), "two changes have come with one number: give the later the next"
