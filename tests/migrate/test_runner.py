@@ -104,6 +104,8 @@ NOTHING = (
     "flag",
     "alert",
     "watch_lease",
+    "bulk",
+    "bulk_run",
     "governor",
 )
 READ = ("event", "duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain")

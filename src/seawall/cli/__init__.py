@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("seawall.cli.send:send", "Send an event, signed as any kind of source signs."),
     "events": ("seawall.cli.events:events", "Look at events that came in."),
     "runs": ("seawall.cli.runs:runs", "Look at runs of workflows."),
+    "bulk": ("seawall.cli.bulk:bulk", "Acts on many runs: look how far they have come, or undo one."),
     "throttle": ("seawall.cli.throttle:throttle", "Begin a queue's runs at a rate, which may rise by itself."),
     "queues": ("seawall.cli.queues:queues", "Queues: look, pause, resume, and set their slots."),
     "steps": ("seawall.cli.steps:steps", "Steps that workflows may use, of Seawall and of other packages."),

@@ -81,7 +81,8 @@ class Client:
         """Status and body of a 2xx answer.
 
         Raises:
-            Failed: 3 for 404; 4 when nobody answers in time; 1 for any other refusal, with what it says.
+            Failed: 3 for 404, and for 412 (it isn't as was expected: nothing was done); 4 when nobody answers in time;
+                1 for any other refusal, with what it says.
         """
         kept = {name: str(value) for name, value in (query or {}).items() if value is not None}
         target = path + ("?" + urlencode(kept) if kept else "")
@@ -91,7 +92,7 @@ class Client:
         status, _, answer = request(self._place.url, method, target, headers, body, timeout_s=self._timeout_s)
         if 200 <= status < 300:
             return status, answer
-        raise Failed(NOT_FOUND if status == 404 else FAILED, f"{_said(answer)} (HTTP {status})")
+        raise Failed(NOT_FOUND if status in (404, 412) else FAILED, f"{_said(answer)} (HTTP {status})")
 
 
 def request(

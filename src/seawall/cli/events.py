@@ -9,9 +9,10 @@ import click
 
 from seawall.cli import way as ways
 from seawall.cli.client import Client, find, part
-from seawall.cli.listing import page_options, place_options, say_page, where_option
+from seawall.cli.listing import page_options, place_options, say_count, say_page, where_option
 from seawall.cli.say import json_option, say_fields, say_json, say_text
 
+COUNT_COLUMNS = ("count", "source", "type", "day", "status", "cause")
 COLUMNS = ("id", "received_at", "source", "type", "tenant", "status", "cause")
 
 
@@ -41,6 +42,19 @@ def list_(data: str | None, url: str | None, as_json: bool, **query: Any) -> Non
     """List events, newest first."""
     found = Client(find(data, url)).get("/v1/events", **query)
     say_page(found, COLUMNS, as_json=as_json, empty="no events")
+
+
+@events.command(epilog="Example: seawall events count --where 'state=dead, since=7d'")
+@where_option
+@place_options
+@json_option
+def count(where: str | None, data: str | None, url: str | None, as_json: bool) -> None:
+    """Count events: by source, type, day, state and cause. Those of the last day, unless --where says since when."""
+    found = Client(find(data, url)).get("/v1/events/count", where=where)
+    if as_json:
+        say_json(found)
+    else:
+        say_count(found, COUNT_COLUMNS, what="events")
 
 
 @events.command(epilog="Example: seawall events show 0193f6a0-7c1e-7d3a-9b42-5f0e8c6d1a2b")

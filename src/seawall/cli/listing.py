@@ -38,3 +38,12 @@ def say_page(found: dict[str, Any], columns: Sequence[str], *, as_json: bool, em
     say_table(found["items"], columns, empty=empty)
     if found.get("next"):
         say(f"more: --cursor {found['next']}", err=True)
+
+
+def say_count(found: dict[str, Any], columns: Sequence[str], *, what: str) -> None:
+    """How many there are, and of which kinds."""
+    say_table(found["groups"], columns, empty=f"no {what}")
+    if found["truncated"]:
+        say("there are smaller groups, too", err=True)
+    since = f", accepted since {found['since']}" if found["since"] else ""
+    say(f"{found['total']} {what}{since}")

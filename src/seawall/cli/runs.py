@@ -6,17 +6,18 @@ from typing import Any
 
 import click
 
+from seawall.cli import bulk
 from seawall.cli.client import Client, find, part
 from seawall.cli.listing import page_options, place_options, say_page, where_option
-from seawall.cli.say import json_option, say, say_fields, say_json, say_table
+from seawall.cli.say import MISUSED, Failed, json_option, say, say_fields, say_json, say_table
 
 COLUMNS = ("id", "workflow", "version", "status", "cause", "attempt", "created_at", "finished_at", "event")
 STEP_COLUMNS = ("name", "task", "nth", "attempt", "started_at", "finished_at", "result")
 
 
-@click.group(epilog="Exit codes: 0 done, 1 failed, 2 misused, 3 no such run, 4 unreachable.")
+@click.group(epilog="Exit codes: 0 done, 1 failed, 2 misused, 3 no such run or another count, 4 unreachable.")
 def runs() -> None:
-    """Look at runs of workflows, and end them."""
+    """Look at runs of workflows, and act on many at once."""
 
 
 @runs.command(
@@ -58,15 +59,42 @@ def show(id: str, data: str | None, url: str | None, as_json: bool) -> None:
     say_table(steps, STEP_COLUMNS, empty="no steps")
 
 
-@runs.command(epilog="Example: seawall runs cancel 357402498015232 --why 'wrong channel'")
-@click.argument("id")
+@runs.command(
+    epilog="""\b
+Examples:
+  seawall runs cancel 357402498015232 --why 'wrong channel'
+  seawall runs cancel --where 'queue=bulk, tenant=acme'                      counts, and does nothing
+  seawall runs cancel --where 'queue=bulk, tenant=acme' --expect-count 120"""
+)
+@click.argument("id", required=False)
+@bulk.act_options(required=False)
 @click.option("--why", default="", metavar="TEXT", help="For the timeline, and the run's error.")
 @place_options
 @json_option
-def cancel(id: str, why: str, data: str | None, url: str | None, as_json: bool) -> None:
-    """End a run. One that a worker has in hand is told: its `finally` runs, and after some seconds it has ended."""
+def cancel(
+    id: str | None,
+    where: str | None,
+    expect_count: int | None,
+    why: str,
+    data: str | None,
+    url: str | None,
+    as_json: bool,
+) -> int:
+    """End a run, or all those that --where means. One that a worker has in hand is told: its `finally` runs, and after
+    some seconds it has ended."""
+    if (id is None) == (where is None) or (expect_count is not None and where is None):
+        raise Failed(MISUSED, "give the id of a run, or --where and --expect-count")
+    if where is not None:
+        return bulk.ask("cancel", where, expect_count, why, Client(find(data, url)), as_json=as_json)
+    assert id is not None
     found = Client(find(data, url)).send("POST", f"/v1/runs/{part(id)}/cancel", {"why": why})
     if as_json:
         say_json(found)
     else:
         say(f"run {found['id']}: {found['after']} (before: {found['before']})")
+    return 0
+
+
+# The acts on many of them stand in a file of their own.
+for command in (bulk.count, bulk.hold, bulk.release, bulk.retry):
+    runs.add_command(command)

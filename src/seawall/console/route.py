@@ -28,6 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from seawall.console.answer import JSON, Answer, problem, problem_of
 from seawall.console.ask import BY_HEADER, Ask, by_of, query_of
+from seawall.console.bulk import BulkDesk
 from seawall.console.change import ChangeDesk
 from seawall.console.drain import DrainDesk
 from seawall.console.flag import FlagDesk
@@ -117,7 +118,8 @@ class Console:
         queues = QueueDesk(self._store, clock=clock, query_s=settings.query_s)
         drains = DrainDesk(self._store, clock=clock, query_s=settings.query_s)
         runs = RunDesk(self._store, clock=clock, query_s=settings.query_s)
-        self._table = endpoints(reports, desk, panels, flags, changes, queues, drains, runs)
+        bulk = BulkDesk(self._store, clock=clock, query_s=settings.query_s)
+        self._table = endpoints(reports, desk, panels, flags, changes, queues, bulk, drains, runs)
         self._openapi = Answer(200, JSON, document(self._table, version=version("seawall")))
         self._answers = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="ok")
         self._refusals = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="refused")

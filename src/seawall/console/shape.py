@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from seawall.kernel.seam.panel import AlertLine, BreakerLine, WorkLine
+from seawall.store.bulk import BulkLine, EventGroup, RunGroup
 from seawall.store.drain import Decided, DrainLine
 from seawall.store.queue import QueueLine
 from seawall.store.report import EventLine, RunLine, Workflow
@@ -152,6 +153,48 @@ class ThrottleWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     over_s: float | None = None
     floor: float | None = None  # the governor never goes below it; left out: a tenth of the rate
     why: str = ""
+
+
+class RunCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many runs a selection means."""
+
+    total: int
+    since: (
+        datetime | None
+    )  # what was added to the selection, where ended ones are meant and it didn't say; null: nothing
+    groups: list[RunGroup]  # the largest first
+    truncated: bool  # there are more groups
+
+
+class EventCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many events a selection means."""
+
+    total: int
+    since: datetime | None
+    groups: list[EventGroup]
+    truncated: bool
+
+
+class BulkWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An act on all runs of a selection."""
+
+    act: str
+    where: str
+    expect_count: int  # so many as were counted: another number of them, and nothing is done
+    why: str = ""
+
+
+class BulkUndo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A bulk to undo."""
+
+    why: str = ""
+
+
+class BulkList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of bulks, newest first."""
+
+    items: list[BulkLine]
+    next: str | None
 
 
 class FlagRole(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,7 @@
 """The one table of endpoints: the server, the OpenAPI document, docs/api.md and the tests are made from it."""
 
+# Size: the one table, some ten lines for each endpoint; parts of it would only be looked for here.
+
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
@@ -9,6 +11,7 @@ import msgspec
 
 from seawall.console.answer import BYTES, JSON, Answer
 from seawall.console.ask import CURSOR, EVENT_STATUSES, LIMIT, RUN_STATUSES, WHERE, Ask, Param
+from seawall.console.bulk import ACTS, BulkDesk
 from seawall.console.change import ChangeDesk
 from seawall.console.drain import DrainDesk
 from seawall.console.flag import FlagDesk
@@ -20,11 +23,15 @@ from seawall.console.shape import (
     AlertHistory,
     AlertList,
     BreakerList,
+    BulkList,
+    BulkUndo,
+    BulkWish,
     CancelledRun,
     CancelWish,
     Change,
     ChangePage,
     Drains,
+    EventCount,
     Events,
     FlagChange,
     FlagList,
@@ -40,6 +47,7 @@ from seawall.console.shape import (
     QueueChange,
     QueueList,
     QueueWish,
+    RunCount,
     Runs,
     Sources,
     ThrottleWish,
@@ -49,6 +57,7 @@ from seawall.console.shape import (
 )
 from seawall.console.source import SourceDesk
 from seawall.kernel.seam.change import Kind
+from seawall.store.bulk import BulkLine
 from seawall.store.report import EventDetail, RunDetail
 from seawall.store.usage import BY, Use
 
@@ -87,40 +96,13 @@ def endpoints(
     flags: FlagDesk,
     changes: ChangeDesk,
     queues: QueueDesk,
+    bulk: BulkDesk,
     drains: DrainDesk,
     runs: RunDesk,
 ) -> tuple[Endpoint, ...]:
     """Every endpoint below /v1."""
     return (
-        Endpoint(
-            method="GET",
-            path="/v1/events",
-            summary="Events, newest first. A page narrowed by a filter may be short and still have a next one.",
-            handler=reports.events,
-            returns=Events,
-            query=(LIMIT, CURSOR, WHERE, _SOURCE, _TYPE, _EVENT_STATUS, _TENANT),
-        ),
-        Endpoint(
-            method="GET",
-            path="/v1/events/{id}",
-            summary="One event with its runs. A duplicate's id gives the first event, named by duplicate_of.",
-            handler=reports.event,
-            returns=EventDetail,
-        ),
-        Endpoint(
-            method="GET",
-            path="/v1/events/{id}/raw",
-            summary="The exact bytes of the body.",
-            handler=reports.raw,
-            returns=None,
-        ),
-        Endpoint(
-            method="GET",
-            path="/v1/events/{id}/way",
-            summary="The event's way, stage by stage, with times.",
-            handler=reports.way,
-            returns=Way,
-        ),
+        *_of_events(reports, bulk),
         Endpoint(
             method="GET",
             path="/v1/runs",
@@ -138,6 +120,7 @@ def endpoints(
                 _TENANT,
             ),
         ),
+        _run_count(bulk),
         Endpoint(
             method="GET",
             path="/v1/runs/{id}",
@@ -146,6 +129,7 @@ def endpoints(
             returns=RunDetail,
         ),
         *_of_runs(runs),
+        *_of_bulk(bulk),
         Endpoint(
             method="GET",
             path="/v1/workflows",
@@ -190,6 +174,101 @@ def _of_runs(runs: RunDesk) -> tuple[Endpoint, ...]:
             handler=runs.cancel,
             takes=CancelWish,
             returns=CancelledRun,
+        ),
+    )
+
+
+def _of_events(reports: Reports, bulk: BulkDesk) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            method="GET",
+            path="/v1/events",
+            summary="Events, newest first. A page narrowed by a filter may be short and still have a next one.",
+            handler=reports.events,
+            returns=Events,
+            query=(LIMIT, CURSOR, WHERE, _SOURCE, _TYPE, _EVENT_STATUS, _TENANT),
+        ),
+        _event_count(bulk),  # before the one whose {id} would take its last word
+        Endpoint(
+            method="GET",
+            path="/v1/events/{id}",
+            summary="One event with its runs. A duplicate's id gives the first event, named by duplicate_of.",
+            handler=reports.event,
+            returns=EventDetail,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/events/{id}/raw",
+            summary="The exact bytes of the body.",
+            handler=reports.raw,
+            returns=None,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/events/{id}/way",
+            summary="The event's way, stage by stage, with times.",
+            handler=reports.way,
+            returns=Way,
+        ),
+    )
+
+
+def _event_count(desk: BulkDesk) -> Endpoint:
+    return Endpoint(
+        method="GET",
+        path="/v1/events/count",
+        summary="How many events a selection means, by source, type, day, state and cause.",
+        handler=desk.events,
+        returns=EventCount,
+        query=(WHERE,),
+    )
+
+
+def _run_count(desk: BulkDesk) -> Endpoint:
+    return Endpoint(
+        method="GET",
+        path="/v1/runs/count",
+        summary="How many runs a selection means, or how many of them an act would be done to.",
+        handler=desk.runs,
+        returns=RunCount,
+        query=(WHERE, Param(name="act", help="Count those that this can be done to.", words=ACTS)),
+    )
+
+
+def _of_bulk(desk: BulkDesk) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            method="GET",
+            path="/v1/bulk",
+            summary="Acts on many runs, newest first, and how far they have come.",
+            handler=desk.page,
+            returns=BulkList,
+            query=(LIMIT, CURSOR),
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/bulk",
+            summary="Do something to all runs of a selection. Answers when it is fixed which, and goes on by itself.",
+            handler=desk.add,
+            takes=BulkWish,
+            returns=BulkLine,
+            status=202,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/bulk/{id}",
+            summary="One of them.",
+            handler=desk.one,
+            returns=BulkLine,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/bulk/{id}/undo",
+            summary="Undo what one of them has done, within a day.",
+            handler=desk.undo,
+            takes=BulkUndo,
+            returns=BulkLine,
+            status=202,
         ),
     )
 

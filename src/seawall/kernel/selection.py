@@ -35,8 +35,8 @@ VALUES_MAX: Final = 50
 SINCE_S: Final = 86_400
 """How far back ended runs and events are looked for, when nothing else is said."""
 
-UNFINISHED: Final = frozenset(status for status in RunStatus if status < RunStatus.SUCCEEDED)
-ENDED: Final = frozenset(RunStatus) - UNFINISHED
+ENDED: Final = frozenset((RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.DEAD))
+UNFINISHED: Final = frozenset(RunStatus) - ENDED
 READY: Final = "ready"
 
 _WORD = re.compile(r"\s*([A-Za-z_]+)\s*=\s*")

@@ -22,6 +22,7 @@ from seawall.kernel.seam.journal import Displaced, JournalReader, Position
 from seawall.kernel.seam.place import Places
 from seawall.router.batch import SECOND_US
 from seawall.router.broadcast import Broadcast
+from seawall.router.bulk import Bulks
 from seawall.router.catalogue import Rulebook
 from seawall.router.country import with_countries
 from seawall.router.drain import Desk, Drain
@@ -90,6 +91,7 @@ class Router:
         self._governor = DrainGovernor(
             store, settings, clock=clock, metrics=metrics, spells=self._spells, spool_rate=spool_rate
         )
+        self._bulks = Bulks(store, self._placement, metrics)
         self._drains: dict[str, Drain] = {}
         self._checkpoints: dict[str, deque[tuple[float, Position]]] = {}
         self._supervisor: Supervisor | None = None
@@ -115,6 +117,7 @@ class Router:
         supervisor.add("router.clock", self._refresh)
         supervisor.add("router.broadcast", self._broadcast.run, essential=False)
         supervisor.add("router.housekeeping", self._housekeeping, essential=False)
+        supervisor.add("router.bulk", self._bulks.run, essential=False)
         supervisor.add("router.governor", self._governor.run, essential=False)
 
     async def _discover(self, heart: Heart) -> None:

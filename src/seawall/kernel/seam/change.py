@@ -32,6 +32,7 @@ class Kind(Enum):
     FLAG = "flag"
     SOURCE = "source"
     QUEUE = "queue"
+    BULK = "bulk"  # an act on many runs
     THROTTLE = "throttle"  # of a queue
     RUN = "run"
     BREAKER = "breaker"  # by hand
