@@ -184,7 +184,7 @@ async def test_a_lease_that_is_held_cannot_be_taken(rig: Rig, store: Store) -> N
     with pytest.raises(Fenced):
         await take(store)
     offered = await lease.free(store, [QUEUE], owner=uuid.uuid4(), suspects=False, grace_s=0)
-    assert Shard(QUEUE, 0) not in offered
+    assert Shard(QUEUE, 0) not in [one.shard for one in offered]
     assert await lease.renew(store, [taken.lease], owner=me, ttl_s=60) == {Shard(QUEUE, 0)}
     await lease.release(store, [taken.lease], owner=me)
     assert (await take(store)).lease.epoch == taken.lease.epoch + 1
@@ -197,10 +197,38 @@ async def test_an_expired_lease_is_renewed_when_nobody_took_it(rig: Rig, store: 
     # Just after a start of the server, leases that expired meanwhile still belong to their owners.
     await rig.db.execute("update shard_lease set expires_at = now() - interval '1 minute'")
     assert await lease.free(store, [QUEUE], owner=uuid.uuid4(), suspects=False, grace_s=1e6) == [
-        Shard(QUEUE, n) for n in (1, 2, 3)
+        (Shard(QUEUE, n), False) for n in (1, 2, 3)
     ]
-    assert Shard(QUEUE, 0) in await lease.free(store, [QUEUE], owner=uuid.uuid4(), suspects=False, grace_s=0)
-    assert Shard(QUEUE, 0) in await lease.free(store, [QUEUE], owner=me, suspects=False, grace_s=1e6)
+    for who, grace_s in ((uuid.uuid4(), 0), (me, 1e6)):
+        offered = await lease.free(store, [QUEUE], owner=who, suspects=False, grace_s=grace_s)
+        assert (Shard(QUEUE, 0), True) in offered, "it was not given back"
+
+
+async def test_a_lease_that_is_given_up_waits_for_a_flush_inside_its_statement_and_suspects_nobody(
+    rig: Rig, store: Store
+) -> None:
+    done, left = await rig.add("nothing", [{}, {}], shard=0)
+    me = uuid.uuid4()
+    first = await lease.take(store, Shard(QUEUE, 0), owner=me, ttl_s=60, deaths_max=3)
+    await rig.db.execute(
+        "insert into refill (queue_id, shard, epoch, number, run_ids) values ($1, 0, $2, 1, $3)",
+        first.lease.queue_id, first.lease.epoch, [done],
+    )  # fmt: skip
+    holder = await gate(rig, "step_default")
+    async with store.own_connection() as session:
+        flushing = asyncio.create_task(flush(session, outcome(done, first.lease.epoch, [first.lease])))
+        await waiting(rig.db, 1)
+        giving = asyncio.create_task(lease.release(store, [first.lease], owner=me))
+        await waiting(rig.db, 2)
+        assert not giving.done()
+        await holder.close()
+        assert await flushing is None
+        await giving
+        second = await take(store)
+        assert (second.suspects, second.lease.epoch) == (0, first.lease.epoch + 1)
+        late = outcome(left, first.lease.epoch, [first.lease])
+        assert await flush(session, late) == set(), "whoever gave it up writes nothing any more"
+    assert [tuple(r) for r in await rig.db.fetch("select id, shard from run")] == [(left, 0)]
 
 
 async def test_a_stopped_process_that_wakes_up_writes_nothing_over_its_successor(rig: Rig) -> None:

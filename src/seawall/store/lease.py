@@ -33,6 +33,21 @@ class Lease(NamedTuple):
     epoch: int
 
 
+class Peer(NamedTuple):
+    """Another process, and one of the queues that it serves."""
+
+    queue_id: int
+    own: bool  # a process of just its queues: others leave them to it
+    held: int  # shards of the queue, without its suspects
+
+
+class Free(NamedTuple):
+    """A shard that may be taken."""
+
+    shard: Shard
+    orphan: bool  # somebody's whose lease ran out, or ours from an earlier life; not given back
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     """What a takeover found."""
@@ -44,7 +59,7 @@ class Taken:
     dead: tuple[tuple[int, UUID, bool], ...]  # runs ended for good: (run id, event id, somebody waits)
 
 
-async def free(store: Store, queue_ids: Sequence[int], *, owner: UUID, suspects: bool, grace_s: float) -> list[Shard]:
+async def free(store: Store, queue_ids: Sequence[int], *, owner: UUID, suspects: bool, grace_s: float) -> list[Free]:
     """Shards that may be taken now: given back, expired, or still in the name of ``owner`` from an earlier life.
 
     Args:
@@ -55,7 +70,21 @@ async def free(store: Store, queue_ids: Sequence[int], *, owner: UUID, suspects:
         Unavailable: The store is away.
     """
     rows = await store.fetch(statements("worker")["free_leases"], list(queue_ids), owner, grace_s, suspects)
-    return [Shard(r["queue_id"], r["shard"]) for r in rows]
+    return [Free(Shard(r["queue_id"], r["shard"]), r["orphan"]) for r in rows]
+
+
+async def peers(store: Store, serves: Sequence[int], *, owner: UUID, own: bool, live_s: float) -> list[Peer]:
+    """Say which queues this process serves, and hear who else serves them.
+
+    Args:
+        serves: None of them any more when it stops.
+        live_s: For how long another one counts that said nothing.
+
+    Raises:
+        Unavailable, Uncertain: Safe to repeat.
+    """
+    rows = await store.fetch(statements("worker")["peers"], owner, list(serves), own, live_s)
+    return [Peer(r["queue_id"], r["own"], r["held"]) for r in rows]
 
 
 async def take(store: Store, shard: Shard, *, owner: UUID, ttl_s: float, deaths_max: int) -> Taken:

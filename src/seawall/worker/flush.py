@@ -86,6 +86,9 @@ class Flusher(Outcomes):
         """Of results that aren't durable yet."""
         return self._pending.bytes + self._sending_bytes
 
+    def has(self, held: Held) -> bool:
+        return super().has(held) or any(held in batch.held for batch in self._sending)
+
     async def run(self, heart: Heart) -> None:
         """The supervised loop. When it is killed, its successor sends what was under way once more."""
         backoff = Backoff(BACKOFF_MIN_S, BACKOFF_MAX_S, self._rng)

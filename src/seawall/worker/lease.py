@@ -6,25 +6,30 @@ It is one loop on the event loop, so a process whose event loop doesn't tick ren
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from uuid import UUID
 
 from seawall.guard import Heart
 from seawall.guard.spell import Spells
+from seawall.kernel.clock import Clock
 from seawall.kernel.error import Fenced, Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import SUSPECT_SHARD
-from seawall.store.lease import Shard, Taken, free, release, renew, take
+from seawall.store.lease import Free, Shard, Taken, free, peers, release, renew, take
 from seawall.store.pool import Store
 from seawall.store.queue import Rule, rules
 from seawall.store.workflow import Declared, Line, left_behind, register
+from seawall.worker.balance import Balance
+from seawall.worker.handover import Handover, shards_of
 from seawall.worker.presence import live_s, say_changes
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
 from seawall.workflow import App, Workflow
 
 log = logger("worker")
+
+SETTLE_MAX_S = 2.5
 
 
 class Leases:
@@ -36,6 +41,8 @@ class Leases:
         solo_queue: Only the suspects of this queue; None: all shards of the app's queues, without suspects.
         lost: Called with a shard that belongs to somebody else now; drops its runs.
         taken: Called with what each takeover found.
+        unwritten: Whether outcomes of a shard wait for the store.
+        queues: Only these, in a process of their own; empty: all of the app's.
     """
 
     def __init__(
@@ -50,6 +57,9 @@ class Leases:
         lost: Callable[[Held], None],
         taken: Callable[[Taken], None],
         spells: Spells,
+        clock: Clock,
+        unwritten: Callable[[Held], bool],
+        queues: Collection[str] = (),
     ) -> None:
         self._store = store
         self.settings = settings
@@ -59,6 +69,11 @@ class Leases:
         self._lost = lost
         self._taken = taken
         self._spells = spells
+        self._clock = clock
+        self._own = bool(queues)
+        self._only = frozenset(queues)
+        self._balance = Balance(own=self._own, settle_s=min(SETTLE_MAX_S, settings.lease_ttl_s / 2))
+        self._handover = Handover(self._balance, metrics, unwritten=unwritten)
         self._held: dict[Shard, Held] = {}
         self._registered = False
         self._parked = False
@@ -101,6 +116,8 @@ class Leases:
                 await self._renew()
                 self.rules = await rules(self._store, self.queue_ids)
                 await heart.beat()
+                if self._solo_queue is None:
+                    await self._share(heart)
                 if not self._parked:
                     await self._take(heart)
                 await heart.beat()
@@ -132,9 +149,9 @@ class Leases:
         # A workflow that was moved to another queue has runs in the old one still, and nobody else would run them.
         left = await left_behind(self._store, known)
         serving = [(k.queue_id, k.queue) for k in known] + [(q.queue_id, q.queue) for q in left if q.ours]
-        self.queue_names = {id: name for id, name in serving if self._solo_queue in (None, name)}
+        self.queue_names = {id: name for id, name in serving if self._serves(name)}
         self.queue_ids = sorted(self.queue_names)
-        if stranded := [q.queue for q in left if not q.ours]:
+        if not self._own and (stranded := [q.queue for q in left if not q.ours]):
             self._spells.saw(
                 "queue-unused", f"runs wait in queues that no workflow of this app uses: {', '.join(stranded)}",
                 unaffected="other queues", cure="start a worker whose app has workflows for them",
@@ -144,6 +161,9 @@ class Leases:
         self.limited = {k.name for k in known if k.limited}
         self._registered = True
         log.info("workflows are registered", extra=fields(workflows=[f"{k.name}@{k.version}" for k in known]))
+
+    def _serves(self, queue: str) -> bool:
+        return self._solo_queue in (None, queue) and (not self._only or queue in self._only)
 
     async def _renew(self) -> None:
         held = self.held()
@@ -155,6 +175,27 @@ class Leases:
             if Shard(shard.lease.queue_id, shard.lease.shard) not in ours:
                 self.forget(shard)
 
+    async def _share(self, heart: Heart) -> None:
+        """Hear who else serves our queues, and give up what is theirs."""
+        serves = [] if self._parked else self.queue_ids
+        ttl_s = self.settings.lease_ttl_s
+        self._balance.saw(await peers(self._store, serves, owner=self._owner, own=self._own, live_s=ttl_s))
+        await heart.beat()
+        for held in [] if self._parked else self._handover.due(self.held(), self._clock.monotonic()):
+            await release(self._store, [held.lease], owner=self._owner)
+            self._held.pop(Shard(held.lease.queue_id, held.lease.shard), None)
+            self._handover.gave(held, self._clock.monotonic())
+
+    def _wants(self, one: Free) -> bool:
+        if self._solo_queue is not None:
+            return True
+        queue_id = one.shard.queue_id
+        rule = self.rules.get(queue_id) or Rule()
+        return self._balance.may_take(
+            one.shard, mine=shards_of(self._held, queue_id), shards=rule.shards, orphan=one.orphan,
+            now=self._clock.monotonic(),
+        )  # fmt: skip
+
     async def _take(self, heart: Heart) -> None:
         settings = self.settings
         offered = await free(
@@ -164,15 +205,19 @@ class Leases:
             suspects=self._solo_queue is not None,
             grace_s=settings.lease_ttl_s,
         )
-        for shard in offered:
-            if shard in self._held or self._parked:
+        offered = [one for one in offered if one.shard not in self._held]
+        self._balance.offered((one.shard for one in offered), self._clock.monotonic())
+        for one in offered:
+            if self._parked or not self._wants(one):
                 continue
+            shard = one.shard
             try:
                 taken = await take(
                     self._store, shard, owner=self._owner, ttl_s=settings.lease_ttl_s, deaths_max=settings.deaths_max
                 )
             except Fenced:
                 continue  # another worker was faster
+            self._balance.took(shard, self._clock.monotonic())
             self._won(shard, taken)
             await heart.beat()
 

@@ -59,6 +59,10 @@ class Outcomes:
         self._pending.count += 1
         self._wake()
 
+    def has(self, held: Held) -> bool:
+        """Whether anything of a shard waits for the store."""
+        return held in self._pending.held
+
     def _joined(self, pending: Batch, execution: Execution) -> None:
         pending.held[execution.held] = None
         pending.count += 1

@@ -139,7 +139,7 @@ class Refiller:
         if self._flusher.bytes > settings.unflushed_bytes_max:
             self._slots.wait_for(1)
             return False
-        shards = [held for held in self._shards() if not held.lost]
+        shards = [held for held in self._shards() if not held.lost and held.leaving_until is None]
         allowed = self._slots.allowed(shards, free=settings.inflight_max - bench.count, settings=settings)
         if bytes_max <= 0:  # one queue's bodies are no reason why another one doesn't get what is kept for it
             self._slots.wait_for(1)
@@ -155,6 +155,8 @@ class Refiller:
         self._doubtful.extend(
             (held, Spent(*wish.lease, wish.number)) for held, wish in zip(shards, wishes, strict=True)
         )
+        for held in shards:
+            held.reading = True  # until its rows are begun, or it is cleared that they never will be
         rows = await self._fetch(session, wishes, shards, sweeping, allowed.shared, bytes_max)
         read_at = self._bench.monotonic()
         cut = sum(len(row.body or b"") for row in rows) >= bytes_max
@@ -169,6 +171,8 @@ class Refiller:
             whole = not cut and len(mine) < wish.most and held.lease.queue_id not in cut_queues
             more |= advance(held, mine, sweep_at=sweep_at, whole=whole, now=now)
         await self._start_all(session, shards, by_shard, read_at)
+        for held in shards:
+            held.reading = False
         return more
 
     async def _fetch(
@@ -231,6 +235,7 @@ class Refiller:
     def _clear_doubtful(self) -> None:
         """After a refill that may have been committed without our knowing: its runs are read again, its row goes."""
         for held, spent in self._doubtful:
+            held.reading = False
             if not held.lost:
                 self._flusher.clear(held, spent)
         self._doubtful.clear()

@@ -31,6 +31,8 @@ class Held:
     refills: int = 0  # numbers used
     inflight: dict[int, Execution] = field(default_factory=dict)
     lost: bool = False
+    reading: bool = False  # a refill of it is under way
+    leaving_until: float | None = None  # monotonic; it is being given up, and nothing of it begins
 
     def back_to(self, vt: int) -> None:
         """Runs of this virtual time or later may be new."""

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from uuid import UUID
@@ -85,6 +85,7 @@ class Worker:
         solo_turn_s: How long one of them may run while others wait behind it; None: as the settings say.
         solo_command: Starts such a process (``worker/solo.py``); empty: somebody else runs suspects.
         die: Ends the process when it must not go on; only a test passes another.
+        queues: Serve only these, in a process of their own; empty: all of the app's.
         channels: What hints of replies go through, before PostgreSQL's own.
         broken: Open breakers of steps.
         store_clock: Goes on from the store's time between two looks at it; None: ``clock``. A rehearsal's stands still.
@@ -107,6 +108,7 @@ class Worker:
         alerts: Alerts | None = None,
         die: Callable[[int], object] = os._exit,
         channels: Sequence[HintChannel] = (),
+        queues: Collection[str] = (),
         broken: Callable[[], Sequence[str]] = tuple,
         store_clock: Clock | None = None,
         flusher: type[Flusher] = Flusher,
@@ -153,7 +155,8 @@ class Worker:
         )
         self._leases = Leases(
             self._store, settings, app, metrics,
-            owner=owner, solo_queue=solo_queue, lost=self._drop_all, taken=self._taken, spells=spells,
+            owner=owner, solo_queue=solo_queue, lost=self._drop_all, taken=self._taken, spells=spells, clock=clock,
+            unwritten=self._flusher.has, queues=queues,
         )  # fmt: skip
         self._refiller = Refiller(
             self._store, settings, self._bench, metrics,

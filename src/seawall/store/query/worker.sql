@@ -158,11 +158,23 @@ where q.id <> all($1::smallint[])
 -- name: free_leases
 -- worker, each second; primary key. Whoever lost it too. After a restart of the server every lease has expired: their
 -- owners, who are alive, get one term to renew them before anybody else may take one.
-select queue_id, shard from shard_lease
+select queue_id, shard, owner is not null as orphan from shard_lease
 where queue_id = any($1::smallint[]) and (shard = -1) = $4
   and (owner is null or owner = $2
        or (expires_at < now() and pg_postmaster_start_time() < now() - $3 * interval '1 second'))
 order by queue_id, shard
+
+-- name: peers
+-- worker, each second; primary keys of worker and shard_lease, and the small table worker. Which queues this one serves, and
+-- who else does.
+with told as (
+  update worker set serves = $2::smallint[], own = $3, serves_at = now() where owner = $1
+)
+select u.queue_id, w.own,
+       (select count(*) from shard_lease s
+        where s.queue_id = u.queue_id and s.shard >= 0 and s.owner = w.owner and s.expires_at > now()) as held
+from worker w cross join lateral unnest(w.serves) as u(queue_id)
+where w.owner <> $1 and w.serves_at > now() - $4 * interval '1 second' and u.queue_id = any($2::smallint[])
 
 -- name: lock_lease
 -- worker, first statement of a takeover; primary key. `for update` is what fences: it waits for each flush in flight (they
