@@ -225,21 +225,7 @@ class Leases:
         self._held[shard] = Held(taken.lease, taken.memo_below)
         self._takeovers.value += 1
         self._suspects.value += taken.suspects
-        said = fields(queue=shard.queue_id, shard=shard.number, epoch=taken.lease.epoch, suspects=taken.suspects)
-        if taken.suspects and shard.number != SUSPECT_SHARD:
-            log.warning("a process died: the runs it had are suspects and run alone", extra=said)
-            self._spells.saw(
-                "worker-died", f"a worker's process died with {taken.suspects} runs in hand: they run alone now",
-                unaffected="other runs", cure="seawall runs list; one of them may end processes",
-            )  # fmt: skip
-        else:
-            log.debug("a shard was taken", extra=said)
-        for run_id, event_id, _ in taken.dead:
-            log.warning("run is dead", extra=fields(run=run_id, event=str(event_id), reason="its process kept dying"))
-            self._spells.saw(
-                "run-ends-processes", f"run {run_id} is dead: its process kept dying",
-                unaffected="other runs", cure=f"seawall runs show {run_id}",
-            )  # fmt: skip
+        say_taken(self._spells, shard, taken)
         self._taken(taken)
 
 
@@ -250,3 +236,22 @@ def declared_of(workflow: Workflow) -> Declared:
         workflow.name, workflow.version, workflow.on, workflow.queue, None if allowance is None else allowance.text,
         workflow.priority,
     )  # fmt: skip
+
+
+def say_taken(spells: Spells, shard: Shard, taken: Taken) -> None:
+    """What a takeover found, for people."""
+    said = fields(queue=shard.queue_id, shard=shard.number, epoch=taken.lease.epoch, suspects=taken.suspects)
+    if taken.suspects and shard.number != SUSPECT_SHARD:
+        log.warning("a process died: the runs it had are suspects and run alone", extra=said)
+        spells.saw(
+            "worker-died", f"a worker's process died with {taken.suspects} runs in hand: they run alone now",
+            unaffected="other runs", cure="seawall runs list; one of them may end processes",
+        )  # fmt: skip
+    else:
+        log.debug("a shard was taken", extra=said)
+    for run_id, event_id, _ in taken.dead:
+        log.warning("run is dead", extra=fields(run=run_id, event=str(event_id), reason="its process kept dying"))
+        spells.saw(
+            "run-ends-processes", f"run {run_id} is dead: its process kept dying",
+            unaffected="other runs", cure=f"seawall runs show {run_id}",
+        )  # fmt: skip

@@ -73,6 +73,17 @@ def fewer_collections() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+def _brisk(store: pool.Settings) -> pool.Settings:
+    """A worker's own bounds: nobody waits for a connection, and no statement outlasts a loop's patience."""
+    return replace(
+        store,
+        connections_max=max(CONNECTIONS, store.connections_max),
+        statement_timeout_s=min(STATEMENT_S, store.statement_timeout_s),
+        connect_timeout_s=min(STATEMENT_S, store.connect_timeout_s),
+        lock_timeout_s=min(STATEMENT_S * 0.75, store.lock_timeout_s),
+    )
+
+
 # Size: it builds and joins all parts of a worker, and is what they tell each other.
 class Worker:
     """Runs an app's workflows. ``async with`` it around the supervisor that its loops were registered with.
@@ -116,13 +127,7 @@ class Worker:
         self._solo = solo_queue is not None
         self._turn_s = solo_turn_s or settings.solo_turn_s
         settings = self._fitting(settings)
-        limits = replace(
-            store,
-            connections_max=max(CONNECTIONS, store.connections_max),
-            statement_timeout_s=min(STATEMENT_S, store.statement_timeout_s),
-            connect_timeout_s=min(STATEMENT_S, store.connect_timeout_s),
-            lock_timeout_s=min(STATEMENT_S * 0.75, store.lock_timeout_s),
-        )
+        limits = _brisk(store)
         self._settings = settings
         self._clock = clock
         self._die = die
