@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -59,6 +60,16 @@ def tree(pid: int) -> list[int]:
     for parent in found:
         for task in Path(f"/proc/{parent}/task").glob("*/children"):
             found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+def tree_cpu_s(pid: int) -> float:
+    """CPU seconds so far of a process, of everything below it now, and of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    found = (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+    for each in tree(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            found += cpu_s(each)
     return found
 
 
