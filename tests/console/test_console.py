@@ -581,7 +581,7 @@ async def test_a_hung_store_is_503_within_three_seconds(server: PostgresServer, 
 async def test_a_fault_of_ours_is_a_problem_without_a_traceback(
     it: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("seawall.store.report.workflows", None)
+    monkeypatch.setattr("seawall.store.version.lines", None)
     got = await it.get("/v1/workflows")
     assert is_problem(got, 500) and b"Traceback" not in got.body and b"NoneType" not in got.body
     assert any(record.exc_info for record in caplog.records)

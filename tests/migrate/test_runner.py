@@ -108,7 +108,7 @@ NOTHING = (
     "bulk_run",
     "governor",
 )
-READ = ("event", "duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain")
+READ = ("event", "duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain", "workflow_hand")
 ALL = ("run", "run_done", "step", "shard_lease", "refill", "reply", "worker", "wait", "rate")
 REGISTER = ("queue", "workflow", "slot_use")
 TELL = ("change",)

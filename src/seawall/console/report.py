@@ -7,7 +7,7 @@ from datetime import datetime
 
 from seawall.console.answer import BYTES, Answer, json
 from seawall.console.ask import Ask, cursor_of, event_id
-from seawall.console.shape import Events, Runs, Stage, Way, Workflows
+from seawall.console.shape import Events, Runs, Stage, Way
 from seawall.guard.shed import Wanted
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected
@@ -91,9 +91,6 @@ class Reports:
         if found is None:
             raise Rejected(404, "No such run", "there is none with this id")
         return json(found)
-
-    async def workflows(self, ask: Ask) -> Answer:
-        return json(Workflows(items=await report.workflows(self._store, timeout_s=self._query_s)))
 
     async def _event(self, ask: Ask) -> EventDetail:
         found = await report.event(self._store, ask.event_id(), timeout_s=self._query_s)

@@ -42,6 +42,7 @@ from seawall.console.run import RunDesk
 from seawall.console.setting import Settings
 from seawall.console.source import SourceDesk
 from seawall.console.table import Endpoint, endpoints
+from seawall.console.version import VersionDesk
 from seawall.guard import Heart, Supervisor
 from seawall.guard.declared import REGISTRY
 from seawall.guard.pressure import LOOP_LAG, STORE_POOL
@@ -119,7 +120,8 @@ class Console:
         drains = DrainDesk(self._store, clock=clock, query_s=settings.query_s)
         runs = RunDesk(self._store, clock=clock, query_s=settings.query_s)
         bulk = BulkDesk(self._store, clock=clock, query_s=settings.query_s)
-        self._table = endpoints(reports, desk, panels, flags, changes, queues, bulk, drains, runs)
+        versions = VersionDesk(self._store, clock=clock, query_s=settings.query_s)
+        self._table = endpoints(reports, desk, panels, flags, changes, queues, bulk, drains, runs, versions)
         self._openapi = Answer(200, JSON, document(self._table, version=version("seawall")))
         self._answers = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="ok")
         self._refusals = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="refused")

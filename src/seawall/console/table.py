@@ -51,11 +51,16 @@ from seawall.console.shape import (
     Runs,
     Sources,
     ThrottleWish,
+    MovedRuns,
+    MoveWish,
     Way,
+    WorkflowChange,
+    WorkflowWish,
     Workflows,
     WorkList,
 )
 from seawall.console.source import SourceDesk
+from seawall.console.version import VersionDesk
 from seawall.kernel.seam.change import Kind
 from seawall.store.bulk import BulkLine
 from seawall.store.report import EventDetail, RunDetail
@@ -99,6 +104,7 @@ def endpoints(
     bulk: BulkDesk,
     drains: DrainDesk,
     runs: RunDesk,
+    versions: VersionDesk,
 ) -> tuple[Endpoint, ...]:
     """Every endpoint below /v1."""
     return (
@@ -130,13 +136,7 @@ def endpoints(
         ),
         *_of_runs(runs),
         *_of_bulk(bulk),
-        Endpoint(
-            method="GET",
-            path="/v1/workflows",
-            summary="Registered workflows and their versions.",
-            handler=reports.workflows,
-            returns=Workflows,
-        ),
+        *_of_versions(versions),
         *_of_queues(queues),
         *_of_drains(drains),
         *_of_sources(sources),
@@ -161,6 +161,34 @@ def _of_drains(drains: DrainDesk) -> tuple[Endpoint, ...]:
             handler=drains.throttle,
             returns=QueueChange,
             takes=ThrottleWish,
+        ),
+    )
+
+
+def _of_versions(versions: VersionDesk) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            method="POST",
+            path="/v1/runs/move",
+            summary="Have unfinished runs go on with another version of their workflow. What they have done is kept.",
+            handler=versions.move,
+            takes=MoveWish,
+            returns=MovedRuns,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/workflows",
+            summary="Registered workflows and their versions: which new runs take, and who has them.",
+            handler=versions.page,
+            returns=Workflows,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/workflows/{name}",
+            summary="Choose which version new runs take, or hold new runs, until it is chosen otherwise.",
+            handler=versions.put,
+            takes=WorkflowWish,
+            returns=WorkflowChange,
         ),
     )
 

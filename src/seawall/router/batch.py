@@ -293,6 +293,8 @@ def _add_event(
     for workflow in rules.matcher.match(item.type):
         run = _run(record, workflow, placement, backlog=backlog)
         writes.runs.append(run)
+        if workflow.frozen:
+            writes.frozen.append((record.id, workflow.id))
         if run.keys or run.gates:
             lines[workflow.id, (run.keys or run.gates)[0]] = None
         else:

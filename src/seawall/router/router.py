@@ -33,6 +33,7 @@ from seawall.router.range import STORE
 from seawall.router.revoked import Revoked
 from seawall.router.settings import Settings
 from seawall.store import router as rows
+from seawall.store import version
 from seawall.store import wait as waits
 from seawall.store.drain import BACKLOG, rate
 from seawall.store.pool import Store
@@ -46,6 +47,9 @@ EVERY_S = 1.0
 CHECKPOINTS_MAX = 256
 PRUNE_ROWS = 1000
 PRUNE_ROUNDS_MAX = 20
+THAW_S = 5.0
+"""Longest time for letting go of some runs at once."""
+
 PRUNE_GRACE_US = 600 * SECOND_US
 """How long an expired key is kept still, for records that wait unread in a log of another router."""
 
@@ -178,6 +182,7 @@ class Router:
                     await self._forget(heart, name, drain)
                 await self._prune(heart)
                 await self._tell_progress(heart)
+                await self._thaw(heart)
             except (Unavailable, Uncertain) as error:
                 await rest(heart, EVERY_S, reason=str(error))
                 continue
@@ -222,6 +227,17 @@ class Router:
         for _ in range(PRUNE_ROUNDS_MAX):
             work = waits.prune(self._store, before_us=before_us - LOOKBACK_US, rows_max=PRUNE_ROWS)
             if await patiently(heart, work, what=STORE) < PRUNE_ROWS:
+                break
+
+    async def _thaw(self, heart: Heart) -> None:
+        """Let go of runs that were held while their workflow was frozen: as a backlog, beside what is fresh."""
+
+        def place(queue_id: int, tenant: str) -> int:
+            return self._placement.next(queue_id, tenant, backlog=True)
+
+        for _ in range(PRUNE_ROUNDS_MAX):
+            work = version.thaw(self._store, place, timeout_s=THAW_S)
+            if await patiently(heart, work, what=STORE) < version.THAW_MAX:
                 break
 
     async def _tell_progress(self, heart: Heart) -> None:

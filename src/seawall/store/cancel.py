@@ -81,7 +81,7 @@ async def settle(store: Store, marked: Marked, *, timeout_s: float) -> Marked:
     Durability: ends are committed before return.
     """
     cancelling, ended = marked.cancelling, marked.ended
-    if cancelling and await _passed(store, timeout_s=timeout_s):
+    if cancelling and await refills_passed(store, timeout_s=timeout_s):
         more = await finish(store, cancelling, timeout_s=timeout_s)
         gone = {one.id for one in more}
         ended, cancelling = [*ended, *more], [id for id in cancelling if id not in gone]
@@ -95,7 +95,7 @@ async def finish(store: Store, run_ids: Sequence[int], *, timeout_s: float) -> l
     return [_ended(row) for row in await store.fetch(_SQL["finish"], run_ids, timeout_s=timeout_s)]
 
 
-async def _passed(store: Store, *, timeout_s: float) -> bool:
+async def refills_passed(store: Store, *, timeout_s: float) -> bool:
     """Wait until every refill from before has ended; False: some statement takes too long for that."""
     loop = asyncio.get_running_loop()
     before, until = set(await store.value(_SQL["refills"], timeout_s=timeout_s)), loop.time() + SETTLE_S

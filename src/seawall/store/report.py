@@ -35,7 +35,6 @@ CHECKSUM_BYTES_MAX: Final = 32 * 1024 * 1024
 RUNS_MAX: Final = 100
 STEPS_MAX: Final = 1_000
 STEP_RESULT_BYTES_MAX: Final = 4 * 1024
-WORKFLOWS_MAX: Final = 1_000
 
 RUN_ID_MAX: Final = 2**63 - 1
 EVENT_ID_MAX: Final = b"\xff" * 16
@@ -131,20 +130,6 @@ class EventDetail(EventLine, frozen=True, kw_only=True):
     journal: Place
     runs: tuple[RunLine, ...]
     reply: ReplyLine | None
-
-
-class Workflow(msgspec.Struct, frozen=True, kw_only=True):
-    """One registered version of a workflow."""
-
-    name: str
-    version: str
-    on: str
-    queue: str
-    active: bool
-    registered_at: datetime
-
-
-ANYTHING: Final = Selection()
 
 
 async def ping(store: Store, *, timeout_s: float) -> None:
@@ -299,22 +284,6 @@ async def steps(store: Store, run_ids: Sequence[int], *, timeout_s: float) -> li
             finished_at=row["finished_at"],
             bytes=row["bytes"],
             result=msgspec.Raw(row["result"]) if row["result"] is not None else None,
-        )
-        for row in rows
-    ]
-
-
-async def workflows(store: Store, *, timeout_s: float) -> list[Workflow]:
-    """Registered workflows by name, newest version first; at most WORKFLOWS_MAX."""
-    rows = await store.fetch(_SQL["workflows"], WORKFLOWS_MAX, timeout_s=timeout_s)
-    return [
-        Workflow(
-            name=row["name"],
-            version=row["version"],
-            on=row["pattern"],
-            queue=row["queue"],
-            active=row["active"],
-            registered_at=row["registered_at"],
         )
         for row in rows
     ]

@@ -22,6 +22,7 @@ from seawall.store.line import key_columns
 from seawall.store.pool import Row, Session, Store, text_array
 from seawall.store.position import Range
 from seawall.store.statement import statements
+from seawall.store.version import freeze_new
 from seawall.store.wait import SHAPES_MAX, Noted, note, notices, shapes
 
 _SQL = statements("router")
@@ -69,6 +70,7 @@ class Workflow:
     shards: int  # of its queue
     allowance: Allowance | None = None  # with at least one rule
     priority: int = 0
+    frozen: bool = False  # new runs of it are held
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ class Writes:
     tickets: list[tuple[bytes, bytes]] = field(default_factory=list)  # (its id, the id of the event that runs)
     notices: list[tuple[str, str]] = field(default_factory=list)  # (channel, payload)
     noted: list[Noted] = field(default_factory=list)  # events that can be waited for
+    frozen: list[tuple[bytes, int]] = field(default_factory=list)  # (event, workflow) of runs that are to be held
     passed: int = 0  # records of events that were collapsed before, of which nothing is written
 
 
@@ -222,6 +225,8 @@ async def commit(
             firsts = await _note(session, move.to.log_id, notes) if notes else {}
             writes = decide(holders, firsts)
             kept = await _keep(session, move.to.log_id, writes)
+            if writes.frozen:
+                await freeze_new(session, writes.frozen)
             if writes.noted:
                 writes.notices.extend(notices(await note(session, writes.noted)))
             if kept.events < len(writes.events):
@@ -371,7 +376,9 @@ async def catalogue(store: Store) -> Catalogue:
     return Catalogue(
         Version(version["workflows"], version["sources"], version["shapes"]),
         [
-            Workflow(w["id"], w["name"], w["pattern"], w["queue_id"], w["shards"], _ruled(w), w["priority"])
+            Workflow(
+                w["id"], w["name"], w["pattern"], w["queue_id"], w["shards"], _ruled(w), w["priority"], w["frozen"]
+            )
             for w in workflows
         ],
         {(r["source_id"].bytes, r["key_id"]): r["revoked_us"] for r in revoked},

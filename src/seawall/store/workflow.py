@@ -118,6 +118,12 @@ async def seen(store: Store, *, owner: UUID, live_s: float, work: Work = Work())
         return await _choose(session, [], live_s)
 
 
+async def rechoose(session: Session, live_s: float) -> Changes:
+    """Choose what new events start, since somebody has said something about it. In a transaction, behind
+    ``lock_registration``."""
+    return await _choose(session, [], live_s)
+
+
 async def _choose(session: Session, former: Sequence[int], live_s: float) -> Changes:
     sql = statements("worker")
     gone: list[int] = await session.value(sql["forget_workers"], FORGET_S)

@@ -34,6 +34,7 @@ class Kind(Enum):
     QUEUE = "queue"
     BULK = "bulk"  # an act on many runs
     THROTTLE = "throttle"  # of a queue
+    WORKFLOW = "workflow"  # its versions
     RUN = "run"
     BREAKER = "breaker"  # by hand
     SHED = "shed"  # by hand

@@ -177,10 +177,3 @@ select run_id, name, nth, attempt, started_at, finished_at, octet_length(result)
 from step where run_id = any ($1::bigint[])
 order by run_id, started_at, name, nth
 limit $3
-
--- name: workflows
--- console, GET /v1/workflows; the small tables workflow and queue.
-select w.name, w.version, w.pattern, q.name as queue, w.active, w.registered_at
-from workflow w join queue q on q.id = w.queue_id
-order by w.name, w.registered_at desc, w.id desc
-limit $1

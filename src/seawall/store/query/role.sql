@@ -20,7 +20,8 @@ grant usage on schema public to seawall_worker
 
 -- name: grant_read
 -- migrate, each start. What a run needs to know.
-grant select on event, duplicate, ticket, queue, workflow, schema_version, correlation, log_progress, drain to seawall_worker
+grant select on event, duplicate, ticket, queue, workflow, schema_version, correlation, log_progress, drain,
+  workflow_hand to seawall_worker
 
 -- name: grant_all
 -- migrate, each start. What a worker owns.

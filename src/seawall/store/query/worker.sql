@@ -69,12 +69,15 @@ update worker set seen_at = now(), tried = $2, failed = $3, broken = $4 where ow
 
 -- name: misplaced
 -- worker, every other second; the small tables worker and workflow. Whether another version than the active one should
--- take new runs: of each name, the newest that a worker has which was seen in the last $1 seconds.
+-- take new runs: of each name, the one that somebody chose by hand, while any worker has it, be it only away; else the
+-- newest that a worker has which was seen in the last $1 seconds.
 with live as (
   select distinct unnest(workflow_ids) as id from worker where seen_at > now() - $1 * interval '1 second'
 ), chosen as (
-  select distinct on (w.name) w.name, w.id from workflow w join live using (id)
-  order by w.name, w.registered_at desc, w.id desc
+  select distinct on (w.name) w.name, w.id
+  from workflow w left join live l on l.id = w.id left join workflow_hand h on h.workflow_id = w.id
+  where l.id is not null or (h.name is not null and exists (select 1 from worker k where w.id = any(k.workflow_ids)))
+  order by w.name, h.name is null, w.registered_at desc, w.id desc
 )
 select exists (select 1 from chosen c join workflow w on w.id = c.id where not w.active)
        or exists (select 1 from worker where seen_at < now() - $2 * interval '1 second')
@@ -100,8 +103,10 @@ returning w.name, w.version
 with live as (
   select distinct unnest(workflow_ids) as id from worker where seen_at > now() - $1 * interval '1 second'
 ), chosen as (
-  select distinct on (w.name) w.name, w.id from workflow w join live using (id)
-  order by w.name, w.registered_at desc, w.id desc
+  select distinct on (w.name) w.name, w.id
+  from workflow w left join live l on l.id = w.id left join workflow_hand h on h.workflow_id = w.id
+  where l.id is not null or (h.name is not null and exists (select 1 from worker k where w.id = any(k.workflow_ids)))
+  order by w.name, h.name is null, w.registered_at desc, w.id desc
 )
 update workflow w set active = false from chosen c where w.name = c.name and w.id <> c.id and w.active
 
@@ -110,10 +115,13 @@ update workflow w set active = false from chosen c where w.name = c.name and w.i
 with live as (
   select distinct unnest(workflow_ids) as id from worker where seen_at > now() - $1 * interval '1 second'
 ), chosen as (
-  select distinct on (w.name) w.name, w.id from workflow w join live using (id)
-  order by w.name, w.registered_at desc, w.id desc
+  select distinct on (w.name) w.name, w.id
+  from workflow w left join live l on l.id = w.id left join workflow_hand h on h.workflow_id = w.id
+  where l.id is not null or (h.name is not null and exists (select 1 from worker k where w.id = any(k.workflow_ids)))
+  order by w.name, h.name is null, w.registered_at desc, w.id desc
 )
-update workflow w set active = true from chosen c where w.id = c.id and not w.active
+update workflow w set active = true, frozen = coalesce((select h.frozen from workflow_hand h where h.name = w.name), false)
+from chosen c where w.id = c.id and not w.active
 returning w.name, w.version
 
 -- name: nobodys_workflows
