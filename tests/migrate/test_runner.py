@@ -106,6 +106,7 @@ NOTHING = (
     "watch_lease",
     "bulk",
     "bulk_run",
+    "run_frozen",
     "governor",
 )
 READ = ("event", "duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain", "workflow_hand")

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "events": ("seawall.cli.events:events", "Look at events that came in."),
     "runs": ("seawall.cli.runs:runs", "Look at runs of workflows."),
     "bulk": ("seawall.cli.bulk:bulk", "Acts on many runs: look how far they have come, or undo one."),
+    "workflows": ("seawall.cli.workflows:workflows", "Versions: see which new runs take, choose one, or freeze."),
     "throttle": ("seawall.cli.throttle:throttle", "Begin a queue's runs at a rate, which may rise by itself."),
     "queues": ("seawall.cli.queues:queues", "Queues: look, pause, resume, and set their slots."),
     "steps": ("seawall.cli.steps:steps", "Steps that workflows may use, of Seawall and of other packages."),

@@ -9,7 +9,7 @@ import click
 from seawall.cli import bulk
 from seawall.cli.client import Client, find, part
 from seawall.cli.listing import page_options, place_options, say_page, where_option
-from seawall.cli.say import MISUSED, Failed, json_option, say, say_fields, say_json, say_table
+from seawall.cli.say import FAILED, MISUSED, Failed, json_option, say, say_fields, say_json, say_table
 
 COLUMNS = ("id", "workflow", "version", "status", "cause", "attempt", "created_at", "finished_at", "event")
 STEP_COLUMNS = ("name", "task", "nth", "attempt", "started_at", "finished_at", "result")
@@ -93,6 +93,31 @@ def cancel(
     else:
         say(f"run {found['id']}: {found['after']} (before: {found['before']})")
     return 0
+
+
+@runs.command(
+    epilog="""\b
+Examples:
+  seawall runs move 357402498015232 --to-version 3 --why 'nobody has version 2 any more'
+  seawall runs list --where 'state=queued, workflow=deploy, version=2' --json | jq -r '.items[].id' \\
+    | xargs seawall runs move --to-version 3"""
+)
+@click.argument("ids", nargs=-1, required=True)
+@click.option("--to-version", required=True, metavar="VERSION", help="Of the runs' own workflow.")
+@click.option("--why", default="", metavar="TEXT", help="For the timeline.")
+@place_options
+@json_option
+def move(ids: tuple[str, ...], to_version: str, why: str, data: str | None, url: str | None, as_json: bool) -> int:
+    """Have runs go on with another version of their workflow. What they have done is kept; one that a worker has in
+    hand isn't moved. Exit code 1: some weren't."""
+    wish = {"ids": list(ids), "to_version": to_version, "why": why}
+    found = Client(find(data, url)).send("POST", "/v1/runs/move", wish)
+    if as_json:
+        say_json(found)
+    else:
+        say(f"moved to version {to_version}: {len(found['moved'])}")
+        say_table(found["missed"], ("id", "why"), empty="all of them")
+    return FAILED if found["missed"] else 0
 
 
 # The acts on many of them stand in a file of their own.

@@ -12,7 +12,6 @@ from seawall.store.bulk import BulkLine, EventGroup, RunGroup
 from seawall.store.drain import Decided, DrainLine
 from seawall.store.queue import QueueLine
 from seawall.store.report import EventLine, RunLine
-from seawall.store.version import Missed, WorkflowLine
 from seawall.store.watch import AlertRow
 
 
@@ -28,45 +27,6 @@ class Runs(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[RunLine]
     next: str | None
-
-
-class Workflows(msgspec.Struct, frozen=True, kw_only=True):
-    """All registered workflows."""
-
-    items: list[WorkflowLine]
-
-
-class WorkflowWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be changed of a workflow: exactly one of these."""
-
-    version: str | None = None  # new runs take it
-    rollback: bool = False  # they take the one before it
-    automatic: bool = False  # they take the newest that workers have
-    frozen: bool | None = None  # they are held, or not any more
-    why: str = ""
-
-
-class WorkflowChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What was in force, and what is."""
-
-    name: str
-    before: str
-    after: str
-
-
-class MoveWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which runs are to go on with another version of their workflow."""
-
-    ids: list[str]
-    to_version: str
-    why: str = ""
-
-
-class MovedRuns(msgspec.Struct, frozen=True, kw_only=True):
-    """Which were moved, and why others weren't."""
-
-    moved: list[str]
-    missed: list[Missed]
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):

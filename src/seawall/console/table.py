@@ -51,16 +51,11 @@ from seawall.console.shape import (
     Runs,
     Sources,
     ThrottleWish,
-    MovedRuns,
-    MoveWish,
     Way,
-    WorkflowChange,
-    WorkflowWish,
-    Workflows,
     WorkList,
 )
 from seawall.console.source import SourceDesk
-from seawall.console.version import VersionDesk
+from seawall.console.version import MovedRuns, MoveWish, VersionDesk, WorkflowChange, Workflows, WorkflowWish
 from seawall.kernel.seam.change import Kind
 from seawall.store.bulk import BulkLine
 from seawall.store.report import EventDetail, RunDetail

@@ -1,10 +1,11 @@
-"""Handlers of the endpoints of workflows and their versions."""
+"""Handlers of the endpoints of workflows and their versions, and what they take and give."""
 
 from __future__ import annotations
 
+import msgspec
+
 from seawall.console.answer import Answer, json
 from seawall.console.ask import Ask
-from seawall.console.shape import MovedRuns, MoveWish, WorkflowChange, Workflows, WorkflowWish
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected
 from seawall.kernel.seam.change import TEXT_MAX
@@ -12,6 +13,46 @@ from seawall.store import version
 from seawall.store.change import Author
 from seawall.store.pool import Store
 from seawall.store.report import RUN_ID_MAX
+from seawall.store.version import Missed, WorkflowLine
+
+
+class Workflows(msgspec.Struct, frozen=True, kw_only=True):
+    """All registered workflows."""
+
+    items: list[WorkflowLine]
+
+
+class WorkflowWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be changed of a workflow: exactly one of these."""
+
+    version: str | None = None  # new runs take it
+    rollback: bool = False  # they take the one before it
+    automatic: bool = False  # they take the newest that workers have
+    frozen: bool | None = None  # they are held, or not any more
+    why: str = ""
+
+
+class WorkflowChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What was in force, and what is."""
+
+    name: str
+    before: str
+    after: str
+
+
+class MoveWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which runs are to go on with another version of their workflow."""
+
+    ids: list[str]
+    to_version: str
+    why: str = ""
+
+
+class MovedRuns(msgspec.Struct, frozen=True, kw_only=True):
+    """Which were moved, and why others weren't."""
+
+    moved: list[str]
+    missed: list[Missed]
 
 
 class VersionDesk:
@@ -45,7 +86,7 @@ class VersionDesk:
             raise Rejected(422, "Bad number", f"1 to {version.MOVE_MAX} runs can be moved at once, not {len(ids)}")
         author = self._author(ask, wish.why)
         done = await version.move(self._store, ids, wish.to_version, author, timeout_s=self._query_s)
-        missed = [version.Missed(id=str(id), why=why) for id, why in done.missed.items()]
+        missed = [Missed(id=str(id), why=why) for id, why in done.missed.items()]
         return json(MovedRuns(moved=[str(id) for id in done.moved], missed=missed))
 
     def _author(self, ask: Ask, why: str) -> Author:

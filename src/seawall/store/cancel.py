@@ -97,11 +97,16 @@ async def finish(store: Store, run_ids: Sequence[int], *, timeout_s: float) -> l
 
 async def refills_passed(store: Store, *, timeout_s: float) -> bool:
     """Wait until every refill from before has ended; False: some statement takes too long for that."""
+    return await passed(store, _SQL["refills"], timeout_s=timeout_s)
+
+
+async def passed(store: Store, statement: str, *, timeout_s: float) -> bool:
+    """Wait until the transactions have ended that a statement finds now, at most `SETTLE_S`; False: some haven't."""
     loop = asyncio.get_running_loop()
-    before, until = set(await store.value(_SQL["refills"], timeout_s=timeout_s)), loop.time() + SETTLE_S
+    before, until = set(await store.value(statement, timeout_s=timeout_s)), loop.time() + SETTLE_S
     while before:
         await asyncio.sleep(LOOK_S)
-        before &= set(await store.value(_SQL["refills"], timeout_s=timeout_s))
+        before &= set(await store.value(statement, timeout_s=timeout_s))
         if before and loop.time() > until:
             return False
     return True

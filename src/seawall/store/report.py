@@ -132,6 +132,9 @@ class EventDetail(EventLine, frozen=True, kw_only=True):
     reply: ReplyLine | None
 
 
+ANYTHING: Final = Selection()
+
+
 async def ping(store: Store, *, timeout_s: float) -> None:
     """Prove that the store answers. Raises Unavailable."""
     await store.value(_SQL["ping"], timeout_s=timeout_s)

@@ -1,10 +1,11 @@
 """Versions of workflows in people's hands: which one new events start, whether they start any, and runs that are moved.
 
-What somebody chooses stands until somebody chooses otherwise, or no worker has that version any more. Of a frozen workflow
-new runs are held: their rows are there, so nothing is lost, and a router lets them go, in fair order, when it thaws.
+What somebody chooses stands until somebody chooses otherwise, or no worker has that version any more. Of a frozen
+workflow new runs are held: their rows are there, so nothing is lost, and a router lets them go, in fair order, when it
+thaws.
 
-A run is moved when nobody can have it in hand. One that waits or is held is in nobody's; a ready one is set aside first,
-so that no refill takes it, and once the refills of before have ended, whoever has taken it has said so.
+A run is moved when nobody can have it in hand. One that waits or is held is in nobody's; a ready one is set aside
+first, so that no refill takes it, and once the refills of before have ended, whoever has taken it has said so.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import msgspec
 
 from seawall.kernel.error import Rejected
 from seawall.kernel.seam.change import Kind
-from seawall.store.cancel import refills_passed
+from seawall.store.cancel import passed, refills_passed
 from seawall.store.change import Author, record
 from seawall.store.pool import Row, Session, Store
 from seawall.store.statement import statements
@@ -108,8 +109,8 @@ async def choose(store: Store, name: str, choice: Choice, author: Author, *, tim
 
 
 async def freeze(store: Store, name: str, author: Author, *, frozen: bool, timeout_s: float) -> tuple[str, str]:
-    """Hold what new events would start of a workflow, or let it go again. A router's batch that is under way may not know
-    yet.
+    """Hold what new events would start of a workflow, or let it go again. Batches of routers that were under way have
+    ended on return, unless one takes longer than `SETTLE_S` of cancel.py.
 
     Returns:
         What was in force before, and what is now.
@@ -123,7 +124,9 @@ async def freeze(store: Store, name: str, author: Author, *, frozen: bool, timeo
         by_hand = next((row["id"] for row in before if row["by_hand"]), None)
         await session.execute(_SQL["put_hand"], name, by_hand, frozen)
         await session.execute(_SQL["put_frozen"], name, frozen)
-        return await _tell(session, name, before, author)
+        told = await _tell(session, name, before, author)
+    await passed(store, statements("wait")["batches"], timeout_s=timeout_s)
+    return told
 
 
 def version(wanted: str) -> Choice:
@@ -160,13 +163,13 @@ async def move(store: Store, run_ids: Sequence[int], to_version: str, author: Au
         run_ids: At most MOVE_MAX.
 
     Raises:
-        Unavailable, Uncertain: Some may be moved, and some may be held (state 2) that were ready: repeating moves them, and
-            leaves them held.
+        Unavailable, Uncertain: Some may be moved, and some may be held (state 2) that were ready: repeating moves
+            them, and leaves them held.
 
     Durability: committed before return. The timeline has one line for each workflow.
     """
     assert len(run_ids) <= MOVE_MAX, len(run_ids)
-    done, aside = Moved(), []
+    done, aside = Moved(), list[int]()
     names: dict[int, tuple[str, str]] = {}
     async with store.transaction(timeout_s=timeout_s) as session:
         rows = {row["id"]: row for row in await session.fetch(_SQL["set_aside"], list(run_ids), to_version)}
@@ -179,8 +182,8 @@ async def move(store: Store, run_ids: Sequence[int], to_version: str, author: Au
             names[id] = (row["name"], row["version"])
             (done.moved if row["state"] in (1, 2) else aside).append(id)
     if aside:
-        passed = await refills_passed(store, timeout_s=timeout_s)
-        moved = set(await store.value(_SQL["move"], aside, to_version, not passed, timeout_s=timeout_s))
+        certain = await refills_passed(store, timeout_s=timeout_s)
+        moved = set(await store.value(_SQL["move"], aside, to_version, not certain, timeout_s=timeout_s))
         done.moved += [id for id in aside if id in moved]
         done.missed |= {id: "a worker has it in hand: try again when it waits" for id in aside if id not in moved}
     await _tell_moved(store, [names[id] for id in done.moved], to_version, author, timeout_s=timeout_s)
@@ -217,8 +220,8 @@ async def freeze_new(session: Session, runs: Sequence[tuple[bytes, int]]) -> Non
 
 
 async def thaw(store: Store, place: Callable[[int, str], int], *, timeout_s: float) -> int:
-    """Let go of runs that were held while their workflow was frozen, and isn't any more; returns how many were looked at,
-    at most THAW_MAX.
+    """Let go of runs that were held while their workflow was frozen, and isn't any more; returns how many were looked
+    at, at most THAW_MAX.
 
     Args:
         place: Gives the virtual time of a queue's and tenant's next run.

@@ -53,14 +53,14 @@ with gone as (
   delete from run_frozen f using unnest($1::text[], $2::bigint[]) as u (name, run_id)
   where f.name = u.name and f.run_id = u.run_id
 )
-update run r set state = 0, vt = greatest(r.vt, u.vt)
+update run r set state = 0, vt = greatest(r.vt, u.vt), keys = null, gates = null, line = null
 from unnest($3::bigint[], $4::bigint[]) as u (id, vt) where r.id = u.id and r.state = 2
 
 -- name: set_aside
 -- console, first of a move; primary keys of run and workflow, unique (name, version). Runs that nobody can have in hand, those
 -- that wait or are held, are moved at once. Ready ones leave the index by which workers find them: no refill that begins from
 -- now on takes one. Runs are locked in the order of their ids, as everywhere. `waits` says that steps may be kept of before,
--- whoever leases the shard that it comes to.
+-- whoever leases the shard that it comes to; without keys, a run is given those of its version's limits, if it has any.
 with found as materialized (
   select id, state, workflow_id from run where id = any($1::bigint[]) order by id for update
 ), meant as materialized (
@@ -69,7 +69,7 @@ with found as materialized (
   left join workflow t on t.name = w.name and t.version = $2 left join queue q on q.id = t.queue_id
 ), moved as (
   update run r set workflow_id = m.to_id, queue_id = m.queue_id, waits = r.waits + 1,
-    shard = case when r.shard < 0 then r.shard else r.id % m.shards end
+    shard = case when r.shard < 0 then r.shard else r.id % m.shards end, keys = null, gates = null, line = null
   from meant m where r.id = m.id and m.state in (1, 2) and m.to_id <> m.workflow_id
 ), aside as (
   update run r set state = 2 from meant m where r.id = m.id and m.state in (0, 3) and m.to_id <> m.workflow_id
@@ -85,7 +85,7 @@ with inhand as materialized (
   select id from run where id = any($1::bigint[]) and state = 2 order by id for update
 ), moved as (
   update run r set state = 0, workflow_id = t.id, queue_id = t.queue_id, waits = r.waits + 1,
-    shard = case when r.shard < 0 then r.shard else r.id % q.shards end
+    shard = case when r.shard < 0 then r.shard else r.id % q.shards end, keys = null, gates = null, line = null
   from found f join run o on o.id = f.id join workflow w on w.id = o.workflow_id
   join workflow t on t.name = w.name and t.version = $2 join queue q on q.id = t.queue_id
   where r.id = f.id and f.id not in (select id from inhand)
