@@ -305,7 +305,7 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=6.0, help="of each window")
     asked = arguments.parse_args()
     fewer_collections()
-    logging.getLogger("seawall").setLevel(logging.ERROR)  # that runs waited for the worker of the next window
+    logging.getLogger("seawall").setLevel(logging.CRITICAL)  # that runs waited for the worker of the next window
     with PostgresServer(settings={"shared_buffers": "256MB", "max_wal_size": "4GB"}) as server:
         publish(uvloop.run(measure(server, Asked(rounds=asked.rounds, pending=asked.pending, seconds=asked.seconds))))
 
