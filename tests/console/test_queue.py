@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from console.test_console import Api, api, is_problem
+from seawall.kernel.allowance import Allowance, Limit
 from seawall.testing.postgres import Database
 
 
@@ -46,6 +47,32 @@ async def test_what_is_set_by_hand_counts_and_goes_back_to_what_is_declared(it: 
     assert back.json["after"] == "reserved 5, max 20"
 
 
+async def test_weights_and_a_depth_are_set_by_hand_each_beside_what_is_declared(
+    it: Api, queue: None, database: Database
+) -> None:
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute('update queue set weights = \'{"acme": 2, "other": 3}\', depth_max = 10')
+    done = await it.call("POST", "/v1/queues/bulk", {"weights": {"acme": 4, "new": 5}, "depth_max": 7})
+    assert done.json["after"] == "reserved 5, max 20, depth max 7, weight acme 4, weight new 5"
+    line = next(line for line in (await it.get("/v1/queues")).json["items"] if line["name"] == "bulk")
+    assert line["weights"] == {"acme": 4, "other": 3, "new": 5} and line["depth_max"] == 7
+    assert (line["limited"], line["held"]) == (0, 0)
+    await it.call("POST", "/v1/queues/bulk", {"weights": {"acme": "declared", "new": "declared"}, "depth_max": 0})
+    key = Allowance("deploy", (Limit(1),)).keys("t", None)[0][0]
+    await connection.execute(
+        "insert into workflow (name, version, pattern, queue_id, active, allowance)"
+        " select 'deploy', v, 'x', id, v = '1', '[]' from queue, unnest(array['1', '2']) v where name = 'bulk'"
+    )
+    await connection.execute("update run set state = 3, keys = array[$1::bytea], line = $1 where id < 4", key)
+    await connection.execute(
+        "insert into deferred select gen_random_uuid(), 1, 't', id, 0, false, 1, 1 from queue where name = 'bulk'"
+    )
+    await connection.close()
+    line = next(line for line in (await it.get("/v1/queues")).json["items"] if line["name"] == "bulk")
+    assert line["weights"] == {"acme": 2, "other": 3} and line["depth_max"] is None
+    assert (line["ready"], line["limited"], line["held"]) == (4, 3, 1)
+
+
 async def test_a_pause_and_its_reason_are_in_the_timeline_once(it: Api, queue: None) -> None:
     for _ in range(2):
         await it.call("POST", "/v1/queues/bulk", {"paused": True, "why": "their API is down"})
@@ -67,6 +94,10 @@ async def test_a_pause_and_its_reason_are_in_the_timeline_once(it: Api, queue: N
         ("bulk", {"reserved": "many"}, 422),
         ("bulk", {"reserved": True}, 422),
         ("bulk", {"slots": 4}, 422),
+        ("bulk", {"depth_max": -1}, 422),
+        ("bulk", {"weights": {"acme": 0}}, 422),
+        ("bulk", {"weights": {"acme": 1001}}, 422),
+        ("bulk", {"weights": {"": 4}}, 422),
         ("bulk", {"why": "x" * 501}, 422),
     ],
 )

@@ -67,7 +67,8 @@ LOOPS = {
     },
     "router": {
         "parent", "handles", "shed", "flags", "flags.hint", "cache.geo",
-        "router.discover", "router.clock", "router.broadcast", "router.housekeeping", "router.bulk", "router.governor",
+        "router.discover", "router.clock", "router.depth", "router.broadcast", "router.housekeeping", "router.bulk",
+        "router.governor",
         "housekeeping",
         "router.fresh.c1", "router.backlog.c1",
     },
@@ -88,8 +89,8 @@ LOOPS = {
     },
     "cluster-router": {
         "parent", "handles", "shed", "flags", "flags.hint", "router.kafka.topic", "router.kafka.feeds",
-        "router.kafka.lookout", "router.discover", "router.clock", "router.broadcast", "router.housekeeping",
-        "router.bulk", "housekeeping", "router.governor", "router.fresh.seawall-0", "router.backlog.seawall-0",
+        "router.kafka.lookout", "router.discover", "router.clock", "router.depth", "router.broadcast", "router.bulk",
+        "router.housekeeping", "housekeeping", "router.governor", "router.fresh.seawall-0", "router.backlog.seawall-0",
     },
 }  # fmt: skip
 """Exactly what there is: neither can a loop be lost, nor a new one be forgotten here."""

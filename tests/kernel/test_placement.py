@@ -63,3 +63,38 @@ def test_shards_are_evenly_used_also_by_a_single_tenant() -> None:
     assert set(used) == {0, 1, 2, 3}
     assert min(used.values()) > 800
     assert shard_of(ids.next(), b"acme", 0) == 0
+
+
+def test_a_tenant_of_weight_four_has_four_turns_for_each_of_anothers() -> None:
+    place = Placement()
+    place.observe({1: None}, {1: {"acme": 4}})
+    runs = [(place.next(1, "acme", backlog=False), "acme") for _ in range(400)]
+    runs += [(place.next(1, "other", backlog=False), "other") for _ in range(400)]
+    served = [tenant for _, tenant in sorted(runs)][:250]
+    assert 49 <= served.count("other") <= 51
+    place.observe({1: 0}, {})
+    assert place.next(1, "acme", backlog=False) - max(vt for vt, tenant in runs if tenant == "acme") == COST
+
+
+def test_a_priority_puts_runs_before_others_by_a_bounded_number_of_turns_and_never_starves() -> None:
+    place = Placement()
+    plain = [place.next(1, "a", backlog=False) for _ in range(500)]
+    urgent = [place.next(1, "b", backlog=False, priority=2) for _ in range(1000)]
+    place_of_last = sorted([*plain, *urgent]).index(plain[-1])
+    assert sum(vt <= plain[0] for vt in urgent) == 201, "two hundred turns, and its own"
+    assert place_of_last in (500 + 698, 500 + 699), "and then they take turns"
+    assert place.next(1, "b", backlog=False) > urgent[-1] + 100 * COST, "it charges nothing"
+
+
+def test_runs_of_low_priority_that_are_alone_do_not_move_the_clock() -> None:
+    place = Placement()
+    low = [place.next(1, "a", backlog=False, priority=-5) for _ in range(10)]
+    place.observe({1: low[0] - 5 * placement.STEP})  # as the store says it
+    assert place.next(1, "b", backlog=False) < low[0]
+
+
+def test_a_line_of_its_own_takes_no_turns_from_its_tenants_other_runs() -> None:
+    place = Placement()
+    for _ in range(1000):
+        place.next(1, "a", backlog=False, apart="deploy")
+    assert place.next(1, "a", backlog=False) == COST

@@ -108,6 +108,7 @@ NOTHING = (
     "bulk_run",
     "run_frozen",
     "governor",
+    "deferred",
 )
 READ = ("event", "duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain", "workflow_hand")
 ALL = ("run", "run_done", "step", "shard_lease", "refill", "reply", "worker", "wait", "rate")

@@ -213,7 +213,7 @@ async def test_a_batch_of_duplicates_is_looked_up_one_by_one_however_many_events
     ids = [UUID(int=(0x019A_0001 << 96) + n) for n in range(500)]
     plan = await rig.database.fetch(
         f"explain {statements('router')['keep']}", first, *_event_columns([]), *_run_columns([]), ids, ids, [], [],
-        *_run_columns([]), *key_columns([]),
+        *_run_columns([]), *key_columns([]), *_run_columns([]),
     )  # fmt: skip
     told = "\n".join(row[0] for row in plan)
     assert "Hash" not in told and f"Seq Scan on {filled}" not in told, told

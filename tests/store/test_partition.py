@@ -184,6 +184,21 @@ async def test_an_old_day_goes_but_not_what_an_unfinished_run_needs(
         assert await _where(store, table) == []
 
 
+async def test_an_event_whose_run_is_not_made_yet_stays(store: Store, clock: ManualClock) -> None:
+    await _make_old_day(store, clock)
+    await _unfinished(store, OLD, 1)
+    await store.execute(
+        "insert into deferred select event_id, workflow_id, tenant, queue_id, shard, ticket, vt, 0 from run"
+    )
+    await store.execute("delete from run")
+    await _keeper(store, clock).round()
+    for table in ("event", "ticket"):
+        assert await _where(store, table) == [f"{table}_default"], table
+    await store.execute("delete from deferred")
+    await _keeper(store, clock).round()
+    assert await _where(store, "event") == []
+
+
 async def test_replies_go_before_events(store: Store, clock: ManualClock) -> None:
     day = TODAY - 5
     await _make_old_day(store, clock, day=day)

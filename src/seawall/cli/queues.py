@@ -10,7 +10,7 @@ from seawall.cli.client import Client, find, part
 from seawall.cli.listing import place_options
 from seawall.cli.say import MISUSED, Failed, json_option, say, say_json, say_table
 
-COLUMNS = ("name", "reserved", "max", "paused", "ready", "served", "workflows")
+COLUMNS = ("name", "reserved", "max", "paused", "ready", "limited", "held", "served", "workflows")
 TOP_COLUMNS = ("slots", "share", "turns", "s/turn", "then", "slower")
 OTHERS = "(others)"
 DECLARED = "declared"
@@ -93,22 +93,40 @@ def resume(name: str, why: str, data: str | None, url: str | None, as_json: bool
 Examples:
   seawall queues set runbooks --reserved 50
   seawall queues set bulk --max 20 --why 'it eats the database'
-  seawall queues set bulk --max declared                      as the app says""",
+  seawall queues set bulk --max declared                      as the app says
+  seawall queues set bulk --weight acme=4 --depth-max 100000""",
 )
 @click.argument("name")
 @click.option("--reserved", metavar="N", help="Slots that no other queue's runs take; 'declared': as the app says.")
 @click.option("--max", "most", metavar="N", help="Most runs in hand at once; 'declared': as the app says.")
+@click.option("--depth-max", metavar="N",
+              help="Unfinished runs from which on events are held; 0: no bound; 'declared'.")  # fmt: skip
+@click.option("--weight", "weights", multiple=True, metavar="TENANT=N",
+              help="Turns of a tenant for each of another's, 1 to 1000, or 'declared'; repeatable.")  # fmt: skip
 @click.option("--why", default="", metavar="TEXT", help="For the timeline.")
 @place_options
 @json_option
 def set_(
-    name: str, reserved: str | None, most: str | None, why: str, data: str | None, url: str | None, as_json: bool
-) -> None:
-    """Set a queue's slots by hand, in place of what its app declares."""
-    if reserved is None and most is None:
-        raise Failed(MISUSED, "nothing to set: give --reserved or --max")
-    wish = {"reserved": _number("--reserved", reserved), "max": _number("--max", most), "why": why}
+    name: str, reserved: str | None, most: str | None, depth_max: str | None, weights: tuple[str, ...], why: str,
+    data: str | None, url: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Set a queue's slots, bound and weights by hand, in place of what its app declares."""
+    if reserved is None and most is None and depth_max is None and not weights:
+        raise Failed(MISUSED, "nothing to set: give --reserved, --max, --depth-max or --weight")
+    wish: dict[str, Any] = {
+        "reserved": _number("--reserved", reserved), "max": _number("--max", most),
+        "depth_max": _number("--depth-max", depth_max), "why": why,
+    }  # fmt: skip
+    if weights:
+        wish["weights"] = dict(_weight(text) for text in weights)
     _put(name, wish, data, url, as_json=as_json)
+
+
+def _weight(text: str) -> tuple[str, int | str | None]:
+    tenant, equals, weight = text.rpartition("=")
+    if not (tenant and equals):
+        raise Failed(MISUSED, f"--weight {text}: write it as TENANT=4")
+    return tenant, _number(f"--weight {tenant}", weight)
 
 
 def _number(option: str, text: str | None) -> int | str | None:

@@ -7,7 +7,9 @@ from seawall.console.ask import Ask
 from seawall.console.shape import QueueChange, QueueList, QueueWish
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected
+from seawall.kernel.limit import NAME_CHARS_MAX
 from seawall.kernel.moment import span_s
+from seawall.kernel.placement import WEIGHT_MAX
 from seawall.kernel.seam.change import TEXT_MAX
 from seawall.store import queue, usage
 from seawall.store.change import Author
@@ -39,8 +41,9 @@ class QueueDesk:
     async def put(self, ask: Ask) -> Answer:
         name, given = ask.path["name"], ask.parsed(QueueWish)
         wish = queue.Wish(
-            reserved=_number("reserved", given.reserved, 0), most=_number("max", given.max, 1), paused=given.paused
-        )
+            reserved=_number("reserved", given.reserved, 0), most=_number("max", given.max, 1), paused=given.paused,
+            depth_max=_number("depth_max", given.depth_max, 0), weights=_weights(given.weights),
+        )  # fmt: skip
         if len(given.why) > TEXT_MAX:
             raise Rejected(422, "Bad reason", f"why has at most {TEXT_MAX} characters")
         author = Author(ask.by, self._clock, given.why.strip())
@@ -52,3 +55,12 @@ def _number(what: str, value: int | str | None, least: int) -> int | str | None:
     if value is None or value == queue.DECLARED or (isinstance(value, int) and least <= value <= SLOTS_MAX):
         return value
     raise Rejected(422, "Bad number", f"{what} is {least} to {SLOTS_MAX}, or {queue.DECLARED}; not {str(value)[:64]!r}")
+
+
+def _weights(given: dict[str, int | str] | None) -> dict[str, int | str] | None:
+    for tenant, weight in (given or {}).items():
+        if not 0 < len(tenant) <= NAME_CHARS_MAX or not tenant.isprintable():
+            raise Rejected(422, "Bad tenant", f"1 to {NAME_CHARS_MAX} printable characters, not {tenant[:64]!r}")
+        if weight != queue.DECLARED and not (isinstance(weight, int) and 1 <= weight <= WEIGHT_MAX):
+            raise Rejected(422, "Bad weight", f"a weight is 1 to {WEIGHT_MAX}, or {queue.DECLARED}")
+    return given

@@ -121,6 +121,8 @@ class QueueWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     reserved: int | str | None = None
     max: int | str | None = None
     paused: bool | None = None
+    depth_max: int | str | None = None  # 0: no bound
+    weights: dict[str, int | str] | None = None  # by tenant; others stay
     why: str = ""
 
 

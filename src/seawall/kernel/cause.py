@@ -22,6 +22,7 @@ class Cause(IntEnum):
     MOMENT = 34  # received at no possible time
     REVOKED = 35  # its secret or its source had been ended before
     CONFLICT = 36  # another body came under its key before
+    DEPTH = 37  # a queue has as many runs as it may; it goes on by itself
 
     @property
     def word(self) -> str:

@@ -25,7 +25,7 @@ from zlib import crc32
 COST = 1000
 """Virtual time of one run of a tenant of weight 1."""
 
-WEIGHT_MAX = COST
+WEIGHT_MAX, WEIGHTS_MAX = COST, 1000
 PRIORITY_MAX = 10
 STEP = 100 * COST
 """What one of priority is: a hundred turns."""
@@ -43,11 +43,16 @@ class Placement:
         self._now: dict[int, int] = {}
         self._last: dict[tuple[int, str, bool, str], int] = {}
         self._top: dict[int, int] = {}
-        self.weights: Weights = {}
+        self._weights: Weights = {}
 
-    def observe(self, ready: Mapping[int, int | None]) -> None:
+    def observe(self, ready: Mapping[int, int | None], weights: Weights | None = None) -> None:
         """Take over what the store says: by queue, the virtual time of the run that is served next, None when none is
-        ready. Its place without its priority, that is."""
+        ready. Its place without its priority, that is.
+
+        Args:
+            weights: In force from now on. What was handed out before stays where it is.
+        """
+        self._weights = weights or {}
         for queue_id, vt in ready.items():
             # An empty queue has served all that was handed out. Time never goes back: runs of failed attempts, which
             # wake with their old virtual time, would else hand newcomers a place before everybody.
@@ -62,7 +67,7 @@ class Placement:
             priority: -10 to 10; higher goes first.
         """
         stream = (queue_id, tenant, backlog, apart)
-        weights = self.weights.get(queue_id)
+        weights = self._weights.get(queue_id)
         cost = COST if weights is None else COST // weights.get(tenant, 1)
         vt = max(self._now.get(queue_id, 0), self._last.get(stream, 0)) + cost
         if len(self._last) >= STREAMS_MAX and stream not in self._last:

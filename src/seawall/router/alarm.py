@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seawall.guard.spell import Spells
 
-TROUBLE_S = 30.0
+TROUBLE_S, FULL_S = 30.0, 15.0
 """What lasts says so at least every few seconds; its alert ends when it hasn't for so long."""
 
 
@@ -14,6 +14,16 @@ def unreadable(spells: Spells, log_name: str, why: str) -> None:
         "journal-unreadable", f"log {log_name} can't be read at one place: {why}", quiet_s=TROUBLE_S,
         unaffected="accepting events, and what lies elsewhere in the log", cure="look at the disk; nothing is skipped",
         log=log_name,
+    )  # fmt: skip
+
+
+def full(spells: Spells, queue: str, most: int | None) -> None:
+    """A queue has as many runs as it may."""
+    spells.saw(
+        "queue-full", f"queue {queue} has as many runs as it may ({'no bound any more' if most is None else most}): "
+        "events for it are held, and go on by themselves", quiet_s=FULL_S,
+        unaffected="accepting events, and other queues; nothing is dropped",
+        cure=f"seawall queues top; or seawall queues set {queue} --depth-max N", queue=queue,
     )  # fmt: skip
 
 

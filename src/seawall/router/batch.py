@@ -9,6 +9,7 @@ it was named as not storable          event ``dead``, its fields made harmless, 
 its secret or source had been ended   event ``held``; it claims no key, else it could shadow a genuine one
 its second copy, it was collapsed     nothing: it claims no key, which may be forgotten by now, or somebody else's
 another event holds its key           same body: ``duplicate``; another body: event ``conflict``. Neither starts a run
+one of its workflows' queues is full   event ``held`` until its runs there are made (depth.py); others are made now
 else                                  event ``routed``, and a run for each workflow that matches
 ====================================  ==========================================================================
 """
@@ -26,6 +27,7 @@ from seawall.kernel.json import parse
 from seawall.kernel.placement import Placement, shard_of
 from seawall.kernel.seam.journal import Frame, Position
 from seawall.kernel.status import CHANNEL_LINE, CHANNEL_REPLY, CHANNEL_RUN, EventStatus
+from seawall.router.depth import Taking
 from seawall.router.match import Matcher, Shapes, read, unread_type
 from seawall.router.revoked import REMOVED, SIGNED
 from seawall.store.router import Catalogue, Event, Holder, Holders, Key, Note, Run, Workflow, Writes
@@ -213,6 +215,7 @@ def settle(
     firsts: Mapping[Position, int],
     rules: Rules,
     placement: Placement,
+    taking: Taking | None = None,
     *,
     backlog: bool,
 ) -> Writes:
@@ -221,6 +224,7 @@ def settle(
     Args:
         holders: Events outside the batch that hold a key which the batch claimed.
         firsts: When each note's place was first noted, in milliseconds.
+        taking: Which queues take no more runs; None: all take any number.
     """
     writes = Writes()
     queues: dict[int, int] = {}  # the smallest virtual time of a queue's new runs
@@ -232,14 +236,14 @@ def settle(
         item = _named(item, firsts) if item.unreadable else item
         holder = _holder(item, batch, holders)
         if holder is None:
-            _add_event(writes, queues, lines, item, rules, placement, backlog=backlog)
+            _add_event(writes, queues, lines, item, rules, placement, taking, backlog=backlog)
         elif item.claim is not None and holder.body_hash == item.claim.body_hash:
             _add_duplicate(writes, item.record, holder.event_id)
         else:
             conflict = replace(
                 item, status=EventStatus.CONFLICT, reason=_conflict(holder), cause=Cause.CONFLICT
             )  # fmt: skip
-            _add_event(writes, queues, lines, conflict, rules, placement, backlog=backlog)
+            _add_event(writes, queues, lines, conflict, rules, placement, taking, backlog=backlog)
     if queues:
         writes.notices.append((CHANNEL_RUN, ",".join(f"{id}:{vt}" for id, vt in sorted(queues.items()))))
     writes.notices.extend(_lined(list(lines)))
@@ -271,34 +275,44 @@ def _conflict(holder: Holder) -> str:
 
 def _add_event(
     writes: Writes, queues: dict[int, int], lines: dict[tuple[int, bytes], None], item: Item, rules: Rules,
-    placement: Placement, *, backlog: bool,
+    placement: Placement, taking: Taking | None, *, backlog: bool,
 ) -> None:  # fmt: skip
-    record = item.record
+    record, status, reason, cause = item.record, item.status, item.reason, item.cause
+    runs: list[Run] = []
+    frozen: set[int] = set()
+    if status is EventStatus.ROUTED:
+        matched = rules.matcher.match(item.type)
+        runs = [_run(record, workflow, placement, backlog=backlog) for workflow in matched]
+        frozen = {workflow.id for workflow in matched if workflow.frozen}
+        writes.noted.extend(Noted(key, record.received_us, record.id) for key in item.correlations)
+        if taking is not None and taking.full and (full := _defer(writes, runs, taking)):
+            status, cause = EventStatus.HELD, Cause.DEPTH
+            reason = f"as many runs as it may have: queue {', '.join(full)}"
     writes.events.append(
-        Event(
-            record=record,
-            at=item.at,
-            type=item.type,
-            status=item.status,
-            reason=item.reason,
-            cause=item.cause,
-            key=item.key,
-        )
+        Event(record=record, at=item.at, type=item.type, status=status, reason=reason, cause=cause, key=item.key)
     )
     if record.wait_ms:
         writes.tickets.append((record.id, record.id))
-    if item.status is not EventStatus.ROUTED:
-        return
-    writes.noted.extend(Noted(key, record.received_us, record.id) for key in item.correlations)
-    for workflow in rules.matcher.match(item.type):
-        run = _run(record, workflow, placement, backlog=backlog)
+    for run in runs:
         writes.runs.append(run)
-        if workflow.frozen:
-            writes.frozen.append((record.id, workflow.id))
+        if run.workflow_id in frozen:
+            writes.frozen.append((record.id, run.workflow_id))
+        if taking is not None:
+            taking.took(run.queue_id)
         if run.keys or run.gates:
-            lines[workflow.id, (run.keys or run.gates)[0]] = None
+            lines[run.workflow_id, (run.keys or run.gates)[0]] = None
         else:
-            queues[workflow.queue_id] = min(run.vt, queues.get(workflow.queue_id, run.vt))
+            queues[run.queue_id] = min(run.vt, queues.get(run.queue_id, run.vt))
+
+
+def _defer(writes: Writes, runs: list[Run], taking: Taking) -> list[str]:
+    """Put off runs of queues that are full; what is left in ``runs`` is made. Returns names of those queues."""
+    full = taking.full
+    late = [run for run in runs if run.queue_id in full]
+    writes.deferred.extend(late)
+    runs[:] = [run for run in runs if run.queue_id not in full]
+    taking.put_off.update(run.queue_id for run in late)
+    return sorted({full[run.queue_id] for run in late})
 
 
 def _run(record: Record, workflow: Workflow, placement: Placement, *, backlog: bool) -> Run:
@@ -339,7 +353,7 @@ def _lined(lines: Sequence[tuple[int, bytes]]) -> list[tuple[str, str]]:
 
 def _replies(writes: Writes) -> list[tuple[str, str]]:
     """Notices for tickets that no run of this batch will answer: the responder looks at once what there is to say."""
-    running = {run.event_id for run in writes.runs}
+    running = {run.event_id for run in (*writes.runs, *writes.deferred)}
     ids = [id.hex() for id, event_id in writes.tickets if id != event_id or event_id not in running]
     return [
         (CHANNEL_REPLY, ",".join(ids[start : start + REPLY_IDS_MAX])) for start in range(0, len(ids), REPLY_IDS_MAX)

@@ -34,6 +34,7 @@ from seawall.router.anew import begin_anew
 from seawall.router.batch import Batch, Rules, alone, gather, settle
 from seawall.router.catalogue import Rulebook
 from seawall.router.damage import DamageReport
+from seawall.router.depth import Depths, Taking
 from seawall.router.lane import Lane
 from seawall.router.meter import Meter
 from seawall.router.patience import patiently, rest
@@ -73,6 +74,7 @@ class Desk:
     spells: Spells
     enrich: Callable[[Batch], Awaitable[Batch]]  # with what may be left out; never raises
     draining: Switch = always  # whether older ranges are drained at all
+    depths: Depths | None = None  # which queues take no more runs; None: all take any number
     backlog_rate: float | None = None  # as the governor allows, in records a second of each log; None: it said nothing
 
 
@@ -245,17 +247,19 @@ class Drain:
     async def _commit(self, heart: Heart, lane: Lane, move: Move, batch: Batch, rules: Rules) -> None:
         desk = self._desk
         made = Writes()
+        taking = None if desk.depths is None else Taking(desk.depths)
 
         def decide(holders: Holders, firsts: Mapping[Position, int]) -> Writes:
             nonlocal made
-            made = settle(batch, holders, firsts, rules, desk.placement, backlog=lane.backlog)
+            made = settle(batch, holders, firsts, rules, desk.placement, taking, backlog=lane.backlog)
             return made
 
         work = rows.commit(
             desk.store, move, list(batch.keys.values()), batch.claimants, batch.notes, rules.catalogue.version, decide,
             timeout_s=desk.settings.transaction_timeout_s,
         )  # fmt: skip
-        kept = await patiently(heart, work, what=STORE)
+        with taking or contextlib.nullcontext():
+            kept = await patiently(heart, work, what=STORE)
         lane.stored(len(batch.items))
         desk.meter.kept(made, kept)
         if kept.unheard:

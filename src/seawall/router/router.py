@@ -25,6 +25,7 @@ from seawall.router.broadcast import Broadcast
 from seawall.router.bulk import Bulks
 from seawall.router.catalogue import Rulebook
 from seawall.router.country import with_countries
+from seawall.router.depth import Depths
 from seawall.router.drain import Desk, Drain
 from seawall.router.governor import DrainGovernor
 from seawall.router.meter import Meter
@@ -86,10 +87,12 @@ class Router:
         self._metrics = metrics
         self._placement = Placement()
         self._spells = Spells(alerts or Alerts(metrics, clock), clock)
+        self._depths = Depths(store, metrics, self._spells, clock=clock)
         self._desk = Desk(
             store=store, settings=settings, clock=clock, rulebook=Rulebook(store, settings, runs_expected),
             placement=self._placement, meter=Meter(metrics, Revoked(self._spells)),
             spells=self._spells, enrich=partial(with_countries, places=places, on=geo), draining=draining,
+            depths=self._depths,
         )  # fmt: skip
         self._broadcast = Broadcast(store, metrics)
         self._governor = DrainGovernor(
@@ -119,6 +122,7 @@ class Router:
         self._supervisor = supervisor
         supervisor.add("router.discover", self._discover)
         supervisor.add("router.clock", self._refresh)
+        supervisor.add("router.depth", self._depths.run, essential=False)
         supervisor.add("router.broadcast", self._broadcast.run, essential=False)
         supervisor.add("router.housekeeping", self._housekeeping, essential=False)
         supervisor.add("router.bulk", self._bulks.run, essential=False)
@@ -160,7 +164,7 @@ class Router:
         while True:
             try:
                 self._spells.rest()
-                self._placement.observe(await patiently(heart, virtual_now(self._store), what=STORE))
+                self._placement.observe(*await patiently(heart, virtual_now(self._store), what=STORE))
                 self._steer(await patiently(heart, rate(self._store, BACKLOG), what=STORE))
             except Unavailable as error:
                 await rest(heart, EVERY_S, reason=str(error))

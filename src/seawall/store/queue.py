@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from seawall.kernel.error import Rejected
-from seawall.kernel.placement import STEP
+from seawall.kernel.placement import STEP, WEIGHT_MAX, WEIGHTS_MAX
 from seawall.kernel.seam.change import Kind
 from seawall.store.change import Author, record
 from seawall.store.pool import Row, Store
@@ -44,16 +44,27 @@ async def rules(store: Store, queue_ids: Sequence[int]) -> dict[int, Rule]:
     }  # fmt: skip
 
 
-async def virtual_now(store: Store) -> dict[int, int | None]:
-    """By queue id: the virtual time of the run that is served next, without its priority; None when none is ready.
+async def virtual_now(store: Store) -> tuple[dict[int, int | None], dict[int, dict[str, int]]]:
+    """By queue id: the virtual time of the run that is served next, without its priority, None when none is ready; and
+    weights of tenants, where there are any.
 
     Raises:
         Unavailable: The store is away.
     """
-    return {row["queue_id"]: row["vt"] for row in await store.fetch(statements("router")["virtual_now"], STEP)}
+    rows = await store.fetch(statements("router")["virtual_now"], STEP)
+    weighted = {row["queue_id"]: weights_of(row["weights"]) for row in rows if row["weights"] != "{}"}
+    return {row["queue_id"]: row["vt"] for row in rows}, weighted
+
+
+def weights_of(text: str) -> dict[str, int]:
+    """Weights as the store has them; what we wouldn't have written there is left out."""
+    value = msgspec.json.decode(text)
+    found = value.items() if isinstance(value, dict) else ()
+    return {tenant: weight for tenant, weight in found if isinstance(weight, int) and 1 <= weight <= WEIGHT_MAX}
 
 
 QUEUES_MAX = 1000
+SAID_MAX = 500
 READY_MAX = 100_000
 """So many ready runs of a queue are counted; more are too many to wait for the count."""
 
@@ -66,7 +77,11 @@ class QueueLine(msgspec.Struct, frozen=True, kw_only=True):
     max: int | None  # null: as many as workers have slots
     by_hand: bool  # the two are set, and not as an app declares them
     paused: bool
-    ready: int  # runs that may begin or are in hand; counted up to READY_MAX
+    ready: int  # runs that may begin or are in hand; counted up to READY_MAX, as the next two
+    limited: int  # runs that wait to be let in by a key
+    held: int  # runs that aren't made yet, since there are depth_max unfinished ones
+    depth_max: int | None  # null: no bound
+    weights: dict[str, int]  # of tenants; 1 for who isn't there
     shards: int
     served: int  # shards that a live worker has
     workflows: list[str]  # active ones, as name@version
@@ -82,11 +97,16 @@ async def lines(store: Store, *, timeout_s: float) -> list[QueueLine]:
     return [
         QueueLine(
             name=row["name"], reserved=row["reserved"], max=row["slots_max"], by_hand=row["by_hand"],
-            paused=row["paused"], ready=row["ready"], shards=row["shards"], served=row["served"],
+            paused=row["paused"], ready=row["ready"], limited=row["limited"], held=row["held"],
+            depth_max=row["depth_max"], weights=weights_of(row["weights"]),
+            shards=row["shards"], served=row["served"],
             workflows=row["workflows"],
         )
         for row in rows
     ]  # fmt: skip
+
+
+DECLARED = "declared"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,35 +116,59 @@ class Wish:
     reserved: int | str | None = None
     most: int | str | None = None
     paused: bool | None = None
+    depth_max: int | str | None = None  # 0: no bound
+    weights: Mapping[str, int | str] | None = None  # by tenant; others stay
 
 
-DECLARED = "declared"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Set:
+    """What is set by hand of a queue."""
+
+    reserved: int | None
+    most: int | None
+    paused: bool
+    depth_max: int | None
+    weights: Mapping[str, int]
+
+    def changed(self, wish: Wish) -> _Set:
+        weights = {**self.weights, **(wish.weights or {})}
+        return _Set(
+            reserved=_changed(self.reserved, wish.reserved), most=_changed(self.most, wish.most),
+            paused=self.paused if wish.paused is None else wish.paused,
+            depth_max=_changed(self.depth_max, wish.depth_max),
+            weights={tenant: weight for tenant, weight in weights.items() if isinstance(weight, int)},
+        )  # fmt: skip
 
 
 async def put(store: Store, name: str, wish: Wish, author: Author, *, timeout_s: float) -> tuple[str, str]:
-    """Change a queue, and say so in the timeline, in one transaction. Workers follow within a second or two.
+    """Change a queue, and say so in the timeline, in one transaction. All follow within a second or two.
 
     Returns:
         What was in force before, and what is now.
 
     Raises:
-        Rejected: There is no such queue, or the two numbers don't fit each other.
+        Rejected: There is no such queue, or the numbers don't fit each other.
         Unavailable, Uncertain: Safe to repeat.
     """
     async with store.transaction(timeout_s=timeout_s) as session:
         row = await session.row(_SQL["lock"], name)
         if row is None:
             raise Rejected(404, "No such queue", "seawall queues list shows those there are")
-        reserved, most = _changed(row["reserved_set"], wish.reserved), _changed(row["slots_max_set"], wish.most)
-        paused = row["paused"] if wish.paused is None else wish.paused
-        before = _said(row, row["reserved_set"], row["slots_max_set"], paused=row["paused"])
-        after = _said(row, reserved, most, paused=paused)
-        limits = _in_force(row, reserved, most)
+        former = _Set(
+            reserved=row["reserved_set"], most=row["slots_max_set"], paused=row["paused"],
+            depth_max=row["depth_max_set"], weights=weights_of(row["weights_set"]),
+        )  # fmt: skip
+        now = former.changed(wish)
+        before, after = _said(row, former), _said(row, now)
+        limits = _in_force(row, now)
         if limits[1] is not None and limits[0] > limits[1]:
             raise Rejected(
                 422, "Bad numbers", f"queue {name}: {limits[0]} reserved slots are more than its max, {limits[1]}"
             )
-        await session.execute(_SQL["put"], name, reserved, most, paused)
+        if len(now.weights) > WEIGHTS_MAX:
+            raise Rejected(422, "Too many weights", f"queue {name}: at most {WEIGHTS_MAX} tenants have one")
+        weights = msgspec.json.encode(now.weights).decode() if now.weights else None
+        await session.execute(_SQL["put"], name, now.reserved, now.most, now.paused, now.depth_max, weights)
         if after != before:
             await record(session, author.change(Kind.QUEUE, name, before, after))
     return before, after
@@ -136,13 +180,18 @@ def _changed(now: int | None, wish: int | str | None) -> int | None:
     return wish if isinstance(wish, int) else None
 
 
-def _in_force(row: Row, reserved: int | None, most: int | None) -> tuple[int, int | None]:
+def _in_force(row: Row, by_hand: _Set) -> tuple[int, int | None]:
     return (
-        (row["reserved"] or 0) if reserved is None else reserved,
-        row["slots_max"] if most is None else most,
+        (row["reserved"] or 0) if by_hand.reserved is None else by_hand.reserved,
+        row["slots_max"] if by_hand.most is None else by_hand.most,
     )
 
 
-def _said(row: Row, reserved: int | None, most: int | None, *, paused: bool) -> str:
-    kept, limit = _in_force(row, reserved, most)
-    return f"reserved {kept}, max {'all' if limit is None else limit}{', paused' if paused else ''}"
+def _said(row: Row, by_hand: _Set) -> str:
+    kept, most = _in_force(row, by_hand)
+    depth_max = row["depth_max"] if by_hand.depth_max is None else by_hand.depth_max
+    words = [f"reserved {kept}", f"max {'all' if most is None else most}"]
+    words += [f"depth max {depth_max}"] if depth_max else []
+    words += [f"weight {tenant} {weight}" for tenant, weight in sorted(by_hand.weights.items())]
+    words += ["paused"] if by_hand.paused else []
+    return ", ".join(words)[:SAID_MAX]

@@ -166,6 +166,7 @@ class Writes:
 
     events: list[Event] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
+    deferred: list[Run] = field(default_factory=list)  # that are made when their queue takes more
     duplicates: list[tuple[bytes, bytes]] = field(default_factory=list)  # (its id, the first event's id)
     tickets: list[tuple[bytes, bytes]] = field(default_factory=list)  # (its id, the id of the event that runs)
     notices: list[tuple[str, str]] = field(default_factory=list)  # (channel, payload)
@@ -314,6 +315,7 @@ async def _keep(session: Session, log_id: bytes, writes: Writes) -> Kept:
         [UUID(event) for _, event in writes.tickets],
         *_run_columns(lined),
         *key_columns([(run.keys, run.gates) for run in lined]),
+        *_run_columns(writes.deferred),
     )
     assert row is not None
     return Kept(row["events"], row["runs"], row["duplicates"])

@@ -33,6 +33,8 @@ class Line(NamedTuple):
     reserved: int | None = None
     most: int | None = None
     latency_s: float | None = None
+    depth_max: int | None = None
+    weights: str | None = None  # JSON, by tenant
 
 
 class Known(NamedTuple):
@@ -84,6 +86,8 @@ async def register(
             [q.reserved for q in named],
             [q.most for q in named],
             [None if q.latency_s is None else round(q.latency_s * 1000) for q in named],
+            [q.depth_max for q in named],
+            [q.weights for q in named],
         )
         await session.execute(sql["register_leases"], used)
         await session.execute(sql["register_workflows"], names, versions, patterns, used, allowances, priorities)

@@ -167,7 +167,7 @@ class Admission:
         if not names:
             self._versions = {}
             return
-        self._placement.observe(await virtual_now(self._store))
+        self._placement.observe(*await virtual_now(self._store))
         self._versions = await line.versions(self._store, names, owner=self._owner, live_s=self._live_s())
         for name, versions in self._versions.items():
             if any(version.leads for version in versions):

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from uuid import UUID
 
+import msgspec
+
 from seawall.guard import Heart
 from seawall.guard.spell import Spells
 from seawall.kernel.clock import Clock
@@ -26,6 +28,7 @@ from seawall.worker.presence import live_s, say_changes
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
 from seawall.workflow import App, Workflow
+from seawall.workflow.app import Queue
 
 log = logger("worker")
 
@@ -142,7 +145,7 @@ class Leases:
     async def _register(self) -> None:
         declared = [declared_of(w) for w in self._app.workflows]
         owner = self._owner if self._solo_queue is None else None
-        queues = [Line(q.name, q.reserved, q.most, q.latency_s) for q in self._app.queues]
+        queues = [line_of(q) for q in self._app.queues]
         known, changes = await register(self._store, declared, owner=owner, live_s=live_s(self.settings), queues=queues)
         say_changes(changes, first=True)
         by_name = {(w.name, w.version): w for w in self._app.workflows}
@@ -255,3 +258,9 @@ def say_taken(spells: Spells, shard: Shard, taken: Taken) -> None:
             "run-ends-processes", f"run {run_id} is dead: its process kept dying",
             unaffected="other runs", cure=f"seawall runs show {run_id}",
         )  # fmt: skip
+
+
+def line_of(queue: Queue) -> Line:
+    """As it is registered."""
+    weights = None if queue.weights is None else msgspec.json.encode(queue.weights).decode()
+    return Line(queue.name, queue.reserved, queue.most, queue.latency_s, queue.depth_max, weights)

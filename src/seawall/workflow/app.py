@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from seawall.kernel import limit
 from seawall.kernel.allowance import Allowance, Limit, Rate, declared
-from seawall.kernel.placement import PRIORITY_MAX
+from seawall.kernel.placement import PRIORITY_MAX, WEIGHT_MAX, WEIGHTS_MAX
 from seawall.workflow.context import Context
 from seawall.workflow.event import Event
 from seawall.workflow.retry import Retry
@@ -48,6 +48,8 @@ class Queue:
     reserved: int | None
     most: int | None
     latency_s: float | None
+    depth_max: int | None = None
+    weights: Mapping[str, int] | None = None
 
 
 class App:
@@ -83,8 +85,9 @@ class App:
         return made
 
     def queue(
-        self, name: str, *, reserved: int | None = None, max: int | None = None, latency: float | None = None
-    ) -> None:
+        self, name: str, *, reserved: int | None = None, max: int | None = None, latency: float | None = None,
+        depth_max: int | None = None, weights: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
         """Say how many slots a queue has: a slot is a run in a worker's hands; one that waits holds none.
 
         A queue that nothing is said of has none reserved, and takes what others leave free.
@@ -94,11 +97,14 @@ class App:
             max: Most runs at once, in all workers together; None: as many as workers have.
             latency: Seconds from a run's creation to its start that are fine; beyond, there is an alert. 0: never.
                 None: as the setting ``watch.latency_s`` says.
+            depth_max: Unfinished runs from which on new events are held, and their runs made when there are fewer.
+                It is looked at five times a second, so it should be several seconds of work. None: no bound.
+            weights: By tenant, how many turns it has for each of another's, 1 to 1000; 1 for who isn't there.
 
         Raises:
             TypeError, ValueError: Says what is wrong.
         """
-        for what, value, least in (("reserved", reserved, 0), ("max", max, 1)):
+        for what, value, least in (("reserved", reserved, 0), ("max", max, 1), ("depth_max", depth_max, 1)):
             if value is not None and (not isinstance(value, int) or not least <= value <= SLOTS_MAX):
                 raise ValueError(f"queue {name}: {what}={value!r}; a whole number of {least} to {SLOTS_MAX} is needed")
         if reserved is not None and max is not None and reserved > max:
@@ -107,7 +113,7 @@ class App:
             raise ValueError(f"queue {name} is declared twice")
         self._queues[name] = Queue(
             name=_word(name, "queue", name, limit.NAME_CHARS_MAX), reserved=reserved, most=max,
-            latency_s=_latency(name, latency),
+            latency_s=_latency(name, latency), depth_max=depth_max, weights=_weights(name, weights),
         )  # fmt: skip
 
     def workflow(
@@ -181,6 +187,18 @@ def _checked(
         timeout_s=float(timeout_s),
         function=function,
     )
+
+
+def _weights(queue: str, given: Mapping[str, int] | None) -> Mapping[str, int] | None:
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or len(given) > WEIGHTS_MAX:
+        raise ValueError(f"queue {queue}: weights={given!r}; a dict of at most {WEIGHTS_MAX} tenants is needed")
+    for tenant, weight in given.items():
+        _word(queue, "weights", tenant, limit.NAME_CHARS_MAX)
+        if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= WEIGHT_MAX:
+            raise ValueError(f"queue {queue}: weight {weight!r} of {tenant}; a whole number of 1 to {WEIGHT_MAX}")
+    return dict(given)
 
 
 def _latency(queue: str, value: object) -> float | None:

@@ -42,11 +42,12 @@ order by r.vt, r.id
 
 -- name: standing
 -- worker.admission, behind lock; run_admitted, run_admitted_too, primary key of rate. At most $2 of a key are counted.
--- One that is being cancelled may be in hand still.
+-- One that is being cancelled, or was held, may be in hand still.
 select k.key, t.next_us, (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us,
-       (select count(*) from (select 1 from run r where r.state in (0, 9) and r.keys is not null and r.keys[1] = k.key limit $2) one)
-       + (select count(*) from (select 1 from run r where r.state in (0, 9) and r.keys[2] is not null and r.keys[2] = k.key limit $2) two)
-       as admitted
+       (select count(*) from (select 1 from run r where r.state in (0, 2, 9) and r.keys is not null and r.keys[1] = k.key
+          and (r.state <> 2 or r.id in (select unnest(f.run_ids) from refill f)) limit $2) one)
+       + (select count(*) from (select 1 from run r where r.state in (0, 2, 9) and r.keys[2] is not null and r.keys[2] = k.key
+          and (r.state <> 2 or r.id in (select unnest(f.run_ids) from refill f)) limit $2) two) as admitted
 from unnest($1::bytea[]) as k (key) left join rate t on t.key = k.key
 
 -- name: settle

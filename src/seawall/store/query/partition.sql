@@ -48,11 +48,13 @@ alter table {parent} attach partition {partition} for values from ('{lower}') to
 
 -- name: needed_by_event
 -- partition, a condition in what follows: rows of a day that unfinished runs need; index run_event.
-{key} in (select event_id from run where event_id >= '{lower}' and event_id < '{upper}')
+{key} in (select event_id from run where event_id >= '{lower}' and event_id < '{upper}'
+          union all select event_id from deferred where event_id >= '{lower}' and event_id < '{upper}')
 
 -- name: needed_or_heard
 -- partition, a condition in what follows: as needed_by_event, and events that ended a wait of such a run; index wait_heard.
 {key} in (select event_id from run where event_id >= '{lower}' and event_id < '{upper}'
+          union all select event_id from deferred where event_id >= '{lower}' and event_id < '{upper}'
           union all select event_id from wait where event_id >= '{lower}' and event_id < '{upper}')
 
 -- name: needed_by_run
@@ -61,19 +63,21 @@ alter table {parent} attach partition {partition} for values from ('{lower}') to
 
 -- name: needed_by_ticket
 -- partition, a condition in what follows; a duplicate's ticket leads to an event of any day.
-event_id in (select event_id from run)
+event_id in (select event_id from run union all select event_id from deferred)
 
 -- name: needed_by_nobody
 -- partition, a condition in what follows.
 false
 
 -- name: still_by_event
--- partition, a condition in prune_default: an unfinished run needs the row; index run_event.
-exists (select 1 from run where run.event_id = {parent}_default.{key})
+-- partition, a condition in prune_default: an unfinished run needs the row, or one that isn't made yet; index run_event.
+(exists (select 1 from run where run.event_id = {parent}_default.{key})
+ or exists (select 1 from deferred where deferred.event_id = {parent}_default.{key}))
 
 -- name: still_or_heard
 -- partition, a condition in prune_default: as still_by_event, or its wait does; index wait_heard.
 (exists (select 1 from run where run.event_id = {parent}_default.{key})
+ or exists (select 1 from deferred where deferred.event_id = {parent}_default.{key})
  or exists (select 1 from wait where wait.event_id = {parent}_default.{key}))
 
 -- name: still_by_run
@@ -82,7 +86,8 @@ exists (select 1 from run where run.id = {parent}_default.{key})
 
 -- name: still_by_ticket
 -- partition, a condition in prune_default; index run_event.
-exists (select 1 from run where run.event_id = {parent}_default.event_id)
+(exists (select 1 from run where run.event_id = {parent}_default.event_id)
+ or exists (select 1 from deferred where deferred.event_id = {parent}_default.event_id))
 
 -- name: still_by_nobody
 -- partition, a condition in prune_default.

@@ -125,6 +125,14 @@ begun as (
   join kept on kept.id = u.event_id
   returning 1
 ),
+put_off as (
+  insert into deferred (day_base, event_id, workflow_id, tenant, queue_id, shard, ticket, vt)
+  select u.* from unnest($43::bigint[], $44::uuid[], $45::integer[], $46::text[], $47::smallint[], $48::smallint[],
+                         $49::boolean[], $50::bigint[])
+    as u (day_base, event_id, workflow_id, tenant, queue_id, shard, ticket, vt)
+  join kept on kept.id = u.event_id
+  on conflict do nothing
+),
 lined as (
   insert into run (id, event_id, workflow_id, tenant, queue_id, shard, ticket, vt, state, keys, gates, line)
   select u.day_base + nextval('run_number'), u.event_id, u.workflow_id, u.tenant, u.queue_id, u.shard, u.ticket, u.vt, 3,
@@ -153,9 +161,10 @@ select (select count(*) from kept) as events, (select count(*) from begun) + (se
 
 -- name: never_first
 -- router.commit, third in a batch that found some of its events stored already; primary key of event by day. Which of them
--- never were the first under their key: conflicts, dead letters and held ones (2, 3, 4) claim nothing by a second copy.
+-- never were the first under their key: conflicts, dead letters and held ones (2, 3, 4) claim nothing by a second copy, but
+-- those that are held for a full queue alone (cause 37).
 select array_agg(own.id) as ids from unnest($1::uuid[]) as own (id)
-where (select e.status from event e where e.id = own.id) in (2, 3, 4)
+where (select e.status in (2, 3, 4) and e.cause is distinct from 37 from event e where e.id = own.id)
 
 -- name: notify
 -- router.commit, last in each batch that woke somebody; no table. Sent by the commit.
@@ -199,7 +208,7 @@ order by ended_at desc limit $1
 -- name: virtual_now
 -- router.clock and worker.admission, each second; run_ready, one probe for each shard. A run's place without its priority: $1
 -- for each.
-select q.id as queue_id, min(r.vt + $1 * w.priority::bigint) as vt
+select q.id as queue_id, min(r.vt + $1 * w.priority::bigint) as vt, coalesce(q.weights, '{}') || coalesce(q.weights_set, '{}') as weights
 from queue q
 cross join lateral generate_series(-1, q.shards - 1) as s (shard)
 left join lateral (

@@ -14,13 +14,14 @@ select pg_advisory_xact_lock(7203001)
 
 -- name: register_queues
 -- worker, at start; unique (name). An app that says nothing of a queue leaves it as another one has declared it.
-insert into queue (name, reserved, slots_max, latency_ms)
-select * from unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+insert into queue (name, reserved, slots_max, latency_ms, depth_max, weights)
+select * from unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::integer[], $6::jsonb[])
 on conflict (name) do update
 set reserved = coalesce(excluded.reserved, queue.reserved), slots_max = coalesce(excluded.slots_max, queue.slots_max),
-    latency_ms = coalesce(excluded.latency_ms, queue.latency_ms)
-where (excluded.reserved, excluded.slots_max, excluded.latency_ms)
-      is distinct from (queue.reserved, queue.slots_max, queue.latency_ms)
+    latency_ms = coalesce(excluded.latency_ms, queue.latency_ms),
+    depth_max = coalesce(excluded.depth_max, queue.depth_max), weights = coalesce(excluded.weights, queue.weights)
+where (excluded.reserved, excluded.slots_max, excluded.latency_ms, excluded.depth_max, excluded.weights)
+      is distinct from (queue.reserved, queue.slots_max, queue.latency_ms, queue.depth_max, queue.weights)
 
 -- name: queue_rules
 -- worker, each second; primary key of queue, unique (queue_id) of drain.
