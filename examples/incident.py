@@ -6,7 +6,8 @@ log (CloudTrail and the like) is fetched, page by page, from where the last run 
     seawall up --app examples/incident.py
     seawall source add pager --kind standard --remember
     seawall send pager --body '{"type": "incident.opened", "id": 7, "title": "Checkout is down", "service": "checkout"}'
-    seawall send pager --body '{"type": "ingestion.due", "tenant": "acme"}'
+    seawall source add acme --kind standard --tenant acme
+    seawall cron trigger ingestion --tenant acme       # at once; else within ten minutes
 
 Where the services are, and the secrets (docs/steps.md): `[step]` in seawall.toml, and the variables below.
 """
@@ -69,11 +70,21 @@ async def runbook(event: Event, ctx: Context) -> dict[str, Any]:
     return {"channel": channel["id"], "lead": lead, "checklist": issue["url"]}
 
 
+@app.cron("*/10 * * * *", queue="ingestion", per_tenant=True, retry=Retry(attempts=3), timeout_s=3600)
+async def ingestion(event: Event, ctx: Context) -> dict[str, Any]:
+    """Each tenant's turn, spread over the ten minutes. One that takes twelve leaves its next turn out."""
+    return await turn(event.tenant, ctx)
+
+
 @app.workflow(on="ingestion.due", queue="ingestion", retry=Retry(attempts=3), timeout_s=540)
 async def ingest(event: Event, ctx: Context) -> dict[str, Any]:
-    """One tenant's turn. Each page is a step, so that one which fails is the only one that is fetched again; its kept
+    """A turn out of turn."""
+    return await turn(event.json["tenant"], ctx)
+
+
+async def turn(tenant: str, ctx: Context) -> dict[str, Any]:
+    """Fetch what is new. Each page is a step, so that one which fails is the only one that is fetched again; its kept
     result is the next cursor, not the page."""
-    tenant = event.json["tenant"]
     if not re.fullmatch(r"[a-z0-9-]{1,50}", tenant):
         raise NonRetryable(f"{tenant!r} is no tenant")  # it becomes a file's name
     cursor = await ctx.step(read_cursor, tenant)

@@ -75,7 +75,8 @@ LOOPS = {
     "worker": {
         "parent", "handles", "shed",
         "worker.flush", "worker.deadline", "worker.lease", "worker.refill", "worker.timer", "worker.hint",
-        "worker.wait", "worker.usage", "worker.listen", "worker.presence", "worker.solo", "worker.admission",
+        "worker.wait", "worker.usage", "worker.listen", "worker.presence", "worker.cron", "worker.solo",
+        "worker.admission",
     },
     "console": {
         "parent", "handles", "shed", "changes", "console.http", "watch.look", "watch.store", "watch.webhook",

@@ -110,11 +110,14 @@ NOTHING = (
     "governor",
     "deferred",
 )
-READ = ("event", "duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain", "workflow_hand")
-ALL = ("run", "run_done", "step", "shard_lease", "refill", "reply", "worker", "wait", "rate")
+READ = ("duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain", "workflow_hand")
+ALL = (
+    "run", "run_done", "step", "shard_lease", "refill", "reply", "worker", "wait", "rate", "cron", "cron_line",
+    "cron_moment",
+)  # fmt: skip
 REGISTER = ("queue", "workflow", "slot_use")
 TELL = ("change",)
-SAY = ("wait_shape", "queue_sample")
+SAY = ("wait_shape", "queue_sample", "event")
 
 
 @pytest.mark.parametrize(
@@ -179,4 +182,4 @@ async def test_an_owner_who_may_not_create_roles_is_told_what_to_do(
     worker = pool.Settings(dsn=server.dsn(database="plain", role="seawall_worker"))
     assert await _value(worker, "select count(*) from run") == 0
     with pytest.raises(Unavailable, match="permission denied"):
-        await _value(worker, "select count(*) from source")
+        await _value(worker, "select count(token_hash) from source")

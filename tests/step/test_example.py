@@ -131,4 +131,4 @@ async def test_the_ingestion_goes_on_where_it_ended(
         assert (await rig.ended([wrong]))[wrong]["status"] == 6
     assert sorted(path.name for path in (tmp_path / "acme").iterdir()) == ["c1.json", "c2.json", "cursor"]
     queues = {workflow.name: workflow.queue for workflow in app.workflows}
-    assert queues == {"runbook": "runbooks", "ingest": "ingestion"}
+    assert queues == {"runbook": "runbooks", "ingest": "ingestion", "ingestion": "ingestion"}

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bulk": ("seawall.cli.bulk:bulk", "Acts on many runs: look how far they have come, or undo one."),
     "workflows": ("seawall.cli.workflows:workflows", "Versions: see which new runs take, choose one, or freeze."),
     "throttle": ("seawall.cli.throttle:throttle", "Begin a queue's runs at a rate, which may rise by itself."),
+    "cron": ("seawall.cli.cron:cron", "Schedules: look, pause, resume, and begin a run by hand."),
     "queues": ("seawall.cli.queues:queues", "Queues: look, pause, resume, and set their slots."),
     "steps": ("seawall.cli.steps:steps", "Steps that workflows may use, of Seawall and of other packages."),
     "alerts": ("seawall.cli.alerts:alerts", "What is wrong now."),

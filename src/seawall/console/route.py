@@ -30,6 +30,7 @@ from seawall.console.answer import JSON, Answer, problem, problem_of
 from seawall.console.ask import BY_HEADER, Ask, by_of, query_of
 from seawall.console.bulk import BulkDesk
 from seawall.console.change import ChangeDesk
+from seawall.console.cron import CronDesk
 from seawall.console.drain import DrainDesk
 from seawall.console.flag import FlagDesk
 from seawall.console.health import Health
@@ -118,10 +119,11 @@ class Console:
         panels = PanelDesk(health, note=note, clock=clock, store=self._store, query_s=settings.query_s)
         queues = QueueDesk(self._store, clock=clock, query_s=settings.query_s)
         drains = DrainDesk(self._store, clock=clock, query_s=settings.query_s)
+        crons = CronDesk(self._store, clock=clock, query_s=settings.query_s)
         runs = RunDesk(self._store, clock=clock, query_s=settings.query_s)
         bulk = BulkDesk(self._store, clock=clock, query_s=settings.query_s)
         versions = VersionDesk(self._store, clock=clock, query_s=settings.query_s)
-        self._table = endpoints(reports, desk, panels, flags, changes, queues, bulk, drains, runs, versions)
+        self._table = endpoints(reports, desk, panels, flags, changes, queues, bulk, drains, runs, versions, crons)
         self._openapi = Answer(200, JSON, document(self._table, version=version("seawall")))
         self._answers = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="ok")
         self._refusals = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="refused")

@@ -13,6 +13,7 @@ from seawall.console.answer import BYTES, JSON, Answer
 from seawall.console.ask import CURSOR, EVENT_STATUSES, LIMIT, RUN_STATUSES, WHERE, Ask, Param
 from seawall.console.bulk import ACTS, BulkDesk
 from seawall.console.change import ChangeDesk
+from seawall.console.cron import CronBegun, CronChange, CronDesk, CronList, CronTrigger, CronWish
 from seawall.console.drain import DrainDesk
 from seawall.console.flag import FlagDesk
 from seawall.console.panel import PanelDesk
@@ -100,6 +101,7 @@ def endpoints(
     drains: DrainDesk,
     runs: RunDesk,
     versions: VersionDesk,
+    crons: CronDesk,
 ) -> tuple[Endpoint, ...]:
     """Every endpoint below /v1."""
     return (
@@ -132,6 +134,7 @@ def endpoints(
         *_of_runs(runs),
         *_of_bulk(bulk),
         *_of_versions(versions),
+        *_of_crons(crons),
         *_of_queues(queues),
         *_of_drains(drains),
         *_of_sources(sources),
@@ -184,6 +187,35 @@ def _of_versions(versions: VersionDesk) -> tuple[Endpoint, ...]:
             handler=versions.put,
             takes=WorkflowWish,
             returns=WorkflowChange,
+        ),
+    )
+
+
+def _of_crons(crons: CronDesk) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            method="GET",
+            path="/v1/crons",
+            summary="All schedules: when they are due next, and what became of their moments.",
+            handler=crons.page,
+            returns=CronList,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/crons/{name}",
+            summary="Pause or resume a schedule. Moments that pass meanwhile are not made up for.",
+            handler=crons.put,
+            takes=CronWish,
+            returns=CronChange,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/crons/{name}/trigger",
+            summary="Begin a run of a schedule's workflow now.",
+            handler=crons.trigger,
+            takes=CronTrigger,
+            returns=CronBegun,
+            status=201,
         ),
     )
 

@@ -29,6 +29,7 @@ from seawall.store.workflow import Work
 from seawall.worker.admission import Admission
 from seawall.worker.bench import Bench
 from seawall.worker.cancel import Cancels
+from seawall.worker.cron import Crons
 from seawall.worker.ear import Ears
 from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
@@ -45,7 +46,7 @@ from seawall.workflow import App
 
 log = logger("worker")
 
-CONNECTIONS = 11
+CONNECTIONS = 12
 """One for each loop that uses the store, so that no loop waits for another's connection."""
 
 STATEMENT_S = 2.0
@@ -180,6 +181,10 @@ class Worker:
             clock=clock, owner=owner, met=self._refiller.met, forgotten=self._leases.register_again, alerts=alerts,
             work=lambda: Work(self._bench.tried, self._bench.failed, tuple(broken())[:BROKEN_MAX]),
         )  # fmt: skip
+        self._crons = Crons(
+            self._store, app.crons, metrics,
+            clock=clock, spells=spells, ready=lambda: bool(self._leases.workflows) and not self._bench.parked,
+        )  # fmt: skip
         self._hints = Hints([*channels, NotifyHints(self._store)], metrics)
         self._listening = Listening(limits, self._refiller.hint, self._admission.lined, self._woken)
         self._solos: Solos | None = None
@@ -220,6 +225,7 @@ class Worker:
         supervisor.add("worker.usage", self._usage.run, essential=False)
         if not self._solo:
             supervisor.add("worker.admission", self._admission.run)
+            supervisor.add("worker.cron", self._crons.run, essential=False)
             supervisor.add("worker.presence", self._presence.run, essential=False)
         supervisor.add("worker.hint", self._hints.run, essential=False)
         supervisor.add("worker.listen", self._listening.run, essential=False)

@@ -13,6 +13,7 @@ from seawall.kernel import limit
 from seawall.kernel.allowance import Allowance, Limit, Rate, declared
 from seawall.kernel.placement import PRIORITY_MAX, WEIGHT_MAX, WEIGHTS_MAX
 from seawall.workflow.context import Context
+from seawall.workflow.cron import Cron, cron_of
 from seawall.workflow.event import Event
 from seawall.workflow.retry import Retry
 
@@ -31,7 +32,7 @@ class Workflow:
 
     name: str
     version: str
-    on: str  # an event type, or a pattern: * stands for anything
+    on: str  # an event type, or a pattern: * stands for anything; "": no event begins it
     queue: str
     retry: Retry
     timeout_s: float  # one attempt's longest time
@@ -52,6 +53,11 @@ class Queue:
     weights: Mapping[str, int] | None = None
 
 
+NO_EVENT = "no event"
+"""Stands for the type of what no event begins, while it is checked; what is registered is no type at all."""
+
+
+# Size: all that can be declared, and how, in one place for whoever imports it.
 class App:
     """A user's workflows, in the order in which they were declared.
 
@@ -68,10 +74,15 @@ class App:
     def __init__(self) -> None:
         self._workflows: dict[tuple[str, str], Workflow] = {}
         self._queues: dict[str, Queue] = {}
+        self._crons: dict[str, Cron] = {}
 
     @property
     def workflows(self) -> tuple[Workflow, ...]:
         return tuple(self._workflows.values())
+
+    @property
+    def crons(self) -> tuple[Cron, ...]:
+        return tuple(self._crons.values())
 
     @property
     def queues(self) -> tuple[Queue, ...]:
@@ -151,6 +162,54 @@ class App:
             made = _checked(function, on, version, queue, retry, name, timeout_s)
             allowance = _allowance(made.name, concurrency, throttle)
             self._add(replace(made, allowance=allowance, priority=_priority(made.name, priority)))
+            return function
+
+        return declare
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        tz: str = "UTC",
+        queue: str = "default",
+        overlap: str = "skip",
+        catch_up: str = "one",
+        tenant: str = "default",
+        per_tenant: bool = False,
+        version: str = "1",
+        retry: Retry | None = None,
+        name: str | None = None,
+        timeout_s: float = 3600.0,
+    ) -> Callable[[F], F]:
+        """Declare a workflow that begins by itself: ``@app.cron("*/10 * * * *", tz="Europe/Berlin")``.
+
+        Its event's JSON has ``cron`` (the name), ``moment`` and ``last`` (the moment of the run before; null: none),
+        both as ISO 8601 with their zone. Events from outside never begin it.
+
+        Args:
+            expression: Minute, hour, day, month, day of the week. One that names hours runs once where the wall clock
+                skips them, and once where it repeats them.
+            tz: A time zone's name.
+            overlap: What becomes of a moment while the former run goes on: ``skip`` counts it and begins nothing,
+                ``queue`` begins when that one has ended (one moment waits, the latest), ``cancel`` cancels that one.
+            catch_up: What becomes of moments at which no worker was there, once one is: ``none`` begins none of them
+                (a minute late isn't missed), ``one`` the latest, ``all`` one after the other, at most the latest 100.
+            tenant: Whose runs they are.
+            per_tenant: One for each tenant that has a source, spread over the time between two moments: a tenant's
+                place in it stays the same.
+            version, queue, retry, name, timeout_s: As for ``workflow``.
+
+        Raises:
+            TypeError, ValueError: Says which declaration is wrong, and how.
+        """
+
+        def declare(function: F) -> F:
+            made = replace(_checked(function, NO_EVENT, version, queue, retry, name, timeout_s), on="")
+            self._add(made)
+            if made.name in self._crons:
+                raise ValueError(f"cron {made.name} is declared twice: change a name=")
+            whose = None if per_tenant else _word(made.name, "tenant", tenant, limit.NAME_CHARS_MAX)
+            self._crons[made.name] = cron_of(made.name, expression, tz, overlap, catch_up, whose)
             return function
 
         return declare

@@ -36,6 +36,7 @@ class Kind(Enum):
     THROTTLE = "throttle"  # of a queue
     WORKFLOW = "workflow"  # its versions
     RUN = "run"
+    CRON = "cron"
     BREAKER = "breaker"  # by hand
     SHED = "shed"  # by hand
 

@@ -36,6 +36,12 @@ grant insert, update on workflow, queue to seawall_worker
 grant select, insert on wait_shape to seawall_worker;
 grant select (behind_us) on collector to seawall_worker
 
+-- name: grant_begin
+-- migrate, each start. A worker begins runs by itself, each with an event of its own, for tenants that have sources.
+grant select, insert, update, delete on cron, cron_line, cron_moment to seawall_worker;
+grant insert on event to seawall_worker;
+grant select (tenant, removed_at) on source to seawall_worker
+
 -- name: grant_count
 -- migrate, each start. A worker says who held its slots.
 grant select, insert, update on slot_use to seawall_worker;
