@@ -52,10 +52,12 @@ def limited(doors: Doors, **declared: Any) -> App:
 BY_ACCOUNT = Limit(1, key="/account")
 
 
-async def many(rig: Rig, accounts: list[int], *, name: str = "deploy", keyed: bool = True) -> list[int]:
+async def many(rig: Rig, accounts: list[int], *, version: str = "1", keyed: bool = True) -> list[int]:
     """Runs as the router makes them, in lines; or as somebody does who knows nothing of keys."""
-    row = await rig.db.fetchrow("select id, queue_id, allowance from workflow where name = $1", name)
-    rules = allowance(name, row["allowance"])
+    row = await rig.db.fetchrow(
+        "select id, queue_id, allowance from workflow where name = 'deploy' and version = $1", version
+    )
+    rules = allowance("deploy", row["allowance"])
     assert rules is not None
     events = [rig.ids.next() for _ in accounts]
     bodies = [json.dumps({"account": account}).encode() for account in accounts]
@@ -131,7 +133,7 @@ async def test_a_limit_of_one_runs_back_to_back_and_waits_for_no_sweep(
     doors.open.set()
     async with rig.running(limited(doors, concurrency=BY_ACCOUNT)) as made:
         await leading(rig, made)
-        monkeypatch.setattr(admission, "SWEEP_LINES", 0)
+        monkeypatch.setattr(admission, "EVERY_S", 60.0)
         runs = await many(rig, [7] * 40)
         key = Allowance("deploy", (BY_ACCOUNT,)).keys("default", {"account": 7})[0][0]
         made._admission.lined(next(iter(made._leases.workflows)), key)
@@ -228,10 +230,47 @@ async def test_runs_of_a_version_that_no_worker_has_hold_up_no_other(rig: Rig) -
     await rig.db.execute("update worker set seen_at = now() - interval '1 hour'")
     async with rig.running(limited(doors, concurrency=BY_ACCOUNT, version="2")) as made:
         await leading(rig, made)
-        await rig.db.execute("update workflow set name = 'other' where version = '1'")
-        runs = await many(rig, [1, 1])
+        runs = await many(rig, [1, 1], version="2")
         await rig.ended(runs)
+        await rig.until(lambda: "deploy@1" in made._presence._stranded)  # and somebody says so
     assert await rig.db.fetchval("select count(*) from run where id = any($1) and state = 3", gone) == 2
+
+
+async def test_a_worker_without_the_workflow_takes_its_lines_from_nobody(rig: Rig) -> None:
+    """Two apps with one queue: the one that has all shards but the last knows nothing of the other's workflow."""
+    doors, plain = Doors(), App()
+    doors.open.set()
+
+    @plain.workflow(on="test.plain")
+    async def other(event: Event, ctx: Context) -> None: ...
+
+    async with rig.running(plain):
+        await rig.registered(limited(Doors(), concurrency=BY_ACCOUNT))
+        await rig.db.execute("update shard_lease set owner = null, expires_at = '-infinity' where shard = 3")
+        async with rig.worker(limited(doors, concurrency=BY_ACCOUNT)) as made:
+            await rig.until(lambda: made._leases.held())
+            await leading(rig, made)
+            runs = await many(rig, [1, 1])
+            await rig.db.execute("update run set shard = 3")
+            await rig.until(
+                lambda: rig.db.fetchval("select count(*) = 0 from run where state = 3 and id = $1", runs[0])
+            )
+
+
+async def test_a_run_that_is_held_while_it_is_in_hand_counts(rig: Rig) -> None:
+    doors = Doors()
+    async with rig.running(limited(doors, concurrency=BY_ACCOUNT)) as made:
+        await leading(rig, made)
+        runs = await many(rig, [1, 1])
+        await rig.until(lambda: doors.now[1] == 1)
+        in_hand = await rig.db.fetchval("select id from run where state = 0")
+        await rig.db.execute("update run set state = 2 where id = $1", in_hand)
+        passes = made._admission._passes.value
+        await rig.until(lambda: made._admission._passes.value > passes + 1)
+        assert await rig.db.fetchval("select count(*) from run where state = 3") == 1
+        doors.open.set()
+        await rig.ended(runs)
+    assert doors.top == {1: 1}
 
 
 async def test_a_workflow_that_moved_to_another_queue_takes_its_waiting_runs_along(rig: Rig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -26,6 +26,7 @@ class Rule:
     paused: bool = False
     shards: int = 4
     rate: float | None = None  # runs begun a second, in all workers together; None: as they come
+    limited: Collection[str] = ()  # workflows whose runs may stand in lines
 
 
 async def rules(store: Store, queue_ids: Sequence[int]) -> dict[int, Rule]:
@@ -38,7 +39,7 @@ async def rules(store: Store, queue_ids: Sequence[int]) -> dict[int, Rule]:
     return {
         row["id"]: Rule(
             reserved=row["reserved"], most=row["slots_max"], paused=row["paused"], shards=row["shards"],
-            rate=row["rate"],
+            rate=row["rate"], limited=row["limited"],
         )
         for row in rows
     }  # fmt: skip

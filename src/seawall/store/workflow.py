@@ -45,7 +45,6 @@ class Known(NamedTuple):
     version: str
     queue_id: int
     queue: str
-    limited: bool = False  # it declares limits or rates, or has done so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +94,7 @@ async def register(
             former: list[int] = await session.value(sql["say_worker"], owner, names, versions)
             changes = await _choose(session, former, live_s)
         rows = await session.fetch(sql["known_workflows"], names, versions)
-    return [Known(r["id"], r["name"], r["version"], r["queue_id"], r["queue"], r["limited"]) for r in rows], changes
+    return [Known(r["id"], r["name"], r["version"], r["queue_id"], r["queue"]) for r in rows], changes
 
 
 class Work(NamedTuple):

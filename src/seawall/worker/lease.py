@@ -82,7 +82,6 @@ class Leases:
         self._parked = False
         self.workflows: Mapping[int, Workflow] = {}
         self.rules: Mapping[int, Rule] = {}
-        self.limited: set[str] = set()  # names of workflows whose runs may stand in lines
         self.queue_ids: list[int] = []
         self.queue_names: Mapping[int, str] = {}
         self.workflow_names: Mapping[int, str] = {}
@@ -161,7 +160,6 @@ class Leases:
             )  # fmt: skip
         self.workflows = {k.id: by_name[k.name, k.version] for k in known}
         self.workflow_names = {k.id: k.name for k in known}
-        self.limited = {k.name for k in known if k.limited}
         self._registered = True
         log.info("workflows are registered", extra=fields(workflows=[f"{k.name}@{k.version}" for k in known]))
 

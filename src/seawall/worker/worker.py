@@ -172,7 +172,7 @@ class Worker:
         )  # fmt: skip
         self._admission = Admission(
             self._store, metrics, clock=clock, owner=owner, live_s=lambda: live_s(self._settings),
-            names=lambda: self._leases.limited, workflows=lambda: self._leases.workflows,
+            names=self._limited, workflows=lambda: self._leases.workflows,
             shards=self._leases.held, ready=self._refiller.hint,
         )  # fmt: skip
         self._timers = Timers(self._store, settings, queue_ids=lambda: self._leases.queue_ids, woken=self._woken)
@@ -199,6 +199,10 @@ class Worker:
         """Of queues. A suspect has the one slot of its process, and only a pause is for it too."""
         rules = self._leases.rules
         return {id: Rule(paused=rule.paused, shards=rule.shards) for id, rule in rules.items()} if self._solo else rules
+
+    def _limited(self) -> set[str]:
+        """Names of workflows whose runs may stand in lines, whoever declares them."""
+        return {name for rule in self._leases.rules.values() for name in rule.limited}
 
     def _fitting(self, settings: Settings) -> Settings:
         """A process for suspects has one run at a time, whatever is set."""

@@ -36,7 +36,7 @@ with next as materialized (
   insert into run (id, event_id, workflow_id, tenant, queue_id, shard, ticket, vt, state)
   select n.day_base + nextval('run_number'), n.event_id, n.workflow_id, n.tenant, n.queue_id, n.shard, n.ticket, n.vt,
          case when w.frozen then 2 else 0 end
-  from next n join workflow w on w.id = n.workflow_id
+  from next n left join workflow w on w.id = n.workflow_id
   order by n.vt, n.event_id, n.workflow_id
   returning id, workflow_id, state, vt
 ), frozen as (

@@ -1,9 +1,11 @@
 -- name: versions
 -- worker.admission, each second; the small tables workflow, queue and worker. Workflows of these names whose runs may be let
 -- in: those that a live worker has, in queues that aren't paused (a rate would else let in, at one go, what it spread over
--- the pause). `leads`: the worker that has the queue's first shard looks through its lines.
+-- the pause). `leads`: of the workers that have it, the one with the lowest of the queue's shards looks through its lines.
 select w.id, w.name, w.allowance, w.priority, w.queue_id, q.shards,
-       exists (select 1 from shard_lease s where s.queue_id = w.queue_id and s.shard = 0 and s.owner = $2) as leads
+       coalesce((select s.owner = $2 from shard_lease s join worker k on k.owner = s.owner and w.id = any(k.workflow_ids)
+                 where s.queue_id = w.queue_id and s.shard >= 0 and s.expires_at > now()
+                 order by s.shard limit 1), false) as leads
 from workflow w join queue q on q.id = w.queue_id
 where w.name = any($1::text[]) and w.allowance is not null and not q.paused
   and exists (select 1 from worker k where w.id = any(k.workflow_ids) and k.seen_at > now() - $3 * interval '1 second')

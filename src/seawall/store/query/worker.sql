@@ -24,9 +24,11 @@ where (excluded.reserved, excluded.slots_max, excluded.latency_ms, excluded.dept
       is distinct from (queue.reserved, queue.slots_max, queue.latency_ms, queue.depth_max, queue.weights)
 
 -- name: queue_rules
--- worker, each second; primary key of queue, unique (queue_id) of drain.
+-- worker, each second; primary key of queue, unique (queue_id) of drain, the small table workflow. Limited are workflows whose
+-- runs may stand in lines.
 select q.id, coalesce(q.reserved_set, q.reserved, 0) as reserved, coalesce(q.slots_max_set, q.slots_max) as slots_max,
-       q.paused, q.shards, d.rate
+       q.paused, q.shards, d.rate,
+       array(select distinct w.name from workflow w where w.queue_id = q.id and w.allowance is not null) as limited
 from queue q left join drain d on d.queue_id = q.id where q.id = any($1::smallint[])
 
 -- name: register_leases
@@ -126,14 +128,22 @@ from chosen c where w.id = c.id and not w.active
 returning w.name, w.version
 
 -- name: nobodys_workflows
--- worker, every other second; the small tables workflow and worker, and run_ready for the suspects of what nobody has.
+-- worker, every other second; the small tables workflow and worker, run_ready for the suspects of what nobody has, and run_line
+-- for the first of its lines.
 -- $1: of these the worker has met runs, without having them.
 select w.name, w.version from workflow w
 where not exists (select 1 from worker k
                   where w.id = any(k.workflow_ids) and k.seen_at > now() - $2 * interval '1 second')
   and (w.id = any($1::integer[])
        or exists (select 1 from run r
-                  where r.queue_id = w.queue_id and r.shard = -1 and r.state = 0 and r.workflow_id = w.id))
+                  where r.queue_id = w.queue_id and r.shard = -1 and r.state = 0 and r.workflow_id = w.id)
+       or (w.allowance is not null and exists (
+             select 1 from (
+               select r.workflow_id
+               from (values (substr(sha256(convert_to(octet_length(w.name) || ':' || w.name, 'UTF8')), 1, 4))) n (start)
+               join run r on r.state = 3 and r.line > n.start and r.line < n.start || '\xffffffffffffffffffffffffffffffffffffffff'
+               limit 100
+             ) l where l.workflow_id = w.id)))
 order by w.name, w.version
 
 -- name: nobodys_queues
@@ -147,7 +157,7 @@ order by q.name
 
 -- name: known_workflows
 -- worker, at start; unique (name, version).
-select w.id, w.name, w.version, w.queue_id, q.name as queue, w.allowance is not null as limited
+select w.id, w.name, w.version, w.queue_id, q.name as queue
 from workflow w join queue q on q.id = w.queue_id
 where (w.name, w.version) in (select * from unnest($1::text[], $2::text[]))
 
