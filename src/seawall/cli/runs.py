@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from seawall.cli import bulk
+from seawall.cli.check import check
 from seawall.cli.client import Client, find, part
 from seawall.cli.listing import page_options, place_options, say_page, where_option
 from seawall.cli.say import FAILED, MISUSED, Failed, json_option, say, say_fields, say_json, say_table
@@ -121,5 +122,5 @@ def move(ids: tuple[str, ...], to_version: str, why: str, data: str | None, url:
 
 
 # The acts on many of them stand in a file of their own.
-for command in (bulk.count, bulk.hold, bulk.release, bulk.retry):
+for command in (check, bulk.count, bulk.hold, bulk.release, bulk.retry):
     runs.add_command(command)

@@ -59,6 +59,7 @@ from seawall.console.source import SourceDesk
 from seawall.console.version import MovedRuns, MoveWish, VersionDesk, WorkflowChange, Workflows, WorkflowWish
 from seawall.kernel.seam.change import Kind
 from seawall.store.bulk import BulkLine
+from seawall.store.history import RunHistory
 from seawall.store.report import EventDetail, RunDetail
 from seawall.store.usage import BY, Use
 
@@ -165,6 +166,13 @@ def _of_drains(drains: DrainDesk) -> tuple[Endpoint, ...]:
 
 def _of_versions(versions: VersionDesk) -> tuple[Endpoint, ...]:
     return (
+        Endpoint(
+            method="GET",
+            path="/v1/runs/{id}/history",
+            summary="All that is kept of a run, so that code can be called against it: what `seawall runs check` does.",
+            handler=versions.history,
+            returns=RunHistory,
+        ),
         Endpoint(
             method="POST",
             path="/v1/runs/move",

@@ -9,7 +9,7 @@ from seawall.console.ask import Ask
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected
 from seawall.kernel.seam.change import TEXT_MAX
-from seawall.store import version
+from seawall.store import history, version
 from seawall.store.change import Author
 from seawall.store.pool import Store
 from seawall.store.report import RUN_ID_MAX
@@ -78,6 +78,12 @@ class VersionDesk:
             work = version.choose(self._store, name, _choice(wish), author, timeout_s=self._query_s)
         before, after = await work
         return json(WorkflowChange(name=name, before=before, after=after))
+
+    async def history(self, ask: Ask) -> Answer:
+        found = await history.history(self._store, ask.run_id(), timeout_s=self._query_s)
+        if found is None:
+            raise Rejected(404, "No such run", "there is none with this id, or its event is gone")
+        return json(found)
 
     async def move(self, ask: Ask) -> Answer:
         wish = ask.parsed(MoveWish)
