@@ -67,7 +67,8 @@ LOOPS = {
     },
     "router": {
         "parent", "handles", "shed", "flags", "flags.hint", "cache.geo",
-        "router.discover", "router.clock", "router.depth", "router.broadcast", "router.housekeeping", "router.bulk",
+        "router.discover", "router.clock", "router.depth", "router.broadcast", "router.housekeeping",
+        "router.bulk", "router.replay",
         "router.governor",
         "housekeeping",
         "router.fresh.c1", "router.backlog.c1",
@@ -90,7 +91,8 @@ LOOPS = {
     },
     "cluster-router": {
         "parent", "handles", "shed", "flags", "flags.hint", "router.kafka.topic", "router.kafka.feeds",
-        "router.kafka.lookout", "router.discover", "router.clock", "router.depth", "router.broadcast", "router.bulk",
+        "router.kafka.lookout", "router.discover", "router.clock", "router.depth", "router.broadcast",
+        "router.bulk", "router.replay",
         "router.housekeeping", "housekeeping", "router.governor", "router.fresh.seawall-0", "router.backlog.seawall-0",
     },
 }  # fmt: skip

@@ -107,6 +107,8 @@ NOTHING = (
     "bulk",
     "bulk_run",
     "run_frozen",
+    "replay",
+    "replay_run",
     "governor",
     "deferred",
 )

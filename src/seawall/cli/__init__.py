@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("seawall.cli.runs:runs", "Look at runs of workflows."),
     "bulk": ("seawall.cli.bulk:bulk", "Acts on many runs: look how far they have come, or undo one."),
     "workflows": ("seawall.cli.workflows:workflows", "Versions: see which new runs take, choose one, or freeze."),
+    "replay": ("seawall.cli.replay:replay", "Run events once more, at a rate, beside fresh work."),
+    "replays": ("seawall.cli.replay:replays", "Replays: look how far they have come, pause, resume or cancel one."),
     "throttle": ("seawall.cli.throttle:throttle", "Begin a queue's runs at a rate, which may rise by itself."),
     "cron": ("seawall.cli.cron:cron", "Schedules: look, pause, resume, and begin a run by hand."),
     "queues": ("seawall.cli.queues:queues", "Queues: look, pause, resume, and set their slots."),

@@ -1,7 +1,4 @@
-"""Handlers of what is asked of many runs or events at once: counted first, then done to exactly those.
-
-Counting reads all that is meant, so one such query runs at a time: others must still get their pages.
-"""
+"""Handlers of what is asked of many runs or events at once: counted first, then done to exactly those."""
 
 from __future__ import annotations
 
@@ -31,14 +28,29 @@ COUNT_S: Final = 20.0
 ACTS: Final = tuple(act.value for act in Act)
 
 
+class LongQueries:
+    """Queries that read all that is meant, of all desks: one at a time; who comes meanwhile is told to come again."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Raises Overloaded."""
+        if self._lock.locked():
+            raise Overloaded("somebody else counts many runs or events", retry_after_s=2.0)
+        async with self._lock:
+            yield
+
+
 class BulkDesk:
     """Each handler raises Rejected, Unavailable or Uncertain, and Overloaded where it counts."""
 
-    def __init__(self, store: Store, *, clock: Clock, query_s: float) -> None:
+    def __init__(self, store: Store, long: LongQueries, *, clock: Clock, query_s: float) -> None:
         self._store = store
+        self._long = long
         self._clock = clock
         self._query_s = query_s
-        self._counting = asyncio.Lock()
 
     async def runs(self, ask: Ask) -> Answer:
         """How many runs a selection means, of any state, or for an act."""
@@ -47,14 +59,14 @@ class BulkDesk:
         narrow = of_runs(ask.text("where") or "", now_us=self._clock.wall_us())
         narrow = narrow if act is None and narrow.states is not None else meant(narrow, states, act or "count")
         narrow, since = bounded(narrow, now_us=self._clock.wall_us())
-        async with self._alone():
+        async with self._long.one():
             total, rows = await bulk.counts(self._store, narrow, timeout_s=COUNT_S)
         groups = [bulk.group_of(row) for row in rows]
         return json(RunCount(total=total, since=since, groups=groups, truncated=sum(g.count for g in groups) < total))
 
     async def events(self, ask: Ask) -> Answer:
         narrow, since = events_of(ask.text("where") or "", now_us=self._clock.wall_us())
-        async with self._alone():
+        async with self._long.one():
             total, rows = await bulk.event_counts(self._store, narrow, timeout_s=COUNT_S)
         groups = [bulk.event_group_of(row) for row in rows]
         return json(EventCount(total=total, since=since, groups=groups, truncated=sum(g.count for g in groups) < total))
@@ -68,13 +80,13 @@ class BulkDesk:
         act = Act(wish.act)
         narrow, _ = bounded(meant(of_runs(wish.where, now_us=now_us), act.states, act.value), now_us=now_us)
         made = bulk.Wish(act=act, narrow=narrow, text=wish.where.strip(), expected=wish.expect_count)
-        async with self._alone():
-            id = await bulk.make(self._store, made, self._author(ask, wish.why), timeout_s=COUNT_S)
+        async with self._long.one():
+            id = await bulk.make(self._store, made, author_of(ask, wish.why, self._clock), timeout_s=COUNT_S)
         return json(await self._one(id), status=202)
 
     async def undo(self, ask: Ask) -> Answer:
-        author = self._author(ask, ask.parsed(BulkUndo).why)
-        async with self._alone():
+        author = author_of(ask, ask.parsed(BulkUndo).why, self._clock)
+        async with self._long.one():
             id = await bulk.undo(self._store, number(ask), author, timeout_s=COUNT_S)
         return json(await self._one(id), status=202)
 
@@ -92,17 +104,12 @@ class BulkDesk:
             raise Rejected(404, "No such bulk", "seawall bulk list shows them")
         return found
 
-    def _author(self, ask: Ask, why: str) -> Author:
-        if len(why) > TEXT_MAX:
-            raise Rejected(422, "Bad reason", f"why has at most {TEXT_MAX} characters")
-        return Author(ask.by, self._clock, why.strip())
 
-    @contextlib.asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        if self._counting.locked():
-            raise Overloaded("somebody else counts many runs or events", retry_after_s=2.0)
-        async with self._counting:
-            yield
+def author_of(ask: Ask, why: str, clock: Clock) -> Author:
+    """Who asks, and why."""
+    if len(why) > TEXT_MAX:
+        raise Rejected(422, "Bad reason", f"why has at most {TEXT_MAX} characters")
+    return Author(ask.by, clock, why.strip())
 
 
 def number(ask: Ask) -> int:

@@ -5,6 +5,8 @@ for a whole request, from its first byte to the last byte of its answer; a bound
 made; and problem documents where it would answer plain text.
 """
 
+# Size: the one place where the server and all desks are joined.
+
 from __future__ import annotations
 
 import asyncio
@@ -28,7 +30,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from seawall.console.answer import JSON, Answer, problem, problem_of
 from seawall.console.ask import BY_HEADER, Ask, by_of, query_of
-from seawall.console.bulk import BulkDesk
+from seawall.console.bulk import BulkDesk, LongQueries
 from seawall.console.change import ChangeDesk
 from seawall.console.cron import CronDesk
 from seawall.console.drain import DrainDesk
@@ -38,6 +40,7 @@ from seawall.console.host import is_ours
 from seawall.console.openapi import document
 from seawall.console.panel import PanelDesk
 from seawall.console.queue import QueueDesk
+from seawall.console.replay import ReplayDesk
 from seawall.console.report import Reports
 from seawall.console.run import RunDesk
 from seawall.console.setting import Settings
@@ -121,9 +124,12 @@ class Console:
         drains = DrainDesk(self._store, clock=clock, query_s=settings.query_s)
         crons = CronDesk(self._store, clock=clock, query_s=settings.query_s)
         runs = RunDesk(self._store, clock=clock, query_s=settings.query_s)
-        bulk = BulkDesk(self._store, clock=clock, query_s=settings.query_s)
         versions = VersionDesk(self._store, clock=clock, query_s=settings.query_s)
-        self._table = endpoints(reports, desk, panels, flags, changes, queues, bulk, drains, runs, versions, crons)
+        long = LongQueries()
+        bulk = BulkDesk(self._store, long, clock=clock, query_s=settings.query_s)
+        replays = ReplayDesk(self._store, long, clock=clock, query_s=settings.query_s)
+        desks = (desk, panels, flags, changes, queues, bulk, replays, drains, runs, versions, crons)
+        self._table = endpoints(reports, *desks)
         self._openapi = Answer(200, JSON, document(self._table, version=version("seawall")))
         self._answers = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="ok")
         self._refusals = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="refused")

@@ -1,5 +1,7 @@
 """Shapes of the API that the store's reports don't have already: pages, the way of an event, and sources."""
 
+# Size: shapes and nothing else, as the document has them.
+
 from __future__ import annotations
 
 from datetime import datetime
@@ -11,6 +13,7 @@ from seawall.kernel.seam.panel import AlertLine, BreakerLine, WorkLine
 from seawall.store.bulk import BulkLine, EventGroup, RunGroup
 from seawall.store.drain import Decided, DrainLine
 from seawall.store.queue import QueueLine
+from seawall.store.replay import ReplayLine
 from seawall.store.report import EventLine, RunLine
 from seawall.store.watch import AlertRow
 
@@ -169,6 +172,51 @@ class EventCount(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None
     groups: list[EventGroup]
     truncated: bool
+
+
+class ReplayWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Events to run once more."""
+
+    where: str
+    rate: float = 50.0  # events a second
+    ramp_s: float = 600.0  # in which it rises to that
+    workflow: str | None = None  # NAME or NAME@VERSION; left out: all that take new events of the type
+    why: str = ""
+
+
+class ReplayPut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to become of a replay; what isn't named stays."""
+
+    state: str | None = None  # running, paused, cancelled
+    rate: float | None = None
+    why: str = ""
+
+
+class ReplayStart(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replay would begin."""
+
+    workflow: str
+    version: str
+    queue: str  # in which its runs would wait
+    runs: int  # at least so many, where not all groups are shown
+
+
+class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What would come of a replay."""
+
+    total: int  # events
+    since: datetime | None  # what was added to the selection, where it didn't say; null: nothing
+    groups: list[EventGroup]  # the largest first
+    truncated: bool
+    starts: list[ReplayStart]
+    eta_s: float  # how long it would take, when nothing stands against its rate
+
+
+class ReplayList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of replays, newest first."""
+
+    items: list[ReplayLine]
+    next: str | None
 
 
 class BulkWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,6 +18,7 @@ from seawall.console.drain import DrainDesk
 from seawall.console.flag import FlagDesk
 from seawall.console.panel import PanelDesk
 from seawall.console.queue import QueueDesk
+from seawall.console.replay import ReplayDesk
 from seawall.console.report import Reports
 from seawall.console.run import RunDesk
 from seawall.console.shape import (
@@ -48,6 +49,10 @@ from seawall.console.shape import (
     QueueChange,
     QueueList,
     QueueWish,
+    ReplayList,
+    ReplayPlan,
+    ReplayPut,
+    ReplayWish,
     RunCount,
     Runs,
     Sources,
@@ -60,6 +65,7 @@ from seawall.console.version import MovedRuns, MoveWish, VersionDesk, WorkflowCh
 from seawall.kernel.seam.change import Kind
 from seawall.store.bulk import BulkLine
 from seawall.store.history import RunHistory
+from seawall.store.replay import ReplayLine
 from seawall.store.report import EventDetail, RunDetail
 from seawall.store.usage import BY, Use
 
@@ -99,6 +105,7 @@ def endpoints(
     changes: ChangeDesk,
     queues: QueueDesk,
     bulk: BulkDesk,
+    replays: ReplayDesk,
     drains: DrainDesk,
     runs: RunDesk,
     versions: VersionDesk,
@@ -134,6 +141,7 @@ def endpoints(
         ),
         *_of_runs(runs),
         *_of_bulk(bulk),
+        *_of_replays(replays),
         *_of_versions(versions),
         *_of_crons(crons),
         *_of_queues(queues),
@@ -332,6 +340,51 @@ def _of_bulk(desk: BulkDesk) -> tuple[Endpoint, ...]:
             takes=BulkUndo,
             returns=BulkLine,
             status=202,
+        ),
+    )
+
+
+def _of_replays(desk: ReplayDesk) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint(
+            method="GET",
+            path="/v1/replays",
+            summary="Replays, newest first, and how far they have come.",
+            handler=desk.page,
+            returns=ReplayList,
+            query=(LIMIT, CURSOR),
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/replays",
+            summary="Run the events of a selection once more, at a rate, in queues of their own.",
+            handler=desk.add,
+            takes=ReplayWish,
+            returns=ReplayLine,
+            status=202,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/replays/plan",
+            summary="What would come of a replay. Changes nothing.",
+            handler=desk.plan,
+            takes=ReplayWish,
+            returns=ReplayPlan,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/replays/{id}",
+            summary="One of them.",
+            handler=desk.one,
+            returns=ReplayLine,
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/replays/{id}",
+            summary="Pause, resume or cancel a replay, or give it another rate.",
+            handler=desk.put,
+            takes=ReplayPut,
+            returns=ReplayLine,
         ),
     )
 

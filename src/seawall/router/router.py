@@ -31,6 +31,7 @@ from seawall.router.governor import DrainGovernor
 from seawall.router.meter import Meter
 from seawall.router.patience import patiently, rest
 from seawall.router.range import STORE
+from seawall.router.replay import Replays
 from seawall.router.revoked import Revoked
 from seawall.router.settings import Settings
 from seawall.store import router as rows
@@ -99,6 +100,7 @@ class Router:
             store, settings, clock=clock, metrics=metrics, spells=self._spells, spool_rate=spool_rate
         )
         self._bulks = Bulks(store, self._placement, metrics)
+        self._replays = Replays(store, self._placement, metrics)
         self._drains: dict[str, Drain] = {}
         self._checkpoints: dict[str, deque[tuple[float, Position]]] = {}
         self._supervisor: Supervisor | None = None
@@ -126,6 +128,7 @@ class Router:
         supervisor.add("router.broadcast", self._broadcast.run, essential=False)
         supervisor.add("router.housekeeping", self._housekeeping, essential=False)
         supervisor.add("router.bulk", self._bulks.run, essential=False)
+        supervisor.add("router.replay", self._replays.run, essential=False)
         supervisor.add("router.governor", self._governor.run, essential=False)
 
     async def _discover(self, heart: Heart) -> None:

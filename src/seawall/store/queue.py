@@ -21,6 +21,7 @@ _SQL = statements("queue")
 class Rule:
     """What is in force of one queue: set by hand, else declared by an app."""
 
+    name: str = ""
     reserved: int = 0  # slots that no other queue's runs take
     most: int | None = None  # runs in hand at once; None: as many as workers have slots
     paused: bool = False
@@ -30,7 +31,7 @@ class Rule:
 
 
 async def rules(store: Store, queue_ids: Sequence[int]) -> dict[int, Rule]:
-    """By queue id.
+    """By queue id, of these queues and of those beside them.
 
     Raises:
         Unavailable: The store is away.
@@ -38,8 +39,8 @@ async def rules(store: Store, queue_ids: Sequence[int]) -> dict[int, Rule]:
     rows = await store.fetch(statements("worker")["queue_rules"], list(queue_ids))
     return {
         row["id"]: Rule(
-            reserved=row["reserved"], most=row["slots_max"], paused=row["paused"], shards=row["shards"],
-            rate=row["rate"], limited=row["limited"],
+            name=row["name"], reserved=row["reserved"], most=row["slots_max"], paused=row["paused"],
+            shards=row["shards"], rate=row["rate"], limited=row["limited"],
         )
         for row in rows
     }  # fmt: skip

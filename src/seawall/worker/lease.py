@@ -117,6 +117,9 @@ class Leases:
                     await self._register()
                 await self._renew()
                 self.rules = await rules(self._store, self.queue_ids)
+                if self._solo_queue is None and not self._own:  # also queues that were made beside ours just now
+                    self.queue_names = {**self.queue_names, **{id: rule.name for id, rule in self.rules.items()}}
+                    self.queue_ids = sorted(self.queue_names)
                 await heart.beat()
                 if self._solo_queue is None:
                     await self._share(heart)

@@ -33,6 +33,7 @@ class Kind(Enum):
     SOURCE = "source"
     QUEUE = "queue"
     BULK = "bulk"  # an act on many runs
+    REPLAY = "replay"
     THROTTLE = "throttle"  # of a queue
     WORKFLOW = "workflow"  # its versions
     RUN = "run"

@@ -16,7 +16,8 @@ from (select 1) as one left join worker w on w.seen_at > now() - $1 * interval '
 -- what waits there is meant to.
 select q.name, percentile_cont(0.9) within group (order by ms) / 1000.0 as waited_s
 from queue_sample s join queue q on q.id = s.queue_id cross join lateral unnest(s.starts_ms) as ms
-where s.at > now() - $1 * interval '1 second' and not exists (select 1 from drain d where d.queue_id = q.id)
+where s.at > now() - $1 * interval '1 second' and q.beside is null
+  and not exists (select 1 from drain d where d.queue_id = q.id)
 group by q.name having count(*) >= $2
 order by waited_s desc limit 1
 

@@ -24,12 +24,13 @@ where (excluded.reserved, excluded.slots_max, excluded.latency_ms, excluded.dept
       is distinct from (queue.reserved, queue.slots_max, queue.latency_ms, queue.depth_max, queue.weights)
 
 -- name: queue_rules
--- worker, each second; primary key of queue, unique (queue_id) of drain, the small table workflow. Limited are workflows whose
--- runs may stand in lines.
-select q.id, coalesce(q.reserved_set, q.reserved, 0) as reserved, coalesce(q.slots_max_set, q.slots_max) as slots_max,
+-- worker, each second; the small tables queue and workflow, unique (queue_id) of drain. Those beside these, too. Limited are
+-- workflows whose runs may stand in lines.
+select q.id, q.name, coalesce(q.reserved_set, q.reserved, 0) as reserved, coalesce(q.slots_max_set, q.slots_max) as slots_max,
        q.paused, q.shards, d.rate,
        array(select distinct w.name from workflow w where w.queue_id = q.id and w.allowance is not null) as limited
-from queue q left join drain d on d.queue_id = q.id where q.id = any($1::smallint[])
+from queue q left join drain d on d.queue_id = q.id
+where q.id = any($1::smallint[]) or q.beside = any($1::smallint[])
 
 -- name: register_leases
 -- worker, at start; primary key. One lease for each shard, and -1 for the queue's suspects.
