@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from socket import gethostname
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -39,11 +40,12 @@ from seawall.kernel.seam.backlog import Backlog
 from seawall.kernel.seam.change import Change, Kind
 from seawall.kernel.seam.journal import Journal, JournalReader
 from seawall.machine import memory, role
-from seawall.machine.claim import Claim, bound
+from seawall.machine.claim import OWN_PREFIX, Claim, bound
 from seawall.machine.diary import MERGE_S, WRITE_S, Diary, noted_in
 from seawall.machine.flag import FlagWatch
 from seawall.machine.folder import Folder, replace_private
 from seawall.machine.known import KnownFlags
+from seawall.machine.own import OWN
 from seawall.machine.person import person
 from seawall.machine.role import Opened, Role, Site, Start, set_log_level, unless
 from seawall.machine.stopping import LEAVE_S
@@ -56,8 +58,12 @@ if TYPE_CHECKING:
     from seawall.cache.shared import Shared
     from seawall.collector import Snapshot
     from seawall.machine.up import Database
+    from seawall.workflow import App
 
 log = logger("app")
+
+OWN_MAX = 50
+"""Worker processes of a queue's own that are looked at, on one machine."""
 
 FLOW = ("collector", "router", "worker")
 """What it takes to accept and to run."""
@@ -261,7 +267,8 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
 
     program, solo = site.settings.program, site.solo
     # Suspects run in processes of their own, which get exactly our settings, whoever has started us.
-    resolved = site.folder.run / "worker.json"
+    name = site.name or "worker"
+    resolved = site.folder.run / f"{name}.json"
 
     def hand_on(settings: Settings) -> None:
         if solo is None:
@@ -277,12 +284,14 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
     )  # fmt: skip
     start = [sys.executable, "-m", "seawall", "run", "worker", "--data", str(site.folder.path)]
     hints = _hints(site, "worker", guarded=True)
+    app = load_app(program.app)
+    _used(site.queues, app)
     running = room.Worker(
-        _store_settings(site, user_code=True), load_app(program.app), limits,
-        clock=site.clock, metrics=site.metrics, owner=solo.owner if solo else owner_of(site.folder),
+        _store_settings(site, user_code=True), app, limits,
+        clock=site.clock, metrics=site.metrics, owner=solo.owner if solo else owner_of(site.folder, name),
         solo_queue=solo.queue if solo else None, solo_turn_s=solo.turn_s if solo else None,
         alerts=site.alerts, solo_command=[*start, "--resolved", str(resolved)],
-        channels=[hints] if hints is not None else [], broken=site.panel.broken,
+        channels=[hints] if hints is not None else [], broken=site.panel.broken, queues=site.queues,
     )  # fmt: skip
 
     def reload(fresh: Settings) -> None:
@@ -295,6 +304,7 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
         yield Opened(
             drain=lambda hurry, budget: unless(hurry, running.stop(budget)), reload=reload,
             until=running.until_idle if solo is not None else None,
+            said={} if solo or site.queues else {OWN: [queue.name for queue in app.queues if queue.reserved]},
         )  # fmt: skip
 
 
@@ -323,7 +333,7 @@ async def console(site: Site) -> AsyncIterator[Opened]:
             noted = [*await diary.pending(), *await asyncio.to_thread(noted_in, folder.changes, LocalFilesystem())]
             return list({one.key: one for one in noted}.values())
 
-        fleet = Fleet(own, sockets, store, required=required)
+        fleet = Fleet(own, sockets, store, required=required, more=lambda: own_workers(folder))
         # Where events lie in Kafka, many routers and collectors count together.
         ledger = (folder.socket("collector"), folder.socket("router")) if program.profile == "embedded" else None
         watching = Watch(
@@ -346,6 +356,11 @@ async def console(site: Site) -> AsyncIterator[Opened]:
             watching.register(site.supervisor)
             serving.register(site.supervisor)
             yield Opened(drain=lambda hurry, budget: unless(hurry, serving.drain(hurry), budget), reload=reload)
+
+
+def own_workers(folder: Folder) -> dict[str, Path]:
+    """Sockets of this machine's worker processes of a queue's own, by name."""
+    return {file.stem: file for file in sorted(folder.run.glob(f"{OWN_PREFIX}*.sock"))[:OWN_MAX]}
 
 
 def listen_url(folder: Folder, settings: Settings) -> str:
@@ -504,10 +519,18 @@ def _store_settings(site: Site, *, user_code: bool = False) -> pool.Settings:
 ROLES: dict[str, Role] = {"collector": collector, "router": router, "worker": worker, "console": console}
 
 
-def owner_of(folder: Folder) -> UUID:
+def _used(queues: Sequence[str], app: App) -> None:
+    """Raises Misconfigured: a queue was named that no workflow uses, so that its process would do nothing."""
+    known = {workflow.queue for workflow in app.workflows}
+    there = ", ".join(sorted(known))
+    if unused := [name for name in queues if name not in known]:
+        raise Misconfigured([f"--queue {name}: no workflow uses it; there are {there}" for name in unused])
+
+
+def owner_of(folder: Folder, name: str = "worker") -> UUID:
     """The worker's name in its leases: that of its predecessor in this folder, which is certainly dead, since we hold
     its lock; so what it had can be taken at once."""
-    file = folder.run / "worker.owner"
+    file = folder.run / f"{name}.owner"
     try:
         return UUID(file.read_text("ascii").strip())
     except (OSError, ValueError):
@@ -520,7 +543,7 @@ def run_role(start: Start) -> int:
     """Be one role until told to stop; the exit status. Raises Misconfigured before anything was started."""
     open_role = ROLES[start.role]
     alone = start.parent is None and start.solo is None
-    return role.run(start, _telling(open_role, start.role) if alone else open_role)
+    return role.run(start, _telling(open_role, start.name) if alone else open_role)
 
 
 # ── The timeline ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -98,7 +98,16 @@ LOOPS = {
 }  # fmt: skip
 """Exactly what there is: neither can a loop be lost, nor a new one be forgotten here."""
 
-OF_UP = {"announce", "postgres", "schema", "systemd", "changes", "watch.app", *(f"role.{role}" for role in ROLES)}
+OF_UP = {
+    "announce",
+    "postgres",
+    "schema",
+    "systemd",
+    "changes",
+    "watch.app",
+    "own.queues",
+    *(f"role.{role}" for role in ROLES),
+}
 
 EVERY = [pytest.param(role, marks=[pytest.mark.parts] if role.startswith("cluster") else []) for role in LOOPS]
 """Those of a cluster have the client library's own brokers, which are slow to start with."""

@@ -37,7 +37,7 @@ app = App()
 async def nothing(event, ctx): ...
 """
 LIVE = {"collector": ("journal", "responder", "collector"), "router": ("router", "housekeeping"),
-        "worker": ("worker",), "console": ("console",)}  # fmt: skip
+        "worker": ("worker",), "console": ("console", "watch")}  # fmt: skip
 """Rooms of each role whose settings change while it runs."""
 
 
@@ -52,7 +52,7 @@ def changed(settings: Settings) -> Settings:
     values = dict(settings.values)
     for section, kind in _rooms().items():
         for name, field in fields_of(kind).items():
-            if field.live:
+            if field.live and field.kind in (int, float):
                 values[section, name] = replace(values[section, name], value=other(field))
     return Settings(values)
 

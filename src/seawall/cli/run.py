@@ -20,6 +20,7 @@ from seawall.settings import host_port, load_resolved
 Examples:
   seawall run collector --data /srv/seawall --listen 0.0.0.0:8080 --health 0.0.0.0:9000
   seawall run worker --data /srv/seawall --app app.py --health 0.0.0.0:9002
+  seawall run worker --data /srv/seawall --app app.py --queue runbooks
 
 \b
 A role alone needs a PostgreSQL of yours: dsn_file in seawall.toml, or SEAWALL_DSN_FILE.
@@ -31,6 +32,8 @@ Exit codes: 0 stopped, 1 failed, 2 misconfigured, 70 a loop couldn't be stopped.
 @click.option("--listen", metavar="HOST:PORT", help="Where events come in (collector).")
 @click.option("--admin", metavar="HOST:PORT", help="Where the admin API is (console).")
 @click.option("--app", metavar="FILE.py", help="Your workflows (worker).")
+@click.option("--queue", "queues", multiple=True, metavar="NAME",
+              help="Serve only this queue, in a process of its own; may be repeated (worker).")  # fmt: skip
 @click.option("--health", metavar="HOST:PORT", help="Serve /livez, /readyz and /metrics there too.")
 @click.option("--check", is_flag=True, help="Only say whether the app file can be imported (worker).")
 @click.option("--resolved", hidden=True)  # a file of settings, as `seawall up` read them
@@ -43,6 +46,7 @@ def run(
     role: str,
     data: str | None,
     config: str | None,
+    queues: tuple[str, ...],
     health: str | None,
     check: bool,
     resolved: str | None,
@@ -69,6 +73,8 @@ def run(
         if check:
             load_app(settings.program.app)
             return 0
+        if queues and role != "worker":
+            raise Misconfigured([f"--queue: a {role} serves no queue; only a worker does"])
         address = host_port(health) if health else None
         if health and address is None:
             raise Misconfigured([f"--health {health}: must be HOST:PORT with a port from 0 to 65535"])
@@ -81,6 +87,7 @@ def run(
                 parent=ours,
                 socket=socket.socket(fileno=served) if served is not None else None,
                 health=address,
+                queues=tuple(dict.fromkeys(queues)),
                 solo=Solo(solo, UUID(owner), turn_s) if solo is not None else None,
             )
         )

@@ -17,6 +17,9 @@ from seawall.settings import Program, host_port
 
 log = logger("machine")
 
+OWN_PREFIX = "worker."
+"""With it begins the name of a worker process of a queue's own."""
+
 ROLES = ("collector", "router", "worker", "console")
 """In the order in which an event passes them, which is the order of stopping."""
 
@@ -49,7 +52,10 @@ class Claim:
             self.folder.admin_file.unlink()
         check.forbid_cores()
         few = check.raise_open_files()
-        await_leaving(self.folder, ROLES)
+        own = [file.stem for file in self.folder.run.glob(f"{OWN_PREFIX}*.lock")]
+        await_leaving(self.folder, (*ROLES, *own))
+        for name in own:  # one that was killed leaves a socket, and is nobody's to miss any more
+            self.folder.socket(name).unlink(missing_ok=True)
         self.listen = bound("listen", self._program.listen)
         self.admin = bound("admin", self._program.admin)
         return [few] if few else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from seawall.guard import Heart
@@ -19,9 +20,13 @@ WATCH_S = 0.5
 class AppWatch:
     """Looks at one file. A version of it that can't be imported replaces nothing."""
 
-    def __init__(self, file: Path, worker: Child) -> None:
+    def __init__(self, file: Path, worker: Child, *, beside: Callable[[], Sequence[Child]] = tuple) -> None:
+        """Args:
+        beside: Other workers of the same file.
+        """
         self._file = file
         self._worker = worker
+        self._beside = beside
 
     async def run(self, heart: Heart) -> None:
         """`up --watch`: start the worker anew when the app file changed and can be imported."""
@@ -40,7 +45,8 @@ class AppWatch:
                 log.error("the changed app file can't be imported; the old one runs on", extra=fields(problem=problem))
 
     async def _replaced(self, heart: Heart) -> None:
-        work = asyncio.create_task(self._worker.replace(why="the app file changed"))
+        children = (self._worker, *self._beside())
+        work = asyncio.gather(*(child.replace(why="the app file changed") for child in children))
         while not work.done():
             await heart.beat()
             await asyncio.wait([work], timeout=1.0)

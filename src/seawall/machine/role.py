@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
+import re
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -28,7 +30,7 @@ from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.machine import check, memory
-from seawall.machine.claim import bound
+from seawall.machine.claim import OWN_PREFIX, bound
 from seawall.machine.folder import Folder, Lock
 from seawall.machine.hand import Hands
 from seawall.machine.handle import Handles
@@ -40,6 +42,7 @@ from seawall.watch import HealthServer
 
 log = logger("machine")
 
+OWN_CHARS_MAX = 20
 READY_POLL_S = 0.02
 LEAVING_S = 20.0
 """How long a predecessor may take to leave."""
@@ -71,6 +74,8 @@ class Site:
     socket: socket.socket | None = None  # bound and listening already; only collector and console have one
     clock: Clock = field(default_factory=SystemClock)
     solo: Solo | None = None
+    queues: tuple[str, ...] = ()  # a worker of just these; (): of all
+    name: str = ""  # of the process
     alerts: Alerts
     panel: Panel
     shed: ShedList
@@ -87,6 +92,7 @@ class Opened:
 
     drain: Callable[[asyncio.Event, Budget], Coroutine[Any, Any, None]] = _nothing  # finish what is in hand; or hurry
     reload: Callable[[Settings], None] = lambda settings: None  # all rooms; raises Misconfigured before any changed
+    said: Mapping[str, object] = field(default_factory=dict)  # told to the parent with "ready"
     until: Callable[[], Coroutine[Any, Any, None]] | None = None  # the process ends by itself when this returns
     extra: Callable[[], dict[str, object]] = dict
     report: Report | None = None  # asked when everything is closed
@@ -120,11 +126,21 @@ class Start:
     socket: socket.socket | None = None
     health: tuple[str, int] | None = None  # an address for /livez, /readyz and /metrics, beside the unix socket
     solo: Solo | None = None
+    queues: tuple[str, ...] = ()  # a worker of just these; (): of all
 
     @property
     def name(self) -> str:
         """Of the process: its lock and its socket carry it."""
-        return f"{self.role}-{self.solo.owner.hex}" if self.solo is not None else self.role
+        if self.solo is not None:
+            return f"{self.role}-{self.solo.owner.hex}"
+        return own_name(self.queues) if self.queues else self.role
+
+
+def own_name(queues: Sequence[str]) -> str:
+    """Of a worker process of just these queues: what a file may be called, and the same after each start."""
+    text = "\n".join(sorted(queues))
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:OWN_CHARS_MAX]
+    return f"{OWN_PREFIX}{plain}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 def run(start: Start, open_role: Role) -> int:
@@ -182,7 +198,7 @@ async def serve(start: Start, open_role: Role, lines: Outlet) -> int:
 
     site = Site(
         settings=start.settings, folder=start.folder, metrics=metrics, supervisor=supervisor, socket=_socket(start),
-        solo=start.solo, fail=fail, alerts=alerts, panel=panel, shed=shed,
+        solo=start.solo, queues=start.queues, name=start.name, fail=fail, alerts=alerts, panel=panel, shed=shed,
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(life)
@@ -201,13 +217,14 @@ async def serve(start: Start, open_role: Role, lines: Outlet) -> int:
         await stack.enter_async_context(supervisor)
         host, port = start.health or (None, None)
         health = HealthServer(
-            supervisor, metrics, role=start.role, unix_path=start.folder.socket(start.name), host=host, port=port,
+            supervisor, metrics, role=start.name if start.queues else start.role,
+            unix_path=start.folder.socket(start.name), host=host, port=port,
             extra=opened.extra, alerts=alerts, panel=panel,
         )  # fmt: skip
         await stack.enter_async_context(health)
         await _ready(supervisor, life)
         if not life.stopping.is_set():
-            life.tell("ready")
+            life.tell("ready", **opened.said)
             quietly = start.parent is not None  # who says what matters of all its roles
             log.log(logging.DEBUG if quietly else logging.INFO, "ready")
             systemd.ready()

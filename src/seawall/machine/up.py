@@ -33,11 +33,13 @@ from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.change import Change
 from seawall.machine import doctor
 from seawall.machine.announce import Announcement
-from seawall.machine.claim import ROLES, Claim
+from seawall.machine.claim import OWN_PREFIX, ROLES, Claim
 from seawall.machine.diary import Diary
 from seawall.machine.folder import Folder, replace_private
+from seawall.machine.own import OwnQueues
 from seawall.machine.process import Child, Spec
 from seawall.machine.reload import AppWatch
+from seawall.machine.role import own_name
 from seawall.machine.stopping import POSTGRES, stages
 from seawall.machine.systemd import Notifier
 from seawall.machine.teller import Teller
@@ -181,24 +183,40 @@ class Up:
             before_router.append(lambda: worker.ready.is_set() or self._known.is_set())
         self.supervisor.add("role.router", _after(before_router, self._children["router"]))
         if self._parts.watch_app and self._program.app:
-            watch = AppWatch(Path(self._program.app), self._children["worker"])
+            watch = AppWatch(Path(self._program.app), self._children["worker"], beside=self._own_workers)
             self.supervisor.add("watch.app", watch.run, essential=False)
+        if worker is not None:
+            own = OwnQueues(worker, most=self._program.own_queues_max, start=self._start_own)
+            self.supervisor.add("own.queues", own.run, essential=False)
 
-    def _child(self, role: str) -> Child:
-        command = [sys.executable, "-m", "seawall", "run", role, "--data", str(self._folder.path)]
+    def _own_workers(self) -> list[Child]:
+        return [child for name, child in self._children.items() if name.startswith(OWN_PREFIX)]
+
+    def _start_own(self, queue: str) -> None:
+        """A worker for one queue alone. The platform is whole without it: the worker stands in."""
+        name = own_name([queue])
+        child = self._children[name] = self._child("worker", name=name, more=["--queue", queue])
+        self.supervisor.add(f"role.{name}", child.keep, essential=False)
+
+    def _child(self, role: str, *, name: str = "", more: Sequence[str] = ()) -> Child:
+        command = [sys.executable, "-m", "seawall", "run", role, "--data", str(self._folder.path), *more]
         command += ["--resolved", str(self._folder.resolved_file)]
         served = {"collector": self._claim.listen, "console": self._claim.admin}.get(role)
         if served is not None:
             command += ["--socket", str(served.fileno())]
         descriptors = (served.fileno(),) if served is not None else ()
         inputs = (Path(self._program.app),) if role == "worker" else ()
-        spec = Spec(role=role, command=command, stop_s=self._stages[role], descriptors=descriptors, inputs=inputs)
+        name, stop_s = name or role, self._stages[role]
+        spec = Spec(role=name, command=command, stop_s=stop_s, descriptors=descriptors, inputs=inputs)
         child = Child(spec, refused=self._refused, told=self._teller.ended)
-        count = self._metrics.gauge("seawall_child_restarts_count", "Times that a role was started again.", child=role)
+        count = self._metrics.gauge("seawall_child_restarts_count", "Times that a role was started again.", child=name)
         count.read = lambda: child.restarts
         return child
 
     def _refused(self, role: str) -> None:
+        if role.startswith(OWN_PREFIX):
+            log.error("a queue's own worker can't start; the other one serves its queue", extra=fields(child=role))
+            return
         if role == "worker" and self._parts.has_senders():
             # Whatever its app needs, senders don't: their events are kept, and the worker is tried again.
             log.error("the worker can't start as it is configured; events are accepted without it")
@@ -271,9 +289,10 @@ class Up:
         self._systemd.stopping()
         self._claim.close_sockets()
         for role in ROLES:
-            if role in self._children:
-                await self._children[role].stop(hurry=self._life.hurry)
-                log.info("role stopped", extra=fields(child=role))
+            ours = [name for name in self._children if name == role or name.startswith(f"{role}.")]
+            await asyncio.gather(*(self._children[name].stop(hurry=self._life.hurry) for name in ours))
+            for name in ours:
+                log.info("role stopped", extra=fields(child=name))
         await self._parts.database.stop(timeout_s=self._stages.get(POSTGRES, 0.0))
         # What is left removes files and writes the diary: on a disk that hangs, this very thread stays in it.
         self._parts.leave(self._status)

@@ -30,7 +30,7 @@ BUILTIN_LOCALE_MAJOR = 17
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "60",
+    "max_connections": "100",
     "superuser_reserved_connections": "3",
     "shared_buffers": "128MB",
     "fsync": "on",

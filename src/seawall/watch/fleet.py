@@ -7,7 +7,7 @@ role that is absent is not ready, and is named.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -49,13 +49,16 @@ class Fleet:
         roles: Sockets of all other roles, by name, in the order of the flow.
         store: Where the store's answer is tested.
         required: Roles without which the whole isn't ready.
+        more: Processes that come and go, asked as long as their sockets are there.
     """
 
     def __init__(
-        self, own: Vitals, roles: Mapping[str, Path], store: Store, *, required: Sequence[str] = REQUIRED
-    ) -> None:
+        self, own: Vitals, roles: Mapping[str, Path], store: Store, *, required: Sequence[str] = REQUIRED,
+        more: Callable[[], Mapping[str, Path]] = dict,
+    ) -> None:  # fmt: skip
         self._own = own
-        self._roles = dict(roles)
+        self._always = dict(roles)
+        self._more = more
         self._store = store
         self._required = tuple(required)
 
@@ -115,6 +118,10 @@ class Fleet:
             Rejected: 404, no role has it; 422, no such state.
         """
         return await self._move(f"/shed/{name}/{hand}", f"no role has work {name!r}")
+
+    @property
+    def _roles(self) -> dict[str, Path]:
+        return {**self._always, **self._more()}
 
     def _expected(self) -> Mapping[str, Path]:
         """Roles whose silence says something: where nothing needs a role and none has begun, nobody is missing."""

@@ -76,6 +76,9 @@ SECRETS: Mapping[tuple[str, str], Callable[[str], bool]] = {
 OTHER_CONNECTIONS = 16
 """Those that don't come from the pools of the four roles: listeners, readers, housekeeping, the schema."""
 
+OWN_CONNECTIONS = 13
+"""Of a worker process of a queue's own, with what listens beside its pool."""
+
 ROLES = 4
 KAFKA_PORT = 9092
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|min|s|h|d)?")
@@ -180,7 +183,8 @@ async def _store(dsn: str, settings: Settings, clock: Clock) -> Sequence[Finding
     except SeawallError as error:
         return [_no_store(error)]
     ahead_s = (int(said["now_us"]) - clock.wall_us()) / 1_000_000
-    needed = ROLES * settings.of("store", StoreSettings, dsn="").connections_max + OTHER_CONNECTIONS
+    each = settings.of("store", StoreSettings, dsn="").connections_max
+    needed = ROLES * each + OTHER_CONNECTIONS + settings.program.own_queues_max * max(each, OWN_CONNECTIONS)
     return [
         *postgres.durability(said),
         *postgres.fitness(said, connections_needed=needed, recovering=said.get("recovering") == "true"),
