@@ -70,10 +70,7 @@ class Program:
         "embedded", help="embedded: events are kept on this machine; cluster: in Kafka, with this machine as its spool."
     )
     collector: str = setting("c1", help="Name of the collector, and of its journal under DIR/journal.")
-    own_queues_max: int = setting(
-        2, min=0, max=20,
-        help="Workers that `up` starts for one queue alone: for queues that reserve slots, the first ones of the app.",
-    )  # fmt: skip
+    own_queues_max: int = setting(2, min=0, max=20, help="Workers that `up` starts for one queue that reserves slots.")
     log_level: str = setting("info", live=True, help="debug, info, warning or error.")
     stop_collector_s: float = setting(8.0, min=0.5, max=120, help="Answer what is held, then stop.")
     stop_router_s: float = setting(8.0, min=0.5, max=120, help="Finish the transaction in hand, then stop.")

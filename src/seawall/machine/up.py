@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -183,40 +183,33 @@ class Up:
             before_router.append(lambda: worker.ready.is_set() or self._known.is_set())
         self.supervisor.add("role.router", _after(before_router, self._children["router"]))
         if self._parts.watch_app and self._program.app:
-            watch = AppWatch(Path(self._program.app), self._children["worker"], beside=self._own_workers)
+            watch = AppWatch(Path(self._program.app), self._children["worker"], beside=lambda: _own(self._children))
             self.supervisor.add("watch.app", watch.run, essential=False)
         if worker is not None:
             own = OwnQueues(worker, most=self._program.own_queues_max, start=self._start_own)
             self.supervisor.add("own.queues", own.run, essential=False)
 
-    def _own_workers(self) -> list[Child]:
-        return [child for name, child in self._children.items() if name.startswith(OWN_PREFIX)]
-
     def _start_own(self, queue: str) -> None:
         """A worker for one queue alone. The platform is whole without it: the worker stands in."""
-        name = own_name([queue])
-        child = self._children[name] = self._child("worker", name=name, more=["--queue", queue])
-        self.supervisor.add(f"role.{name}", child.keep, essential=False)
+        child = self._children[own_name([queue])] = self._child("worker", queue=queue)
+        self.supervisor.add(f"role.{child.spec.role}", child.keep, essential=False)
 
-    def _child(self, role: str, *, name: str = "", more: Sequence[str] = ()) -> Child:
-        command = [sys.executable, "-m", "seawall", "run", role, "--data", str(self._folder.path), *more]
-        command += ["--resolved", str(self._folder.resolved_file)]
+    def _child(self, role: str, *, queue: str = "") -> Child:
+        command = [sys.executable, "-m", "seawall", "run", role, "--data", str(self._folder.path)]
+        command += ["--resolved", str(self._folder.resolved_file), *(["--queue", queue] if queue else [])]
         served = {"collector": self._claim.listen, "console": self._claim.admin}.get(role)
         if served is not None:
             command += ["--socket", str(served.fileno())]
         descriptors = (served.fileno(),) if served is not None else ()
         inputs = (Path(self._program.app),) if role == "worker" else ()
-        name, stop_s = name or role, self._stages[role]
+        name, stop_s = own_name([queue]) if queue else role, self._stages[role]
         spec = Spec(role=name, command=command, stop_s=stop_s, descriptors=descriptors, inputs=inputs)
-        child = Child(spec, refused=self._refused, told=self._teller.ended)
+        child = Child(spec, refused=_stood_in if queue else self._refused, told=self._teller.ended)
         count = self._metrics.gauge("seawall_child_restarts_count", "Times that a role was started again.", child=name)
         count.read = lambda: child.restarts
         return child
 
     def _refused(self, role: str) -> None:
-        if role.startswith(OWN_PREFIX):
-            log.error("a queue's own worker can't start; the other one serves its queue", extra=fields(child=role))
-            return
         if role == "worker" and self._parts.has_senders():
             # Whatever its app needs, senders don't: their events are kept, and the worker is tried again.
             log.error("the worker can't start as it is configured; events are accepted without it")
@@ -298,6 +291,15 @@ class Up:
         self._parts.leave(self._status)
         self._announcement.stopping()
         log.info("seawall has stopped", extra=fields(status=self._status))
+
+
+def _stood_in(role: str) -> None:
+    log.error("a queue's own worker can't start; the other one serves its queue", extra=fields(child=role))
+
+
+def _own(children: Mapping[str, Child]) -> list[Child]:
+    """Workers of a queue's own."""
+    return [child for name, child in children.items() if name.startswith(OWN_PREFIX)]
 
 
 def _after(true: list[Callable[[], bool]], child: Child) -> Callable[[Heart], Awaitable[None]]:
