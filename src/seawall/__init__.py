@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seawall.workflow import App, Context, Event, Limit, NonRetryable, NotJSON, Rate, Retry, StepFailed
+    from seawall.workflow import App, Context, Event, Limit, NonRetryable, NotJSON, Rate, Retry, RunFailed, StepFailed
 
 __version__ = "0.1.0"
-__all__ = ["App", "Context", "Event", "Limit", "NonRetryable", "NotJSON", "Rate", "Retry", "StepFailed"]
+__all__ = ["App", "Context", "Event", "Limit", "NonRetryable", "NotJSON", "Rate", "Retry", "RunFailed", "StepFailed"]
 
 
 def __getattr__(name: str) -> object:

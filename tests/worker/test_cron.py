@@ -73,7 +73,7 @@ async def test_a_moment_begins_a_run_and_the_next_one_is_known(rig: Rig) -> None
         (row,) = await ended(rig, 1)
         line = await rig.db.fetchrow("select * from cron_line")
     (event,) = begun
-    assert event.type == "cron.tick" and event.tenant == "default" and event.source == "cron"
+    assert event.type == "cron.tick" and event.tenant == "default" and event.source == ":cron"
     assert event.json["cron"] == "tick" and "T" in event.json["moment"] and event.json["last"] is None
     assert row["status"] == 5 and line["run_id"] == row["id"] and line["begun"] == 1
     assert await rig.db.fetchval("select moment > now() and due_at = moment from cron_line")

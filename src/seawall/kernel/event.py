@@ -25,6 +25,7 @@ import os
 import struct
 from binascii import hexlify
 from dataclasses import dataclass
+from hashlib import sha256
 
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Corrupt
@@ -80,6 +81,14 @@ def id_text(id: bytes) -> str:
 def id_ascii(id: bytes) -> bytes:
     """``id_text`` as the bytes that an answer needs."""
     return b"-".join(_GROUPS.unpack(hexlify(id)))
+
+
+def derived_id(parent: bytes, *names: str) -> bytes:
+    """An id (UUID version 7) of the parent's moment that is always the same for the same names."""
+    text = "\0".join(names).encode("utf-8", "surrogatepass")
+    tail = int.from_bytes(sha256(parent + text).digest()[:10], "big")
+    high = int.from_bytes(parent[:6], "big") << 16 | 0x7000 | (tail >> 68)
+    return ((high << 64) | 0x8000_0000_0000_0000 | (tail & 0x3FFF_FFFF_FFFF_FFFF)).to_bytes(16, "big")
 
 
 def id_day(id: bytes) -> int:

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 from seawall.guard.spell import Spells
 from seawall.guard.stack import stack_of
 from seawall.kernel.clock import Clock
+from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import logger
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.child import Child
 from seawall.kernel.status import RunStatus
+from seawall.store.child import Wanted, start
+from seawall.store.pool import Store
 from seawall.worker.deadline import Deadlines, Watch
 from seawall.worker.ear import Ears
 from seawall.worker.flush import Flusher
@@ -29,6 +33,8 @@ log = logger("worker")
 STUBBORN_MAX = 100
 """Runs that go on after their end, in one process: each holds its event, and whatever the workflow has in its hands."""
 
+STORE_PAUSE_S = 0.2
+
 EXIT_THREADS_HANG, EXIT_MEDDLED, EXIT_STUBBORN = 72, 74, 75
 
 
@@ -39,6 +45,7 @@ class Bench:
         self,
         settings: Settings,
         flusher: Flusher,
+        store: Store,
         *,
         clock: Clock,
         store_clock: Clock,
@@ -55,6 +62,7 @@ class Bench:
         alone: A run is alone in this process, so that the process may end for it.
         """
         self.flusher = flusher
+        self._store = store
         self.grace_s = settings.cancel_grace_s
         self.ears = ears
         self.usage = usage
@@ -86,6 +94,14 @@ class Bench:
         metrics.gauge(
             "seawall_runs_stubborn_count", "Runs that failed at a deadline, and whose code goes on all the same."
         ).read = lambda: len(self._outlived)
+
+    async def begin_child(self, wanted: Wanted) -> Child | None:
+        """Have a run that another one begins be there. Waits for the store, as a flush does, as long as its run may."""
+        while True:
+            try:
+                return await start(self._store, wanted)
+            except (Unavailable, Uncertain):
+                await asyncio.sleep(STORE_PAUSE_S)
 
     def began(self, execution: Execution) -> None:
         """A run is in hand now."""

@@ -12,11 +12,14 @@ from uuid import UUID
 from seawall.kernel.cause import Cause, with_cause
 from seawall.kernel.correlation import key_of
 from seawall.kernel.error import said
+from seawall.kernel.event import derived_id, headers_of
 from seawall.kernel.log import fields, logger
+from seawall.kernel.seam.child import Child
 from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.seam.wait import Heard, Wanted
 from seawall.kernel.status import RunStatus
+from seawall.store import child
 from seawall.store.flush import Again, Answer, End, Step
 from seawall.store.pool import text_array
 from seawall.store.run import Ready
@@ -186,6 +189,14 @@ class Execution:
             raise AssertionError("it never returns")
         return heard(standing)
 
+    async def start_child(self, name: str, nth: int, workflow: str, payload: bytes) -> Child | None:
+        row, bench = self._row, self._bench
+        if self._over or self._ended or self.dropped or bench.parked:
+            await self._refused()
+        id = derived_id(self.event_id.bytes, self.workflow.name, name, str(nth))
+        wanted = child.Wanted(event_id=id, workflow=workflow, tenant=row.tenant, parent=self.id, payload=payload)
+        return await bench.begin_child(wanted)
+
     async def rest(self, until_us: int, *, look_s: float = math.inf) -> None:
         here = current.get()
         assert here is not None, "only a run's own code rests"
@@ -229,6 +240,14 @@ class Execution:
             return
         answer = Answer(self.event_id, self.id, reply.status, reply.content_type, reply.body)
         self._bench.flusher.answer(self, answer)
+
+    @property
+    def parent(self) -> int | None:
+        """The run that began this one; None: an event from outside did, or a schedule."""
+        if self._row.source != child.SOURCE:
+            return None
+        told = dict(headers_of(self._row.headers)).get(child.PARENT, "")
+        return int(told) if told.isascii() and told.isdigit() else None
 
     def gone(self, told: Callable[[Workflow, str, bytes], None]) -> None:
         """Tell of a run that isn't under way any more: its workflow, tenant and body."""

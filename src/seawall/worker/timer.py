@@ -1,4 +1,4 @@
-"""Wakes runs that wait for a time."""
+"""Wakes runs that wait for a time, or for the end of a run that they began."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 
 from seawall.guard import Heart
 from seawall.kernel.error import Unavailable, Uncertain
+from seawall.store.child import tell_parents
 from seawall.store.pool import Store
 from seawall.store.run import wake
 from seawall.worker.settings import Settings
+
+PARENTS_MAX = 10_000
 
 
 class Timers:
@@ -27,11 +30,18 @@ class Timers:
         self.settings = settings
         self._queue_ids = queue_ids
         self._woken = woken
+        self._parents: set[int] = set()
+
+    def tell(self, parent: int) -> None:
+        """A run that this one began has ended, or gone on. One that isn't told looks by itself, later."""
+        if len(self._parents) < PARENTS_MAX:
+            self._parents.add(parent)
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop."""
         while True:
             try:
+                await self._tell()
                 queue_ids = self._queue_ids()
                 most = max(1, self.settings.timer_runs // max(1, len(queue_ids)))
                 count = await wake(self._store, queue_ids, runs_max=most)
@@ -42,3 +52,10 @@ class Timers:
             if count:
                 self._woken()
             await asyncio.sleep(0 if count and count >= most else min(1.0, self.settings.timer_s))
+
+    async def _tell(self) -> None:
+        parents = self._parents.copy()
+        if parents:
+            await tell_parents(self._store, parents)
+            self._parents -= parents
+            self._woken()

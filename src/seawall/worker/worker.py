@@ -149,6 +149,7 @@ class Worker:
         self._bench = Bench(
             settings,
             self._flusher,
+            self._store,
             ears=self._ears,
             clock=clock,
             store_clock=store_clock or clock,
@@ -312,6 +313,8 @@ class Worker:
 
     def _settled(self, execution: Execution) -> None:
         self._bench.left(execution)
+        if (parent := execution.parent) is not None:
+            self._timers.tell(parent)
         self._refiller.freed()
         if execution.workflow.allowance is not None:
             execution.gone(self._admission.left)

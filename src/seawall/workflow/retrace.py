@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple, NoReturn
 
 from seawall.kernel.error import said
+from seawall.kernel.seam.child import Child
 from seawall.kernel.seam.run import Memo, step_parts
 from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.seam.wait import Heard, Wanted
@@ -129,6 +130,9 @@ class Retracing:
             await self._stand_still()
 
     async def listen(self, name: str, nth: int, wanted: Wanted) -> Heard:
+        await self._stand_still()
+
+    async def start_child(self, name: str, nth: int, workflow: str, payload: bytes) -> Child | None:
         await self._stand_still()
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[NoReturn]]:

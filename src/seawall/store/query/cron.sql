@@ -84,7 +84,7 @@ with asked as (
 ), event as (
   insert into event (id, source_id, source, tenant, type, status, received_at, headers, body, target, peer, key_id,
                      config_version, log_id, segment, "offset")
-  select a.event_id, '00000000-0000-0000-0000-000000000000', 'cron', a.tenant, a.type, 1, now(), '', a.body, '', '', 0, 0,
+  select a.event_id, '00000000-0000-0000-0000-000000000000', ':cron', a.tenant, a.type, 1, now(), '', a.body, '', '', 0, 0,
          '00000000-0000-0000-0000-000000000000', 0, 0
   from fresh f join asked a on a.run_id = f.run_id
 ), begun as (

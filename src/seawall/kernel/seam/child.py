@@ -1,0 +1,40 @@
+"""The part of a run that begins others, and waits for their ends."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from seawall.kernel.seam.wait import WaitingRun
+
+
+class Child(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that another one began, as it stands."""
+
+    run: int
+    status: int  # RunStatus; 5 to 8: it has ended
+    result: bytes | None = None  # JSON, of one that succeeded
+    error: str | None = None
+    began_us: int = 0  # by the store's clock
+    now_us: int = 0
+
+
+class ParentRun(WaitingRun, Protocol):
+    """One execution of one run that may also begin others."""
+
+    async def start_child(self, name: str, nth: int, workflow: str, payload: bytes) -> Child | None:
+        """Begin a run of a workflow, once for each (name, nth) of this run, and say how it stands.
+
+        Args:
+            name, nth: As a step is kept.
+            payload: JSON: the body of its event.
+
+        Returns:
+            None: there is no version of this workflow that takes new runs.
+
+        Raises:
+            Unavailable, Uncertain: It may have begun; safe to repeat.
+
+        Durability: the run is committed. Asked again it is the same one, also in other executions.
+        """

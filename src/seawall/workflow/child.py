@@ -1,0 +1,157 @@
+"""Runs that a run begins: one whose end it waits for, or one that goes on by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from seawall.kernel import limit
+from seawall.kernel.error import Unstorable
+from seawall.kernel.seam.child import Child, ParentRun
+from seawall.kernel.status import RunStatus
+from seawall.workflow.patch import Patches
+from seawall.workflow.retry import NonRetryable
+from seawall.workflow.wait import LOOK_S, checked_name
+
+FIRST_LOOK_US = 300_000
+"""A child that ends so soon is waited for in memory: to be put away costs more."""
+
+LOOK_MIN_US, LOOK_MAX_US = 2_000_000, 300_000_000
+"""How long a parent stays put away before it looks by itself. Mostly its child's worker wakes it before."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a child."""
+
+    run: int
+    status: int
+    result: msgspec.Raw | None = None
+    error: str | None = None
+
+
+_decode = msgspec.json.Decoder(Outcome).decode
+
+
+class RunFailed(NonRetryable):
+    """A run that was waited for has ended otherwise than well. Uncaught, it fails the run that waited, for good."""
+
+    def __init__(self, *, workflow: str, run: int, status: str, error: str | None) -> None:
+        self.workflow = workflow
+        self.run = run
+        self.status = status  # failed, cancelled or dead
+        self.error = error
+        super().__init__(f"run {run} of workflow {workflow} is {status}: {error or 'it says nothing'}")
+
+
+class Children(Patches):
+    """The part of a context that begins other runs."""
+
+    __slots__ = ()
+    _run: ParentRun
+
+    async def run(self, workflow: str | Callable[..., Any], payload: object = None, *, name: str | None = None) -> Any:
+        """Begin a run of another workflow and wait, without a slot, for its end; as in ``sleep`` this run is put away.
+
+        The other one is of the same tenant, has ``payload`` as its event's JSON, and its own retries and queue. It
+        begins once, however often this workflow is called again, and goes on when this one is cancelled.
+
+        Args:
+            workflow: Its name, or its function when that has the workflow's name.
+            payload: What JSON can say, at most `limit.RESULT_BYTES_MAX`.
+            name: Under which it is remembered, as for a step.
+
+        Returns:
+            What it returned, as it looks after JSON.
+
+        Raises:
+            RunFailed: It failed, was cancelled, or is dead.
+            RuntimeError: No version of that workflow takes new runs; or a step called it.
+            ValueError, TypeError: That is no workflow's name, or no JSON.
+
+        Durability: the other run is committed before it is waited for. What came of it is kept before return.
+        """
+        called, data = _called(workflow), _payload(payload)
+        branch = self._waiting(called)
+        key, nth = branch.occurrence(checked_name(name or f"ctx.run {called}"))
+        memo = self._run.recall(key, nth)
+        if memo is not None:
+            return _said(called, _decode(memo.result))
+        branch.busy += 1  # as for a wait: nothing beside it may put the run away before the other one has begun
+        try:
+            outcome = await self._end_of(key, nth, called, data)
+        finally:
+            branch.busy -= 1
+        return _said(called, outcome)
+
+    async def start(
+        self, workflow: str | Callable[..., Any], payload: object = None, *, name: str | None = None
+    ) -> int:
+        """As ``run``, without waiting: returns the other run's number."""
+        called, data = _called(workflow), _payload(payload)
+        branch = self._waiting(called)
+        key, nth = branch.occurrence(checked_name(name or f"ctx.start {called}"))
+        memo = self._run.recall(key, nth)
+        if memo is not None:
+            return _decode(memo.result).run
+        branch.busy += 1
+        try:
+            child = await self._child(key, nth, called, data)
+            return (await self._kept(key, nth, Outcome(run=child.run, status=child.status))).run
+        finally:
+            branch.busy -= 1
+
+    async def _end_of(self, key: str, nth: int, workflow: str, data: bytes) -> Outcome:
+        run = self._run
+        wait_us = FIRST_LOOK_US
+        while True:
+            child = await self._child(key, nth, workflow, data)
+            if RunStatus.SUCCEEDED <= child.status <= RunStatus.DEAD:
+                result = None if child.result is None else msgspec.Raw(child.result)
+                outcome = Outcome(run=child.run, status=child.status, result=result, error=child.error)
+                return await self._kept(key, nth, outcome)
+            await run.rest(run.store_us() + wait_us, look_s=LOOK_S)
+            wait_us = min(LOOK_MAX_US, max(LOOK_MIN_US, (child.now_us - child.began_us) // 2))
+
+    async def _child(self, key: str, nth: int, workflow: str, data: bytes) -> Child:
+        child = await self._run.start_child(key, nth, workflow, data)
+        if child is None:
+            raise RuntimeError(f"workflow {workflow} takes no new runs: no worker has it, or it is frozen")
+        return child
+
+    async def _kept(self, key: str, nth: int, outcome: Outcome) -> Outcome:
+        run = self._run
+        done = run.keep(key, nth, _encode(outcome), failed=False, attempt=1, started_us=run.now_us(), wait=True)
+        assert done is not None
+        try:
+            await done
+        except Unstorable as error:
+            raise RuntimeError(f"what came of run {outcome.run} can't be kept: {error}") from error
+        return outcome
+
+
+def _called(workflow: object) -> str:
+    name = workflow if isinstance(workflow, str) else getattr(workflow, "__name__", None)
+    if not isinstance(name, str) or not 0 < len(name) <= limit.NAME_CHARS_MAX or not name.isprintable():
+        raise TypeError(f"{workflow!r} is no workflow: give its name, or its function")
+    return name
+
+
+def _payload(payload: object) -> bytes:
+    try:
+        data = _encode(payload)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise ValueError(f"the payload is no JSON: {error}") from error
+    if len(data) > limit.RESULT_BYTES_MAX:
+        raise ValueError(f"the payload is {len(data)} bytes as JSON, at most {limit.RESULT_BYTES_MAX} are kept")
+    return data
+
+
+def _said(workflow: str, outcome: Outcome) -> Any:
+    if outcome.status == RunStatus.SUCCEEDED:
+        return None if outcome.result is None else msgspec.json.decode(outcome.result)
+    status = RunStatus(outcome.status).word
+    raise RunFailed(workflow=workflow, run=outcome.run, status=status, error=outcome.error)
