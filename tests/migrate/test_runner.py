@@ -114,8 +114,8 @@ NOTHING = (
 )
 READ = ("duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain", "workflow_hand")
 ALL = (
-    "run", "run_done", "step", "shard_lease", "refill", "reply", "worker", "wait", "rate", "cron", "cron_line",
-    "cron_moment",
+    "run", "run_done", "step", "shard_lease", "lease_taken", "refill", "reply", "worker", "wait", "rate", "cron",
+    "cron_line", "cron_moment",
 )  # fmt: skip
 REGISTER = ("queue", "workflow", "slot_use")
 TELL = ("change",)

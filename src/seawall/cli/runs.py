@@ -9,6 +9,7 @@ import click
 from seawall.cli import bulk
 from seawall.cli.check import check
 from seawall.cli.client import Client, find, part
+from seawall.cli.draw import TIMELINE_COLUMNS, drawn
 from seawall.cli.listing import page_options, place_options, say_page, where_option
 from seawall.cli.say import FAILED, MISUSED, Failed, json_option, say, say_fields, say_json, say_table
 
@@ -50,14 +51,17 @@ def list_(data: str | None, url: str | None, as_json: bool, **query: Any) -> Non
 @place_options
 @json_option
 def show(id: str, data: str | None, url: str | None, as_json: bool) -> None:
-    """Show one run: its state, its result or error, and its steps."""
+    """Show one run: its state, its result or error, its steps, and its way from the beginning."""
     found = Client(find(data, url)).get(f"/v1/runs/{part(id)}")
     if as_json:
         say_json(found)
         return
-    steps = found.pop("steps", [])
+    steps, moments = found.pop("steps", []), found.pop("timeline", [])
     say_fields(found)
     say_table(steps, STEP_COLUMNS, empty="no steps")
+    if moments:
+        say("")
+        say_table(drawn(moments), TIMELINE_COLUMNS, empty="")
 
 
 @runs.command(

@@ -49,6 +49,7 @@ class Again(NamedTuple):
     waits: int  # how often it was put away to wait
     wakes: int  # how often it had been woken when it was read: one more, and it is ready at once
     failed: bool  # what it remembers of failed steps is forgotten
+    started_us: int = 0  # when this execution began; kept of the first one
 
 
 class Answer(NamedTuple):
@@ -112,7 +113,7 @@ async def flush(session: Session, rows: Rows, *, again: bool = False) -> set[Lea
     """
     leases = list(rows.leases)
     # In the order in which a router locks runs that it wakes: two that want the same ones must not wait in a circle.
-    again_columns = _columns(sorted(rows.agains, key=itemgetter(0)), "nnnnnn")
+    again_columns = _columns(sorted(rows.agains, key=itemgetter(0)), "nnnnnnn")
     values = (
         *_columns(leases, "nnn"),
         *_columns(rows.steps, "nvnvnnnn"),
@@ -120,8 +121,9 @@ async def flush(session: Session, rows: Rows, *, again: bool = False) -> set[Lea
         *again_columns[:3],
         *_columns(rows.answers, "vnnvv"),
         *_columns(rows.spent, "nnnn"),
-        *again_columns[3:],
+        *again_columns[3:6],
         numbers(sorted(rows.listeners)),
+        again_columns[6],
     )
     try:
         row = await session.row(_flush_sql(again=again), *values)

@@ -24,6 +24,7 @@ from seawall.kernel.status import DAY_SHIFT, EventStatus, RunStatus
 from seawall.store.narrow import queue_ids, source_ids, texts, workflow_ids
 from seawall.store.pool import Row, Store
 from seawall.store.statement import statements
+from seawall.store.timeline import Moment, timeline
 
 _SQL = statements("report")
 
@@ -98,6 +99,8 @@ class RunDetail(RunLine, frozen=True, kw_only=True):
     result: msgspec.Raw | None
     steps: tuple[Step, ...]
     steps_truncated: bool
+    first_started_at: datetime | None = None  # ``started_at`` is of the last execution
+    timeline: tuple[Moment, ...] = ()
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,11 +268,14 @@ async def run(store: Store, id: int, *, timeout_s: float) -> RunDetail | None:
     if row is None:
         return None
     found = await steps(store, [id], timeout_s=timeout_s)
+    drawn = await timeline(store, id, timeout_s=timeout_s)
     return RunDetail(
         **_run_fields(row),
         result=msgspec.Raw(row["result"]) if row["result"] is not None else None,
         steps=tuple(found[:STEPS_MAX]),
         steps_truncated=len(found) > STEPS_MAX,
+        first_started_at=drawn.first_started_at if drawn is not None else None,
+        timeline=drawn.moments if drawn is not None else (),
     )
 
 

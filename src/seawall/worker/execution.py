@@ -225,7 +225,9 @@ class Execution:
         self._ended = True
         delay_ms = max(0, until_us - self.store_us()) // 1000 + 1
         row = self._row
-        again = Again(self.id, row.attempt, delay_ms, row.waits + 1, row.wakes, failed=False)
+        again = Again(
+            self.id, row.attempt, delay_ms, row.waits + 1, row.wakes, failed=False, started_us=self._started_us
+        )
         self._bench.put_away()
         self._bench.flusher.again(self, again)
         self.drop()
@@ -422,7 +424,16 @@ class Execution:
         self._bench.tried_again()
         self._ended = True
         self._bench.flusher.again(
-            self, Again(self.id, self.attempt, int(delay_s * 1000), self._row.waits, self._row.wakes, failed=True)
+            self,
+            Again(
+                self.id,
+                self.attempt,
+                int(delay_s * 1000),
+                self._row.waits,
+                self._row.wakes,
+                failed=True,
+                started_us=self._started_us,
+            ),
         )
 
     def _end(self, status: RunStatus, *, result: bytes | None, error: str | None, cause: Cause | None = None) -> None:

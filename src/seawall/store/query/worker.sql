@@ -204,10 +204,19 @@ from shard_lease where queue_id = $1 and shard = $2
 for update
 
 -- name: take_lease
--- worker, second statement of a takeover; primary key. Numbers up to memo_below may have been run before.
-update shard_lease set owner = $3, epoch = epoch + 1, expires_at = now() + $4 * interval '1 second'
-where queue_id = $1 and shard = $2
-returning epoch, coalesce(pg_sequence_last_value('run_number'::regclass), 0) as memo_below
+-- worker, second statement of a takeover; primary keys of shard_lease and lease_taken. Numbers up to memo_below may have been run
+-- before. Who had the shard under which epoch is kept of the last 500, to be told with what was done under it.
+with taken as (
+  update shard_lease set owner = $3, epoch = epoch + 1, expires_at = now() + $4 * interval '1 second'
+  where queue_id = $1 and shard = $2
+  returning epoch
+), told as (
+  insert into lease_taken as l (queue_id, shard, epoch, owner) select $1, $2, epoch, $3 from taken
+  on conflict (queue_id, shard, epoch) do update set owner = excluded.owner, at = excluded.at
+), forgotten as (
+  delete from lease_taken l using taken t where l.queue_id = $1 and l.shard = $2 and l.epoch <= t.epoch - 500
+)
+select epoch, coalesce(pg_sequence_last_value('run_number'::regclass), 0) as memo_below from taken
 
 -- name: move_suspects
 -- worker, third statement of a takeover of a shard; primary keys of refill and run. Its snapshot is younger than the lock,
@@ -385,13 +394,14 @@ with named as (
            unnest($17::text::bigint[]) as started_us
   ) u
   where r.id = u.id
-  returning r.id, r.event_id, r.workflow_id, r.tenant, r.created_at, r.listens, u.status, u.attempt, u.result, u.error,
-            u.started_us
+  returning r.id, r.event_id, r.workflow_id, r.tenant, r.created_at, r.began_at, r.listens, u.status, u.attempt, u.result,
+            u.error, u.started_us
 ), unheard as (
   delete from wait w using ended e where e.listens and w.run_id = e.id
 ), done as (
-  insert into run_done (id, event_id, workflow_id, tenant, status, cause, attempt, result, error, created_at, started_at)
-  select id, event_id, workflow_id, tenant, status & 15, nullif(status >> 4, 0), attempt, result, error, created_at,
+  insert into run_done (id, event_id, workflow_id, tenant, status, cause, attempt, result, error, created_at, began_at,
+                        started_at)
+  select id, event_id, workflow_id, tenant, status & 15, nullif(status >> 4, 0), attempt, result, error, created_at, began_at,
          to_timestamp(started_us / 1e6::float8)
   from ended
   on conflict do nothing
@@ -399,10 +409,11 @@ with named as (
   update run r
   set state = case when r.state in (2, 9) then r.state when r.wakes > u.wakes and not u.failed then 0 else 1 end,
       attempt = u.attempt, waits = u.waits,
-      run_after = now() + u.delay_ms * interval '1 millisecond', retrying = u.failed
+      run_after = now() + u.delay_ms * interval '1 millisecond', retrying = u.failed,
+      began_at = coalesce(r.began_at, to_timestamp(nullif(u.started_us, 0) / 1e6::float8))
   from guard, unnest($18::text::bigint[], $19::text::smallint[], $20::text::bigint[], $30::text::integer[],
-                     $31::text::integer[], $32::text::boolean[])
-    u(id, attempt, delay_ms, waits, wakes, failed)
+                     $31::text::integer[], $32::text::boolean[], $34::text::bigint[])
+    u(id, attempt, delay_ms, waits, wakes, failed, started_us)
   where r.id = u.id and (r.attempt < u.attempt or r.waits < u.waits)
 ), forgotten as (
   delete from step s using guard, unnest($18::text::bigint[], $32::text::boolean[]) u(id, failed)
