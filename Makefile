@@ -2,7 +2,7 @@
 # `make` alone lists them. What each one does is in tool/, as plain programs.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo bench soak parts test-parts lab clean
+.PHONY: help setup check test demo bench soak parts test-parts test-pooler lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,12 @@ parts: setup ## real Kafka, Redis, PostgreSQL, proxy into build/parts, each prov
 
 test-parts: setup ## tests on the real parts (after make parts), and a table of outages; as root also full disks
 	@SEAWALL_TEST_ROOT=1 sh tool/test.sh -q -m "(root or parts) and not soak" $(ARGS)
+
+POOLED = store worker router console responder workflow testing watch
+
+test-pooler: setup ## tests of all that speaks with PostgreSQL, through pgbouncer lending by transaction (after make parts)
+	@SEAWALL_TEST_POOLER=1 sh tool/test.sh -n 4 --dist worksteal -q -m "not soak and not parts and not root" \
+	  $(POOLED:%=tests/%) tests/fault/test_worker_fence.py tests/fault/test_kills.py $(ARGS)
 
 lab: ## not there yet (seawall lab traffic|verify are)
 	@echo "lab: there is no catalogue of experiments yet; try .venv/bin/seawall lab --help"; exit 2

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
+import pooler
 from seawall import migrate
 from seawall.store import pool
 from seawall.store.cluster import WORKER
@@ -49,7 +50,10 @@ def _prepared() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def _shared_server(_prepared: PostgresServer) -> Iterator[PostgresServer]:
     """The server of this pytest process. It never syncs: nothing here may kill it."""
-    with PostgresServer(durable=False, prepared=_prepared) as server:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(PostgresServer(durable=False, prepared=_prepared))
+        if pooler.WANTED:
+            stack.enter_context(pooler.everywhere(server))
         yield server
 
 

@@ -234,7 +234,7 @@ async def router(site: Site) -> AsyncIterator[Opened]:
     from seawall.store import partition
 
     # Housekeeping has connections of its own: it waits for locks, and routing must not wait for it.
-    keeper = pool.Store(replace(_store_settings(site), connections_max=2), role="housekeeping")
+    keeper = pool.Store(replace(_store_settings(site), connections_max=2), role="housekeeping", direct=True)
     async with _store(site, "router") as store, keeper, _logs(site) as logs, _flags(site, "router") as flags:
         settings = site.settings.of("router", room.Settings)
         geo = _geo(site, flags)

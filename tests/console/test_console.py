@@ -326,7 +326,7 @@ async def test_runs_finished_or_not_are_one_list_with_every_status(it: Api, here
     event = await here.event(here.id())
     made: dict[str, int] = {}
     workflow = await here.workflow("greet")
-    for state, word in ((0, "queued"), (1, "waiting"), (2, "held"), (3, "paused"), (0, "running")):
+    for state, word in ((0, "queued"), (1, "waiting"), (2, "held"), (3, "limited"), (0, "running")):
         made[word] = await here.run(event, workflow=workflow, state=state)
     for status in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.DEAD):
         made[status.word] = await here.run(event, workflow=workflow)

@@ -52,7 +52,7 @@ async def test_a_poison_among_a_thousand_alone_ends_dead(rig: Rig, tmp_path: Pat
     runs = await rig.add("mixed", bodies)
     await ended_under_restarts(rig, notes, runs, 60)
 
-    rows = await rig.db.fetch("select id, event_id, status, error from run_done")
+    rows = await rig.db.fetch("select id, event_id, status, error, cause from run_done")
     dead = [row for row in rows if row["status"] != RunStatus.SUCCEEDED]
     assert [row["id"] for row in dead] == [runs[37]]
     assert dead[0]["status"] == RunStatus.DEAD and "died 3 times while it was alone" in dead[0]["error"]

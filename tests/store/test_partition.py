@@ -37,7 +37,7 @@ def _run(day: int, number: int = 0) -> int:
 
 @pytest.fixture
 async def store(database: Database) -> AsyncIterator[Store]:
-    async with Store(pool.Settings(dsn=database.dsn), role="test") as store:
+    async with Store(pool.Settings(dsn=database.dsn), role="test", direct=True) as store:
         yield store
 
 
@@ -248,7 +248,7 @@ async def test_dedupe_keys_are_left_to_the_router_which_knows_what_is_unread(sto
 async def test_two_housekeepers_at_once_do_no_harm(store: Store, clock: ManualClock, database: Database) -> None:
     await _make_old_day(store, clock)
     await _unfinished(store, OLD, 1)
-    async with Store(pool.Settings(dsn=database.dsn), role="other") as other:
+    async with Store(pool.Settings(dsn=database.dsn), role="other", direct=True) as other:
         await asyncio.gather(_keeper(store, clock).round(), _keeper(other, clock).round())
         await _keeper(store, clock).round()
     assert await _where(store, "event") == ["event_default"]

@@ -96,7 +96,7 @@ async def apply(
     settings = settings or Settings()
     chosen = versions() if known is None else list(known)
     clock = clock or SystemClock()
-    async with Store(replace(store_settings, connections_max=2), role="migrate") as store:
+    async with Store(replace(store_settings, connections_max=2), role="migrate", direct=True) as store:
         major: int = await store.value(_SQL["server_version"])
         if major < MAJOR_MIN:
             raise Misconfigured([f"the store is PostgreSQL {major}; {MAJOR_MIN} or newer is needed"])

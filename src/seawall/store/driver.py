@@ -12,6 +12,7 @@ import errno
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import asyncpg
 
@@ -66,9 +67,36 @@ class Settings:
     dsn: str
     connections_max: int = setting(4, min=1, max=50, help="Connections of one process to PostgreSQL.")
     connect_timeout_s: float = setting(2.0, min=0.1, max=60, help="For one new connection to PostgreSQL.")
-    # The server's own limit is twice ours, so that nothing runs on unseen.
     statement_timeout_s: float = setting(5.0, min=0.1, max=3600, help="For one statement or transaction.")
     lock_timeout_s: float = setting(4.0, min=0.01, max=3600, help="For one lock in PostgreSQL.")
+    pooler: str = setting(
+        "", help="HOST:PORT of a pooler before the same PostgreSQL; LISTEN, migrations and housekeeping go past it."
+    )
+
+    def __post_init__(self) -> None:
+        if self.pooler:
+            address(self.pooler)
+
+    def of_session(self) -> dict[str, str]:
+        """Settings of the server, for whatever we do. Its own limit is twice ours, so that nothing runs on unseen."""
+        return {
+            "statement_timeout": str(int(self.statement_timeout_s * 2000)),
+            "lock_timeout": str(int(self.lock_timeout_s * 1000)),
+            "idle_in_transaction_session_timeout": "10000",
+            "jit": "off",
+        }
+
+
+def address(pooler: str) -> tuple[str, int]:
+    """Host and port of a pooler.
+
+    Raises:
+        Misconfigured: It is none.
+    """
+    host, _, port = pooler.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise Misconfigured([f"store.pooler is {pooler[:100]!r}; HOST:PORT is needed, such as 127.0.0.1:6432"])
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 @lru_cache(maxsize=1000)
@@ -122,8 +150,14 @@ def translated(error: BaseException, connection: asyncpg.Connection | None, *, w
     return Uncertain(f"{DEPENDENCY}: {said}") if writing else Unavailable(DEPENDENCY, said)
 
 
-async def connect(settings: Settings, *, role: str, timeout_s: float) -> asyncpg.Connection:
+async def connect(
+    settings: Settings, *, role: str, timeout_s: float, pooled: bool = False
+) -> asyncpg.Connection:  # fmt: skip
     """A new connection with our server settings.
+
+    Args:
+        pooled: Through the pooler, which lends each transaction another connection to the server: then nothing of a
+            session is ours, neither its settings nor its prepared statements.
 
     Raises:
         Unavailable: It can't be had: the server is away, starting, full, or refuses us; or the DSN is none. Nothing of
@@ -135,19 +169,15 @@ async def connect(settings: Settings, *, role: str, timeout_s: float) -> asyncpg
         target(settings.dsn)
     except Misconfigured as error:
         raise Unavailable(DEPENDENCY, f"its DSN {error}") from None
+    name = {"application_name": f"seawall-{role}"}
+    given: dict[str, Any] = {"server_settings": {**name, **settings.of_session()}}
+    if pooled:
+        host, port = address(settings.pooler)
+        given = {"server_settings": name, "host": host, "port": port, "statement_cache_size": 0}
     try:
         async with asyncio.timeout(timeout_s):
             return await asyncpg.connect(
-                settings.dsn,
-                timeout=timeout_s,
-                command_timeout=settings.statement_timeout_s,
-                server_settings={
-                    "application_name": f"seawall-{role}",
-                    "statement_timeout": str(int(settings.statement_timeout_s * 2000)),
-                    "lock_timeout": str(int(settings.lock_timeout_s * 1000)),
-                    "idle_in_transaction_session_timeout": "10000",
-                    "jit": "off",
-                },
+                settings.dsn, timeout=timeout_s, command_timeout=settings.statement_timeout_s, **given
             )
     except FAILURES as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOTCONN:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, cast
@@ -23,6 +24,7 @@ __all__ = ["Listener", "Notified", "Row", "Session", "Settings", "Store", "text_
 log = logger("store")
 
 CLOSE_S = 0.5
+_SET = re.compile(r"(?m)^set ")
 ROLLBACK_S = 1.0
 
 T = TypeVar("T")
@@ -49,14 +51,33 @@ class Session:
     no more use, and says so with Unavailable.
     """
 
-    __slots__ = ("_connection", "_doubt", "_inside", "_limit_s", "_until")
+    __slots__ = ("_begin_sql", "_connection", "_doubt", "_inside", "_limit_s", "_pooled", "_until")
 
-    def __init__(self, connection: asyncpg.Connection, limit_s: float, until: float | None, *, inside: bool) -> None:
+    def __init__(
+        self,
+        connection: asyncpg.Connection,
+        limit_s: float,
+        until: float | None,
+        *,
+        inside: bool,
+        pooled: Settings | None,
+    ) -> None:
         self._connection = connection
         self._limit_s = limit_s  # for each statement
         self._until = until  # for all of them together, event loop's time
         self._inside = inside  # a transaction
         self._doubt = False  # a statement didn't come to a certain end
+        self._pooled = pooled is not None  # a pooler lends us a connection for each transaction
+        self._begin_sql = "begin"
+        for name, value in pooled.of_session().items() if pooled is not None else ():
+            self._begin_sql += f"; set local {name} = '{value}'"
+
+    async def always(self, sql: str) -> None:
+        """Run these `set` statements for all that comes in this session."""
+        if self._pooled:
+            self._begin_sql += "; " + _SET.sub("set local ", sql)
+        else:
+            await self._ask(self._connection.execute, sql, ())
 
     async def fetch(self, sql: str, *values: object) -> list[Row]:
         """All rows: statements bound their own number."""
@@ -81,6 +102,26 @@ class Session:
         return not self._doubt and not self._connection.is_closed()
 
     async def _ask(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[object]) -> T:
+        return await (self._one if self._inside or not self._pooled else self._lent)(method, sql, values)
+
+    async def _lent(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[object]) -> T:
+        """One statement in a transaction of its own, which a pooler sees as such: whatever a statement needs must reach
+        the server over one connection."""
+        self._inside = True
+        try:
+            await self._one(self._connection.execute, self._begin_sql, ())
+            try:
+                answer = await self._one(method, sql, values)
+            except SeawallError:
+                if self.usable:
+                    await self._one(self._connection.execute, "rollback", ())
+                raise
+        finally:
+            self._inside = False
+        await self._one(self._connection.execute, "commit" if writes(sql) else "rollback", ())
+        return answer
+
+    async def _one(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[object]) -> T:
         timeout_s = self._limit_s
         if self._until is not None:
             timeout_s = min(timeout_s, self._until - asyncio.get_running_loop().time())
@@ -100,15 +141,15 @@ class Session:
         return answer
 
     async def _begin(self, settings: Settings) -> None:
-        sql = "begin"
+        sql = self._begin_sql
         if self._limit_s > settings.statement_timeout_s:
             # The server's own limit was set for ordinary statements, when we connected.
-            sql = f"begin; set local statement_timeout = {int(self._limit_s * 1000)}"
-        await self._ask(self._connection.execute, sql, ())
+            sql += f"; set local statement_timeout = {int(self._limit_s * 1000)}"
+        await self._one(self._connection.execute, sql, ())
 
     async def _commit(self) -> None:
         self._inside = False
-        said = await self._ask(self._connection.execute, "commit", ())
+        said = await self._one(self._connection.execute, "commit", ())
         if said != "COMMIT":
             # A statement had failed and its error was swallowed: PostgreSQL then answers a commit with a rollback.
             raise Unavailable(DEPENDENCY, "the transaction was rolled back, since a statement in it had failed")
@@ -119,20 +160,24 @@ class Session:
         self._limit_s = ROLLBACK_S
         if self.usable:
             with contextlib.suppress(SeawallError):
-                await self._ask(self._connection.execute, "rollback", ())
+                await self._one(self._connection.execute, "rollback", ())
 
 
 class Store:
     """A bounded pool of connections. ``async with`` opens nothing yet: the first use does, so that a role can start
     while the store is away.
 
+    Args:
+        direct: Past the pooler, if there is one: for whoever needs a session, for a lock or for settings of its own.
+
     Every method raises Unavailable (certainly nothing happened), Uncertain (it may have) or Unstorable, within
     ``timeout_s`` (default: ``statement_timeout_s``), waiting for a connection included.
     """
 
-    def __init__(self, settings: Settings, *, role: str) -> None:
+    def __init__(self, settings: Settings, *, role: str, direct: bool = False) -> None:
         self.settings = settings
         self._role = role
+        self._pooled = settings if settings.pooler and not direct else None
         self._free: list[asyncpg.Connection] = []
         self._slots = asyncio.Semaphore(settings.connections_max)
         self._closed = False
@@ -216,7 +261,9 @@ class Store:
         session: Session | None = None
         try:
             connection = await self._connected(until)
-            session = Session(connection, limit_s, None if long else until, inside=inside)
+            session = Session(
+                connection, limit_s, None if long else until, inside=inside, pooled=self._pooled
+            )  # fmt: skip
             yield session
         finally:
             if connection is not None:
@@ -244,7 +291,8 @@ class Store:
             if not connection.is_closed():
                 return connection
         left_s = until - asyncio.get_running_loop().time()
-        return await connect(self.settings, role=self._role, timeout_s=min(left_s, self.settings.connect_timeout_s))
+        timeout_s = min(left_s, self.settings.connect_timeout_s)
+        return await connect(self.settings, role=self._role, timeout_s=timeout_s, pooled=self._pooled is not None)
 
     def _give_back(self, connection: asyncpg.Connection, *, healthy: bool) -> None:
         if healthy and not self._closed and not connection.is_in_transaction():

@@ -55,7 +55,7 @@ class Ready(NamedTuple):
 
 async def prepare(session: Session) -> None:
     """Make a connection's plans independent of tables and arrays; once for each connection."""
-    await session.execute(statements("worker")["steady_plans"])
+    await session.always(statements("worker")["steady_plans"])
 
 
 async def refill(

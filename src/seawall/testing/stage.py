@@ -55,7 +55,7 @@ class Stage:
             Unavailable, Uncertain: The server is away.
         """
         server = self._server
-        async with Store(pool.Settings(dsn=server.dsn(), connections_max=1), role="stage") as admin:
+        async with Store(pool.Settings(dsn=server.dsn(), connections_max=1), role="stage", direct=True) as admin:
             if not self._made:
                 await self._make_template(admin)
                 self._made = True
@@ -70,6 +70,6 @@ class Stage:
         await rehearsal.drop(admin, TEMPLATE)  # half made, when the first rehearsal was broken off
         await rehearsal.make(admin, TEMPLATE)
         settings = pool.Settings(dsn=self._server.dsn(database=TEMPLATE))
-        async with Store(settings, role="stage") as store:
+        async with Store(settings, role="stage", direct=True) as store:
             await rehearsal.lay_clock(store)
         await migrate.apply(settings)
