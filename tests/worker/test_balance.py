@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sys
 from collections import Counter
 from dataclasses import replace
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall import App, Context, Event
@@ -19,7 +21,8 @@ from seawall.worker import Worker
 from seawall.worker.balance import PAUSE_MIN_S, Balance
 from seawall.worker.handover import Handover
 from seawall.worker.shard import Held
-from worker.rig import QUICK, Rig
+from worker import slow
+from worker.rig import QUICK, TESTS, Rig, process
 
 SETTLE_S = 2.5
 TTL_S = 5.0
@@ -85,6 +88,7 @@ class Fleet:
         return sorted(len(self.has(name)) for name in self.alive)
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 9), st.lists(st.booleans(), min_size=1, max_size=8), st.integers(0, 1 << 30))
 def test_shards_become_even_stay_where_they_are_and_none_is_left_alone(
     shards: int, births: list[bool], seed: int
@@ -236,3 +240,21 @@ async def test_a_queues_own_worker_gets_its_queue_and_nothing_else(rig: Rig) -> 
 
 
 async def nothing(event: Event, ctx: Context) -> None: ...
+
+
+async def test_a_killed_workers_shards_move_on_and_its_runs_end_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    command = [sys.executable, "-m", "worker.child", rig.database.worker_dsn, "worker.slow"]
+    async with rig.running(slow.app, solo_command=command) as left:
+        with process(rig, "worker.slow") as killed:
+            owners = "select count(distinct owner) = 2 and count(*) = 4 from shard_lease where expires_at > now()"
+            await rig.until(lambda: rig.db.fetchval(owners))
+            await rig.until(lambda: shards(left) == [2], 8.0)
+            runs = await rig.add("slow", [{} for _ in range(8)])
+            await rig.until(lambda: rig.db.fetchval("select count(*) > 0 from step"))
+            killed.kill()
+            killed.wait()
+            await rig.until(lambda: shards(left) == [4], 8.0)
+            done = await rig.ended(runs, 30.0)
+    assert {row["status"] for row in done.values()} == {RunStatus.SUCCEEDED}
+    assert await rig.db.fetchval("select count(*) from step") == 16, "each step was kept once"

@@ -129,6 +129,7 @@ class Leases:
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
             await asyncio.sleep(min(self.settings.renew_s, self.settings.lease_ttl_s / 3))
+            heart.touch()
 
     async def release(self) -> None:
         """Give everything back, for good. Raises Unavailable or Uncertain: it expires by itself then."""

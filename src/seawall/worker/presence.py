@@ -86,6 +86,7 @@ class Presence:
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
             await asyncio.sleep(min(SEEN_S, self.settings.lease_ttl_s / 3))
+            heart.touch()  # a store that doesn't answer takes its whole time: with the pause it would look like a hang
 
     async def _round(self) -> None:
         wait_s = live_s(self.settings)

@@ -151,6 +151,7 @@ class Usage:
             await asyncio.sleep(min(BEAT_S, max(0.01, write_at - self._monotonic())))
 
     async def _write(self, heart: Heart) -> None:
+        heart.touch()
         try:
             await self.write()
             await heart.beat()
