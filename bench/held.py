@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
@@ -98,7 +98,8 @@ class Client(asyncio.Protocol):
     """One connection with one request under way."""
 
     def __init__(self, path: str, number: int, took: list[float], others: list[bytes]) -> None:
-        self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nPrefer: wait=20\r\nContent-Length: "
+        self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nPrefer: wait=20\r\nContent-Type: application/json\r\n"
+        self._head += "Content-Length: "
         self._number = number << 32
         self._took, self._others = took, others
         self._answer, self._body, self._sent = b"", b"", 0.0
@@ -244,12 +245,14 @@ def platform() -> Iterator[Server]:
             yield Server(int(up.place["listen"].rpartition(":")[2]), path, up.process.pid)
 
 
-def windows(servers: dict[str, Server], rounds: int, seconds: float) -> dict[tuple[str, int], list[Window]]:
+def windows(
+    servers: dict[str, Server], rounds: int, seconds: float, counts: Sequence[int] = tuple(OVER_MS)
+) -> dict[tuple[str, int], list[Window]]:
     """By server and number of requests held; servers take turns."""
     found: dict[tuple[str, int], list[Window]] = {}
     clients = Clients()
     for n in range(rounds):
-        for count in OVER_MS:
+        for count in counts:
             for name in list(servers)[:: -1 if n % 2 else 1]:
                 window = clients.hold(servers[name], count, seconds=seconds)
                 found.setdefault((name, count), []).append(window)
