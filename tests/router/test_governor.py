@@ -113,9 +113,9 @@ async def test_what_is_set_by_hand_meanwhile_stays_and_a_former_leader_writes_no
 
 
 async def test_wal_that_is_written_is_what_the_reserve_is_used_by(rig: Rig, store: Store) -> None:
-    before = await drain.facts(store, live_s=15.0, window_s=10.0)
+    before = await drain.facts(store, live_s=15.0, window_s=10.0, start_s=10.0)
     await rig.database.execute("create table big as select repeat('x', 1000) as x from generate_series(1, 1000)")
-    now = await drain.facts(store, live_s=15.0, window_s=10.0)
+    now = await drain.facts(store, live_s=15.0, window_s=10.0, start_s=10.0)
     assert now.written - before.written > 100_000
     reserve = Reserve(100_000.0, 100_000.0, 0.0).used(now.written - before.written, 1.0)
     assert reserve.level == 0.0
@@ -137,14 +137,17 @@ async def test_fresh_work_that_starts_late_is_a_signal_and_a_throttled_queue_is_
             "insert into queue_sample (queue_id, worker, starts_ms, ends_ms)"
             " select id, gen_random_uuid(), $2, '{}' from queue where name = $1", name, starts,
         )  # fmt: skip
-    facts = await drain.facts(store, live_s=15.0, window_s=10.0)
-    assert facts.slowest == ("late", 9.0)
-    assert governor._start_signal(facts, Settings(governor_start_s=10.0)).share == pytest.approx(0.9)
+    facts = await drain.facts(store, live_s=15.0, window_s=10.0, start_s=10.0)
+    assert facts.slowest == ("late", 9.0, 10.0)
+    assert governor._start_signal(facts).share == pytest.approx(0.9)
+    await rig.database.execute("update queue set latency_ms = 60000 where name = 'late'")
+    facts = await drain.facts(store, live_s=15.0, window_s=10.0, start_s=0.02)
+    assert facts.slowest == ("prompt", 0.01, 0.02), "what is late by its own target counts"
     await rig.database.execute(
         "insert into drain (name, queue_id, rate, floor, goal) select 'queue:late', id, 1, 1, 1 from queue"
         " where name = 'late'"
     )
-    assert (await drain.facts(store, live_s=15.0, window_s=10.0)).slowest == ("prompt", 0.01)
+    assert (await drain.facts(store, live_s=15.0, window_s=10.0, start_s=10.0)).slowest == ("prompt", 0.01, 10.0)
 
 
 def test_failures_are_a_share_of_what_the_same_workers_tried_in_the_window() -> None:

@@ -131,7 +131,7 @@ class DrainGovernor:
         facts = await patiently(heart, self._facts(seconds), what=STORE)
         signals = [
             _store_signal(former.taken_s, settings), _broken_signal(former.facts, facts),
-            _start_signal(facts, settings),
+            _start_signal(facts),
         ]  # fmt: skip
         reserve = None
         if former.facts is not None:
@@ -145,7 +145,8 @@ class DrainGovernor:
         await self._write(heart, decision, seconds)
 
     async def _facts(self, window_s: float) -> Facts:
-        return await rows.facts(self._store, live_s=LIVE_S, window_s=window_s)
+        start_s = self.settings.governor_start_s
+        return await rows.facts(self._store, live_s=LIVE_S, window_s=window_s, start_s=start_s)
 
     async def _keep_own(self) -> None:
         """Have the drains that are there by themselves."""
@@ -222,12 +223,11 @@ def _broken_signal(before: Facts | None, now: Facts) -> Signal:
     return Signal("breakers", 1.01, f"breakers have opened: {', '.join(new)[:200]}")
 
 
-def _start_signal(facts: Facts, settings: Settings) -> Signal:
+def _start_signal(facts: Facts) -> Signal:
     """How late fresh work starts: what drains takes its slots and its store."""
     if facts.slowest is None:
         return Signal("starts", 0.0, "starts: too few runs to say")
-    queue, waited_s = facts.slowest
-    limit_s = settings.governor_start_s
+    queue, waited_s, limit_s = facts.slowest
     said = f"starts: a run of queue {queue} waits {waited_s:.2g} s of {limit_s:g}"
     return Signal("starts", waited_s / limit_s, said)
 

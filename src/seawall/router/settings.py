@@ -62,7 +62,7 @@ class Settings:
     )
     governor_start_s: float = setting(
         5.0, min=0.01, max=3600.0, live=True,
-        help="How late runs of queues that aren't drained may start; beyond that, drains are cut.",
+        help="How late runs of queues without a target may start; beyond that, drains are cut.",
     )  # fmt: skip
     governor_failed_share: float = setting(
         0.05, min=0.001, max=1.0, live=True, help="Share of executions that fail beyond which drains are cut."

@@ -68,7 +68,7 @@ class Facts:
     written: float  # bytes that the server has ever logged
     done: Mapping[UUID, Done]  # by live worker
     broken: Sequence[str]  # open breakers of any
-    slowest: tuple[str, float] | None = None  # the queue of fresh work that starts latest, and how late: seconds
+    slowest: tuple[str, float, float] | None = None  # queue of fresh work that starts latest; how late, of how much: s
 
 
 async def lead(store: Store, owner: UUID, *, ttl_s: float) -> tuple[bool, float | None]:
@@ -81,23 +81,24 @@ async def lead(store: Store, owner: UUID, *, ttl_s: float) -> tuple[bool, float 
     return (False, None) if row is None else (True, row["reserve"])
 
 
-async def facts(store: Store, *, live_s: float, window_s: float) -> Facts:
+async def facts(store: Store, *, live_s: float, window_s: float, start_s: float) -> Facts:
     """
     Args:
         live_s: For how long a worker counts that wasn't seen.
         window_s: Starts of runs in the last so many seconds count.
+        start_s: How late runs may start where no target was declared.
 
     Raises:
         Unavailable: The store is away.
     """
     rows = await store.fetch(_SQL["facts"], live_s)
-    late = await store.row(_SQL["starts"], window_s, STARTS_LEAST)
+    late = await store.row(_SQL["starts"], window_s, STARTS_LEAST, start_s)
     workers = [row for row in rows if row["owner"] is not None]
     return Facts(
         written=rows[0]["written"],
         done={row["owner"]: Done(row["tried"], row["failed"]) for row in workers},
         broken=sorted({name for row in workers for name in row["broken"]}),
-        slowest=(late["name"], late["waited_s"]) if late is not None else None,
+        slowest=(late["name"], late["waited_s"], late["allowed_s"]) if late is not None else None,
     )
 
 

@@ -12,14 +12,17 @@ from (select 1) as one left join worker w on w.seen_at > now() - $1 * interval '
 
 -- name: starts
 -- router.governor, at the end of each window; primary key of queue_sample, rows of some seconds. How long nine of ten runs that
--- were drawn waited for their start, of the queue where it was worst. Queues that are drained themselves don't count:
--- what waits there is meant to.
-select q.name, percentile_cont(0.9) within group (order by ms) / 1000.0 as waited_s
-from queue_sample s join queue q on q.id = s.queue_id cross join lateral unnest(s.starts_ms) as ms
-where s.at > now() - $1 * interval '1 second' and q.beside is null
-  and not exists (select 1 from drain d where d.queue_id = q.id)
-group by q.name having count(*) >= $2
-order by waited_s desc limit 1
+-- were drawn waited for their start, of the queue where it was worst by its target, or by $3 seconds. Queues that are
+-- drained themselves don't count: what waits there is meant to.
+select q.name, w.waited_s, coalesce(nullif(q.latency_ms, 0) / 1000.0, $3::float8)::float8 as allowed_s
+from (
+  select s.queue_id, percentile_cont(0.9) within group (order by ms) / 1000.0 as waited_s
+  from queue_sample s cross join lateral unnest(s.starts_ms) as ms
+  where s.at > now() - $1 * interval '1 second'
+  group by s.queue_id having count(*) >= $2
+) w join queue q on q.id = w.queue_id
+where q.beside is null and not exists (select 1 from drain d where d.queue_id = q.id)
+order by w.waited_s / coalesce(nullif(q.latency_ms, 0) / 1000.0, $3::float8) desc limit 1
 
 -- name: drains
 -- router.governor, at the end of each window, and console; the small table drain.
