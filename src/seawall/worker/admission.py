@@ -35,7 +35,7 @@ from seawall.workflow import Workflow
 EVERY_S = 1.0
 """How often it is looked what is declared, and through the next stretch of lines."""
 
-PASS_LINES, PASS_RUNS, EACH_MIN = 64, 512, 8
+PASS_LINES, PASS_RUNS, EACH_MIN = 200, 1600, 8
 """Lines of one transaction, runs that it reads of all of them, and of each at least."""
 
 PASS_COUNTS = 20_000

@@ -55,7 +55,7 @@ from unnest($1::bytea[]) as k (key) left join rate t on t.key = k.key
 -- name: settle
 -- worker.admission, last of its transaction; primary keys of run and rate. Runs are locked in the order in which routers lock
 -- those that they wake. One that was held, cancelled or let in meanwhile isn't in a line any more, and stays as it is. Who is
--- let in goes to where its workflow is by now. What was keyed by other rules is keyed anew by who meets it.
+-- let in goes to where its workflow is by now, and has waited: how long it took to begin says nothing of its queue. What was keyed by other rules is keyed anew by who meets it.
 with chosen as materialized (
   select r.id, a.vt, a.queue_id, a.shards, a.line, a.what
   from run r join unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::bytea[])
@@ -64,7 +64,7 @@ with chosen as materialized (
   order by r.id
   for update of r
 ), admitted as (
-  update run r set state = 0, gates = null, line = c.line, vt = c.vt, queue_id = c.queue_id,
+  update run r set state = 0, gates = null, line = c.line, vt = c.vt, queue_id = c.queue_id, waits = r.waits + 1,
                    shard = case when r.shard < c.shards then r.shard else r.shard % c.shards end
   from chosen c where r.id = c.id and c.what = 1
   returning r.queue_id, r.shard, r.vt
