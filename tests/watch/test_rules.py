@@ -122,6 +122,8 @@ def test_runs_that_start_late_or_not_at_all_fire_and_a_pause_or_a_moment_does_no
     assert latencies([LOOK] * 5 + [started] * 20 + [LOOK] * 20) == [(11, True), (28, False)]
     assert latencies([LOOK] * 5 + [nothing] * 20 + [LOOK] * 20) == [(11, True), (28, False)]
     assert latencies(([nothing] * 4 + [LOOK]) * 20) == []
+    woken = replace(LOOK, starts=None, ends=None, waiting=9)
+    assert latencies([woken] * 20 + [replace(woken, ends=LOOK.ends)] * 20) == [(6, True), (23, False)]
     assert latencies([replace(nothing, paused=True)] * 50) == latencies([replace(nothing, target_s=0.0)] * 50) == []
     assert latencies([replace(LOOK, starts=Spread(5, 0.1, 9.0))] * 50) == [], "the worst of five says little"
 

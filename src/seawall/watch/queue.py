@@ -63,10 +63,16 @@ def late(look: QueueLook) -> Finding:
     worst_s = look.oldest_s or 0.0
     if look.starts is not None:
         worst_s = max(worst_s, look.starts.p50_s, look.starts.p99_s if look.starts.count >= P99_LEAST else 0.0)
-    if worst_s <= look.target_s:
+    # Of runs that were woken nobody knows since when they are ready: then it is enough that nothing moves.
+    stands = look.waiting > 0 and look.oldest_s is None and look.starts is None and look.ends is None
+    if worst_s <= look.target_s and not stands:
         return Finding(verdict=Verdict.FINE if worst_s <= EASED * look.target_s else Verdict.BETWEEN)
     began = f"p50 {look.starts.p50_s:.1f} s, p99 {look.starts.p99_s:.1f} s" if look.starts else "none began lately"
-    oldest = f"the next one waits for {look.oldest_s:.1f} s" if look.oldest_s is not None else "none waits now"
+    oldest = (
+        f"the next one waits for {look.oldest_s:.1f} s"
+        if look.oldest_s is not None
+        else f"{look.waiting}{' or more' if look.capped else ''} wait"
+    )
     return Finding(
         verdict=Verdict.BAD,
         summary=f"runs of queue {look.name} start late: {began}; {oldest}; target {look.target_s:g} s",
