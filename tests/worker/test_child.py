@@ -128,6 +128,24 @@ async def test_a_parent_that_nobody_tells_looks_by_itself_and_survives_all_proce
     assert await rig.db.fetchval("select count(*) from run_done") == 2
 
 
+async def test_a_run_that_begins_very_many_keeps_no_loop_of_its_worker_from_the_store(rig: Rig) -> None:
+    app = App()
+
+    @app.workflow(on="child")
+    async def nothing(event: Event, ctx: Context) -> None: ...
+
+    @app.workflow(on="test.thing")
+    async def parent(event: Event, ctx: Context) -> int:
+        return len(set(await asyncio.gather(*(ctx.start("nothing") for _ in range(150)))))
+
+    async with rig.running(app) as worker:
+        (run,) = await rig.add("parent", [None])
+        done = await rig.ended([run])
+        assert worker._store.waiting == 0
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 151 from run_done"))
+    assert done[run]["result"] == b"150"
+
+
 async def test_what_can_not_begin_says_why(rig: Rig) -> None:
     app = App()
 

@@ -193,6 +193,19 @@ async def test_a_schedule_stands_still_while_it_is_paused_and_begins_by_hand(rig
     assert [event.json for event in begun] == [{"moment": "now"}]
 
 
+async def test_a_clock_that_leapt_and_came_back_makes_no_schedule_stand_still(rig: Rig) -> None:
+    app, begun = App(), list[Event]()
+    ticking(app, begun).set()
+    async with rig.running(app):
+        await due(rig)
+        await ended(rig, 1)
+        await rig.db.execute(
+            "update cron_line set moment = moment + interval '3 years', due_at = due_at + interval '3 years'"
+        )
+        await rig.until(lambda: rig.db.fetchval("select due_at < now() + interval '366 days' from cron_line"))
+    assert len(begun) == 1
+
+
 async def test_a_schedule_that_was_changed_goes_by_the_new_one_and_one_that_is_gone_goes(rig: Rig) -> None:
     app, begun = App(), list[Event]()
     ticking(app, begun).set()

@@ -85,14 +85,14 @@ async def declare(store: Store, crons: Sequence[Declared]) -> set[str]:
 
 
 async def lines(session: Session, names: Sequence[str]) -> list[Row]:
-    """Lines that these are to have: name, tenant, expression, zone, spread, moment (None: not there yet), now_us."""
+    """Lines that these are to have: name, tenant, expression, zone, spread, moment_us (None: not there yet), now_us."""
     return await session.fetch(_SQL["lines"], names)
 
 
 async def make_lines(session: Session, made: Sequence[Next]) -> None:
     """Make lines, or have them go on elsewhere."""
     if made:
-        columns = [*zip(*made, strict=True)]
+        columns = [*zip(*sorted(made), strict=True)]  # in one order, so that two workers can't wait in a circle
         await session.execute(_SQL["make_lines"], *columns[:4])
 
 
@@ -198,11 +198,14 @@ async def one(session: Session, name: str, tenant: str | None) -> Row:
     """A line, locked, for a run that begins by hand: tenant, zone, expression, last_us, now_us.
 
     Raises:
-        Rejected: There is none, or several of which none was named.
+        Rejected: There is none, for this tenant or at all, or several of which none was named.
     """
     rows = await session.fetch(_SQL["one"], name, tenant)
-    if not rows:
+    if not rows and await session.row(_SQL["lock"], name) is None:
         raise unknown()
+    if not rows:
+        whose = "no tenant has a source" if tenant is None else f"it isn't for tenant {tenant}, or that has no source"
+        raise Rejected(409, "For nobody", f"cron {name}: {whose}; who comes is noticed within a minute")
     if len(rows) > 1:
         raise Rejected(422, "Which tenant?", f"cron {name} is for every tenant: name one")
     return rows[0]

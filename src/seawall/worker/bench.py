@@ -34,6 +34,8 @@ STUBBORN_MAX = 100
 """Runs that go on after their end, in one process: each holds its event, and whatever the workflow has in its hands."""
 
 STORE_PAUSE_S = 0.2
+BEGINS_MAX = 2
+"""Runs that are begun by others at once, in one process: a thousand would keep its loops from the store."""
 
 EXIT_THREADS_HANG, EXIT_MEDDLED, EXIT_STUBBORN = 72, 74, 75
 
@@ -63,6 +65,7 @@ class Bench:
         """
         self.flusher = flusher
         self._store = store
+        self._begins = asyncio.Semaphore(BEGINS_MAX)
         self.grace_s = settings.cancel_grace_s
         self.ears = ears
         self.usage = usage
@@ -99,7 +102,8 @@ class Bench:
         """Have a run that another one begins be there. Waits for the store, as a flush does, as long as its run may."""
         while True:
             try:
-                return await start(self._store, wanted)
+                async with self._begins:
+                    return await start(self._store, wanted)
             except (Unavailable, Uncertain):
                 await asyncio.sleep(STORE_PAUSE_S)
 

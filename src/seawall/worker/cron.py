@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from seawall.guard import Heart
 from seawall.guard.spell import Spells
@@ -82,17 +82,22 @@ class Crons:
         changed = await cron.declare(self._store, declared)
         async with self._store.transaction(timeout_s=TIMEOUT_S) as session:
             rows = await cron.lines(session, self._names)
-            made = [self._first(row) for row in rows if row["moment"] is None or row["name"] in changed]
-            await cron.make_lines(session, [one for one in made if one is not None])
+            await cron.make_lines(session, self._first(rows, changed))
             await cron.tidy(session, self._names)
 
-    def _first(self, row: Row) -> Next | None:
-        schedule = self._schedule(row)
-        if schedule is None:
-            return None
-        moments = schedule.after(row["now_us"])
-        line = _line(row, moment_us=next(moments))
-        return Next(line.name, line.tenant, line.moment_us, due_us(line, line.moment_us, next(moments)))
+    def _first(self, rows: Sequence[Row], changed: Set[str]) -> list[Next]:
+        """Lines that aren't there yet, or go by another schedule now; and those beyond its next moment, which
+        only a clock that leapt and came back has made."""
+        made = []
+        for row in rows:
+            schedule = self._schedule(row)
+            if schedule is None:
+                continue
+            moments = schedule.after(row["now_us"])
+            line = _line(row, moment_us=next(moments))
+            if row["name"] in changed or row["moment_us"] is None or row["moment_us"] > line.moment_us:
+                made.append(Next(line.name, line.tenant, line.moment_us, due_us(line, line.moment_us, next(moments))))
+        return made
 
     def _schedule(self, row: Row) -> Schedule | None:
         """None: another worker's app declared what can't be read here."""

@@ -46,8 +46,9 @@ from seawall.workflow import App
 
 log = logger("worker")
 
-CONNECTIONS = 12
-"""One for each loop that uses the store, so that no loop waits for another's connection."""
+CONNECTIONS = 14
+"""One for each loop that uses the store, so that no loop waits for another's connection; and those by which runs begin
+others."""
 
 STATEMENT_S = 2.0
 """A statement's longest time. Below the supervisor's stall limit: a store that hangs is a reason to be unready, not for

@@ -15,8 +15,9 @@ delete from cron c where not exists (select 1 from workflow w where w.name = c.n
 
 -- name: lines
 -- worker, at start and each half minute; the small tables cron and source, primary key of cron_line. Which lines there are to be,
--- of those in $1: `moment` is null of one that isn't there yet.
-select c.name, t.tenant, c.expression, c.zone, c.tenant is null as spread, l.moment,
+-- of those in $1: `moment_us` is null of one that isn't there yet.
+select c.name, t.tenant, c.expression, c.zone, c.tenant is null as spread,
+       (extract(epoch from l.moment) * 1000000)::bigint as moment_us,
        (extract(epoch from now()) * 1000000)::bigint as now_us
 from cron c
 cross join lateral (
