@@ -18,6 +18,7 @@ from seawall.kernel.selection import of_runs
 from seawall.kernel.status import RunStatus
 from seawall.store import bulk, change, errand, pool
 from seawall.store.bulk import Act, BulkLine, Wish
+from seawall.store.cancel import settle
 from seawall.store.change import Author
 from seawall.store.flush import Again, End, Rows, Step, flush
 from seawall.store.lease import Lease
@@ -60,7 +61,10 @@ class Desk:
         return await bulk.make(self.store, wish, ME, timeout_s=5.0)
 
     async def piece(self) -> errand.Piece | None:
-        return await errand.work(self.store, self.places)
+        piece = await errand.work(self.store, self.places)
+        if piece is not None and piece.marked is not None:
+            await settle(self.store, piece.marked, timeout_s=5.0)
+        return piece
 
     async def over(self) -> None:
         """All that is under way is done."""
@@ -222,6 +226,15 @@ async def test_a_cancel_ends_what_nobody_has_in_hand_marks_the_rest_and_is_undon
     await desk.over()
     assert [await desk.state(run) for run in [*waiting, *held, ready[1]]] == [0, 2, 0]
     assert await desk.sql.fetchval("select count(*) from step") == 1
+
+
+async def test_a_cancellation_whose_second_half_was_lost_is_settled_in_the_end(desk: Desk) -> None:
+    [run] = await desk.runs(1)
+    await desk.make(Act.CANCEL, "queue=default", 1)
+    await errand.work(desk.store, desk.places)
+    assert await desk.state(run) == 9
+    await desk.over()
+    assert await desk.state(run) is None
 
 
 async def test_two_retries_of_one_run_make_one(desk: Desk) -> None:

@@ -18,6 +18,7 @@ from seawall.router.patience import patiently, rest
 from seawall.router.range import STORE
 from seawall.store import errand
 from seawall.store.bulk import Act
+from seawall.store.cancel import settle
 from seawall.store.errand import Piece
 from seawall.store.pool import Store
 
@@ -55,16 +56,33 @@ class Bulks:
             for act in Act
         }
         self._idle = 0
+        self._settling: asyncio.Task[object] | None = None
 
     async def run(self, heart: Heart) -> None:
-        """The supervised loop. Cancelled: the piece under way is rolled back, and is done again."""
-        while True:
-            try:
-                piece = await patiently(heart, errand.work(self._store, self._places), what=STORE)
-                await heart.beat()
-                await self._after(heart, piece)
-            except (Unavailable, Uncertain, Unstorable) as error:
-                await rest(heart, 1.0, reason=f"acts on many runs: {error}")
+        """The supervised loop. Cancelled: the piece under way is rolled back, and is done again; what was marked
+        and not settled yet is settled in the bulk's last round."""
+        try:
+            while True:
+                try:
+                    piece = await patiently(heart, errand.work(self._store, self._places), what=STORE)
+                    await heart.beat()
+                    await self._settled(heart)
+                    await self._after(heart, piece)
+                except (Unavailable, Uncertain, Unstorable) as error:
+                    await rest(heart, 1.0, reason=f"acts on many runs: {error}")
+        finally:
+            if self._settling is not None:
+                self._settling.cancel()
+
+    async def _settled(self, heart: Heart) -> None:
+        """Wait for the settling of the piece before this one: a cancellation has two halves, done side by side."""
+        task, self._settling = self._settling, None
+        if task is None:
+            return
+        try:
+            await patiently(heart, _result(task), what=STORE)
+        except (Unavailable, Uncertain) as error:  # another round does it, or a worker
+            log.warning("runs are marked, and not cancelled yet", extra=fields(cause=str(error)))
 
     async def _after(self, heart: Heart, piece: Piece | None) -> None:
         if piece is None:
@@ -74,7 +92,14 @@ class Bulks:
             await asyncio.sleep(IDLE_S)
             return
         self._done[piece.act].value += piece.done
+        if piece.marked is not None:
+            settling = settle(self._store, piece.marked, timeout_s=errand.PIECE_S)
+            self._settling = asyncio.create_task(settling, name="router.bulk.settle")
         if piece.over:
             log.info("a bulk is done", extra=fields(bulk=piece.bulk, act=piece.act.value))
         elif not piece.done:
             await asyncio.sleep(BUSY_S)
+
+
+async def _result(task: asyncio.Task[object]) -> None:
+    await task

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from seawall.store.bulk import KEEP_S, UNDO_S, Act
-from seawall.store.cancel import Marked, mark, settle
+from seawall.store.cancel import Marked, mark
 from seawall.store.pool import Row, Session, Store
 from seawall.store.statement import statements
 
@@ -47,6 +47,7 @@ class Piece:
     missed: int
     put_off: int
     over: bool  # it was the bulk's last
+    marked: Marked | None = None  # of a cancellation: what is to be settled, while the next piece is done
 
 
 class _Fates:
@@ -56,7 +57,7 @@ class _Fates:
         self.done = done
         self.put_off = sorted(set(there) - set(seen) - set(done))  # there, and not seen: somebody has the row locked
         self.missed = sorted(set(asked) - set(done) - set(self.put_off))
-        self.marked: Marked | None = None  # to be settled behind the commit
+        self.marked: Marked | None = None
 
 
 async def work(store: Store, placing: Placing) -> Piece | None:
@@ -64,8 +65,7 @@ async def work(store: Store, placing: Placing) -> Piece | None:
 
     Raises:
         Unavailable: Nothing was done.
-        Uncertain: It may have been. Go on with the next one: the store knows how far it has come. Of a cancellation,
-            runs may be marked still, which workers end.
+        Uncertain: It may have been. Go on with the next one: the store knows how far it has come.
 
     Durability: committed before return.
     """
@@ -82,8 +82,6 @@ async def work(store: Store, placing: Placing) -> Piece | None:
         await session.execute(
             _SQL["advance"], bulk["id"], ids[-1], len(fates.done), len(fates.missed), bulk["rounds"], False
         )
-    if fates.marked is not None:
-        await settle(store, fates.marked, timeout_s=PIECE_S)
     return _said(bulk, fates)
 
 
@@ -100,9 +98,13 @@ async def _next_round(session: Session, bulk: Row) -> Piece:
     if missed:
         await session.execute(_SQL["mark"], bulk["id"], missed, MISSED)
     await session.execute(_SQL["advance"], bulk["id"], -1, 0, len(missed), bulk["rounds"] + 1, over)
+    marked = None
+    if Act(bulk["act"]) is Act.CANCEL:  # a router may have died between the two halves, and nobody serves the queue
+        marked = Marked([], await session.value(_SQL["unsettled"], bulk["id"], PIECE_RUNS))
     return Piece(
-        bulk=bulk["id"], act=Act(bulk["act"]), done=0, missed=len(missed), put_off=len(left) - len(missed), over=over
-    )
+        bulk=bulk["id"], act=Act(bulk["act"]), done=0, missed=len(missed), put_off=len(left) - len(missed), over=over,
+        marked=marked,
+    )  # fmt: skip
 
 
 async def _act(session: Session, bulk: Row, ids: Sequence[int], placing: Placing) -> _Fates:
@@ -161,7 +163,7 @@ async def _note(session: Session, bulk: Row, fates: _Fates) -> None:
 def _said(bulk: Row, fates: _Fates) -> Piece:
     return Piece(
         bulk=bulk["id"], act=Act(bulk["act"]), done=len(fates.done), missed=len(fates.missed),
-        put_off=len(fates.put_off), over=False,
+        put_off=len(fates.put_off), over=False, marked=fates.marked,
     )  # fmt: skip
 
 

@@ -192,6 +192,14 @@ select coalesce((select array_agg(id) from again), '{}') as done, '{}'::bigint[]
        coalesce((select array_agg(id) from run_done where id = any ($1::bigint[]) and status in (6, 7, 8) and id <> all ($2)), '{}')
        as there
 
+-- name: unsettled
+-- router.bulk, in each round of a cancellation; run_cancelling, which is empty mostly, primary key of bulk_run. Marked by it, and
+-- not ended yet.
+select coalesce(array_agg(id), '{}') from (
+  select r.id from run r where r.state = 9 and exists (select 1 from bulk_run b where b.bulk_id = $1 and b.run_id = r.id)
+  limit $2
+) u
+
 -- name: mark
 -- router.bulk, when some of a piece weren't done; primary key of bulk_run.
 update bulk_run set fate = $3 where bulk_id = $1 and run_id = any ($2::bigint[])
