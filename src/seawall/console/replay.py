@@ -44,7 +44,7 @@ class ReplayDesk:
         narrow, since = self._narrow(wish)
         targets = await self._targets(wish)
         async with self._long.one():
-            total, rows = await bulk.event_counts(self._store, narrow, timeout_s=COUNT_S)
+            total, rows = await bulk.event_counts(self._store, narrow, timeout_s=COUNT_S, sent=True)
         groups = [bulk.event_group_of(row) for row in rows]
         rate = replay.course(wish.rate, wish.ramp_s).rate
         return json(
@@ -61,7 +61,7 @@ class ReplayDesk:
         narrow, _ = self._narrow(wish)
         await self._targets(wish)
         async with self._long.one():
-            total, _ = await bulk.event_counts(self._store, narrow, timeout_s=COUNT_S)
+            total, _ = await bulk.event_counts(self._store, narrow, timeout_s=COUNT_S, sent=True)
         name, version = named(wish.workflow)
         made = replay.Wish(
             narrow=narrow, text=wish.where.strip(), workflow=name, version=version, rate=wish.rate, ramp_s=wish.ramp_s,

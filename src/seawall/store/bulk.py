@@ -128,10 +128,12 @@ async def counts(store: Store, narrow: Selection, *, timeout_s: float) -> tuple[
     return rows[0]["total"] if rows else 0, rows
 
 
-async def event_counts(store: Store, narrow: Selection, *, timeout_s: float) -> tuple[int, list[Row]]:
-    """The same of events."""
+async def event_counts(
+    store: Store, narrow: Selection, *, timeout_s: float, sent: bool = False
+) -> tuple[int, list[Row]]:  # fmt: skip
+    """The same of events; ``sent``: without those that Seawall made itself."""
     async with store.transaction(timeout_s=timeout_s) as session:
-        rows = await session.fetch(_SQL["event_counts"], *event_values(narrow), GROUPS_MAX)
+        rows = await session.fetch(_SQL["event_counts"], *event_values(narrow), GROUPS_MAX, sent)
     return rows[0]["total"] if rows else 0, rows
 
 

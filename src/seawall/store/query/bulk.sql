@@ -44,7 +44,7 @@ order by m.count desc, 1, 2, 3, 4, 5 limit $14
 
 -- name: event_counts
 -- console, GET /v1/events/count and a replay that is only tried; event, the days that are meant. At most $8 rows, the largest;
--- each has how many there are of all.
+-- each has how many there are of all. $9: without those that Seawall made itself, of schedules and for runs of runs.
 select source, type, day, status, cause, count, sum(count) over ()::bigint as total
 from (
   select e.source, e.type, e.status, e.cause, count(*),
@@ -54,6 +54,7 @@ from (
   where ($1::text[] is null or e.source = any ($1)) and ($2::text[] is null or e.type like any ($2))
     and ($3::text[] is null or e.tenant = any ($3)) and ($4::smallint[] is null or e.status = any ($4))
     and ($5::smallint[] is null or e.cause = any ($5)) and e.id >= $6::uuid and e.id < $7::uuid
+    and (not $9::boolean or e.source_id <> '00000000-0000-0000-0000-000000000000')
   group by 1, 2, 3, 4, 6
 ) c
 order by count desc, 1, 2, 3, 4, 5 limit $8
@@ -176,13 +177,13 @@ order by d.id for update of d skip locked
 -- what it remembers of failed steps is forgotten. Above 0, `waits` says that it has steps of before.
 with gone as (
   delete from run_done d using unnest($2::bigint[]) as u (id) where d.id = u.id and d.status in (6, 7, 8)
-  returning d.id, d.event_id, d.workflow_id, d.tenant, d.created_at
+  returning d.id, d.event_id, d.workflow_id, d.tenant, d.created_at, coalesce(d.began_at, d.started_at) as began_at
 ), forgotten as (
   delete from step s where s.run_id = any ($2) and s.failed
 ), again as (
-  insert into run (id, event_id, workflow_id, tenant, queue_id, shard, state, waits, ticket, vt, created_at)
+  insert into run (id, event_id, workflow_id, tenant, queue_id, shard, state, waits, ticket, vt, created_at, began_at)
   select g.id, g.event_id, g.workflow_id, g.tenant, u.queue_id, u.shard, u.state, 1,
-         (select t.id from ticket t where t.id = g.event_id) is not null, u.vt, g.created_at
+         (select t.id from ticket t where t.id = g.event_id) is not null, u.vt, g.created_at, g.began_at
   from gone g join unnest($2, $3::smallint[], $4::smallint[], $5::smallint[], $6::bigint[])
     as u (id, queue_id, shard, state, vt) on u.id = g.id
   on conflict do nothing

@@ -54,11 +54,12 @@ on conflict (name) do update set beside = excluded.beside
 select id from event where id > $1 and id < $2 order by id offset $3 limit 1
 
 -- name: events
--- router.replay, each batch; primary key of event, from $1 to $2.
+-- router.replay, each batch; primary key of event, from $1 to $2. Without those that Seawall made itself, of schedules and for
+-- runs of runs: each of them is meant for one workflow, and for one time.
 select id, type, tenant from event
 where id > $1 and id < $2 and ($3::text[] is null or source = any ($3)) and ($4::text[] is null or type like any ($4))
   and ($5::text[] is null or tenant = any ($5)) and ($6::smallint[] is null or status = any ($6))
-  and ($7::smallint[] is null or cause = any ($7))
+  and ($7::smallint[] is null or cause = any ($7)) and source_id <> '00000000-0000-0000-0000-000000000000'
 order by id limit $8
 
 -- name: begin
