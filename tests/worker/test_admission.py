@@ -52,7 +52,9 @@ def limited(doors: Doors, **declared: Any) -> App:
 BY_ACCOUNT = Limit(1, key="/account")
 
 
-async def many(rig: Rig, accounts: list[int], *, version: str = "1", keyed: bool = True) -> list[int]:
+async def many(
+    rig: Rig, accounts: list[int], *, version: str = "1", keyed: bool = True, state: int | None = None
+) -> list[int]:
     """Runs as the router makes them, in lines; or as somebody does who knows nothing of keys."""
     row = await rig.db.fetchrow(
         "select id, queue_id, allowance from workflow where name = 'deploy' and version = $1", version
@@ -78,7 +80,8 @@ async def many(rig: Rig, accounts: list[int], *, version: str = "1", keyed: bool
         "insert into run (id, event_id, workflow_id, tenant, queue_id, shard, vt, state, keys, gates, line)"
         " values ($1, $2, $3, 'default', $4, $5, $6, $7, $8, $9, $10)",
         [
-            (run, UUID(bytes=event), row["id"], row["queue_id"], n % 4, CLOCK.wall_us(), 3 if keyed else 0,
+            (run, UUID(bytes=event), row["id"], row["queue_id"], n % 4, CLOCK.wall_us(),
+             (3 if keyed else 0) if state is None else state,
              [*keys] if keyed else None, [*gates] or None if keyed else None, place)
             for n, (run, event, (keys, gates), place) in enumerate(zip(runs, events, made, lines, strict=True))
         ],
@@ -280,3 +283,16 @@ async def test_a_workflow_that_moved_to_another_queue_takes_its_waiting_runs_alo
     runs = await many(rig, [1, 2])
     async with rig.running(limited(doors, concurrency=BY_ACCOUNT, queue="now")):
         await rig.ended(runs)
+
+
+async def test_a_replays_run_stays_in_the_queue_beside_its_workflows(rig: Rig) -> None:
+    async with rig.running(limited(Doors(), concurrency=BY_ACCOUNT)) as made:
+        await leading(rig, made)
+        beside = await rig.db.fetchval(
+            "insert into queue (name, beside) select 'again', id from queue where name = 'default' returning id"
+        )
+        await rig.until(lambda: any(v.beside == beside for vs in made._admission._versions.values() for v in vs))
+        (run,) = await many(rig, [1], state=2)
+        await rig.db.execute("update run set queue_id = $1, state = 3", beside)
+        await rig.until(lambda: rig.db.fetchval("select state = 0 from run where id = $1", run))
+        assert await rig.db.fetchval("select queue_id from run where id = $1", run) == beside

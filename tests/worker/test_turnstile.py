@@ -39,7 +39,7 @@ class World:
     def arrive(self, a: int, b: int) -> None:
         self.made += 1
         keys, gates = self.rules[1].keys("acme", {"a": a, "b": b})
-        self.lines[self.made] = Waiting(self.made, 1, "acme", (keys or gates)[0], keys, gates, vt=self.made)
+        self.lines[self.made] = Waiting(self.made, 1, "acme", (keys or gates)[0], keys, gates, vt=self.made, queue_id=1)
 
     def look(self, lines: list[bytes]) -> Verdict:
         """One pass over some lines."""
@@ -105,7 +105,7 @@ def test_no_limit_is_exceeded_and_all_come_in(rules: Allowance, moves: list[tupl
 
 def run(id: int, allowance: Allowance, body: Any, *, line: bytes | None = None) -> Waiting:
     keys, gates = allowance.keys("acme", body)
-    return Waiting(id, 1, "acme", line or (keys or gates)[0], keys, gates, vt=id)
+    return Waiting(id, 1, "acme", line or (keys or gates)[0], keys, gates, vt=id, queue_id=1)
 
 
 def decided(waiting: list[Waiting], allowance: Allowance, **counts: Any) -> Verdict:

@@ -33,6 +33,11 @@ class Version:
     queue_id: int
     shards: int
     leads: bool  # this worker looks through its lines
+    beside: int | None = None  # where runs of replays wait
+
+    def place(self, queue_id: int) -> int:
+        """The queue that a run from this one goes to: its own, unless its workflow has moved."""
+        return queue_id if queue_id in (self.queue_id, self.beside) else self.queue_id
 
 
 class Waiting(NamedTuple):
@@ -45,6 +50,7 @@ class Waiting(NamedTuple):
     keys: Sequence[bytes]  # of limits
     gates: Sequence[bytes]  # of rates that it has to pass still
     vt: int
+    queue_id: int
 
 
 class Change(NamedTuple):
@@ -95,7 +101,7 @@ async def versions(store: Store, names: Collection[str], *, owner: UUID, live_s:
         declared = allowance(row["name"], row["allowance"])
         assert declared is not None, "the statement asks for those alone"
         found.setdefault(row["name"], []).append(
-            Version(row["id"], declared, row["priority"], row["queue_id"], row["shards"], row["leads"])
+            Version(row["id"], declared, row["priority"], row["queue_id"], row["shards"], row["leads"], row["beside"])
         )
     return found
 
@@ -120,7 +126,9 @@ async def first(
     """The first of each line, in order of (virtual time, id) altogether."""
     rows = await session.fetch(_SQL["first"], lines, workflow_ids, each_max)
     return [
-        Waiting(r["id"], r["workflow_id"], r["tenant"], r["line"], r["keys"] or (), r["gates"] or (), r["vt"])
+        Waiting(
+            r["id"], r["workflow_id"], r["tenant"], r["line"], r["keys"] or (), r["gates"] or (), r["vt"], r["queue_id"]
+        )
         for r in rows
     ]
 

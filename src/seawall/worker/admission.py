@@ -247,7 +247,8 @@ def _changes(verdict: Verdict, versions: Mapping[int, Version], placement: Place
     for run in verdict.admitted:
         version = versions[run.workflow_id]
         # Charged to its tenant as it comes in: in the line it took nobody's turn.
-        vt = placement.next(version.queue_id, run.tenant, backlog=False, apart="let in", priority=version.priority)
+        queue_id = version.place(run.queue_id)
+        vt = placement.next(queue_id, run.tenant, backlog=False, apart="let in", priority=version.priority)
         kept = run.keys[0] if run.keys else None  # with no limit, it never goes into a line again
-        changes.append(Change(run.id, ADMIT, vt, version.queue_id, version.shards, kept))
+        changes.append(Change(run.id, ADMIT, vt, queue_id, version.shards, kept))
     return changes

@@ -3,6 +3,7 @@
 -- in: those that a live worker has, in queues that aren't paused (a rate would else let in, at one go, what it spread over
 -- the pause). `leads`: of the workers that have it, the one with the lowest of the queue's shards looks through its lines.
 select w.id, w.name, w.allowance, w.priority, w.queue_id, q.shards,
+       (select b.id from queue b where b.beside = q.id) as beside,
        coalesce((select s.owner = $2 from shard_lease s join worker k on k.owner = s.owner and w.id = any(k.workflow_ids)
                  where s.queue_id = w.queue_id and s.shard >= 0 and s.expires_at > now()
                  order by s.shard limit 1), false) as leads
@@ -31,10 +32,10 @@ select set_config('idle_in_transaction_session_timeout', '2000', true), set_conf
 
 -- name: first
 -- worker.admission, behind lock; run_line. Of each line, the first that wait: at most $3 of each version and line.
-select r.id, r.workflow_id, r.tenant, r.line, r.keys, r.gates, r.vt
+select r.id, r.workflow_id, r.tenant, r.line, r.keys, r.gates, r.vt, r.queue_id
 from unnest($1::bytea[]) as l (line) cross join lateral (
   select c.* from unnest($2::integer[]) as v (workflow_id) cross join lateral (
-    select o.id, o.workflow_id, o.tenant, o.line, o.keys, o.gates, o.vt
+    select o.id, o.workflow_id, o.tenant, o.line, o.keys, o.gates, o.vt, o.queue_id
     from run o where o.line = l.line and o.workflow_id = v.workflow_id and o.state = 3
     order by o.vt, o.id limit $3
   ) c
@@ -55,7 +56,7 @@ from unnest($1::bytea[]) as k (key) left join rate t on t.key = k.key
 -- name: settle
 -- worker.admission, last of its transaction; primary keys of run and rate. Runs are locked in the order in which routers lock
 -- those that they wake. One that was held, cancelled or let in meanwhile isn't in a line any more, and stays as it is. Who is
--- let in goes to where its workflow is by now, and has waited: how long it took to begin says nothing of its queue. What was keyed by other rules is keyed anew by who meets it.
+-- let in goes to where its workflow is by now (one of a replay stays beside it), and has waited: how long it took to begin says nothing of its queue. What was keyed by other rules is keyed anew by who meets it.
 with chosen as materialized (
   select r.id, a.vt, a.queue_id, a.shards, a.line, a.what
   from run r join unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::bytea[])
