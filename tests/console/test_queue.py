@@ -146,3 +146,36 @@ async def test_a_throttle_that_makes_no_sense_is_refused_and_nothing_changes(
     assert is_problem(answer, 422)
     assert says in answer.json["detail"]
     assert (await it.get("/v1/drains")).json["items"] == []
+
+
+async def test_who_holds_slots_is_told_and_a_window_that_is_none_is_refused(
+    it: Api, queue: None, database: Database
+) -> None:
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute(
+        "insert into slot_use select date_trunc('minute', now()), id, 1, 'acme', 90000000, 3 from queue"
+        " where name = 'bulk'"
+    )
+    await connection.close()
+    found = (await it.get("/v1/slots", since="15m")).json
+    [line] = found["items"]
+    assert (line["name"], line["slots"], line["share"], line["turns"]) == ("bulk", 0.1, 1.0, 3)
+    assert (line["seconds_per_turn"], line["slower"], found["then_s"]) == (30.0, None, 900)
+    assert [one["name"] for one in (await it.get("/v1/slots", by="tenant")).json["items"]] == ["acme"]
+    for since in ("1s", "7h", "soon", "-1m"):
+        assert is_problem(await it.get("/v1/slots", since=since), 422)
+
+
+async def test_alerts_that_are_over_are_listed_from_the_store(it: Api, database: Database) -> None:
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute(
+        "insert into alert (machine, role, name, labels, summary, unaffected, cure, raised_at, cleared_at)"
+        """ values ('m', 'worker', 'old', '{}', 's', '', '', now() - interval '2 days', now()),"""
+        """ ('m', 'worker', 'new', '{"queue":"bulk"}', 's', '', '', now() - interval '1 hour', null)"""
+    )
+    await connection.close()
+    [line] = (await it.get("/v1/alerts/history")).json["items"]
+    assert (line["name"], line["labels"], line["cleared_at"]) == ("new", {"queue": "bulk"}, None)
+    found = (await it.get("/v1/alerts/history", since="7d", limit="1")).json["items"]
+    assert [one["name"] for one in found] == ["new"], "the newest first"
+    assert is_problem(await it.get("/v1/alerts/history", since="yesterday"), 422)
