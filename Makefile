@@ -19,7 +19,7 @@ test: setup ## all tests that need no root: real PostgreSQL, under eight minutes
 check: setup ## format, lint, types and tidy tests, under a minute
 	@sh tool/check.sh
 
-bench: setup ## the figures, with the machine's own limits beside them; also build/bench.json (ARGS=name: only that one)
+bench: setup ## the figures, with the machine's own limits beside them; also build/bench.json (ARGS=name: only that one; peers: only so)
 	@.venv/bin/python tool/bench.py $(ARGS)
 
 soak: setup ## long runs, over an hour: 100 seeds of kills, outages of minutes, memory (SEEDS=n)

@@ -225,7 +225,7 @@ class Reader:
             for held in self._held
         ]  # fmt: skip
         rows = await refill(
-            self._session, wishes, known=self._known, without=[], shared=SHARDS * self._most, bytes_max=64 << 20
+            self._session, wishes, known=self._known, keyed=[], without=[], shared=SHARDS * self._most, bytes_max=64 << 20
         )
         assert len(rows) == SHARDS * self._most, "nothing left to read"
         self._after.update((r.shard, (r.vt, r.id)) for r in rows)
