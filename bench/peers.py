@@ -51,7 +51,7 @@ from seawall.testing.postgres import PostgresServer
 from seawall.worker import fewer_collections
 
 PARTS = install.PLACE.parent / "parts"
-COUNTS = {"seawall": 20_000, "drain": 20_000, "river": 20_000, "dbos": 500, "dramatiq": 4000, "celery": 4000}
+COUNTS = {"seawall": 20_000, "drain": 20_000, "river": 20_000, "dbos": 500, "dramatiq": 4000, "celery": 2000}
 """Runs of one window: some seconds of each."""
 
 LOW, PAUSE_S = 80, 0.037

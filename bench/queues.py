@@ -224,10 +224,11 @@ class Reader:
                  room=SHARDS * self._most)
             for held in self._held
         ]  # fmt: skip
+        whole = SHARDS * self._most
         rows = await refill(
-            self._session, wishes, known=self._known, keyed=[], without=[], shared=SHARDS * self._most, bytes_max=64 << 20
+            self._session, wishes, known=self._known, keyed=[], without=[], shared=whole, bytes_max=64 << 20
         )
-        assert len(rows) == SHARDS * self._most, "nothing left to read"
+        assert len(rows) == whole, "nothing left to read"
         self._after.update((r.shard, (r.vt, r.id)) for r in rows)
         return rows
 
@@ -300,7 +301,7 @@ def _rows(found: Found) -> list[Row]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--rounds", type=int, default=4)
     arguments.add_argument("--pending", type=int, default=PENDING)
     arguments.add_argument("--seconds", type=float, default=6.0, help="of each window")
     asked = arguments.parse_args()
