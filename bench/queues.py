@@ -52,7 +52,7 @@ FLOOD_S, SLOW_S, SLOWER = 0.3, 0.3, 20
 SETTLE_S = 3.0
 """Until slots are as they will stay: the flood has all, or the slow queue's first runs have ended."""
 
-REFILLS, REFILL_RUNS, SHARDS = 60, 250, 4
+REFILLS, REFILL_RUNS, SHARDS = 400, 250, 4
 LOW_RATE = 20
 
 crowd = App()
