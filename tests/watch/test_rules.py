@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.guard.supervisor import LoopHealth
@@ -28,6 +28,7 @@ LOOK = QueueLook(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.1, 40), st.sampled_from(Verdict)), max_size=60), st.floats(1, 60), st.floats(1, 60)
 )

@@ -7,7 +7,7 @@ import random
 import uuid
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall import App, Context, Event
@@ -20,6 +20,7 @@ from worker.rig import Rig
 KEYS = st.tuples(st.integers(1, 3), st.integers(1, 4), st.sampled_from(["a", "b", "c", REST]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(KEYS, st.floats(0, 100), st.integers(0, 5)), max_size=50), st.integers(1, 49))
 def test_no_slot_time_is_lost_or_counted_twice_however_it_is_cut(
     counted: list[tuple[tuple[int, int, str], float, int]], cut: int
