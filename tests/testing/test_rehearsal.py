@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from seawall import App, Context, Event, NonRetryable, Retry
+from seawall import App, Context, Event, Limit, NonRetryable, Rate, Retry
 from seawall.testing.clock import ManualClock
 from seawall.testing.rehearsal import Restless
 from testing.conftest import Rehearse
@@ -151,3 +151,16 @@ async def test_what_does_not_come_to_rest_is_said(rehearse: Rehearse) -> None:
             await rehearsal.send("begin")
         with pytest.raises(ValueError, match="its body makes it 'other'"):
             await rehearsal.send("begin", {"type": "other"})
+
+
+async def test_limited_runs_follow_each_other_and_a_rate_goes_by_the_tests_clock(rehearse: Rehearse) -> None:
+    app, seen = App(), []
+
+    @app.workflow(on="deploy.asked", concurrency=Limit(1, key="/id"), throttle=Rate(1, per=60))
+    async def deploy(event: Event, ctx: Context) -> None:
+        seen.append(rehearsal.now)
+
+    async with rehearse(app) as rehearsal:
+        for run in [await rehearsal.send("deploy.asked", {"id": 7}) for _ in range(2)]:
+            assert (await rehearsal.ended(run)).status == "succeeded"
+    assert 59 <= (seen[1] - seen[0]).total_seconds() <= 61
