@@ -134,6 +134,29 @@ async def test_queues_that_want_the_same_slots_share_them_evenly(rig: Rig) -> No
         await rig.ended(runs, timeout_s=30)
 
 
+async def test_a_slot_that_becomes_free_is_given_out_though_no_other_does(rig: Rig) -> None:
+    app, begun = App(), list[asyncio.Event]()
+
+    async def take_minutes() -> None:
+        begun.append(asyncio.Event())
+        await begun[-1].wait()
+
+    @app.workflow(on="test.long")
+    async def long(event: Event, ctx: Context) -> None:
+        await ctx.step(take_minutes)
+
+    async with rig.worker(app, replace(QUICK, inflight_max=20, refill_runs=20)) as made:
+        await rig.until(lambda: len(made._leases.held()) == 4)
+        runs = await rig.add("long", [{}] * 23)
+        await rig.until(lambda: len(begun) == 20)
+        for n in range(3):
+            begun[n].set()
+            await rig.until(lambda n=n: len(begun) == 21 + n)  # type: ignore[misc]
+        for each in begun:
+            each.set()
+        await rig.ended(runs)
+
+
 async def test_a_flood_takes_no_slot_that_is_reserved_for_another_queue(rig: Rig) -> None:
     gate, settings = Gate(), replace(QUICK, inflight_max=20, refill_runs=20)
     async with rig.worker(two_queues(gate, quick={"reserved": 5}), settings) as made:

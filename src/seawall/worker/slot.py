@@ -20,6 +20,10 @@ from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
 from seawall.worker.throttle import Room, Throttles
 
+GATHER_S = 0.02
+"""For so long slots that become free are gathered for one statement, however few they are then: where runs take
+minutes, hundreds of slots would stand idle beside work that waits (bench/queues.py)."""
+
 
 @dataclass(slots=True)
 class Line:
@@ -135,6 +139,8 @@ class Slots:
     def __init__(self, rules: Callable[[], Mapping[int, Rule]], clock: Clock) -> None:
         self._rules = rules
         self._throttles = Throttles(rules, clock)
+        self._clock = clock
+        self._given_at = clock.monotonic()  # when slots were given out last
         self._need = 0  # runs that have to leave before some queue has room that it lacks; 0: none lacks any
         self._freed = 0  # that have left since
 
@@ -146,13 +152,19 @@ class Slots:
         """
         shards = list(shards)
         queues = lines(shards, self._rules(), slots=settings.inflight_max)
-        worth = max(1, min(settings.refill_runs, settings.inflight_max // 2))
+        worth = 1 if self._gathered else max(1, min(settings.refill_runs, settings.inflight_max // 2))
         least = {id: min(worth, line.wanted_least) for id, line in queues.items()}
         all, shared = share(queues, free=min(free, settings.refill_runs + sum(line.kept for line in queues.values())))
         lacking = [least[id] - room.most for id, room in all.items() if room.most < least[id] and queues[id].most]
         self.wait_for(min(lacking, default=0))
         rooms = {id: room for id, room in all.items() if room.most >= least[id]}
+        if rooms:
+            self._given_at = self._clock.monotonic()
         return Allowed(self._throttles.capped(rooms, shards), shared)
+
+    @property
+    def _gathered(self) -> bool:
+        return self._clock.monotonic() - self._given_at >= GATHER_S
 
     def took(self, allowed: Allowed, rows: Sequence[Ready]) -> set[int]:
         """A refill gave these; returns queues that may have more which there was no room for."""
@@ -171,7 +183,7 @@ class Slots:
     def freed(self) -> bool:
         """A run has left. True when there is room now that was lacking."""
         self._freed += 1
-        if not self._need or self._freed < self._need:
+        if not self._need or (self._freed < self._need and not self._gathered):
             return False
         self._need = 0
         return True
