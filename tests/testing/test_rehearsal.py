@@ -135,6 +135,33 @@ async def test_copies_of_an_event_begin_one_run_and_tenants_wait_for_their_own(r
         assert (await rehearsal.run(first)).result == "push"
 
 
+async def test_schedules_begin_their_runs_each_at_its_moment_and_runs_begin_others(rehearse: Rehearse) -> None:
+    app, moments = App(), []
+
+    async def look() -> None:
+        moments.append(rehearsal.now)
+
+    @app.cron("30 * * * *")
+    async def hourly(event: Event, ctx: Context) -> None:
+        await ctx.step(look)
+
+    @app.workflow(on="begin")
+    async def parent(event: Event, ctx: Context) -> str:
+        said: str = await ctx.run("child", {"n": 2})
+        return said
+
+    @app.workflow(on="never")
+    async def child(event: Event, ctx: Context) -> str:
+        await ctx.sleep(hours=event.json["n"])
+        return "grown up"
+
+    async with rehearse(app, clock=ManualClock(wall_us=1_000_000_800_000_000)) as rehearsal:
+        await rehearsal.advance(hours=3)
+        assert [moment.strftime("%H:%M") for moment in moments] == ["02:30", "03:30", "04:30"]
+        run = await rehearsal.ended(await rehearsal.send("begin"))
+        assert (run.result, len(moments)) == ("grown up", 5)
+
+
 async def test_what_does_not_come_to_rest_is_said(rehearse: Rehearse) -> None:
     app = App()
 

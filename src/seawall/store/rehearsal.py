@@ -23,7 +23,7 @@ class Standing:
 
     ready: Sequence[int]  # runs that may begin, or are in hand
     due: int  # runs whose moment has come, and that aren't ready yet
-    next_us: int | None  # the next moment that a run waits for
+    next_us: int | None  # the next moment that a run waits for, or that a schedule is due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,15 @@ async def standing(store: Store) -> Standing:
     row = await store.row(_SQL["standing"])
     assert row is not None
     return Standing(ready=row["ready"], due=row["due"], next_us=row["next_us"])
+
+
+async def schedules(store: Store) -> int:
+    """How many schedules are known to the store.
+
+    Raises:
+        Unavailable: The store is away.
+    """
+    return int(await store.value(_SQL["schedules"]))
 
 
 async def arrived(store: Store, event_id: bytes) -> bool:

@@ -49,9 +49,13 @@ from seawall.workflow import App
 SOURCE = "rehearsal"
 _SOURCE_ID = b"\x01" * 16
 _LOOK_S = 0.003
+_SURE_S = 0.015
 _QUERY_S = 5.0
 SLACK_US = 10_000
 """So much after the moment that ``advance`` goes to still belongs to it: the store rounds its timers up."""
+
+START_S = 30.0
+"""Real seconds for a worker to begin, and for an event to be routed."""
 
 HOPS_MAX = 100_000
 """Moments at which something happened, in one ``advance``: more is a workflow that waits for nothing in a circle."""
@@ -184,13 +188,14 @@ class Rehearsal:
                 an event.
         """
         latest_us = self.clock.wall_us() + round(days * 86_400_000_000)
-        while not (run := await self.run(event)).over:
+        while True:
             async with self._turn:
                 next_us = await self._settled()
+                # Only now: it may have ended meanwhile, and then no more time is to pass.
+                if (run := await self.run(event)).over:
+                    return run
                 assert next_us is not None and next_us <= latest_us, f"it is not over, and nothing is due: {run}"
                 await self._move(next_us)
-                await self._settled()
-        return run
 
     async def deploy(self, app: App) -> None:
         """Stop the worker and start one with other code: whatever is under way goes on with that.
@@ -274,6 +279,7 @@ class Rehearsal:
             made.register(supervisor)
             async with supervisor:
                 await self._until(lambda: supervisor.ready("worker.lease") and supervisor.ready("worker.listen"), "up")
+                await self._until(partial(self._scheduled, len(app.crons)), "schedules are known")
                 yield
 
     @contextlib.asynccontextmanager
@@ -293,6 +299,9 @@ class Rehearsal:
             async with supervisor:
                 yield
 
+    async def _scheduled(self, count: int) -> bool:
+        return not count or await rehearsal.schedules(self._store) >= count
+
     def _dies(self, status: int) -> None:
         self._died = status
 
@@ -307,26 +316,32 @@ class Rehearsal:
         busy: list[str] = []
         try:
             async with asyncio.timeout(self._patience_s):
-                while True:
-                    standing = await rehearsal.standing(self._store)
-                    busy = [f"run {id}" for id in standing.ready if not self._script.calm(id)]
-                    if not busy and not standing.due:
-                        return min((us for us in (standing.next_us, self._script.next_us) if us), default=None)
-                    if self._died is not None:
-                        raise Restless(f"the worker would have ended its process, with status {self._died}")
-                    await asyncio.sleep(_LOOK_S)
+                worked = False
+                while (standing := await self._still(busy)) is None or worked:
+                    # A run that has ended wakes the one that waits for it a moment later: once more, to be sure.
+                    worked = standing is None
+                    await asyncio.sleep(_LOOK_S if worked else _SURE_S)
+                return min((us for us in (standing.next_us, self._script.next_us) if us), default=None)
         except TimeoutError:
             raise Restless(
                 f"still at work after {self._patience_s:g} s: {', '.join(busy) or 'waking'}; a step that hangs, say"
             ) from None
 
+    async def _still(self, busy: list[str]) -> rehearsal.Standing | None:
+        """How it stands; None: something goes on, ``busy`` says what."""
+        standing = await rehearsal.standing(self._store)
+        busy[:] = [f"run {id}" for id in standing.ready if not self._script.calm(id)]
+        if self._died is not None:
+            raise Restless(f"the worker would have ended its process, with status {self._died}")
+        return None if busy or standing.due else standing
+
     async def _until(self, holds: Callable[[], Any], what: str) -> None:
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(START_S):
                 while not (await found if asyncio.iscoroutine(found := holds()) else found):  # noqa: ASYNC110
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:
-            raise Restless(f"not after {self._patience_s:g} s: {what}") from None
+            raise Restless(f"not after {START_S:g} s: {what}") from None
 
 
 @contextlib.asynccontextmanager

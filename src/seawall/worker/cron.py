@@ -33,11 +33,12 @@ class Crons:
 
     Args:
         ready: Whether the app's workflows are registered, and this process isn't stopping.
+        look_s: How often it looks what is due, at least each second.
     """
 
     def __init__(
         self, store: Store, crons: Sequence[Cron], metrics: Metrics, *, clock: Clock, spells: Spells,
-        ready: Callable[[], bool],
+        ready: Callable[[], bool], look_s: float,
     ) -> None:  # fmt: skip
         self._store = store
         self._crons = crons
@@ -46,6 +47,7 @@ class Crons:
         self._ids = EventIds(clock)
         self._spells = spells
         self._ready = ready
+        self._look_s = min(LOOK_S, look_s)
         self._sync_at = 0.0
         self._schedules: dict[tuple[str, str], Schedule] = {}
         self._begun = metrics.counter("seawall_cron_begun_total", "Runs that began by a schedule.")
@@ -71,7 +73,7 @@ class Crons:
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
-            await asyncio.sleep(0 if more else LOOK_S)
+            await asyncio.sleep(0 if more else self._look_s)
 
     async def _sync(self) -> None:
         """Make schedules known, and a line for each tenant."""

@@ -184,8 +184,8 @@ class Worker:
             work=lambda: Work(self._bench.tried, self._bench.failed, tuple(broken())[:BROKEN_MAX]),
         )  # fmt: skip
         self._crons = Crons(
-            self._store, app.crons, metrics,
-            clock=clock, spells=spells, ready=lambda: bool(self._leases.workflows) and not self._bench.parked,
+            self._store, app.crons, metrics, clock=clock, spells=spells, look_s=2 * settings.timer_s,
+            ready=lambda: bool(self._leases.workflows) and not self._bench.parked,
         )  # fmt: skip
         self._hints = Hints([*channels, NotifyHints(self._store)], metrics)
         self._listening = Listening(limits, self._refiller.hint, self._admission.lined, self._woken)

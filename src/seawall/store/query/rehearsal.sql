@@ -30,18 +30,29 @@ create function public.clock_timestamp() returns timestamptz language sql stable
 update public.rehearsal_clock set at = to_timestamp($1::bigint / 1000000) + ($1::bigint % 1000000) * interval '1 microsecond'
 
 -- name: standing
--- testing, again and again until nothing is to be done; the small tables run and queue. Runs that may begin or are in hand,
--- how many wait for what has come already (events that very many wait for among them), and the next moment that one waits for.
--- Where none of its key is in hand, a limited run is let in now, or when its rate says so.
+-- testing, again and again until nothing is to be done; the small tables run, queue and cron_line. Runs that may begin or are in
+-- hand, how many wait for what has come already (schedules, and events that very many wait for, among them), and the next moment
+-- that anything waits for. Where none of its key is in hand, a limited run is let in now, or when its rate says so.
+with schedule as (
+  select l.due_at from cron_line l join cron c on c.name = l.name
+  where not c.paused and exists (select 1 from workflow w where w.name = c.name and w.active and not w.frozen)
+)
 select (select coalesce(array_agg(r.id), '{}')
         from run r join queue q on q.id = r.queue_id where r.state = 0 and not q.paused) as ready,
        (select count(*) from run where state = 1 and run_after <= now())
        + (select count(*) from correlation where asked is not null)
+       + (select count(*) from schedule where due_at <= now())
        + (select count(*) from run r join queue q on q.id = r.queue_id left join rate t on t.key = r.line
           where r.state = 3 and not q.paused and coalesce(t.next_us, 0) <= extract(epoch from clock_timestamp()) * 1000000
             and not exists (select 1 from run h where h.state = 0 and r.line = any (h.keys))) as due,
        least((select (extract(epoch from min(run_after)) * 1000000)::bigint from run where state = 1),
+             (select (extract(epoch from min(due_at)) * 1000000)::bigint from schedule),
              (select min(t.next_us) from run r join rate t on t.key = r.line where r.state = 3)) as next_us
+
+-- name: schedules
+-- testing, when a worker has begun; the small tables cron and cron_line. How many are known, with their line where they have one
+-- of their own.
+select count(*) from cron c where c.tenant is null or exists (select 1 from cron_line l where l.name = c.name)
 
 -- name: arrived
 -- testing, after an event was sent; primary keys of event and duplicate.
