@@ -39,6 +39,11 @@ SCAN_ROWS: Final = 10_000
 """Events that a batch looks at: what is rare among millions is found in several."""
 
 TRANSACTION_S: Final = 10.0
+PENDING_MAX: Final = 2_000
+"""Runs of replays that may be ready: beyond, none are begun until workers are through with some. A queue that is
+paused, or slower than the rate, would else fill the table that every worker reads."""
+
+BUSY_S: Final = 1.0
 DUE_MAX: Final = 20
 KEEP_S: Final = 30 * 86_400.0
 PRUNE_ROWS: Final = 5_000
@@ -229,6 +234,9 @@ async def work(store: Store, id: int, rate: float, decide: Decide) -> Batch | No
         replay = await session.row(_SQL["take"], id)
         if replay is None:
             return None
+        if await session.value(_SQL["pending"], PENDING_MAX) >= PENDING_MAX:
+            await session.execute(_SQL["advance"], id, replay["after"], 0, 0, BUSY_S, False)
+            return Batch(id, 0, 0, over=False)
         wanted = max(1, min(BATCH_EVENTS, int(rate * BATCH_S)))
         upper = await session.value(_SQL["floor"], replay["after"], replay["last"], SCAN_ROWS)
         events = await session.fetch(
