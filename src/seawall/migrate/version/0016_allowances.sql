@@ -10,9 +10,9 @@ alter table run
   add column gates bytea[],                      -- of the rates that it has to pass still
   add column line bytea;                         -- the one of them that it waits for, or waited for last; null: none ever again
 create index run_line on run (line, workflow_id, vt, id) where state = 3;
--- Those that count under a limit: let in, or being cancelled since. Nothing else is counted, so that no count can leak.
-create index run_admitted on run ((keys[1])) where state in (0, 9) and keys is not null;
-create index run_admitted_too on run ((keys[2])) where state in (0, 9) and keys[2] is not null;
+-- Those that count under a limit: let in, and held or being cancelled since. Nothing else is counted, so that no count can leak.
+create index run_admitted on run ((keys[1])) where state in (0, 2, 9) and keys is not null;
+create index run_admitted_too on run ((keys[2])) where state in (0, 2, 9) and keys[2] is not null;
 
 -- When the next run of a rate's key would begin, were all evenly spaced.
 create table rate (
