@@ -2,7 +2,7 @@
 # `make` alone lists them. What each one does is in tool/, as plain programs.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo bench soak parts test-parts test-pooler lab clean
+.PHONY: help setup check test demo bench soak parts test-parts test-pooler test-slow lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -13,8 +13,11 @@ setup: ## .venv from the hashed lock files (needs one Python of 3.11 or later)
 demo: setup ## a running platform, signed webhooks, kill -9 of every process, and the verdict (STAY=1 keeps it up)
 	@exec .venv/bin/seawall demo
 
-test: setup ## all tests that need no root: real PostgreSQL, under eight minutes; ends with "N passed, N failed"
-	@sh tool/test.sh -n 4 --dist worksteal -q -m "not soak and not parts" $(ARGS)
+test: setup ## tests that need no root (make check has the tidy ones): real PostgreSQL, under eight minutes; ends with "N passed, N failed"
+	@sh tool/test.sh -n 4 --dist worksteal -q -m "not soak and not parts and not slow" --ignore tests/tidy $(ARGS)
+
+test-slow: setup ## tests that take many processes, or many seconds; they need no root either
+	@sh tool/test.sh -n 4 --dist worksteal -q -m "slow and not soak and not parts" $(ARGS)
 
 check: setup ## format, lint, types and tidy tests, under a minute
 	@sh tool/check.sh
@@ -34,7 +37,7 @@ test-parts: setup ## tests on the real parts (after make parts), and a table of 
 POOLED = store worker router console responder workflow testing watch
 
 test-pooler: setup ## tests of all that speaks with PostgreSQL, through pgbouncer lending by transaction (after make parts)
-	@SEAWALL_TEST_POOLER=1 sh tool/test.sh -n 4 --dist worksteal -q -m "not soak and not parts and not root" \
+	@SEAWALL_TEST_POOLER=1 sh tool/test.sh -n 4 --dist worksteal -q -m "not soak and not parts and not root and not slow" \
 	  $(POOLED:%=tests/%) tests/fault/test_worker_fence.py tests/fault/test_kills.py $(ARGS)
 
 lab: ## not there yet (seawall lab traffic|verify are)

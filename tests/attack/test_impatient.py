@@ -83,7 +83,13 @@ def end_of_the_supervisors_patience(tree: Tree) -> None:
     ended(tree)
 
 
-@pytest.mark.parametrize("cut_short", [second_signal, end_of_the_budget, end_of_the_supervisors_patience])
+@pytest.mark.parametrize(
+    "cut_short",
+    [
+        second_signal,
+        *(pytest.param(how, marks=pytest.mark.slow) for how in (end_of_the_budget, end_of_the_supervisors_patience)),
+    ],
+)
 def test_nothing_is_lost_when_stopping_is_cut_short(
     tree: Tree, tmp_path: Path, cut_short: Callable[[Tree], None]
 ) -> None:

@@ -109,7 +109,14 @@ OF_UP = {
     *(f"role.{role}" for role in ROLES),
 }
 
-EVERY = [pytest.param(role, marks=[pytest.mark.parts] if role.startswith("cluster") else []) for role in LOOPS]
+
+def _marks(role: str) -> list[pytest.MarkDecorator]:
+    if role.startswith("cluster"):
+        return [pytest.mark.parts]
+    return [pytest.mark.slow] if role in ("collector", "console") else []
+
+
+EVERY = [pytest.param(role, marks=_marks(role)) for role in LOOPS]
 """Those of a cluster have the client library's own brokers, which are slow to start with."""
 
 
@@ -288,6 +295,7 @@ async def test_each_loop_that_dies_is_named_and_lives_again(
             assert ("loop died", name, f"Killed({name!r})") in lines.seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", EVERY)
 async def test_each_loop_that_hangs_is_named_and_lives_again(
     role: str, folder: Folder, database: Database, app: Path, lines: Lines, redis: Server
@@ -339,6 +347,7 @@ async def parent(folder: Folder, database: Database, app: Path) -> AsyncIterator
         claim.release()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("message", "fate_of"), [("loop died", "doomed"), ("loop hangs", "silent")])
 async def test_the_parents_own_loops_are_kept_alike(
     message: str, fate_of: str, folder: Folder, database: Database, app: Path, lines: Lines

@@ -81,6 +81,7 @@ def _judge(tree: Tree, path: Path, *, within_s: float = DRAIN_S) -> None:
     assert verdict.accepted > 200
 
 
+@pytest.mark.slow
 def test_intake_goes_on_while_the_store_is_gone(tree: Tree, server: PostgresServer, tmp_path: Path) -> None:
     with traffic(tree, tmp_path / "ledger"):
         server.kill()
@@ -97,6 +98,7 @@ def test_intake_goes_on_while_the_store_hangs(tree: Tree, server: PostgresServer
     _judge(tree, tmp_path / "ledger")
 
 
+@pytest.mark.slow
 async def test_intake_goes_on_while_others_hold_every_connection(
     tree: Tree, server: PostgresServer, tmp_path: Path
 ) -> None:
@@ -117,6 +119,7 @@ async def test_intake_goes_on_while_others_hold_every_connection(
     _judge(tree, tmp_path / "ledger")
 
 
+@pytest.mark.slow
 def test_a_store_that_was_set_back_is_filled_again_from_the_journal(
     tree: Tree, server: PostgresServer, tmp_path: Path
 ) -> None:
@@ -185,6 +188,7 @@ async def _fresh_after_outage(tree: Tree, server: PostgresServer, path: Path, *,
     _judge(tree, path, within_s=DRAIN_S + outage_s)
 
 
+@pytest.mark.slow
 async def test_fresh_events_start_soon_after_an_outage_of_the_store(
     tree: Tree, server: PostgresServer, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ async def time_to_start_ms(rig: Rig, journal: MemoryJournal, count: int) -> floa
     return statistics.median(took_ms)
 
 
+@pytest.mark.slow
 async def test_fresh_events_are_as_fast_as_ever_while_a_backlog_drains(rig: Rig) -> None:
     await rig.workflow("old", name="old")
     await rig.workflow("fresh", name="fresh", queue="fresh")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -51,8 +52,10 @@ async def route(rig: Rig, folder: Path, until_count: int) -> None:
 @contextlib.contextmanager
 def written(folder: Path) -> Iterator[None]:
     """A collector lives and is silent: only the files tell how far its log is synced."""
-    lock = try_lock(folder)
-    assert lock is not None
+    until = time.monotonic() + 5.0
+    while (lock := try_lock(folder)) is None:  # a child of ours that was just forked may hold it until it is another
+        assert time.monotonic() < until
+        time.sleep(0.01)
     try:
         yield
     finally:

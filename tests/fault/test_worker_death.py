@@ -43,7 +43,7 @@ async def ended_under_restarts(rig: Rig, notes: Path, runs: list[int], timeout_s
     return starts
 
 
-@pytest.mark.parametrize("how", ["exit", "block"])
+@pytest.mark.parametrize("how", ["exit", pytest.param("block", marks=pytest.mark.slow)])
 async def test_a_poison_among_a_thousand_alone_ends_dead(rig: Rig, tmp_path: Path, how: str) -> None:
     notes = tmp_path / "notes"
     notes.touch()
@@ -83,6 +83,7 @@ async def test_an_orderly_stop_is_no_death_of_the_suspect_in_hand(rig: Rig, monk
     assert await rig.db.fetchval("select deaths from run where id = $1", run) == 0
 
 
+@pytest.mark.slow
 async def test_a_run_that_exhausts_memory_ends_alone_while_other_suspects_succeed(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

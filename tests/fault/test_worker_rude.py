@@ -22,7 +22,10 @@ async def rig(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield rig
 
 
-@pytest.mark.parametrize("how", ["exit", "interrupt", "stop", "cancel"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("how", ["stop", *(pytest.param(how, marks=SLOW) for how in ("exit", "interrupt", "cancel"))])
 async def test_a_run_that_takes_the_loop_away_ends_dead_and_no_innocent_fails(rig: Rig, how: str) -> None:
     """asyncio's runner cancels every task then, and each innocent would be stored as `failed: CancelledError`."""
     innocents = await rig.add("innocent", [{}] * 8)

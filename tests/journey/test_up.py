@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from journey.program import READY_S, seawall
 from seawall.lab.tree import Tree
 from stall import Stopwatch
@@ -139,6 +141,7 @@ def running(tree: Tree) -> bool:
     return any(r["status"] in ("running", "queued") for r in items)
 
 
+@pytest.mark.slow
 def test_two_platforms_live_side_by_side_and_a_second_on_one_folder_is_refused(start: Start, home: Path) -> None:
     first, second = start("one"), start("two")
     for tree in (first, second):
@@ -324,6 +327,7 @@ def until(true: Callable[[], object], what: str, timeout_s: float = 60.0) -> Non
         pause.wait(0.05)
 
 
+@pytest.mark.slow
 def test_a_backup_of_a_running_platform_restores_into_a_new_folder(start: Start, shared: Tree, home: Path) -> None:
     made = add_source(shared, "kept", "none")
     assert seawall("send", made["url"], "--body", "keep me", "--explain", "--data", str(shared.data)).code == 0

@@ -259,6 +259,7 @@ async def _route_and_forget(folder: Folder, end: Position) -> None:
         reader.forget(end)
 
 
+@pytest.mark.slow
 async def test_a_dump_that_takes_longer_than_segments_are_kept_leaves_no_hole(made: Folder, home: Path) -> None:
     programs = _slow_dump(home, _postgres(made).find_programs())
     async with serving(_postgres(made)) as dsn:

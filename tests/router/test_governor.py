@@ -114,7 +114,9 @@ async def test_what_is_set_by_hand_meanwhile_stays_and_a_former_leader_writes_no
 
 async def test_wal_that_is_written_is_what_the_reserve_is_used_by(rig: Rig, store: Store) -> None:
     before = await drain.facts(store, live_s=15.0, window_s=10.0, start_s=10.0)
-    await rig.database.execute("create table big as select repeat('x', 1000) as x from generate_series(1, 1000)")
+    await rig.database.execute(
+        "create table big (x text); insert into big select repeat(md5(n::text), 30) from generate_series(1, 2000) n"
+    )
     now = await drain.facts(store, live_s=15.0, window_s=10.0, start_s=10.0)
     assert now.written - before.written > 100_000
     reserve = Reserve(100_000.0, 100_000.0, 0.0).used(now.written - before.written, 1.0)

@@ -220,6 +220,7 @@ async def test_an_event_under_a_secret_already_revoked_is_held(rig: Rig) -> None
     assert await rig.count("run") == 1
 
 
+@pytest.mark.slow
 async def test_a_store_that_is_too_slow_for_whole_batches_gets_smaller_ones(rig: Rig) -> None:
     """A batch that ran out of time was tried again as it was, for ever."""
     await rig.database.execute(

@@ -301,6 +301,7 @@ async def test_inserts_go_on_while_days_are_made_and_dropped(
     assert inserter.longest_s < 2.0
 
 
+@pytest.mark.slow
 async def test_housekeeping_gives_up_its_place_in_the_queue_before_anybody_feels_it(
     store: Store, clock: ManualClock, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -180,14 +180,14 @@ async def test_no_connection_is_left_behind(settings: Settings, store: Store) ->
 
 @pytest.mark.skipif(pooler.WANTED, reason="a pooler has fewer connections to the server than we have to it")
 async def test_too_many_connections_for_the_server_are_unavailable(settings: Settings, store: Store) -> None:
-    many = [Store(replace(settings, connections_max=40), role="many") for _ in range(2)]
+    many = [Store(replace(settings, connections_max=50), role="many") for _ in range(2)]
     # One store after the other: the server's line for new connections is short, and a full line is another answer.
-    holding = asyncio.gather(*(many[0].value("select pg_sleep(1)") for _ in range(40)))
+    holding = asyncio.gather(*(many[0].value("select pg_sleep(1)") for _ in range(50)))
     try:
-        while await store.value("select count(*) from pg_stat_activity where application_name = 'seawall-many'") < 40:
+        while await store.value("select count(*) from pg_stat_activity where application_name = 'seawall-many'") < 50:
             pass
         with pytest.raises(Unavailable, match="53300"):
-            await asyncio.gather(*(many[1].value("select pg_sleep(1)") for _ in range(40)))
+            await asyncio.gather(*(many[1].value("select pg_sleep(1)") for _ in range(50)))
     finally:
         await asyncio.gather(holding, *(s.close() for s in many), return_exceptions=True)
 
