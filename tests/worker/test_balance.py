@@ -224,6 +224,16 @@ async def test_two_workers_share_a_queue_under_load_and_each_run_ends_once(rig: 
     assert await rig.db.fetchval("select count(*) from refill") == 0
 
 
+async def test_who_has_left_in_order_is_left_no_share(rig: Rig) -> None:
+    """A worker that began after one had stopped had half of the shards until that one's time was over."""
+    app, long = App(), replace(QUICK, lease_ttl_s=60.0)
+    app.workflow(on="test.thing", name="counted")(nothing)
+    async with rig.worker(app, long) as first:
+        await rig.until(lambda: len(first._leases.held()) == 4)
+    async with rig.worker(app, long) as second:
+        await rig.until(lambda: len(second._leases.held()) == 4, 5.0)
+
+
 async def test_a_queues_own_worker_gets_its_queue_and_nothing_else(rig: Rig) -> None:
     two = App()
     for name in ("a", "b"):

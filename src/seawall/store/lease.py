@@ -144,6 +144,15 @@ async def give_way(store: Store, lease: Lease, run_id: int) -> bool:
     return bool(await store.execute(sql, lease.queue_id, lease.epoch, run_id))
 
 
+async def leave(store: Store, owner: UUID) -> None:
+    """Serve no queue any more, so that nobody leaves shards to us.
+
+    Raises:
+        Unavailable, Uncertain: Others see it by themselves, after a lease's time.
+    """
+    await store.execute(statements("worker")["leave"], owner)
+
+
 async def release(store: Store, leases: Sequence[Lease], *, owner: UUID) -> None:
     """Give leases back at once, with their refill rows: whoever takes them suspects nothing. The last flush is done.
 

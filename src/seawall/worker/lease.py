@@ -18,7 +18,7 @@ from seawall.kernel.error import Fenced, Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import SUSPECT_SHARD
-from seawall.store.lease import Free, Shard, Taken, free, peers, release, renew, take
+from seawall.store.lease import Free, Shard, Taken, free, leave, peers, release, renew, take
 from seawall.store.pool import Store
 from seawall.store.queue import Rule, rules
 from seawall.store.workflow import Declared, Line, left_behind, register
@@ -140,6 +140,7 @@ class Leases:
             shard.lost = True
         if held:
             await release(self._store, [shard.lease for shard in held], owner=self._owner)
+        await leave(self._store, self._owner)
 
     def park(self) -> None:
         """Take nothing more, but keep what is in hand."""

@@ -295,6 +295,10 @@ with mine as materialized (
 )
 select count(*) from freed
 
+-- name: leave
+-- worker, last at its stop; primary key of worker. Others needn't leave it its share of the shards any more.
+update worker set serves = '{}' where owner = $1
+
 -- name: refill
 -- worker; run_ready for each shard, event by primary key. Queues share $13 slots evenly, beyond those kept for each. One statement reads what is ready behind each shard's cursor and
 -- commits the refill row that makes these runs suspects if this process dies. The lease row is held only when there is
