@@ -17,7 +17,7 @@ from seawall.kernel.event import id_day
 from seawall.kernel.status import DAY_SHIFT
 from seawall.store import line, pool
 from seawall.store.line import ADMIT, Change
-from seawall.worker import admission
+from seawall.worker.line import admission
 from worker.rig import CLOCK, Rig
 
 

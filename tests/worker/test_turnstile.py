@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from seawall.kernel.allowance import Allowance, Limit, Rate
 from seawall.store.line import Waiting
-from seawall.worker.turnstile import Standing, Verdict, decide
+from seawall.worker.line.turnstile import Standing, Verdict, decide
 
 READ = 4
 ACCOUNTS = st.integers(0, 3)

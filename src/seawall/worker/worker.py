@@ -26,7 +26,6 @@ from seawall.store.lease import Taken, give_way
 from seawall.store.pool import Store
 from seawall.store.queue import Rule
 from seawall.store.workflow import Work
-from seawall.worker.admission import Admission
 from seawall.worker.bench import Bench
 from seawall.worker.cancel import Cancels
 from seawall.worker.cron import Crons
@@ -35,6 +34,7 @@ from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.hint import Hints, Listening
 from seawall.worker.lease import Leases
+from seawall.worker.line.admission import Admission
 from seawall.worker.presence import Presence, live_s
 from seawall.worker.refill import Refiller
 from seawall.worker.settings import Settings

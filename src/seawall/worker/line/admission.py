@@ -26,10 +26,10 @@ from seawall.store.lease import Shard
 from seawall.store.line import ADMIT, ANEW, MOVE, Change, Placed, Version
 from seawall.store.pool import Store
 from seawall.store.queue import virtual_now
-from seawall.worker.keying import Keying
-from seawall.worker.look import Looks
+from seawall.worker.line.keying import Keying
+from seawall.worker.line.look import Looks
+from seawall.worker.line.turnstile import Standing, Verdict, decide
 from seawall.worker.shard import Held
-from seawall.worker.turnstile import Standing, Verdict, decide
 from seawall.workflow import Workflow
 
 EVERY_S = 1.0
