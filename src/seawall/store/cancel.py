@@ -8,7 +8,6 @@ whatever no refill row names is in nobody's hands, and whoever cancels ends it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from uuid import UUID
 
 from seawall.kernel.status import CHANNEL_REPLY
 from seawall.store.driver import Unheard
+from seawall.store.earlier import refills_passed
 from seawall.store.lease import Lease
 from seawall.store.pool import Row, Session, Store
 from seawall.store.statement import statements
@@ -26,10 +26,6 @@ _SQL = statements("cancel")
 BATCH_MAX = 5000
 """Runs in one call."""
 
-SETTLE_S = 3.0
-"""Longest wait for refills of before: their statements have two seconds."""
-
-LOOK_S = 0.02
 EVENTS_MAX = 200
 """Ids of events in one NOTIFY."""
 
@@ -93,23 +89,6 @@ async def finish(store: Store, run_ids: Sequence[int], *, timeout_s: float) -> l
     """End those marked that no refill row names. The caller has seen the end of the refills that began before they were
     marked."""
     return [_ended(row) for row in await store.fetch(_SQL["finish"], run_ids, timeout_s=timeout_s)]
-
-
-async def refills_passed(store: Store, *, timeout_s: float) -> bool:
-    """Wait until every refill from before has ended; False: some statement takes too long for that."""
-    return await passed(store, _SQL["refills"], timeout_s=timeout_s)
-
-
-async def passed(store: Store, statement: str, *, timeout_s: float) -> bool:
-    """Wait until the transactions have ended that a statement finds now, at most `SETTLE_S`; False: some haven't."""
-    loop = asyncio.get_running_loop()
-    before, until = set(await store.value(statement, timeout_s=timeout_s)), loop.time() + SETTLE_S
-    while before:
-        await asyncio.sleep(LOOK_S)
-        before &= set(await store.value(statement, timeout_s=timeout_s))
-        if before and loop.time() > until:
-            return False
-    return True
 
 
 async def _tell(store: Store, event_ids: Sequence[UUID], *, timeout_s: float) -> None:

@@ -20,8 +20,8 @@ import msgspec
 
 from seawall.kernel.error import Rejected
 from seawall.kernel.seam.change import Kind
-from seawall.store.cancel import passed, refills_passed
 from seawall.store.change import Author, record
+from seawall.store.earlier import batches_passed, refills_passed
 from seawall.store.pool import Row, Session, Store
 from seawall.store.statement import statements
 from seawall.store.workflow import rechoose
@@ -125,7 +125,7 @@ async def freeze(store: Store, name: str, author: Author, *, frozen: bool, timeo
         await session.execute(_SQL["put_hand"], name, by_hand, frozen)
         await session.execute(_SQL["put_frozen"], name, frozen)
         told = await _tell(session, name, before, author)
-    await passed(store, statements("wait")["batches"], timeout_s=timeout_s)
+    await batches_passed(store, timeout_s=timeout_s)
     return told
 
 
