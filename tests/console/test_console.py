@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
-from responder.world import World, world
+from responder.world import World
 from seawall.console.ask import by_of
 from seawall.console.route import Console
 from seawall.console.setting import Settings
@@ -145,18 +145,6 @@ async def api(dsn: str, tmp_path: Any, settings: Settings | None = None) -> Asyn
                     while not supervisor.health()[0].ready:
                         await asyncio.sleep(0.005)
                 yield Api(listening.getsockname()[1], console, metrics, noted)
-
-
-@pytest.fixture
-async def here(database: Database) -> AsyncIterator[World]:
-    async with world(database.dsn) as made:
-        yield made
-
-
-@pytest.fixture
-async def it(database: Database, tmp_path: Any) -> AsyncIterator[Api]:
-    async with api(database.dsn, tmp_path) as made:
-        yield made
 
 
 def is_problem(got: Got, status: int) -> bool:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 
-from console.test_console import Api, api, is_problem
+from console.test_console import Api, is_problem
 from seawall.kernel.allowance import Allowance, Limit
 from seawall.testing.postgres import Database
-
-
-@pytest.fixture
-async def it(database: Database, tmp_path: Any) -> AsyncIterator[Api]:
-    async with api(database.dsn, tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

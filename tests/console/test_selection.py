@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
-
-import pytest
-
-from console.test_console import Api, api, is_problem
-from responder.world import World, world
+from console.test_console import Api, is_problem
+from responder.world import World
 from seawall.kernel.cause import Cause
 from seawall.kernel.event import id_text
 from seawall.kernel.status import EventStatus, RunStatus
-from seawall.testing.postgres import Database
-
-
-@pytest.fixture
-async def here(database: Database) -> AsyncIterator[World]:
-    async with world(database.dsn) as made:
-        yield made
-
-
-@pytest.fixture
-async def it(database: Database, tmp_path: Any) -> AsyncIterator[Api]:
-    async with api(database.dsn, tmp_path) as made:
-        yield made
 
 
 async def test_runs_are_those_that_a_selection_means(it: Api, here: World) -> None:
