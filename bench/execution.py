@@ -29,6 +29,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.engine import HEADERS, PRELOAD
 from bench.result import Row, cpu_s, fdatasync_p50_ms, publish, row, tree
 
 from seawall import App, Context, Event, migrate
@@ -145,29 +146,8 @@ class Window:
     wal_bytes: float
 
 
-PRELOAD = """
-with made as (
-  select ((floor(extract(epoch from now()) / 86400)::bigint) << 44) | nextval('run_number') as id,
-         -- Version 7 ids, a millisecond apart; made here, since a million rows would take Python a minute.
-         (lpad(to_hex(floor(extract(epoch from now()) * 1000)::bigint - $1 + n), 12, '0') || '7' ||
-          substr(md5(n::text), 1, 3) || '8' || substr(md5(random()::text), 1, 15))::uuid as event_id, n
-  from generate_series(1, $1::int) n
-), events as (
-  insert into event (id, source_id, source, tenant, type, status, received_at, headers, body, target, peer, key_id,
-                     config_version, log_id, segment, "offset")
-  select event_id, event_id, 'bench', 'default', 'bench.order', 1, now(), $3, $2, '', '', 0, 0, event_id, 0, 0 from made
-)
-insert into run (id, event_id, workflow_id, tenant, queue_id, shard, vt)
-select m.id, m.event_id, w.id, 'default', w.queue_id, m.n % 4, (extract(epoch from now()) * 1e6)::bigint + m.n
-from made m cross join workflow w
-"""
-
-
 def _body() -> bytes:
     return b'{"type":"order","amount":1234,"note":"' + b"x" * (BODY_BYTES - 40) + b'"}'
-
-
-HEADERS = b"\0".join(b"X-Header-%d\0value-%d" % (n, n) for n in range(12))
 
 
 class Bench:
@@ -190,7 +170,10 @@ class Bench:
         db = await asyncpg.connect(self.server.dsn(database=name))
         have = await db.fetchval("select count(*) from run")
         for _ in range(have, runs, 100_000):
-            await db.execute(PRELOAD, min(100_000, runs - have), _body(), HEADERS, timeout=600)
+            count = min(100_000, runs - have)
+            await db.execute(
+                PRELOAD, count, _body().decode(), HEADERS, "default", two_steps.__name__, 1, have, timeout=600
+            )  # fmt: skip
             have += 100_000
         # What the preload left to autovacuum and the checkpointer is done now, not within somebody's window.
         await db.execute("vacuum (analyze)", timeout=600)
