@@ -66,7 +66,7 @@ async def test_a_drain_rises_while_all_is_well_and_stops_at_its_goal(rig: Rig, s
     assert await rig.database.fetchval("select rate from drain where name = 'spool'") == 4000.0
 
 
-async def test_a_store_that_is_slow_cuts_once_and_the_floor_raises_an_alert(rig: Rig, store: Store) -> None:
+async def test_a_slow_store_cuts_a_drain_and_one_at_its_floor_raises_an_alert(rig: Rig, store: Store) -> None:
     alerts = Alerts(Metrics(), CLOCK)
     async with store.transaction() as session:
         await drain.put(session, "replay:1", Course(rate=10.0, floor=5.0, goal=100.0))
