@@ -191,3 +191,19 @@ async def test_limited_runs_follow_each_other_and_a_rate_goes_by_the_tests_clock
         for run in [await rehearsal.send("deploy.asked", {"id": 7}) for _ in range(2)]:
             assert (await rehearsal.ended(run)).status == "succeeded"
     assert 59 <= (seen[1] - seen[0]).total_seconds() <= 61
+
+
+async def test_a_total_timeout_ends_a_run_at_its_moment_and_not_before(rehearse: Rehearse) -> None:
+    app = App()
+
+    @app.workflow(on="incident.opened", total_timeout_s=86_400.0)
+    async def runbook(event: Event, ctx: Context) -> None:
+        await ctx.sleep(hours=23)
+        await ctx.wait_for("incident.closed", key="7", timeout=30 * 86_400)
+
+    async with rehearse(app) as rehearsal:
+        event = await rehearsal.send("incident.opened", {})
+        before = rehearsal.now
+        run = await rehearsal.ended(event)
+        assert run.status == "failed" and run.error is not None and "longer than 86400 s altogether" in run.error
+        assert 86_400 <= (rehearsal.now - before).total_seconds() < 86_401

@@ -239,8 +239,8 @@ async def test_a_run_that_is_cancelled_before_its_first_line_never_begins(
 
     def begin_and_cancel(self: Execution) -> None:
         begin(self)
-        self.cancel(WHY)
-        self.cancel("twice")
+        self.cancel(cancel.Order(WHY))
+        self.cancel(cancel.Order("twice"))
 
     monkeypatch.setattr(Execution, "begin", begin_and_cancel)
     async with rig.running(app):

@@ -16,6 +16,7 @@ class Cause(IntEnum):
     UNSTORABLE = 5  # the store refuses its outcome
     EVENT_GONE = 6
     CANCELLED = 7  # by somebody's hand
+    TOTAL_TIMEOUT = 8  # all of it took longer than its workflow allows, its waits and retries with it
 
     DECODE = 32  # its record can't be read
     REFUSED = 33  # the store refuses it, or handling it ended processes
@@ -45,6 +46,11 @@ def with_cause(status: int, cause: Cause | None) -> int:
 def status_of(number: int) -> int:
     """The status of ``with_cause``."""
     return number & _MASK
+
+
+def cause_of(number: int) -> Cause:
+    """The cause of ``with_cause``, which was given one."""
+    return Cause(number >> _SHIFT)
 
 
 def word_of(cause: int | None) -> str | None:

@@ -1,4 +1,5 @@
-"""Runs that are cancelled: those that wait at once, those that nobody has in hand a moment later, others by workers.
+"""Runs that are ended from outside: those that wait at once, those that nobody has in hand a moment later, others by
+workers. Mostly they are cancelled; some end since their time is over (`store/until.py`).
 
 A run that may be in a worker's hands isn't taken from it: it is marked, which the worker finds within a second. It ends
 the run under its lease, so what it flushes for a run is never refused for a cancellation, and nothing of a run comes
@@ -11,10 +12,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
-from seawall.kernel.status import CHANNEL_REPLY
+from seawall.kernel.cause import Cause, with_cause
+from seawall.kernel.status import CHANNEL_REPLY, RunStatus
 from seawall.store.driver import Unheard
 from seawall.store.earlier import refills_passed
 from seawall.store.lease import Lease
@@ -29,9 +31,12 @@ BATCH_MAX = 5000
 EVENTS_MAX = 200
 """Ids of events in one NOTIFY."""
 
+BY_HAND: Final = with_cause(RunStatus.CANCELLED, Cause.CANCELLED)
+"""How a marked run ends when nothing else was said: status and cause in one number, as the statements have it."""
+
 
 class Ended(NamedTuple):
-    """A run that was ended as cancelled."""
+    """A run that was ended."""
 
     id: int
     event_id: UUID
@@ -46,18 +51,29 @@ class Marked:
     cancelling: list[int] = field(default_factory=list)  # in somebody's hands, as far as is known
 
 
-async def mark(session: Session, run_ids: Sequence[int], why: str) -> Marked:
+class Order(NamedTuple):
+    """That a run is to end."""
+
+    why: str  # kept as its error
+    ends_as: int = BY_HAND  # status and cause
+
+
+async def mark(
+    session: Session, run_ids: Sequence[int], why: str | Sequence[str], *, ends_as: int = BY_HAND
+) -> Marked:  # fmt: skip
     """First half, in the caller's transaction; `settle` is the other, behind its commit.
 
     Args:
         run_ids: At most `BATCH_MAX`.
-        why: Kept as the runs' error.
+        why: Kept as the runs' error: of all of them, or of each.
+        ends_as: Status and cause with which they end (kernel/cause.py).
 
     Raises:
         Unavailable: Nothing was changed.
     """
     marked = Marked()
-    for row in await session.fetch(_SQL["mark"], run_ids, why):
+    whys = [why] if isinstance(why, str) else why
+    for row in await session.fetch(_SQL["mark"], run_ids, whys, ends_as):
         if row["ended"]:
             marked.ended.append(_ended(row))
         else:
@@ -104,10 +120,11 @@ async def _tell(store: Store, event_ids: Sequence[UUID], *, timeout_s: float) ->
 # ── the worker's part ──
 
 
-async def ours(session: Session, leases: Sequence[Lease], *, runs_max: int) -> dict[int, str]:
-    """Marked runs of these shards, and why; at most ``runs_max``."""
+async def ours(session: Session, leases: Sequence[Lease], *, runs_max: int) -> dict[int, Order]:
+    """Marked runs of these shards, and how they are to end; at most ``runs_max``."""
     columns = [x.queue_id for x in leases], [x.shard for x in leases]
-    return {row["id"]: row["cancelled"] for row in await session.fetch(_SQL["ours"], *columns, runs_max)}
+    rows = await session.fetch(_SQL["ours"], *columns, runs_max)
+    return {row["id"]: Order(row["cancelled"], row["ends_as"]) for row in rows}
 
 
 async def end_ours(session: Session, leases: Sequence[Lease], run_ids: Sequence[int]) -> list[Ended]:

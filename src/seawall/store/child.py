@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from seawall.kernel.event import id_day
+from seawall.kernel.event import headers_of, id_day
 from seawall.kernel.seam.child import Child
 from seawall.kernel.status import DAY_SHIFT
 from seawall.store.pool import Store, text_array
@@ -54,6 +54,14 @@ async def start(store: Store, wanted: Wanted) -> Child | None:
         run=row["id"], status=row["status"], result=row["result"], error=row["error"],
         began_us=_us(row["created_at"]), now_us=_us(row["now"]),
     )  # fmt: skip
+
+
+def parent_of(source: str, headers: bytes) -> int | None:
+    """The run that began a run, by its event; None: an event from outside did, or a schedule."""
+    if source != SOURCE:
+        return None
+    told = dict(headers_of(headers)).get(PARENT, "")
+    return int(told) if told.isascii() and told.isdigit() else None
 
 
 async def tell_parents(store: Store, run_ids: Collection[int]) -> None:

@@ -33,8 +33,9 @@ from seawall.store.calendar import Calendar
 from seawall.store.driver import Contended
 from seawall.store.pool import Session, Store
 from seawall.store.statement import statements
+from seawall.store.until import prune_ended as prune_moments
 from seawall.store.usage import SAMPLES_KEPT_S, USE_KEPT_S
-from seawall.store.wait import prune_ended
+from seawall.store.wait import prune_ended as prune_waits
 from seawall.store.watch import prune
 
 log = logger("store")
@@ -141,8 +142,11 @@ TABLES = (
 )
 
 
-WAITS_MAX = 10_000
-"""Waits that are looked at in one round."""
+STRAYS = (prune_waits, prune_moments)
+"""What forgets rows of runs that have ended, of one table each."""
+
+STRAYS_MAX = 10_000
+"""Rows of each table that are looked at for that in one round."""
 
 
 class Housekeeping:
@@ -156,7 +160,7 @@ class Housekeeping:
         self._settings = settings
         self._clock = clock
         self._calendar = Calendar(clock, metrics)
-        self._waits_after = 0  # run ids; up to there waits of ended runs were looked for
+        self._after = dict.fromkeys(STRAYS, 0)  # run ids; up to there rows of ended runs were looked for
         self._retries = Retries(RETRIES, rng=random.Random(), metrics=metrics)
         self._pruned = metrics.counter("seawall_rows_pruned_total", "Old rows deleted by housekeeping.")
         self._dropped = metrics.counter("seawall_partitions_dropped_total", "Days dropped by housekeeping.")
@@ -321,8 +325,11 @@ class Housekeeping:
             counted = now - timedelta(seconds=kept_s)
             await self._in_batches(partial(self._store.execute, _USAGE[name], counted, batch))
         await self._in_batches(lambda: prune(self._store, now=now, rows_max=batch))
-        gone, self._waits_after = await prune_ended(self._store, after=self._waits_after, rows_max=WAITS_MAX)
-        self._pruned.value += gone
+        for prune_ended in STRAYS:
+            gone, self._after[prune_ended] = await prune_ended(
+                self._store, after=self._after[prune_ended], rows_max=STRAYS_MAX
+            )
+            self._pruned.value += gone
         for table in TABLES:
             days = self._days_kept(table)
             sql = _text("prune_default", _names(table, today - days - 1))

@@ -1,9 +1,10 @@
-"""Finds runs of this process's shards that somebody has cancelled: those in hand are told, the others end."""
+"""Finds runs of this process's shards that are to end, cancelled mostly: those in hand are told, the others end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from seawall.kernel.cause import status_of
 from seawall.kernel.clock import Clock
 from seawall.kernel.log import fields, logger
 from seawall.kernel.status import RunStatus
@@ -53,7 +54,8 @@ class Cancels:
                 shard.inflight[run_id].cancel(marked[run_id])
         if loose:
             for one in await end_ours(session, [shard.lease for shard in held], sorted(loose)):
-                log.info("a run was cancelled before it began", extra=fields(run=one.id))
-                self._bench.counted(RunStatus.CANCELLED)
+                status = RunStatus(status_of(marked[one.id].ends_as))
+                log.info("a run was ended while nobody had it in hand", extra=fields(run=one.id, status=status.word))
+                self._bench.counted(status)
                 if one.ticket:
                     self._ended(one)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from seawall.kernel.cause import Cause, with_cause
+from seawall.kernel.cause import Cause, cause_of, status_of, with_cause
 from seawall.kernel.correlation import key_of
 from seawall.kernel.error import said
-from seawall.kernel.event import derived_id, headers_of
+from seawall.kernel.event import derived_id
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.child import Child
 from seawall.kernel.seam.run import Memo
@@ -20,6 +21,7 @@ from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.seam.wait import Heard, Wanted
 from seawall.kernel.status import RunStatus
 from seawall.store import child
+from seawall.store.cancel import Order
 from seawall.store.flush import Again, Answer, End, Step
 from seawall.store.pool import text_array
 from seawall.store.run import Ready
@@ -71,7 +73,7 @@ class Execution:
     """A run under way. The shard's ``inflight`` owns its task: an entry leaves with its last flush, or dropped."""
 
     __slots__ = (
-        "_bench", "_calls", "_cancelled", "_ended", "_grace", "_kept", "_memos", "_over", "_rests", "_row",
+        "_bench", "_calls", "_ended", "_grace", "_kept", "_memos", "_order", "_over", "_rests", "_row",
         "_started_us", "attempt", "body_bytes", "dropped", "event_id", "held", "id", "listens", "now_us", "refill",
         "task", "ticket", "workflow",
     )  # fmt: skip
@@ -92,7 +94,7 @@ class Execution:
         self._calls = 0  # steps that are being called now; several, when a workflow does them at once
         self._kept: asyncio.Future[None] | None = None  # of the outcome that was handed in last
         self._rests: dict[Branch, int] | None = None  # tasks that do nothing but wait, and until when
-        self._cancelled: str | None = None  # why it is to end
+        self._order: Order | None = None  # that it is to end, and how
         self._grace: Watch | None = None  # how long it may take for that
         self._over = False  # the workflow has returned or raised: no step of this attempt may begin any more
         self._ended = False  # this attempt's outcome was handed in: nothing may follow it
@@ -246,10 +248,7 @@ class Execution:
     @property
     def parent(self) -> int | None:
         """The run that began this one; None: an event from outside did, or a schedule."""
-        if self._row.source != child.SOURCE:
-            return None
-        told = dict(headers_of(self._row.headers)).get(child.PARENT, "")
-        return int(told) if told.isascii() and told.isdigit() else None
+        return child.parent_of(self._row.source, self._row.headers)
 
     def gone(self, told: Callable[[Workflow, str, bytes], None]) -> None:
         """Tell of a run that isn't under way any more: its workflow, tenant and body."""
@@ -282,7 +281,7 @@ class Execution:
         except asyncio.CancelledError as error:
             if self.dropped:
                 return
-            if self._cancelled is not None:
+            if self._order is not None:
                 failure = error
             elif watch.was_it():
                 late, failure = True, TimeoutError(f"the workflow took longer than {workflow.timeout_s:g} s")
@@ -299,12 +298,12 @@ class Execution:
             if self._grace is not None:
                 bench.deadlines.clear(self._grace)
         # One that is cancelled isn't begun again, so what it has left needn't have come to an end.
-        if self._cancelled is None and not self._calm and not await self._calmed():
+        if self._order is None and not self._calm and not await self._calmed():
             return
         if self._ended:
             return
-        if self._cancelled is not None:
-            self._end_cancelled(failure)
+        if self._order is not None:
+            self._end_cancelled(self._order, failure)
             failure = None
         elif failure is None:
             self._end(RunStatus.SUCCEEDED, result=result, error=None)
@@ -334,14 +333,9 @@ class Execution:
     def outlive(self) -> None:
         """Fail for good although the workflow's code goes on."""
         self._over = True
-        if not (self._ended or self.dropped) and self._cancelled is not None:
-            log.warning("run was cancelled, and its code goes on", extra=self.fields(why=self._cancelled))
-            self._end(
-                RunStatus.CANCELLED,
-                result=None,
-                error=f"{self._cancelled}; its code went on after that",
-                cause=Cause.CANCELLED,
-            )
+        if not (self._ended or self.dropped) and self._order is not None:
+            log.warning("run was cancelled, and its code goes on", extra=self.fields(why=self._order.why))
+            self._end_ordered(self._order, "; its code went on after that")
         elif not (self._ended or self.dropped):
             error = "TimeoutError: it went on after it was cancelled at its deadline, so it can't be tried again here"
             log.warning("run failed", extra=self.fields(error=error))
@@ -356,8 +350,8 @@ class Execution:
         if error is not None:
             log.error("a run's task died", extra=self.fields(cause=said(error)))
             self._failed(error)
-        elif self._cancelled is not None:  # before its first line
-            self._end_cancelled(None)
+        elif self._order is not None:  # before its first line
+            self._end_cancelled(self._order, None)
         elif task.cancelled() and not self._meddled():  # before its first line
             self._failed(asyncio.CancelledError())
 
@@ -379,22 +373,26 @@ class Execution:
             workflow=self.workflow.name,
         )  # fmt: skip
 
-    def cancel(self, why: str) -> None:
+    def cancel(self, order: Order) -> None:
         """Have its workflow end: what it awaits raises ``CancelledError``, its ``finally`` may still take steps, and
         after `cancel_grace_s` it is ended whatever its code does."""
-        if self._cancelled is not None or self._ended or self.dropped or self.task is None or self.task.done():
+        if self._order is not None or self._ended or self.dropped or self.task is None or self.task.done():
             return
-        self._cancelled = why
+        self._order = order
         if not self._over:
             self._grace = self._bench.deadlines.set(self.task, self._bench.grace_s, self, of_run=True)
         asyncio.Task.cancel(self.task)
 
-    def _end_cancelled(self, failure: BaseException | None) -> None:
-        why = self._cancelled or ""
-        if failure is not None and not isinstance(failure, asyncio.CancelledError):
-            why = f"{why}; while it ended: {said(failure)}"
-        log.info("run is cancelled", extra=self.fields(why=why[:ERROR_CHARS_MAX]))
-        self._end(RunStatus.CANCELLED, result=None, error=why, cause=Cause.CANCELLED)
+    def _end_cancelled(self, order: Order, failure: BaseException | None) -> None:
+        unquiet = failure is not None and not isinstance(failure, asyncio.CancelledError)
+        self._end_ordered(order, f"; while it ended: {said(failure)}" if failure is not None and unquiet else "")
+
+    def _end_ordered(self, order: Order, more: str) -> None:
+        status, cause = RunStatus(status_of(order.ends_as)), cause_of(order.ends_as)
+        why = order.why + more
+        level = logging.INFO if status is RunStatus.CANCELLED else logging.WARNING
+        log.log(level, f"run is {status.word}", extra=self.fields(why=why[:ERROR_CHARS_MAX]))
+        self._end(status, result=None, error=why, cause=cause)
 
     def drop(self) -> None:
         """Forget it without a trace: somebody else owns its shard, or this process stops."""

@@ -15,10 +15,12 @@ from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.run import Memo
+from seawall.store.child import parent_of
 from seawall.store.flush import Spent
 from seawall.store.pool import Session, Store
 from seawall.store.queue import Rule
 from seawall.store.run import Ready, Wish, memos, prepare, refill
+from seawall.store.until import Begun, begin
 from seawall.worker.bench import Bench
 from seawall.worker.cancel import Cancels
 from seawall.worker.cursor import BACK_S, Cursors, advance
@@ -203,6 +205,7 @@ class Refiller:
             if known:
                 starting.append((held, known))
         kept = await self._memos(session, starting)
+        await self._clocks(session, starting)
         self._doubtful.clear()
         for held, rows in starting:
             self._bench.usage.tally.began(rows)
@@ -218,6 +221,18 @@ class Refiller:
                 memo = None if row["result"] is None else Memo(row["result"], row["failed"])
                 kept.setdefault(row["run_id"], {}).setdefault((row["name"], row["nth"]), memo)
         return kept
+
+    async def _clocks(self, session: Session, starting: Sequence[tuple[Held, Sequence[Ready]]]) -> None:
+        """Of workflows with a total timeout: time begins before a run's code does, or a crash would give it more."""
+        total_ms = {id: int(w.total_timeout_s * 1000) for id, w in self._workflows().items() if w.total_timeout_s}
+        if not total_ms:
+            return
+        begun = [
+            Begun(row.id, total_ms[row.workflow_id], parent_of(row.source, row.headers) if row.found else None)
+            for _, rows in starting for row in rows if row.workflow_id in total_ms
+        ]  # fmt: skip
+        if begun:
+            await begin(session, begun)
 
     def _start(self, refill: Refill, row: Ready, workflow: Workflow, kept: Memos | None) -> None:
         execution = Execution(self._bench, refill, row, workflow, kept)

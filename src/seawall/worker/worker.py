@@ -30,6 +30,7 @@ from seawall.worker.bench import Bench
 from seawall.worker.cancel import Cancels
 from seawall.worker.cron import Crons
 from seawall.worker.ear import Ears
+from seawall.worker.ending import Endings
 from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.hint import Hints, Listening
@@ -46,7 +47,7 @@ from seawall.workflow import App
 
 log = logger("worker")
 
-CONNECTIONS = 14
+CONNECTIONS = 15
 """One for each loop that uses the store, so that no loop waits for another's connection; and those by which runs begin
 others."""
 
@@ -178,6 +179,7 @@ class Worker:
             shards=self._leases.held, ready=self._refiller.hint,
         )  # fmt: skip
         self._timers = Timers(self._store, settings, queue_ids=lambda: self._leases.queue_ids, woken=self._woken)
+        self._endings = Endings(self._store, settings, counted=self._bench.counted, tell=self._timers.tell)
         self._presence = Presence(
             self._store, settings, metrics,
             clock=clock, owner=owner, met=self._refiller.met, forgotten=self._leases.register_again, alerts=alerts,
@@ -189,13 +191,15 @@ class Worker:
         )  # fmt: skip
         self._hints = Hints([*channels, NotifyHints(self._store)], metrics)
         self._listening = Listening(limits, self._refiller.hint, self._admission.lined, self._woken)
-        self._solos: Solos | None = None
-        if solo_command and not self._solo:
-            self._solos = Solos(
-                self._store, settings, metrics,
-                command=solo_command, owner=owner, queue_ids=lambda: self._leases.queue_ids,
-                workflow_ids=lambda: list(self._leases.workflows), spells=spells,
-            )  # fmt: skip
+        self._solos = self._helpers(solo_command, metrics, owner, spells) if solo_command and not self._solo else None
+
+    def _helpers(self, command: Sequence[str], metrics: Metrics, owner: UUID, spells: Spells) -> Solos:
+        """Processes for suspects."""
+        return Solos(
+            self._store, self._settings, metrics,
+            command=command, owner=owner, queue_ids=lambda: self._leases.queue_ids,
+            workflow_ids=lambda: list(self._leases.workflows), spells=spells,
+        )  # fmt: skip
 
     def _rules(self) -> Mapping[int, Rule]:
         """Of queues. A suspect has the one slot of its process, and only a pause is for it too."""
@@ -216,7 +220,7 @@ class Worker:
         """Go on with other bounds. What is in hand beyond a lower one is finished, and nothing is taken until then."""
         settings = self._fitting(settings)
         self._settings = self._flusher.settings = self._leases.settings = self._refiller.settings = settings
-        self._timers.settings = self._presence.settings = settings
+        self._timers.settings = self._presence.settings = self._endings.settings = settings
         if self._solos is not None:
             self._solos.settings = settings
 
@@ -231,6 +235,7 @@ class Worker:
         supervisor.add("worker.usage", self._usage.run, essential=False)
         if not self._solo:
             supervisor.add("worker.admission", self._admission.run)
+            supervisor.add("worker.ending", self._endings.run)
             supervisor.add("worker.cron", self._crons.run, essential=False)
             supervisor.add("worker.presence", self._presence.run, essential=False)
         supervisor.add("worker.hint", self._hints.run, essential=False)

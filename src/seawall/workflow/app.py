@@ -21,6 +21,7 @@ WorkflowFunction = Callable[[Event, Context], Awaitable[Any]]
 F = TypeVar("F", bound=WorkflowFunction)
 
 RUN_TIMEOUT_MAX_S = 86_400.0
+TOTAL_TIMEOUT_MAX_S = 366 * 86_400.0
 VERSION_CHARS_MAX = 50
 SLOTS_MAX = 1_000_000
 LATENCY_MAX_S = 86_400.0
@@ -39,6 +40,7 @@ class Workflow:
     function: WorkflowFunction
     allowance: Allowance | None = None  # how many runs of one key may be under way, or begin in a time
     priority: int = 0  # -10 to 10: how much sooner than others of its queue its runs begin
+    total_timeout_s: float | None = None  # from a run's first start to its end; None: no bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,7 @@ class App:
         retry: Retry | None = None,
         name: str | None = None,
         timeout_s: float = 3600.0,
+        total_timeout_s: float | None = None,
         concurrency: Limit | Sequence[Limit] = (),
         throttle: Rate | Sequence[Rate] = (),
         priority: int = 0,
@@ -150,6 +153,10 @@ class App:
             retry: How often a run that raised is tried again; steps that ended are not repeated. None: ``Retry()``.
             name: Default: the function's name.
             timeout_s: One attempt's longest time, at most a day. Waiting for the store doesn't count.
+            total_timeout_s: A run's longest time from its first start on, over its waits, retries and restarts, at
+                most 366 days: it fails then, wherever it is, and isn't tried again. Waiting for its first start never
+                counts. None: no bound. (Inngest's ``timeouts.finish``; Temporal's execution timeout without the time
+                in its task queue.)
             concurrency: How many of its runs may be under way at once, of all or of each key; up to two such limits.
             throttle: How many of its runs may begin in a time; up to two such rates.
             priority: -10 to 10. Its runs begin up to so many hundred turns before or after their place in the queue.
@@ -161,7 +168,9 @@ class App:
         def declare(function: F) -> F:
             made = _checked(function, on, version, queue, retry, name, timeout_s)
             allowance = _allowance(made.name, concurrency, throttle)
-            self._add(replace(made, allowance=allowance, priority=_priority(made.name, priority)))
+            total_s = _total(made.name, total_timeout_s)
+            priority_ = _priority(made.name, priority)
+            self._add(replace(made, allowance=allowance, priority=priority_, total_timeout_s=total_s))
             return function
 
         return declare
@@ -180,6 +189,7 @@ class App:
         retry: Retry | None = None,
         name: str | None = None,
         timeout_s: float = 3600.0,
+        total_timeout_s: float | None = None,
     ) -> Callable[[F], F]:
         """Declare a workflow that begins by itself: ``@app.cron("*/10 * * * *", tz="Europe/Berlin")``.
 
@@ -197,14 +207,15 @@ class App:
             tenant: Whose runs they are.
             per_tenant: One for each tenant that has a source, spread over the time between two moments: a tenant's
                 place in it stays the same.
-            version, queue, retry, name, timeout_s: As for ``workflow``.
+            version, queue, retry, name, timeout_s, total_timeout_s: As for ``workflow``.
 
         Raises:
             TypeError, ValueError: Says which declaration is wrong, and how.
         """
 
         def declare(function: F) -> F:
-            made = replace(_checked(function, NO_EVENT, version, queue, retry, name, timeout_s), on="")
+            checked = _checked(function, NO_EVENT, version, queue, retry, name, timeout_s)
+            made = replace(checked, on="", total_timeout_s=_total(checked.name, total_timeout_s))
             self._add(made)
             if made.name in self._crons:
                 raise ValueError(f"cron {made.name} is declared twice: change a name=")
@@ -275,6 +286,16 @@ def _allowance(workflow: str, limits: Limit | Sequence[Limit], rates: Rate | Seq
         if not all(isinstance(one, kind) for one in given):
             raise TypeError(f"workflow {workflow}: {what}={given!r}; {kind.__name__}(…), or a list of them, is needed")
     return declared(workflow, ours, spaced) if ours or spaced else None
+
+
+def _total(workflow: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= TOTAL_TIMEOUT_MAX_S:
+        raise ValueError(
+            f"workflow {workflow}: total_timeout_s={value!r}; more than 0 and at most {TOTAL_TIMEOUT_MAX_S:g}"
+        )
+    return float(value)
 
 
 def _priority(workflow: str, value: object) -> int:

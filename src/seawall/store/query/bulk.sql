@@ -173,13 +173,15 @@ where d.id = any ($1::bigint[]) and d.status in (6, 7, 8)
 order by d.id for update of d skip locked
 
 -- name: retry
--- router.bulk, behind ended; primary keys of run_done, step, ticket and run. The same run again: what it has done is kept, and
--- what it remembers of failed steps is forgotten. Above 0, `waits` says that it has steps of before.
+-- router.bulk, behind ended; primary keys of run_done, step, run_until, ticket and run. The same run again: what it has done is kept,
+-- and what it remembers of failed steps is forgotten; its time begins anew. Above 0, `waits` says that it has steps of before.
 with gone as (
   delete from run_done d using unnest($2::bigint[]) as u (id) where d.id = u.id and d.status in (6, 7, 8)
   returning d.id, d.event_id, d.workflow_id, d.tenant, d.created_at, coalesce(d.began_at, d.started_at) as began_at
 ), forgotten as (
   delete from step s where s.run_id = any ($2) and s.failed
+), anew as (
+  delete from run_until u where u.run_id = any ($2)
 ), again as (
   insert into run (id, event_id, workflow_id, tenant, queue_id, shard, state, waits, ticket, vt, created_at, began_at)
   select g.id, g.event_id, g.workflow_id, g.tenant, u.queue_id, u.shard, u.state, 1,

@@ -1,20 +1,22 @@
 -- name: mark
--- console, first of a cancellation; primary key of run. A run that waits ends at once: nobody has it in hand. Others leave
--- every index by which a worker finds runs: no refill that begins from now on takes one. Runs are locked in the order
--- of their ids, as everywhere. Status 7, and the cause of that number: cancelled by hand.
+-- console, first of a cancellation, and workers for runs whose time is over; primary key of run. A run that waits ends at
+-- once: nobody has it in hand. Others leave every index by which a worker finds runs: no refill that begins from now on takes
+-- one. Runs are locked in the order of their ids, as everywhere. $2: why, of each, or of all one; $3: how they end, as ends_as.
 with found as materialized (
-  select id, state from run where id = any($1::bigint[]) order by id for update
+  select r.id, r.state, coalesce(u.why, ($2::text[])[1]) as why
+  from unnest($1::bigint[], $2::text[]) u (id, why) join run r on r.id = u.id
+  order by r.id for update of r
 ), gone as (
   delete from run r using found f where r.id = f.id and f.state = 1
-  returning r.id, r.event_id, r.workflow_id, r.tenant, r.attempt, r.created_at, r.ticket, r.listens
+  returning r.id, r.event_id, r.workflow_id, r.tenant, r.attempt, r.created_at, r.ticket, r.listens, f.why
 ), unheard as (
   delete from wait w using gone g where g.listens and w.run_id = g.id
 ), done as (
   insert into run_done (id, event_id, workflow_id, tenant, status, cause, attempt, error, created_at)
-  select id, event_id, workflow_id, tenant, 7, 7, attempt, $2, created_at from gone
+  select id, event_id, workflow_id, tenant, $3::integer & 15, $3::integer >> 4, attempt, why, created_at from gone
   on conflict do nothing
 ), marked as (
-  update run r set state = 9, cancelled = $2, run_after = null from found f
+  update run r set state = 9, cancelled = f.why, ends_as = $3, run_after = null from found f
   where r.id = f.id and f.state <> 1 and f.state <> 9
 )
 select f.id, g.event_id, g.ticket, g.id is not null as ended from found f left join gone g on g.id = f.id
@@ -35,19 +37,20 @@ with found as materialized (
   order by r.id for update of r
 ), gone as (
   delete from run r using found f where r.id = f.id
-  returning r.id, r.event_id, r.workflow_id, r.tenant, r.attempt, r.created_at, r.ticket, r.listens, r.cancelled
+  returning r.id, r.event_id, r.workflow_id, r.tenant, r.attempt, r.created_at, r.ticket, r.listens, r.cancelled,
+            coalesce(r.ends_as, 119) as ends_as
 ), unheard as (
   delete from wait w using gone g where g.listens and w.run_id = g.id
 ), done as (
   insert into run_done (id, event_id, workflow_id, tenant, status, cause, attempt, error, created_at)
-  select id, event_id, workflow_id, tenant, 7, 7, attempt, cancelled, created_at from gone
+  select id, event_id, workflow_id, tenant, ends_as & 15, ends_as >> 4, attempt, cancelled, created_at from gone
   on conflict do nothing
 )
 select id, event_id, ticket from gone
 
 -- name: ours
 -- worker, each second, between two refills of its own; run_cancelling, which is empty mostly. Marked runs of shards in hand.
-select r.id, r.cancelled
+select r.id, r.cancelled, coalesce(r.ends_as, 119) as ends_as
 from unnest($1::smallint[], $2::smallint[]) l (queue_id, shard)
 join run r on r.queue_id = l.queue_id and r.shard = l.shard and r.state = 9
 limit $3
@@ -66,12 +69,13 @@ with held as materialized (
   order by r.id for update of r
 ), gone as (
   delete from run r using found f where r.id = f.id
-  returning r.id, r.event_id, r.workflow_id, r.tenant, r.attempt, r.created_at, r.ticket, r.listens, r.cancelled
+  returning r.id, r.event_id, r.workflow_id, r.tenant, r.attempt, r.created_at, r.ticket, r.listens, r.cancelled,
+            coalesce(r.ends_as, 119) as ends_as
 ), unheard as (
   delete from wait w using gone g where g.listens and w.run_id = g.id
 ), done as (
   insert into run_done (id, event_id, workflow_id, tenant, status, cause, attempt, error, created_at)
-  select id, event_id, workflow_id, tenant, 7, 7, attempt, cancelled, created_at from gone
+  select id, event_id, workflow_id, tenant, ends_as & 15, ends_as >> 4, attempt, cancelled, created_at from gone
   on conflict do nothing
 )
 select id, event_id, ticket from gone

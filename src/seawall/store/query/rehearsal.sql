@@ -30,9 +30,9 @@ create function public.clock_timestamp() returns timestamptz language sql stable
 update public.rehearsal_clock set at = to_timestamp($1::bigint / 1000000) + ($1::bigint % 1000000) * interval '1 microsecond'
 
 -- name: standing
--- testing, again and again until nothing is to be done; the small tables run, queue and cron_line. Runs that may begin or are in
--- hand, how many wait for what has come already (schedules, and events that very many wait for, among them), and the next moment
--- that anything waits for. Where none of its key is in hand, a limited run is let in now, or when its rate says so.
+-- testing, again and again until nothing is to be done; the small tables run, run_until, queue and cron_line. Runs that may begin or
+-- are in hand, how many wait for what has come already (schedules, and events that very many wait for, among them) or are to end, and
+-- the next moment that anything waits for. Where none of its key is in hand, a limited run is let in now, or when its rate says so.
 with schedule as (
   select l.due_at from cron_line l join cron c on c.name = l.name
   where not c.paused and exists (select 1 from workflow w where w.name = c.name and w.active and not w.frozen)
@@ -41,11 +41,14 @@ select (select coalesce(array_agg(r.id), '{}')
         from run r join queue q on q.id = r.queue_id where r.state = 0 and not q.paused) as ready,
        (select count(*) from run where state = 1 and run_after <= now())
        + (select count(*) from correlation where asked is not null)
+       + (select count(*) from run where state = 9)
+       + (select count(*) from run_until u join run r on r.id = u.run_id where u.until <= now())
        + (select count(*) from schedule where due_at <= now())
        + (select count(*) from run r join queue q on q.id = r.queue_id left join rate t on t.key = r.line
           where r.state = 3 and not q.paused and coalesce(t.next_us, 0) <= extract(epoch from clock_timestamp()) * 1000000
             and not exists (select 1 from run h where h.state = 0 and r.line = any (h.keys))) as due,
        least((select (extract(epoch from min(run_after)) * 1000000)::bigint from run where state = 1),
+             (select (extract(epoch from min(u.until)) * 1000000)::bigint from run_until u join run r on r.id = u.run_id),
              (select (extract(epoch from min(due_at)) * 1000000)::bigint from schedule),
              (select min(t.next_us) from run r join rate t on t.key = r.line where r.state = 3)) as next_us
 
