@@ -169,3 +169,43 @@ async def test_runs_of_another_workflow_or_version_are_missed_by_name(rig: Rig, 
     assert done.missed == {run: "workflow deploy has no version 9"}
     done = await version.move(store, [run], "1", AUTHOR, timeout_s=5)
     assert done.missed == {run: "it has version 1 already"}
+
+
+async def test_a_held_run_that_a_worker_has_in_hand_isnt_moved_and_one_that_nobody_has_stays_held(
+    rig: Rig, store: Store
+) -> None:
+    """Holding takes nothing out of anybody's hands: moved, it would be begun by two workers once it is released."""
+    called: list[str] = []
+    at, go_on, other = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    async with rig.running(counting("2", "other", called, other, go_on)):
+        async with rig.running(counting("1", "default", called, at, go_on)):
+            [run] = await rig.add("flow", [{}], version="1")
+            await at.wait()
+            await rig.db.execute("update run set state = 2 where id = $1", run)
+            done = await version.move(store, [run], "2", AUTHOR, timeout_s=5)
+            assert done.missed == {run: "a worker has it in hand: try again when it waits"} and not done.moved
+            assert await rig.db.fetchval("select state from run where id = $1", run) == 2
+        assert (await version.move(store, [run], "2", AUTHOR, timeout_s=5)).moved == [run]
+        assert await rig.db.fetchval("select state from run where id = $1", run) == 2
+        await rig.db.execute("update run set state = 0 where id = $1", run)
+        go_on.set()
+        assert (await rig.ended([run]))[run]["result"] == b'["kept","2"]'
+    assert called == ["first of 1"]
+
+
+async def test_a_run_that_was_put_away_while_it_was_moved_sleeps_on(rig: Rig, store: Store) -> None:
+    asleep, listening = await stranded(rig, store, 2)
+    refill = await asyncpg.connect(rig.database.dsn)
+    await refill.execute("begin; lock table refill in row exclusive mode")
+    moving = asyncio.create_task(version.move(store, [asleep, listening], "2", AUTHOR, timeout_s=5))
+
+    async def aside() -> Any:
+        return await rig.db.fetchval("select count(*) = 2 from run where state = 2")
+
+    await rig.until(aside)
+    await rig.db.execute("update run set run_after = now() + interval '1 hour', listens = id = $1", listening)
+    await refill.execute("commit")
+    assert len((await moving).moved) == 2
+    rows = await rig.db.fetch("select id, state, run_after is null from run")
+    assert {tuple(row) for row in rows} == {(asleep, 1, False), (listening, 0, True)}, "what it waits for may have come"
+    await refill.close()

@@ -4,8 +4,8 @@ What somebody chooses stands until somebody chooses otherwise, or no worker has 
 workflow new runs are held: their rows are there, so nothing is lost, and a router lets them go, in fair order, when it
 thaws.
 
-A run is moved when nobody can have it in hand. One that waits or is held is in nobody's; a ready one is set aside
-first, so that no refill takes it, and once the refills of before have ended, whoever has taken it has said so.
+A run is moved when nobody can have it in hand. One that waits is in nobody's; a ready one is set aside first, so that
+no refill takes it, as one that is held was; once the refills of before have ended, whoever has taken it has said so.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ LIVE_S: Final = 15.0
 MOVE_MAX: Final = 1000
 """Runs that are moved at once."""
 
+WAITING, HELD = 1, 2
 THAW_MAX: Final = 1000
 """Runs that are let go at once."""
 
@@ -180,10 +181,11 @@ async def move(store: Store, run_ids: Sequence[int], to_version: str, author: Au
                 done.missed[id] = why
                 continue
             names[id] = (row["name"], row["version"])
-            (done.moved if row["state"] in (1, 2) else aside).append(id)
+            (done.moved if row["state"] == WAITING else aside).append(id)
     if aside:
+        held = [rows[id]["state"] == HELD for id in aside]
         certain = await refills_passed(store, timeout_s=timeout_s)
-        moved = set(await store.value(_SQL["move"], aside, to_version, not certain, timeout_s=timeout_s))
+        moved = set(await store.value(_SQL["move"], aside, to_version, not certain, held, timeout_s=timeout_s))
         done.moved += [id for id in aside if id in moved]
         done.missed |= {id: "a worker has it in hand: try again when it waits" for id in aside if id not in moved}
     await _tell_moved(store, [names[id] for id in done.moved], to_version, author, timeout_s=timeout_s)

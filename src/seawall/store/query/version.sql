@@ -28,9 +28,10 @@ on conflict (name) do update set workflow_id = excluded.workflow_id, frozen = ex
 update workflow set frozen = $2 where name = $1 and frozen <> $2
 
 -- name: freeze_new
--- router.commit, in a batch that began runs of frozen workflows, behind keep; run_event. Nobody sees them ready.
+-- router.commit, in a batch that began runs of frozen workflows, behind keep; run_event. Nobody sees them ready. Without keys:
+-- they are in no line, and count under no limit.
 with held as (
-  update run r set state = 2 from unnest($1::uuid[], $2::integer[]) as u (event_id, workflow_id)
+  update run r set state = 2, keys = null, gates = null, line = null from unnest($1::uuid[], $2::integer[]) as u (event_id, workflow_id)
   where r.event_id = u.event_id and r.workflow_id = u.workflow_id and r.state <> 2
   returning r.id, r.workflow_id
 )
@@ -53,13 +54,13 @@ with gone as (
   delete from run_frozen f using unnest($1::text[], $2::bigint[]) as u (name, run_id)
   where f.name = u.name and f.run_id = u.run_id
 )
-update run r set state = 0, vt = greatest(r.vt, u.vt), keys = null, gates = null, line = null
+update run r set state = 0, vt = greatest(r.vt, u.vt), run_after = null, keys = null, gates = null, line = null
 from unnest($3::bigint[], $4::bigint[]) as u (id, vt) where r.id = u.id and r.state = 2
 
 -- name: set_aside
--- console, first of a move; primary keys of run and workflow, unique (name, version). Runs that nobody can have in hand, those
--- that wait or are held, are moved at once. Ready ones leave the index by which workers find them: no refill that begins from
--- now on takes one. Runs are locked in the order of their ids, as everywhere. `waits` says that steps may be kept of before,
+-- console, first of a move; primary keys of run and workflow, unique (name, version). One that waits is in nobody's hands, and is
+-- moved at once. Ready ones leave the index by which workers find them: no refill that begins from now on takes one; one that
+-- stood in a line gets a moment that says so. Runs are locked in the order of their ids, as everywhere. `waits` says that steps may be kept of before,
 -- whoever leases the shard that it comes to; without keys, a run is given those of its version's limits, if it has any.
 with found as materialized (
   select id, state, workflow_id from run where id = any($1::bigint[]) order by id for update
@@ -70,27 +71,32 @@ with found as materialized (
 ), moved as (
   update run r set workflow_id = m.to_id, queue_id = m.queue_id, waits = r.waits + 1,
     shard = case when r.shard < 0 then r.shard else r.id % m.shards end, keys = null, gates = null, line = null
-  from meant m where r.id = m.id and m.state in (1, 2) and m.to_id <> m.workflow_id
+  from meant m where r.id = m.id and m.state = 1 and m.to_id <> m.workflow_id
 ), aside as (
-  update run r set state = 2 from meant m where r.id = m.id and m.state in (0, 3) and m.to_id <> m.workflow_id
+  update run r set state = 2, run_after = case when m.state = 3 then now() else r.run_after end
+  from meant m where r.id = m.id and m.state in (0, 3) and m.to_id <> m.workflow_id
 )
 select id, state, name, version, to_id, to_id = workflow_id as there from meant
 
 -- name: move
 -- console, behind the commit of set_aside, when the refills of then have ended; primary keys of run, and all of refill. Moves
--- what was set aside, and gives back what somebody has in hand. $3: give back all.
-with inhand as materialized (
-  select id from unnest($1::bigint[]) as u (id) where $3 or id in (select unnest(run_ids) from refill)
-), found as materialized (
-  select id from run where id = any($1::bigint[]) and state = 2 order by id for update
+-- what was set aside or held, and gives back what somebody has in hand, be it held: one that was put away since, or stood in a line, has
+-- a moment, and is in nobody's. $3: be sure of none without. $4: they were held, and stay so.
+with found as materialized (
+  select id, run_after is null and ($3 or id in (select unnest(run_ids) from refill)) as inhand
+  from run where id = any($1::bigint[]) and state = 2 order by id for update
 ), moved as (
-  update run r set state = 0, workflow_id = t.id, queue_id = t.queue_id, waits = r.waits + 1,
+  update run r set state = case when u.held then 2 when s.sleeps then 1 else 0 end,
+    run_after = case when u.held or s.sleeps then r.run_after end, workflow_id = t.id, queue_id = t.queue_id, waits = r.waits + 1,
     shard = case when r.shard < 0 then r.shard else r.id % q.shards end, keys = null, gates = null, line = null
   from found f join run o on o.id = f.id join workflow w on w.id = o.workflow_id
   join workflow t on t.name = w.name and t.version = $2 join queue q on q.id = t.queue_id
-  where r.id = f.id and f.id not in (select id from inhand)
+  join unnest($1::bigint[], $4::boolean[]) as u (id, held) on u.id = f.id
+  cross join lateral (select coalesce(o.run_after > now(), false) and (o.retrying or not o.listens) as sleeps) s
+  where r.id = f.id and not f.inhand
   returning r.id
 ), back as (
-  update run r set state = 0 from found f where r.id = f.id and f.id in (select id from inhand)
+  update run r set state = 0 from found f join unnest($1::bigint[], $4::boolean[]) as u (id, held) on u.id = f.id
+  where r.id = f.id and f.inhand and not u.held
 )
 select coalesce((select array_agg(id) from moved), '{}')
