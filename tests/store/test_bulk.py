@@ -16,7 +16,7 @@ from seawall.kernel.error import Rejected
 from seawall.kernel.seam.change import Kind
 from seawall.kernel.selection import of_runs
 from seawall.kernel.status import RunStatus
-from seawall.store import bulk, change, errand, pool
+from seawall.store import bulk, change, errand, pool, version
 from seawall.store.bulk import Act, BulkLine, Wish
 from seawall.store.cancel import settle
 from seawall.store.change import Author
@@ -290,3 +290,31 @@ async def test_what_can_not_be_undone_any_more_is_forgotten(desk: Desk) -> None:
     await desk.sql.execute("update bulk set ended_at = ended_at - interval '100 days'")
     await errand.prune(desk.store)
     assert await bulk.one(desk.store, id, timeout_s=5.0) is None
+
+
+async def test_a_run_that_is_ready_again_at_once_isnt_put_to_sleep_by_a_release(desk: Desk) -> None:
+    """It was woken as it was put away, and is in hand: what sleeps is taken to be in nobody's."""
+    [run] = await desk.runs(1)
+    lease = await desk.lease()
+    await desk.sql.execute("update run set wakes = 1 where id = $1", run)
+    async with desk.store.own_connection() as session:
+        again = Again(run, 0, 3_600_000, 1, 0, failed=False)
+        assert await flush(session, Rows(leases=[lease], agains=[again])) is None
+    assert await desk.state(run) == 0
+    await desk.make(Act.HOLD, "queue=default", 1)
+    await desk.over()
+    await desk.make(Act.RELEASE, "state=held", 1)
+    await desk.over()
+    assert await desk.state(run) == 0
+
+
+async def test_what_was_frozen_and_released_by_hand_and_is_held_again_is_thawed_by_nobody(desk: Desk) -> None:
+    [run] = await desk.runs(1, state=2)
+    name = await desk.sql.fetchval("select w.name from run r join workflow w on w.id = r.workflow_id")
+    await desk.sql.execute("insert into run_frozen values ($1, $2)", name, run)
+    await desk.make(Act.RELEASE, "state=held", 1)
+    await desk.over()
+    await desk.make(Act.HOLD, "queue=default", 1)
+    await desk.over()
+    assert await version.thaw(desk.store, lambda queue, tenant: 7, timeout_s=5.0) == 0
+    assert await desk.state(run) == 2

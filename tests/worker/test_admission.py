@@ -6,16 +6,22 @@ import asyncio
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from seawall import App, Context, Event, Limit, Rate
 from seawall.kernel.allowance import Allowance, allowance, span
 from seawall.kernel.event import id_day
+from seawall.kernel.placement import Placement
+from seawall.kernel.selection import of_runs
 from seawall.kernel.status import DAY_SHIFT
-from seawall.store import line, pool
+from seawall.router.bulk import Places
+from seawall.store import bulk, errand, line, pool, version
+from seawall.store.change import Author
 from seawall.store.line import ADMIT, Change
 from seawall.worker.line import admission
 from worker.rig import CLOCK, Rig
@@ -296,3 +302,69 @@ async def test_a_replays_run_stays_in_the_queue_beside_its_workflows(rig: Rig) -
         await rig.db.execute("update run set queue_id = $1, state = 3", beside)
         await rig.until(lambda: rig.db.fetchval("select state = 0 from run where id = $1", run))
         assert await rig.db.fetchval("select queue_id from run where id = $1", run) == beside
+
+
+async def held_in_bulk(rig: Rig, store: pool.Store, act: bulk.Act, where: str, count: int) -> None:
+    narrow = of_runs(where, now_us=CLOCK.wall_us())
+    narrow = replace(narrow, states=narrow.states or act.states)
+    author = Author("ann", CLOCK, "")
+    await bulk.make(store, bulk.Wish(act=act, narrow=narrow, text=where, expected=count), author, timeout_s=5)
+    placement = Placement()
+    while await errand.work(store, Places(placement)) is not None:
+        pass
+
+
+async def test_a_run_that_is_held_and_released_while_it_is_in_hand_counts_all_the_time(rig: Rig) -> None:
+    doors = Doors()
+    app = limited(doors, concurrency=BY_ACCOUNT)
+    async with pool.Store(pool.Settings(dsn=rig.database.dsn), role="test") as store, rig.running(app) as made:
+        await leading(rig, made)
+        runs = await many(rig, [1, 1])
+        await rig.until(lambda: doors.now[1] == 1)
+        await held_in_bulk(rig, store, bulk.Act.HOLD, "queue=default", 2)
+        await held_in_bulk(rig, store, bulk.Act.RELEASE, "state=held", 2)
+        assert [r[0] for r in await rig.db.fetch("select state from run order by id")] == [0, 3]
+        passes = made._admission._passes.value
+        await rig.until(lambda: made._admission._passes.value > passes + 1)
+        assert doors.now[1] == 1
+        doors.open.set()
+        await rig.ended(runs)
+    assert doors.top == {1: 1}
+
+
+async def test_a_run_held_between_two_halves_of_its_refill_counts(rig: Rig) -> None:
+    """Forced order: a refill has read it, it is held and others of its key are looked at, then the refill says so."""
+    doors = Doors()
+    await rig.registered(limited(doors, concurrency=BY_ACCOUNT))
+    first, second = await many(rig, [1, 1])
+    await rig.db.execute("update run set state = 0 where id = $1", first)
+    refill = await asyncpg.connect(rig.database.dsn)
+    await refill.execute("begin; lock table refill in row exclusive mode")
+    await rig.db.execute("update run set state = 2 where id = $1", first)
+    async with rig.running(limited(doors, concurrency=BY_ACCOUNT)) as made:
+        await leading(rig, made)
+        passes = made._admission._passes.value
+        await rig.until(lambda: made._admission._passes.value > passes)
+        await refill.execute(f"insert into refill values (1, 0, 0, 1, array[{first}]::bigint[]); commit")
+        passes = made._admission._passes.value
+        await rig.until(lambda: made._admission._passes.value > passes + 1)
+        assert await rig.db.fetchval("select state from run where id = $1", second) == 3, "the first is in hand"
+        await rig.db.execute("delete from refill where epoch = 0")
+        doors.open.set()
+        await rig.ended([second])
+        assert await rig.db.fetchval("select run_after is not null from run where id = $1", first)
+    await refill.close()
+
+
+async def test_a_run_in_a_line_that_an_old_refill_names_isnt_let_in_by_being_moved(rig: Rig) -> None:
+    """It had been in hand, slept, and woke into its line; its refill row stands for its neighbours."""
+    doors = Doors()
+    for number in ("1", "2"):
+        await rig.registered(limited(doors, concurrency=BY_ACCOUNT, version=number))
+    waits, _ = await many(rig, [1, 1])
+    await rig.db.execute("insert into refill values (1, 0, 1, 1, array[$1]::bigint[])".replace("$1", str(waits)))
+    async with pool.Store(pool.Settings(dsn=rig.database.dsn), role="test") as store:
+        done = await version.move(store, [waits], "2", Author("ann", CLOCK, ""), timeout_s=5)
+    assert done.moved == [waits] and not done.missed
+    row = await rig.db.fetchrow("select state, keys, line, run_after from run where id = $1", waits)
+    assert tuple(row) == (0, None, None, None), "whoever meets it gives it the keys of its version"

@@ -142,6 +142,25 @@ async def standing(session: Session, keys: Sequence[bytes]) -> tuple[int, dict[b
     return now_us, {r["key"]: r["admitted"] for r in rows}, spaced
 
 
+async def held(store: Store, keys: Sequence[bytes], *, runs_max: int) -> list[int]:
+    """Runs that were held and count under these keys, though no refill names them; at most ``runs_max``.
+
+    Raises:
+        Unavailable: The store is away.
+    """
+    return [row["id"] for row in await store.fetch(_SQL["held"], keys, runs_max)]
+
+
+async def put_down(store: Store, run_ids: Sequence[int]) -> int:
+    """Have such runs count no more, as far as nobody has them in hand; returns how many. The caller has seen the end of
+    the refills that began before it found them.
+
+    Raises:
+        Unavailable, Uncertain: Safe to repeat.
+    """
+    return await store.execute(_SQL["put_down"], run_ids)
+
+
 async def settle(session: Session, changes: Sequence[Change], spaced: Mapping[bytes, int]) -> list[Placed]:
     """Write what was decided; returns where those that were let in are ready, or are to be keyed anew."""
     columns = list(zip(*changes, strict=True))

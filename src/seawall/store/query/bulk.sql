@@ -126,12 +126,13 @@ select run_id from bulk_run where bulk_id = $1 and fate = 1 and run_id > $2 orde
 
 -- name: hold
 -- router.bulk; primary key of run. A run in hand goes on until it ends, fails or waits, and is held then: the flush that puts it
--- away leaves the state. A row that somebody has locked is being flushed or woken: never waited for, so that no two can
--- wait in a circle; it comes again.
+-- away leaves the state. One that stood in a line is in nobody's hands, and gets a moment that says so. A row that somebody has
+-- locked is being flushed or woken: never waited for, so that no two can wait in a circle; it comes again.
 with found as materialized (
   select id, state from run where id = any ($1::bigint[]) order by id for update skip locked
 ), held as (
-  update run r set state = 2 from found f where r.id = f.id and f.state in (0, 1, 3) returning r.id
+  update run r set state = 2, run_after = case when f.state = 3 then now() else r.run_after end
+  from found f where r.id = f.id and f.state in (0, 1, 3) returning r.id
 )
 select coalesce((select array_agg(id) from held), '{}') as done, coalesce((select array_agg(id) from found), '{}') as seen,
        coalesce((select array_agg(id) from run where id = any ($1)), '{}') as there
@@ -148,18 +149,22 @@ select r.id, r.queue_id, r.tenant, w.priority from run r join workflow w on w.id
 where r.id = any ($1::bigint[]) and r.state = 2 order by r.id for update of r skip locked
 
 -- name: release
--- router.bulk, behind held; primary key of run. Who waited for its time goes on waiting; who waited for an event looks again,
--- since it may have come meanwhile; who stood in a line, or was let in from one, stands in it again.
+-- router.bulk, behind held; primary keys of run and run_frozen. Who waited for its time goes on waiting; who waited for an event
+-- looks again, since it may have come meanwhile; who stood in a line stands in it again. One without a moment was let in, may be in
+-- hand, and has counted all the time: it isn't let in twice. Nobody thaws it any more.
 with released as (
   update run r
-  set state = case when r.run_after > now() and not u.looks then 1 when r.line is null then 0 else 3 end,
+  set state = case when r.run_after > now() and not u.looks then 1
+                   when r.line is null or r.run_after is null then 0 else 3 end,
       run_after = case when r.run_after > now() and not u.looks then r.run_after end, vt = greatest(r.vt, u.vt)
   from (
     select v.id, v.vt, o.listens and not o.retrying as looks
     from unnest($2::bigint[], $3::bigint[]) as v (id, vt) join run o on o.id = v.id
   ) u
   where r.id = u.id and r.state = 2
-  returning r.id
+  returning r.id, r.workflow_id
+), thawed as (
+  delete from run_frozen f using released l join workflow w on w.id = l.workflow_id where f.name = w.name and f.run_id = l.id
 )
 select coalesce((select array_agg(id) from released), '{}') as done, '{}'::bigint[] as seen,
        coalesce((select array_agg(id) from run where id = any ($1::bigint[]) and state = 2 and id <> all ($2)), '{}') as there

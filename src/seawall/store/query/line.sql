@@ -45,13 +45,31 @@ order by r.vt, r.id
 
 -- name: standing
 -- worker.admission, behind lock; run_admitted, run_admitted_too, primary key of rate. At most $2 of a key are counted.
--- One that is being cancelled, or was held, may be in hand still.
+-- One that is being cancelled, or was held as it had been let in (without a moment), may be in hand still.
 select k.key, t.next_us, (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us,
        (select count(*) from (select 1 from run r where r.state in (0, 2, 9) and r.keys is not null and r.keys[1] = k.key
-          and (r.state <> 2 or r.id in (select unnest(f.run_ids) from refill f)) limit $2) one)
+          and (r.state <> 2 or r.run_after is null) limit $2) one)
        + (select count(*) from (select 1 from run r where r.state in (0, 2, 9) and r.keys[2] is not null and r.keys[2] = k.key
-          and (r.state <> 2 or r.id in (select unnest(f.run_ids) from refill f)) limit $2) two) as admitted
+          and (r.state <> 2 or r.run_after is null) limit $2) two) as admitted
 from unnest($1::bytea[]) as k (key) left join rate t on t.key = k.key
+
+-- name: held
+-- worker.admission, when none of a key has room; run_admitted, run_admitted_too, and all of refill. Held ones that count and that no
+-- refill row names: at most $2.
+select r.id from unnest($1::bytea[]) as k (key) cross join lateral (
+  select id from run r where r.state in (0, 2, 9) and r.keys is not null and r.keys[1] = k.key and r.state = 2 and r.run_after is null
+  union
+  select id from run r where r.state in (0, 2, 9) and r.keys[2] is not null and r.keys[2] = k.key and r.state = 2 and r.run_after is null
+) r where r.id not in (select unnest(f.run_ids) from refill f) limit $2
+
+-- name: put_down
+-- worker.admission, behind held, when the refills of then have ended; primary key of run, and all of refill. Whom no refill row names
+-- by now nobody has in hand: it counts no more, and stands in its line again when it is released.
+with found as materialized (
+  select id from run where id = any($1::bigint[]) and state = 2 and run_after is null
+    and id not in (select unnest(f.run_ids) from refill f) order by id for update
+)
+update run r set run_after = now() from found f where r.id = f.id
 
 -- name: settle
 -- worker.admission, last of its transaction; primary keys of run and rate. Runs are locked in the order in which routers lock

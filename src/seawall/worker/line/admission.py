@@ -26,6 +26,7 @@ from seawall.store.lease import Shard
 from seawall.store.line import ADMIT, ANEW, MOVE, Change, Placed, Version
 from seawall.store.pool import Store
 from seawall.store.queue import virtual_now
+from seawall.worker.line.held import HeldRuns
 from seawall.worker.line.keying import Keying
 from seawall.worker.line.look import Looks
 from seawall.worker.line.turnstile import Standing, Verdict, decide
@@ -85,6 +86,7 @@ class Admission:
         self._versions: dict[str, list[Version]] = {}
         self._looks = Looks()
         self._keying = Keying(store, workflows)
+        self._held = HeldRuns(store)
         self._cursors: dict[str, bytes] = {}  # by workflow, how far its lines were looked through
         self._know_at = self._prune_at = 0.0
         self._let_in = metrics.counter(
@@ -172,6 +174,7 @@ class Admission:
         for name, versions in self._versions.items():
             if any(version.leads for version in versions):
                 await self._sweep(name)
+            self._looks.add(name, await self._held.work(name, keys_max=self._lines_max(versions)))
         now = self._clock.monotonic()
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_S
@@ -202,6 +205,7 @@ class Admission:
             raise
         self._let_in.value += len(verdict.admitted)
         self._looks.add(name, verdict.more)
+        self._held.full(name, verdict.full)
         now = self._clock.monotonic()
         for key, at_us in verdict.looks_us.items():
             self._looks.at(name, key, now + max(0, at_us - now_us) / 1_000_000)

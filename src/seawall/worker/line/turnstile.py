@@ -34,6 +34,7 @@ class Verdict:
     spaced: dict[bytes, int] = field(default_factory=dict)  # next_us of rates that let somebody in
     looks_us: dict[bytes, int] = field(default_factory=dict)  # when a line has room again by time alone
     more: list[bytes] = field(default_factory=list)  # lines that may have room for more than was read
+    full: set[bytes] = field(default_factory=set)  # keys of limits that had no room
 
 
 def decide(
@@ -68,6 +69,8 @@ def decide(
         key, look_us = closed
         if look_us is not None:
             verdict.looks_us[key] = min(look_us, verdict.looks_us.get(key, look_us))
+        else:
+            verdict.full.add(key)
         if key == run.line:
             full.add(key)
         else:
