@@ -118,6 +118,7 @@ ALL = (
     "cron_line", "cron_moment", "run_until",
 )  # fmt: skip
 REGISTER = ("queue", "workflow", "slot_use")
+LIVE = ("store_life",)
 TELL = ("change",)
 SAY = ("wait_shape", "queue_sample", "event")
 
@@ -129,6 +130,7 @@ SAY = ("wait_shape", "queue_sample", "event")
         *((t, {"select"}) for t in READ),
         *((t, {"select", "insert", "update", "delete"}) for t in ALL),
         *((t, {"select", "insert", "update"}) for t in REGISTER),
+        *((t, {"select", "update"}) for t in LIVE),
         *((t, {"insert"}) for t in TELL),
         *((t, {"select", "insert"}) for t in SAY),
     ],
@@ -150,7 +152,7 @@ async def test_each_table_of_the_schema_is_granted_or_denied_on_purpose(database
         " and not relispartition"
     )
     await connection.close()
-    assert {r["relname"] for r in tables} == {*NOTHING, *READ, *ALL, *REGISTER, *TELL, *SAY}
+    assert {r["relname"] for r in tables} == {*NOTHING, *READ, *ALL, *REGISTER, *LIVE, *TELL, *SAY}
 
 
 async def test_the_worker_is_nobody_special(database: Database) -> None:

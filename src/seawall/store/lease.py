@@ -3,6 +3,9 @@
 A lease is a row with an epoch. Whoever takes it locks the row ``for update``, raises the epoch and commits; whoever
 writes an outcome holds the row of its own epoch ``for key share`` in that very statement. So a takeover waits for a
 write in flight, and a write begun later finds no row. Time decides when a takeover may be tried, never who is right.
+
+A lease counts in one timeline of the server only. A fail-over to a replica that lagged takes takeovers back, and their
+epochs would be given again; whoever remembers one from the lost time finds that it holds nothing.
 """
 
 from __future__ import annotations
@@ -59,12 +62,25 @@ class Taken:
     dead: tuple[tuple[int, UUID, bool], ...]  # runs ended for good: (run id, event id, somebody waits)
 
 
+async def look(store: Store) -> int:
+    """In which timeline the server is: another one than before means that it may have forgotten what it said last.
+
+    Raises:
+        Unavailable, Uncertain: Safe to repeat.
+    """
+    row = await store.row(statements("worker")["look_at_store"])
+    assert row is not None
+    timeline: int = row["timeline"]
+    return timeline
+
+
 async def free(store: Store, queue_ids: Sequence[int], *, owner: UUID, suspects: bool, grace_s: float) -> list[Free]:
     """Shards that may be taken now: given back, expired, or still in the name of ``owner`` from an earlier life.
 
     Args:
         suspects: True: the queues' suspects, else everything but those.
-        grace_s: After a start of the server, how long leases that expired meanwhile still belong to their owners.
+        grace_s: After a start of the server or a fail-over, how long leases that expired meanwhile still belong to
+            their owners.
 
     Raises:
         Unavailable: The store is away.
@@ -87,32 +103,40 @@ async def peers(store: Store, serves: Sequence[int], *, owner: UUID, own: bool, 
     return [Peer(r["queue_id"], r["own"], r["held"]) for r in rows]
 
 
-async def take(store: Store, shard: Shard, *, owner: UUID, ttl_s: float, deaths_max: int) -> Taken:
+async def take(
+    store: Store, shard: Shard, *, owner: UUID, ttl_s: float, deaths_max: int, timeline: int | None = None,
+    ours: int | None = None,
+) -> Taken:  # fmt: skip
     """Take one shard's lease and put its former owner's runs aside, in one transaction.
 
     Each statement has a snapshot of its own (read committed): those behind the lock see everything that the former
     owner's last flush wrote.
 
+    Args:
+        timeline: What ``look`` said; None: whatever it is.
+        ours: The epoch under which this very process last held it: what was in hand then is no suspect, we live.
+
     Raises:
-        Fenced: Somebody else took or renewed it meanwhile.
+        Fenced: Somebody else took or renewed it meanwhile, or the server is in another timeline.
         Unavailable: Nothing was taken.
         Uncertain: It may have been; ``free`` then offers it again to the same owner.
     """
     sql = statements("worker")
     async with store.transaction() as session:
         row = await session.row(sql["lock_lease"], shard.queue_id, shard.number, owner)
-        if row is None or not row["free"]:
+        if row is None or not (row["ours"] or row["free"]) or timeline not in (None, row["timeline"]):
             raise Fenced(f"shard {shard.number} of queue {shard.queue_id}")
+        innocent = ours if row["ours"] else None
         row = await session.row(sql["take_lease"], shard.queue_id, shard.number, owner, ttl_s)
         assert row is not None
         epoch: int = row["epoch"]
         suspects = deaths = 0
         dead: list[Row] = []
         if shard.number == SUSPECT_SHARD:
-            deaths = await session.execute(sql["count_deaths"], shard.queue_id, epoch)
+            deaths = await session.execute(sql["count_deaths"], shard.queue_id, epoch, innocent)
             dead = await session.fetch(sql["end_dead"], shard.queue_id, deaths_max)
         else:
-            suspects = await session.value(sql["move_suspects"], shard.queue_id, shard.number, epoch)
+            suspects = await session.value(sql["move_suspects"], shard.queue_id, shard.number, epoch, innocent)
     return Taken(
         lease=Lease(shard.queue_id, shard.number, epoch),
         memo_below=row["memo_below"],

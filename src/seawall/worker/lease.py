@@ -18,7 +18,7 @@ from seawall.kernel.error import Fenced, Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import SUSPECT_SHARD
-from seawall.store.lease import Free, Shard, Taken, free, leave, peers, release, renew, take
+from seawall.store.lease import Free, Shard, Taken, free, leave, look, peers, release, renew, take
 from seawall.store.pool import Store
 from seawall.store.queue import Rule, rules
 from seawall.store.workflow import Declared, Line, left_behind, register
@@ -35,6 +35,7 @@ log = logger("worker")
 SETTLE_MAX_S = 2.5
 
 
+# Size: one loop, and what each of its steps must know of the others.
 class Leases:
     """The shards of one process.
 
@@ -79,6 +80,9 @@ class Leases:
         self._handover = Handover(self._balance, metrics, unwritten=unwritten)
         self._held: dict[Shard, Held] = {}
         self._registered = False
+        self._doubted = False  # something was lost since we last began to register
+        self._timeline: int | None = None
+        self._had: dict[Shard, int] = {}  # by what was lost in the meantime, the epoch under which we had it
         self._parked = False
         self.workflows: Mapping[int, Workflow] = {}
         self.rules: Mapping[int, Rule] = {}
@@ -96,15 +100,17 @@ class Leases:
 
     def register_again(self) -> None:
         """The store may not know our workflows any more."""
-        self._registered = False
+        self._registered, self._doubted = False, True
 
     def forget(self, held: Held) -> None:
         """Its lease is gone: a flush or a renewal said so."""
         if not held.lost:
             held.lost = True
             # A store that was restored to an older state may not know our workflows any more than our leases.
-            self._registered = False
-            self._held.pop(Shard(held.lease.queue_id, held.lease.shard), None)
+            self.register_again()
+            shard = Shard(held.lease.queue_id, held.lease.shard)
+            self._held.pop(shard, None)
+            self._had[shard] = held.lease.epoch
             log.warning("a shard was lost", extra=fields(queue=held.lease.queue_id, shard=held.lease.shard))
             self._lost(held)
 
@@ -113,6 +119,7 @@ class Leases:
         while True:
             try:
                 self._spells.rest()
+                await self._look()
                 if not self._registered:
                     await self._register()
                 await self._renew()
@@ -123,7 +130,8 @@ class Leases:
                 await heart.beat()
                 if self._solo_queue is None:
                     await self._share(heart)
-                if not self._parked:
+                # Numbers of workflows and queues may mean others in a store that doesn't know our leases any more.
+                if not self._parked and self._registered:
                     await self._take(heart)
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
@@ -146,7 +154,26 @@ class Leases:
         """Take nothing more, but keep what is in hand."""
         self._parked = True
 
+    async def _look(self) -> None:
+        """Notice a fail-over. The replica may have lagged: what we know of the store may be what it never heard of."""
+        timeline = await look(self._store)
+        if self._timeline not in (None, timeline):
+            log.warning(
+                "the store is another server now: what was in hand is begun again, what it lacks is routed again",
+                extra=fields(timeline=timeline, before=self._timeline),
+            )  # fmt: skip
+            self._spells.saw(
+                "store-failed-over", "the store is another server now, and may lack its former one's last seconds",
+                unaffected="accepted events: what it lacks is routed again from the journal",
+                cure="nothing, if it was meant; else look at PostgreSQL",
+            )  # fmt: skip
+            self.register_again()
+            for held in self.held():
+                self.forget(held)
+        self._timeline = timeline
+
     async def _register(self) -> None:
+        self._doubted = False
         declared = [declared_of(w) for w in self._app.workflows]
         owner = self._owner if self._solo_queue is None else None
         queues = [line_of(q) for q in self._app.queues]
@@ -165,7 +192,7 @@ class Leases:
             )  # fmt: skip
         self.workflows = {k.id: by_name[k.name, k.version] for k in known}
         self.workflow_names = {k.id: k.name for k in known}
-        self._registered = True
+        self._registered = not self._doubted
         log.info("workflows are registered", extra=fields(workflows=[f"{k.name}@{k.version}" for k in known]))
 
     def _serves(self, queue: str) -> bool:
@@ -214,13 +241,14 @@ class Leases:
         offered = [one for one in offered if one.shard not in self._held]
         self._balance.offered((one.shard for one in offered), self._clock.monotonic())
         for one in offered:
-            if self._parked or not self._wants(one):
+            if self._parked or not self._registered or not self._wants(one):
                 continue
             shard = one.shard
             try:
                 taken = await take(
-                    self._store, shard, owner=self._owner, ttl_s=settings.lease_ttl_s, deaths_max=settings.deaths_max
-                )
+                    self._store, shard, owner=self._owner, ttl_s=settings.lease_ttl_s, deaths_max=settings.deaths_max,
+                    timeline=self._timeline, ours=self._had.get(shard),
+                )  # fmt: skip
             except Fenced:
                 continue  # another worker was faster
             self._balance.took(shard, self._clock.monotonic())
@@ -229,6 +257,7 @@ class Leases:
 
     def _won(self, shard: Shard, taken: Taken) -> None:
         self._held[shard] = Held(taken.lease, taken.memo_below)
+        self._had.pop(shard, None)
         self._takeovers.value += 1
         self._suspects.value += taken.suspects
         say_taken(self._spells, shard, taken)

@@ -31,6 +31,7 @@ from seawall.machine.doctor.finding import Finding, Severity
 from seawall.machine.doctor.host import Room, Supervision
 from seawall.machine.folder import Folder
 from seawall.machine.stopping import stages
+from seawall.router import Settings as RouterSettings
 from seawall.settings import TOP, Program, Settings, environ, host_port
 from seawall.store import dsn as store_dsn
 from seawall.store import place
@@ -188,6 +189,7 @@ async def _store(dsn: str, settings: Settings, clock: Clock) -> Sequence[Finding
     return [
         *postgres.durability(said),
         *postgres.fitness(said, connections_needed=needed, recovering=said.get("recovering") == "true"),
+        *postgres.kept(settings.of("router", RouterSettings).journal_keep_s),
         *host.store_clock(ahead_s),
     ]
 

@@ -11,6 +11,9 @@ VERSION_MIN = 150_000
 OFF = ("off", "false", "no", "0")
 """As a role's own setting may say it: PostgreSQL keeps the word that it was given."""
 
+KEEP_LEAST_S = 300.0
+"""A replica that lags by this much is behind by more than anybody means to lose."""
+
 DURABLE = {
     "fsync": "a power cut leaves the database damaged beyond repair",
     "full_page_writes": "a power cut may leave half-written pages, which nothing notices",
@@ -78,4 +81,19 @@ def fitness(settings: Mapping[str, str], *, connections_needed: int, recovering:
             what=f"PostgreSQL takes {most} connections, and one machine of this platform may need {connections_needed}",
             why="whoever comes last gets none, and that is a role after a restart, in the middle of an outage",
             cure="raise max_connections, or lower store.connections_max",
+        )  # fmt: skip
+
+
+def kept(keep_s: float) -> Iterator[Finding]:
+    """Whether the journal still has what a fail-over may take from the store.
+
+    Args:
+        keep_s: How long routed segments are kept. The embedded PostgreSQL's files may be put back from a copy, too.
+    """
+    if keep_s < KEEP_LEAST_S:
+        yield Finding(
+            check="journal-kept", severity=Severity.WARNING,
+            what=f"the journal keeps what is routed for {keep_s:g} s",
+            why="a fail-over to a replica that lags by more loses events, though they were accepted",
+            cure=f"raise router.journal_keep_s to {KEEP_LEAST_S:g} or more",
         )  # fmt: skip

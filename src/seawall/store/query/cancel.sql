@@ -62,6 +62,7 @@ with held as materialized (
   select s.queue_id, s.shard
   from shard_lease s join unnest($1::smallint[], $2::smallint[], $3::bigint[]) l (queue_id, shard, epoch)
     on l.queue_id = s.queue_id and l.shard = s.shard and l.epoch = s.epoch
+  where s.timeline = (select store_timeline())
   for key share of s
 ), found as materialized (
   select r.id from run r join held h on h.queue_id = r.queue_id and h.shard = r.shard

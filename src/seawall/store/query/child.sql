@@ -20,7 +20,7 @@ with takes as (
          coalesce((select o.vt + 1000 from run o
                    where o.queue_id = t.queue_id and o.shard = n.id % t.shards and o.state = 0
                    order by o.vt, o.id limit 1), 0)
-  from event e cross join takes t cross join lateral (select $7::bigint + nextval('run_number') as id) n
+  from event e cross join takes t cross join lateral (select $7::bigint + (select run_number_base()) + nextval('run_number') as id) n
   returning id, queue_id, vt
 )
 select id, 0::smallint as status, null::bytea as result, null::text as error, now() as created_at, now() as now

@@ -73,7 +73,7 @@ for update of l
 -- none, with an event of its own, and the line goes on. A run goes behind the first that is ready in its queue: before a
 -- tenant's own backlog, and not before everybody.
 with asked as (
-  select u.*, u.day_base + nextval('run_number') as run_id
+  select u.*, u.day_base + (select run_number_base()) + nextval('run_number') as run_id
   from unnest($1::text[], $2::text[], $3::bigint[], $4::uuid[], $5::bigint[], $6::bytea[], $7::text[])
     as u (name, tenant, moment_us, event_id, day_base, body, type)
 ), fresh as (

@@ -34,7 +34,7 @@ with next as materialized (
   delete from deferred d using next n where d.event_id = n.event_id and d.workflow_id = n.workflow_id
 ), made as (
   insert into run (id, event_id, workflow_id, tenant, queue_id, shard, ticket, vt, state)
-  select n.day_base + nextval('run_number'), n.event_id, n.workflow_id, n.tenant, n.queue_id, n.shard, n.ticket, n.vt,
+  select n.day_base + (select run_number_base()) + nextval('run_number'), n.event_id, n.workflow_id, n.tenant, n.queue_id, n.shard, n.ticket, n.vt,
          case when w.frozen then 2 else 0 end
   from next n left join workflow w on w.id = n.workflow_id
   order by n.vt, n.event_id, n.workflow_id

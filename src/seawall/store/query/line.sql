@@ -117,6 +117,7 @@ with held as materialized (
   select s.queue_id, s.shard from shard_lease s
   join unnest($1::smallint[], $2::smallint[], $3::bigint[]) as l (queue_id, shard, epoch)
     on s.queue_id = l.queue_id and s.shard = l.shard and s.epoch = l.epoch
+  where s.timeline = (select store_timeline())
   for key share of s
 ), given as (
   select * from unnest($4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[]) as g (id, key_1, key_2, gate_1, gate_2)

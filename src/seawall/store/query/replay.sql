@@ -73,7 +73,7 @@ order by id limit $8
 -- no second batch, whatever became of the first. Runs of frozen workflows are held as those of new events are.
 with made as (
   insert into replay_run (replay_id, event_id, workflow_id, run_id)
-  select $1, u.event_id, u.workflow_id, u.day_base + nextval('run_number')
+  select $1, u.event_id, u.workflow_id, u.day_base + (select run_number_base()) + nextval('run_number')
   from unnest($2::bigint[], $3::uuid[], $4::integer[]) as u (day_base, event_id, workflow_id)
   on conflict do nothing
   returning event_id, workflow_id, run_id

@@ -54,5 +54,7 @@ grant select, insert on queue_sample to seawall_worker
 grant insert on change to seawall_worker
 
 -- name: grant_sequences
--- migrate, each start.
-grant usage on all sequences in schema public to seawall_worker
+-- migrate, each start. Whoever is first to number a run in another life of the server makes the numbers leap.
+grant usage on all sequences in schema public to seawall_worker;
+grant update on sequence run_number to seawall_worker;
+grant select, update on store_life to seawall_worker

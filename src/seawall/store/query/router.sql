@@ -118,7 +118,7 @@ with kept as (
 ),
 begun as (
   insert into run (id, event_id, workflow_id, tenant, queue_id, shard, ticket, vt)
-  select u.day_base + nextval('run_number'), u.event_id, u.workflow_id, u.tenant, u.queue_id, u.shard, u.ticket, u.vt
+  select u.day_base + (select run_number_base()) + nextval('run_number'), u.event_id, u.workflow_id, u.tenant, u.queue_id, u.shard, u.ticket, u.vt
   from unnest($19::bigint[], $20::uuid[], $21::integer[], $22::text[], $23::smallint[], $24::smallint[],
               $25::boolean[], $26::bigint[])
     as u (day_base, event_id, workflow_id, tenant, queue_id, shard, ticket, vt)
@@ -135,7 +135,7 @@ put_off as (
 ),
 lined as (
   insert into run (id, event_id, workflow_id, tenant, queue_id, shard, ticket, vt, state, keys, gates, line)
-  select u.day_base + nextval('run_number'), u.event_id, u.workflow_id, u.tenant, u.queue_id, u.shard, u.ticket, u.vt, 3,
+  select u.day_base + (select run_number_base()) + nextval('run_number'), u.event_id, u.workflow_id, u.tenant, u.queue_id, u.shard, u.ticket, u.vt, 3,
          array_remove(array[u.key_1, u.key_2], null), nullif(array_remove(array[u.gate_1, u.gate_2], null), '{}'),
          coalesce(u.key_1, u.gate_1)
   from unnest($31::bigint[], $32::uuid[], $33::integer[], $34::text[], $35::smallint[], $36::smallint[], $37::boolean[],

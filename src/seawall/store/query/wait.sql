@@ -49,6 +49,7 @@ with asked as (
   from asked a
   join shard_lease s on s.queue_id = a.queue_id and s.shard = a.shard and s.epoch = a.epoch
   join run r on r.id = a.run_id
+  where s.timeline = (select store_timeline())
   for key share of s
 ), marked as (
   update run r set listens = true from ours o where r.id = o.run_id and not r.listens

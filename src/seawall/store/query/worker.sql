@@ -175,13 +175,18 @@ where q.id <> all($1::smallint[])
          select 1 from run r where r.queue_id = q.id and r.shard = s.shard::smallint and r.state = 0 limit 1) one)
        or exists (select 1 from run r where r.queue_id = q.id and r.state = 1))
 
+-- name: look_at_store
+-- worker, each second, and first of all; the one row of store_life. In which timeline the server is, once it is known to give
+-- no number twice.
+select store_timeline() as timeline, run_number_base()
+
 -- name: free_leases
--- worker, each second; primary key. Whoever lost it too. After a restart of the server every lease has expired: their
--- owners, who are alive, get one term to renew them before anybody else may take one.
+-- worker, each second; primary key, the one row of store_life. Whoever lost it too. After a restart of the server, and after a
+-- fail-over to another, every lease has expired: their owners, who are alive, get one term before anybody else may take one.
 select queue_id, shard, owner is not null as orphan from shard_lease
 where queue_id = any($1::smallint[]) and (shard = -1) = $4
   and (owner is null or owner = $2
-       or (expires_at < now() and pg_postmaster_start_time() < now() - $3 * interval '1 second'))
+       or (expires_at < now() and (select since from store_life) < now() - $3 * interval '1 second'))
 order by queue_id, shard
 
 -- name: peers
@@ -199,54 +204,63 @@ where w.owner <> $1 and w.serves_at > now() - $4 * interval '1 second' and u.que
 -- name: lock_lease
 -- worker, first statement of a takeover; primary key. `for update` is what fences: it waits for each flush in flight (they
 -- hold the row `for key share`), and whatever flushes later finds no row of its epoch.
-select epoch, owner is not distinct from $3 or owner is null or expires_at < now() as free
+select epoch, owner is not distinct from $3 as ours, owner is null or expires_at < now() as free,
+       store_timeline() as timeline
 from shard_lease where queue_id = $1 and shard = $2
 for update
 
 -- name: take_lease
 -- worker, second statement of a takeover; primary keys of shard_lease and lease_taken. Numbers up to memo_below may have been run
--- before. Who had the shard under which epoch is kept of the last 500, to be told with what was done under it.
+-- before. Who had the shard under which epoch is kept of the last 500, to be told with what was done under it. In another
+-- timeline of the server the epoch leaps: the next ones may have been given out, and be forgotten.
 with taken as (
-  update shard_lease set owner = $3, epoch = epoch + 1, expires_at = now() + $4 * interval '1 second'
+  update shard_lease s
+  set owner = $3, epoch = epoch + case when s.timeline = t.here then 1 else 1048576 end, timeline = t.here,
+      expires_at = now() + $4 * interval '1 second'
+  from (select store_timeline() as here) t
   where queue_id = $1 and shard = $2
   returning epoch
 ), told as (
   insert into lease_taken as l (queue_id, shard, epoch, owner) select $1, $2, epoch, $3 from taken
   on conflict (queue_id, shard, epoch) do update set owner = excluded.owner, at = excluded.at
 ), forgotten as (
-  delete from lease_taken l using taken t where l.queue_id = $1 and l.shard = $2 and l.epoch <= t.epoch - 500
+  delete from lease_taken where queue_id = $1 and shard = $2 and epoch <= (
+    select epoch from lease_taken where queue_id = $1 and shard = $2 order by epoch desc offset 499 limit 1)
 )
 select epoch, coalesce(pg_sequence_last_value('run_number'::regclass), 0) as memo_below from taken
 
 -- name: move_suspects
 -- worker, third statement of a takeover of a shard; primary keys of refill and run. Its snapshot is younger than the lock,
--- so it sees what the last flush of the former owner did.
+-- so it sees what the last flush of the former owner did. What was taken under epoch $4 was in our own hands, and we live.
 with gone as (
-  delete from refill where queue_id = $1 and shard = $2 and epoch < $3 returning run_ids
+  delete from refill where queue_id = $1 and shard = $2 and epoch < $3 returning run_ids, epoch
 ), moved as (
   update run set shard = -1
-  where id in (select unnest(run_ids) from gone) and queue_id = $1 and shard = $2 and state = 0
+  where id in (select unnest(run_ids) from gone where epoch is distinct from $4::bigint)
+    and queue_id = $1 and shard = $2 and state = 0
   returning 1
 )
 select count(*) from moved
 
 -- name: count_deaths
 -- worker, third statement of a takeover of suspects; primary keys of refill and run. Each row was one run, alone. It
--- goes behind the others: they needn't wait for all of its deaths.
+-- goes behind the others: they needn't wait for all of its deaths. Epoch $3 was our own.
 with gone as (
-  delete from refill where queue_id = $1 and shard = -1 and epoch < $2 returning run_ids
+  delete from refill where queue_id = $1 and shard = -1 and epoch < $2 returning run_ids, epoch
 )
 update run r
 set deaths = deaths + 1,
     vt = greatest(r.vt, 1 + (select o.vt from run o where o.queue_id = $1 and o.shard = -1 and o.state = 0
                              order by o.vt desc, o.id desc limit 1))
-where id in (select unnest(run_ids) from gone) and queue_id = $1 and shard = -1 and state = 0
+where id in (select unnest(run_ids) from gone where epoch is distinct from $3::bigint)
+  and queue_id = $1 and shard = -1 and state = 0
 
 -- name: give_way
 -- worker for suspects, when one has run for its turn; primary keys of shard_lease and run, run_ready. It goes behind all
 -- others, when there are others.
 with held as (
-  select 1 from shard_lease where queue_id = $1 and shard = -1 and epoch = $2 for key share
+  select 1 from shard_lease s where queue_id = $1 and shard = -1 and epoch = $2
+  and s.timeline = (select store_timeline()) for key share
 ), last as (
   select vt from run where queue_id = $1 and shard = -1 and state = 0 and id <> $3 order by vt desc, id desc limit 1
 )
@@ -276,6 +290,7 @@ select id, event_id, ticket from dead
 update shard_lease s set expires_at = now() + $5 * interval '1 second'
 from unnest($1::smallint[], $2::smallint[], $3::bigint[]) l(queue_id, shard, epoch)
 where s.queue_id = l.queue_id and s.shard = l.shard and s.epoch = l.epoch and s.owner = $4
+  and s.timeline = (select store_timeline())
 returning s.queue_id, s.shard
 
 -- name: release_leases
@@ -334,7 +349,7 @@ with lease as (
 ), held as materialized (
   select s.queue_id, s.shard, s.epoch, l.number
   from shard_lease s join lease l on l.queue_id = s.queue_id and l.shard = s.shard and l.epoch = s.epoch
-  where exists (select 1 from picked)
+  where exists (select 1 from picked) and s.timeline = (select store_timeline())
   for key share of s
 ), noted as (
   insert into refill (queue_id, shard, epoch, number, run_ids)
@@ -359,7 +374,7 @@ select run_id, name, nth, null, false from wait where run_id = any($1::bigint[])
 
 -- name: flush
 -- worker; primary keys of shard_lease, step, run, run_done, reply, refill. All of it or nothing: when one of the leases is
--- of another epoch by now, `guard` has no row and nothing is written. Everything may be repeated under the same epoch: a
+-- of another epoch by now, or the server in another timeline, `guard` has no row and nothing is written. Everything may be repeated under the same epoch: a
 -- flush whose answer was lost is simply sent again. Numbers come as text ('{1,2}'): the driver spends half a microsecond
 -- on each element of an array of numbers, the server a tenth of that. Arrays are unnested side by side in a select list:
 -- in `from` each of them would go through a tuple store of its own. An end's status has its cause in it (kernel/cause.py).
@@ -376,6 +391,7 @@ with named as (
 ), held as materialized (
   select s.queue_id, s.shard, s.epoch
   from shard_lease s join named n on n.queue_id = s.queue_id and n.shard = s.shard and n.epoch = s.epoch
+  where s.timeline = (select store_timeline())
   for key share of s
 ), locked as materialized (
   select 1 from run where id = any($33::text::bigint[]) order by id for update

@@ -1,0 +1,94 @@
+"""The store's primary dies, and a replica that is half a minute behind takes its place: real servers, whole program.
+
+What the replica lacks is routed again from the journal, runs that it doesn't know are made again for the same events,
+and nothing of the time that was lost gets into what is there now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from test_outage import APP, DRAIN_S, READY_S, traffic
+
+from seawall.lab import ledger
+from seawall.lab.part.postgres import Postgres
+from seawall.lab.platform import Platform
+from seawall.lab.tree import Tree
+from seawall.lab.verify import verify
+
+BEHIND_S = 30
+RATE = 100
+DATABASE = "seawall"
+
+UNIQUE = """
+select count(*) from (
+  select 1 from run_done group by event_id, workflow_id having count(*) > 1
+  union all
+  select 1 from step group by run_id, name, nth having count(*) > 1
+  union all
+  select 1 from step s where not exists (select 1 from run_done d where d.id = s.run_id)
+                         and not exists (select 1 from run r where r.id = s.run_id)
+) wrong
+"""
+"""Events that ran twice, effects that were kept twice, and effects of runs that this store never had."""
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Postgres]:
+    with Postgres(tmp_path / "postgres", bouncer=False) as part:
+        yield part
+
+
+@pytest.fixture
+def tree(pair: Postgres, tmp_path: Path) -> Iterator[Tree]:
+    dsn = tmp_path / "dsn"
+    dsn.write_text(pair.dsn())
+    dsn.chmod(0o600)
+    with Tree(tmp_path / "data", app=APP, log=tmp_path / "up.log", options=("--dsn-file", str(dsn))) as made:
+        made.start()
+        made.wait_ready(READY_S)
+        pair.settle()
+        yield made
+
+
+async def _numbers(pair: Postgres, node: str, sql: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(pair.dsn(node))
+    try:
+        return list(await connection.fetch(sql))
+    finally:
+        await connection.close()
+
+
+@pytest.mark.slow
+async def test_a_replica_half_a_minute_behind_costs_no_event_and_no_order_of_who_is_right(
+    pair: Postgres, tree: Tree, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger"
+    with traffic(tree, path, rate=RATE):
+        pair.kill("b")
+        behind = (await _numbers(pair, "a", "select count(*) from run_done"))[0][0]
+        time.sleep(BEHIND_S)
+        lost = await _numbers(pair, "a", "select id, event_id from run_done union all select id, event_id from run")
+        epoch = (await _numbers(pair, "a", "select max(epoch) from shard_lease"))[0][0]
+        pair.kill("a")
+        pair.start("b")
+        pair.promote("b")
+        time.sleep(5)
+    book = ledger.read(path)
+    statuses = {a.status for run in book.runs for a in run.attempts}
+    assert statuses == {202}, f"answers: {statuses}\n{tree.log_tail(20)}"
+    with Platform(tree.place) as platform:
+        verdict = verify(platform, book, timeout_s=DRAIN_S, workflows=("weigh",), must_succeed=True)
+    assert verdict.holds, f"{verdict.counts()} {verdict.examples}\n{tree.log_tail(40)}"
+    assert (await _numbers(pair, "b", UNIQUE))[0][0] == 0
+    there = await _numbers(pair, "b", "select id, event_id from run_done")
+    assert len(lost) > behind + BEHIND_S * RATE / 2, "much was lost"
+    events = {row["id"]: row["event_id"] for row in lost}
+    assert all(events.get(row["id"], row["event_id"]) == row["event_id"] for row in there), "a number came again"
+    leases = await _numbers(pair, "b", "select epoch from shard_lease where shard >= 0 and epoch > 0")
+    assert min(row["epoch"] for row in leases) > epoch, "an epoch may come again"
+    assert (await _numbers(pair, "b", "select count(*) from run where shard = -1"))[0][0] == 0
