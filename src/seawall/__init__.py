@@ -9,10 +9,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seawall.workflow import App, Context, Event, Limit, NonRetryable, NotJSON, Rate, Retry, RunFailed, StepFailed
+    from seawall.workflow import (
+        App,
+        Approval,
+        Context,
+        Event,
+        Limit,
+        NonRetryable,
+        NotJSON,
+        Rate,
+        Request,
+        Retry,
+        RunFailed,
+        StepFailed,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["App", "Context", "Event", "Limit", "NonRetryable", "NotJSON", "Rate", "Retry", "RunFailed", "StepFailed"]
+__all__ = [
+    "App", "Approval", "Context", "Event", "Limit", "NonRetryable", "NotJSON", "Rate", "Request", "Retry", "RunFailed",
+    "StepFailed",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -31,6 +31,7 @@ from seawall.guard.outlet import Outlet
 from seawall.guard.supervisor import Supervisor
 from seawall.guard.switchboard import Switchboard
 from seawall.journal.filesystem import LocalFilesystem
+from seawall.kernel import approval
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Misconfigured, SeawallError
 from seawall.kernel.event import EventIds
@@ -114,7 +115,7 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
                 waiting=answers, events=answers, clock=clock, metrics=metrics, ids=EventIds(clock),
                 limiter=shared.limiter if shared is not None else None,
                 alerts=site.alerts, shed=site.shed, backlog=keeping.backlog(store),
-                holding=flags.switch(declared.HELD_REQUESTS),
+                holding=flags.switch(declared.HELD_REQUESTS), approvals=answers, links=_links(site),
                 kept_days=settings.of("housekeeping", partition.Settings).retention_days,
             )
         )  # fmt: skip
@@ -292,6 +293,7 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
         solo_queue=solo.queue if solo else None, solo_turn_s=solo.turn_s if solo else None,
         alerts=site.alerts, solo_command=[*start, "--resolved", str(resolved)],
         channels=[hints] if hints is not None else [], broken=site.panel.broken, queues=site.queues,
+        links=_links(site),
     )  # fmt: skip
 
     def reload(fresh: Settings) -> None:
@@ -356,6 +358,14 @@ async def console(site: Site) -> AsyncIterator[Opened]:
             watching.register(site.supervisor)
             serving.register(site.supervisor)
             yield Opened(drain=lambda hurry, budget: unless(hurry, serving.drain(hurry), budget), reload=reload)
+
+
+def _links(site: Site) -> approval.Links:
+    """Those by which people decide: a worker makes them, a collector opens them."""
+    return approval.Links(
+        site.settings.of("approval", approval.Settings), site.folder.key(),
+        base=lambda: listen_url(site.folder, site.settings),
+    )  # fmt: skip
 
 
 def own_workers(folder: Folder) -> dict[str, Path]:

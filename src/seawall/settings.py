@@ -41,6 +41,7 @@ ROOMS: dict[str, str] = {
     "responder": "seawall.responder.setting",
     "router": "seawall.router.settings",
     "worker": "seawall.worker.settings",
+    "approval": "seawall.kernel.approval",
     "step": "seawall.step.setting",
     "console": "seawall.console.setting",
     "watch": "seawall.watch.setting",

@@ -17,10 +17,12 @@ from seawall.guard import Supervisor
 from seawall.guard.shed import ShedList
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.alert import Alerts
+from seawall.kernel.approval import Links
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Unavailable
 from seawall.kernel.event import EventIds, Record, decode
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.approval import Approvals
 from seawall.kernel.seam.backlog import Backlog
 from seawall.kernel.seam.event import EventBrief
 from seawall.kernel.seam.flag import Switch, always
@@ -226,7 +228,8 @@ def request(
 async def running(
     folder: Path, *, settings: Settings = QUICK, sources: SourceTable | None = None, clock: Clock | None = None,
     journal: MemoryJournal | None = None, ready: bool = True, limiter: Limiter | None = None,
-    backlog: Backlog | None = None, holding: Switch = always, kept_days: int = 30,
+    backlog: Backlog | None = None, holding: Switch = always, kept_days: int = 30, approvals: Approvals | None = None,
+    links: Links | None = None,
 ) -> AsyncIterator[Rig]:  # fmt: skip
     """A collector with one source ``tok`` of kind none, unless sources are given."""
     table = sources if sources is not None else SourceTable()
@@ -244,7 +247,7 @@ async def running(
     collector = Collector(
         settings, listen="127.0.0.1:0", journal=journal, snapshot=snapshot, waiting=held, events=events, clock=clock,
         metrics=metrics, ids=EventIds(clock), random=random.Random(7), limiter=limiter, alerts=alerts,
-        shed=shed, backlog=backlog, holding=holding, kept_days=kept_days,
+        shed=shed, backlog=backlog, holding=holding, kept_days=kept_days, approvals=approvals, links=links,
     )  # fmt: skip
     supervisor = Supervisor(metrics)
     collector.register(supervisor)

@@ -112,7 +112,7 @@ NOTHING = (
     "governor",
     "deferred",
 )
-READ = ("duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain", "workflow_hand")
+READ = ("duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain", "workflow_hand", "approval")
 ALL = (
     "run", "run_done", "step", "shard_lease", "lease_taken", "refill", "reply", "worker", "wait", "rate", "cron",
     "cron_line", "cron_moment", "run_until",
@@ -141,6 +141,23 @@ async def test_the_worker_may_do_exactly_what_it_needs(database: Database, table
         for right in ("select", "insert", "update", "delete", "truncate"):
             has = await connection.fetchval("select has_table_privilege($1, $2)", table, right)
             assert has == (right in allowed), f"{right} on {table}"
+    finally:
+        await connection.close()
+
+
+async def test_the_worker_asks_people_and_decides_nothing(database: Database) -> None:
+    connection = await asyncpg.connect(database.worker_dsn)
+    try:
+        for right, columns in (
+            ("insert", {"run_id", "name", "nth", "key", "question", "people", "expires_at"}),
+            ("update", {"over"}),
+        ):
+            rows = await connection.fetch(
+                "select attname from pg_attribute where attrelid = 'approval'::regclass and attnum > 0"
+                " and has_column_privilege('approval', attnum, $1)",
+                right,
+            )
+            assert {row["attname"] for row in rows} == columns
     finally:
         await connection.close()
 

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "throttle": ("seawall.cli.throttle:throttle", "Begin a queue's runs at a rate, which may rise by itself."),
     "cron": ("seawall.cli.cron:cron", "Schedules: look, pause, resume, and begin a run by hand."),
     "queues": ("seawall.cli.queues:queues", "Queues: look, pause, resume, and set their slots."),
+    "approvals": ("seawall.cli.approvals:approvals", "What runs ask people."),
     "steps": ("seawall.cli.steps:steps", "Steps that workflows may use, of Seawall and of other packages."),
     "alerts": ("seawall.cli.alerts:alerts", "What is wrong now."),
     "breakers": ("seawall.cli.alerts:breakers", "Circuit breakers: look, or move one by hand."),

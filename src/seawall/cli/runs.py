@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from seawall.cli import bulk
+from seawall.cli.approvals import approve
 from seawall.cli.check import check
 from seawall.cli.client import Client, find, part
 from seawall.cli.draw import TIMELINE_COLUMNS, drawn
@@ -126,5 +127,5 @@ def move(ids: tuple[str, ...], to_version: str, why: str, data: str | None, url:
 
 
 # The acts on many of them stand in a file of their own.
-for command in (check, bulk.count, bulk.hold, bulk.release, bulk.retry):
+for command in (approve, check, bulk.count, bulk.hold, bulk.release, bulk.retry):
     runs.add_command(command)

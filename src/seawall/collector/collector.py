@@ -11,6 +11,7 @@ from types import TracebackType
 
 from seawall.collector.admission import Admission
 from seawall.collector.alarm import SnapshotAlarm
+from seawall.collector.approval import ApprovalPages
 from seawall.collector.certificate import Certificate
 from seawall.collector.deadline import breach_of, now_for_clients
 from seawall.collector.door import Door
@@ -35,9 +36,11 @@ from seawall.guard.pressure import LOOP_LAG, MEMORY
 from seawall.guard.shed import ShedList, declared
 from seawall.guard.supervisor import LoopHealth
 from seawall.kernel.alert import Alerts
+from seawall.kernel.approval import Links
 from seawall.kernel.clock import Clock
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Counter, Metrics
+from seawall.kernel.seam.approval import Approvals
 from seawall.kernel.seam.backlog import Backlog
 from seawall.kernel.seam.event import Events
 from seawall.kernel.seam.flag import Switch, always
@@ -66,6 +69,7 @@ class Collector:
         limiter: Counts what sources, tenants and readers send; None: in this process alone.
         backlog: Says what waits on our disk; None: no share of it is ever used up.
         kept_days: For how long the store keeps an event at least.
+        approvals, links: Who decides requests to people, and opens their links; None: no link is one of ours.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Collector:
         waiting: Waiting, events: Events, clock: Clock, metrics: Metrics, ids: Ids, random: Random | None = None,
         limiter: Limiter | None = None, alerts: Alerts | None = None, shed: ShedList | None = None,
         backlog: Backlog | None = None, holding: Switch = always, kept_days: int = 30,
+        approvals: Approvals | None = None, links: Links | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.now = 0.0
@@ -111,9 +116,13 @@ class Collector:
                 without="GET /in/events/ID and /in/tickets/ID answer 202 without asking the store",
             ),
         )  # fmt: skip
+        self._approvals = ApprovalPages(
+            settings, approvals=approvals, links=links, receipts=self.receipts, rates=self._rates, clock=clock,
+            metrics=metrics,
+        )  # fmt: skip
         routes = Routes(
             admission=self._admission, intake=self._intake, look_ups=self._look_ups, receipts=self.receipts,
-            journal=journal, health=self._health, snapshot=snapshot,
+            journal=journal, health=self._health, snapshot=snapshot, approvals=self._approvals,
         )  # fmt: skip
         self._metrics = metrics
         self._answers: dict[bytes, Counter] = {}
@@ -151,7 +160,9 @@ class Collector:
         again. ``duplicates_max`` and who is trusted stay as they were at the start."""
         if self._certificate is not None:
             self._certificate.reload()
-        self.settings = self._look_ups.settings = self._shares.settings = self._alarm.settings = settings
+        self.settings = self._look_ups.settings = self._approvals.settings = self._shares.settings = (
+            self._alarm.settings
+        ) = settings
         self._admission.body_bytes_max = settings.body_bytes_max
         self._rates.reload(settings)
         self._snapshot.reload(settings)
@@ -189,6 +200,7 @@ class Collector:
             connection.leave()
         await self._until(lambda c: not c.queue and c.exchange is None, budget.part(keep_s=LAST_WORDS_S))
         await self._look_ups.close(budget.part(keep_s=LAST_WORDS_S))
+        await self._approvals.close(budget.part(keep_s=LAST_WORDS_S))
         self._last_words()
         await self._until(lambda c: c.quiet, budget.part(LAST_WORDS_S))
         for connection in self._connections:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from seawall.collector.admission import Admission
+from seawall.collector.approval import PREFIX, ApprovalPages
 from seawall.collector.exchange import Exchange
 from seawall.collector.intake import Intake
 from seawall.collector.look_up import LookUps
@@ -22,7 +23,7 @@ class Routes:
 
     def __init__(
         self, *, admission: Admission, intake: Intake, look_ups: LookUps, receipts: Receipts, journal: Journal,
-        health: Callable[[], list[LoopHealth]], snapshot: Snapshot,
+        health: Callable[[], list[LoopHealth]], snapshot: Snapshot, approvals: ApprovalPages,
     ) -> None:  # fmt: skip
         self._admission = admission
         self._intake = intake
@@ -31,6 +32,7 @@ class Routes:
         self._journal = journal
         self._health = health
         self._snapshot = snapshot
+        self._approvals = approvals
 
     def begin(self, x: Exchange) -> None:
         """Judge a head. Only what takes a body gets a ``body_bytes_max`` above 0."""
@@ -43,6 +45,8 @@ class Routes:
         path, mark, query = target.partition(b"?")
         if path[:1] != b"/":
             x.refuse(self._receipts.problem(400, "malformed request", "the target must begin with /"))
+        elif path.startswith(PREFIX):
+            self._approvals.begin(x)
         elif path == b"/v1/events":
             x.rest = mark + query
             self._begin_with_token(x)
@@ -61,6 +65,8 @@ class Routes:
             x.answer(self._receipts.plain(200, b"alive\n"))
         elif path == "/readyz":
             self._ready(x)
+        elif x.target.startswith(PREFIX):
+            self._approvals.complete(x)
         elif path.startswith(EVENT.decode()):
             self._look_ups.event(x, path[len(EVENT) :])
         else:

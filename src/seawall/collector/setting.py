@@ -118,6 +118,9 @@ class Settings:
         live=True,
         help="So much of each may wait whatever the disk has: when others fill it, no sender is to blame.",
     )
+    approve_s: float = setting(
+        3.0, min=0.1, max=30, live=True, help="How long a page of an approval may ask the store, and decide."
+    )
     look_up_s: float = setting(0.25, min=0.01, max=5, live=True, help="How long such a read may ask the store.")
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from seawall.console.answer import JSON, Answer, problem, problem_of
+from seawall.console.approval import ApprovalDesk
 from seawall.console.ask import BY_HEADER, Ask, by_of, query_of
 from seawall.console.bulk import BulkDesk, LongQueries
 from seawall.console.change import ChangeDesk
@@ -123,12 +124,13 @@ class Console:
         queues = QueueDesk(self._store, clock=clock, query_s=settings.query_s)
         drains = DrainDesk(self._store, clock=clock, query_s=settings.query_s)
         crons = CronDesk(self._store, clock=clock, query_s=settings.query_s)
+        approvals = ApprovalDesk(self._store, clock=clock, query_s=settings.query_s)
         runs = RunDesk(self._store, clock=clock, query_s=settings.query_s)
         versions = VersionDesk(self._store, clock=clock, query_s=settings.query_s)
         long = LongQueries()
         bulk = BulkDesk(self._store, long, clock=clock, query_s=settings.query_s)
         replays = ReplayDesk(self._store, long, clock=clock, query_s=settings.query_s)
-        desks = (desk, panels, flags, changes, queues, bulk, replays, drains, runs, versions, crons)
+        desks = (desk, panels, flags, changes, queues, bulk, replays, drains, runs, versions, crons, approvals)
         self._table = endpoints(reports, *desks)
         self._openapi = Answer(200, JSON, document(self._table, version=version("seawall")))
         self._answers = metrics.counter("seawall_admin_answers_total", "Answers of the admin API.", result="ok")

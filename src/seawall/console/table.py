@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from seawall.console.answer import BYTES, JSON, Answer
+from seawall.console.approval import EVERY, ApprovalDesk, ApprovalDone, ApprovalPage, ApprovalWish
 from seawall.console.ask import CURSOR, EVENT_STATUSES, LIMIT, RUN_STATUSES, WHERE, Ask, Param
 from seawall.console.bulk import ACTS, BulkDesk
 from seawall.console.change import ChangeDesk
@@ -62,6 +63,7 @@ from seawall.console.shape import (
 )
 from seawall.console.source import SourceDesk
 from seawall.console.version import MovedRuns, MoveWish, VersionDesk, WorkflowChange, Workflows, WorkflowWish
+from seawall.kernel.seam.approval import State
 from seawall.kernel.seam.change import Kind
 from seawall.store.bulk import BulkLine
 from seawall.store.history import RunHistory
@@ -110,6 +112,7 @@ def endpoints(
     runs: RunDesk,
     versions: VersionDesk,
     crons: CronDesk,
+    approvals: ApprovalDesk,
 ) -> tuple[Endpoint, ...]:
     """Every endpoint below /v1."""
     return (
@@ -144,6 +147,7 @@ def endpoints(
         *_of_replays(replays),
         *_of_versions(versions),
         *_of_crons(crons),
+        *_of_approvals(approvals),
         *_of_queues(queues),
         *_of_drains(drains),
         *_of_sources(sources),
@@ -232,6 +236,28 @@ def _of_crons(crons: CronDesk) -> tuple[Endpoint, ...]:
             takes=CronTrigger,
             returns=CronBegun,
             status=201,
+        ),
+    )
+
+
+def _of_approvals(approvals: ApprovalDesk) -> tuple[Endpoint, ...]:
+    states = "Only those that somebody may decide now (when left out), or all."
+    return (
+        Endpoint(
+            method="GET",
+            path="/v1/approvals",
+            summary="What runs ask people, newest first.",
+            handler=approvals.page,
+            returns=ApprovalPage,
+            query=(LIMIT, CURSOR, Param(name="state", help=states, words=(State.OPEN.value, EVERY))),
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/runs/{id}/approve",
+            summary="Decide what a run asks people. It counts once.",
+            handler=approvals.decide,
+            takes=ApprovalWish,
+            returns=ApprovalDone,
         ),
     )
 

@@ -189,6 +189,6 @@ async def grant(store: Store) -> None:
     async with store.transaction() as session:
         for name in (
             "revoke_all", "grant_schema", "grant_read", "grant_all", "grant_register", "grant_tell", "grant_wait",
-            "grant_count", "grant_begin", "grant_sequences",
+            "grant_count", "grant_begin", "grant_ask", "grant_sequences",
         ):  # fmt: skip
             await session.execute(_ROLE[name])

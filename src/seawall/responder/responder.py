@@ -11,9 +11,11 @@ from types import TracebackType
 from seawall.guard import Heart, Supervisor
 from seawall.guard.budget import Budget
 from seawall.kernel.alert import Alerts
+from seawall.kernel.approval import Claim
 from seawall.kernel.clock import Clock, SystemClock
 from seawall.kernel.error import Unavailable
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.approval import Asked, Decision
 from seawall.kernel.seam.event import EventBrief
 from seawall.kernel.seam.hint import HintChannel
 from seawall.kernel.seam.ticket import Answer, Reply
@@ -22,13 +24,13 @@ from seawall.responder.listener import Listener
 from seawall.responder.reader import IDLE_S, Reader, answer
 from seawall.responder.setting import Settings
 from seawall.responder.waiting import Board
-from seawall.store import pool, ticket
+from seawall.store import approval, pool, ticket
 from seawall.store.hint import NotifyHints
 from seawall.store.pool import Store
 
 
 class Responder:
-    """Implements the seams ``Waiting`` and ``Events`` over PostgreSQL.
+    """Implements the seams ``Waiting``, ``Events`` and ``Approvals`` over PostgreSQL.
 
     Its connections are its own, and those that answer questions are apart from those that end waits: a flood of
     questions can't delay a held request.
@@ -123,6 +125,14 @@ class Responder:
                 return await ticket.event_status(self._asking, id, timeout_s=timeout_s)
         except TimeoutError as error:
             raise Unavailable("PostgreSQL", f"no answer within {timeout_s:g} s") from error
+
+    async def find(self, claim: Claim, *, timeout_s: float) -> Asked | None:
+        """See ``Approvals``."""
+        return await approval.find(self._asking, claim, timeout_s=timeout_s)
+
+    async def decide(self, claim: Claim, decision: Decision, *, timeout_s: float) -> tuple[Asked | None, bool]:
+        """See ``Approvals``."""
+        return await approval.decide(self._asking, claim, decision, clock=self._clock, timeout_s=timeout_s)
 
     def stop(self) -> None:
         """End every wait with None (its request is answered 202 with its Location). Harmless when called twice."""

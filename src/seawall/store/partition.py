@@ -56,6 +56,7 @@ FAR_US = 1 << 62
 _NAME = re.compile(r"^(\w+)_d(\d+)$")
 _SQL = statements("partition")
 _CHANGES = statements("change")
+_APPROVALS = statements("approval")
 _USAGE = statements("usage")
 
 
@@ -317,6 +318,7 @@ class Housekeeping:
         batch = self._settings.batch_rows
         before = now - timedelta(days=self._settings.retention_days)
         await self._in_batches(lambda: self._store.execute(_SQL["prune_notes"], before, batch))
+        await self._in_batches(lambda: self._store.execute(_APPROVALS["prune"], before, batch))
         changed = now - timedelta(days=self._settings.change_days)
         await self._in_batches(lambda: self._store.execute(_CHANGES["prune_changes"], changed, batch))
         kept = self._settings.change_rows_max

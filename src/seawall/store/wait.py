@@ -236,7 +236,7 @@ async def note(session: Session, came: Sequence[Noted]) -> list[Woken]:
         runs.update(row["run_id"] for row in rows)
         if not any(row["more"] for row in rows):
             break
-    return await _wake(session, runs)
+    return await wake(session, runs)
 
 
 async def hear_broad(store: Store, *, timeout_s: float) -> list[Woken] | None:
@@ -258,7 +258,7 @@ async def hear_broad(store: Store, *, timeout_s: float) -> list[Woken] | None:
     async with store.transaction(timeout_s=timeout_s) as session:
         await lock(session, [key])
         rows = await session.fetch(_SQL["hear_broad"], key, HEARD_MAX)
-        return await _wake(session, {row["run_id"] for row in rows})
+        return await wake(session, {row["run_id"] for row in rows})
 
 
 async def tell(store: Store, woken: Sequence[Woken]) -> None:
@@ -280,7 +280,8 @@ def notices(woken: Sequence[Woken]) -> list[tuple[str, str]]:
     return [(CHANNEL_RUN, ",".join(f"{id}:{vt}" for id, vt in sorted(first.items())))] if first else []
 
 
-async def _wake(session: Session, runs: Set[int]) -> list[Woken]:
+async def wake(session: Session, runs: Set[int]) -> list[Woken]:
+    """In a transaction: count a wake for each of these runs, and let those that wait go on."""
     rows = await session.fetch(_SQL["wake_heard"], [*runs]) if runs else []
     return [Woken(row["queue_id"], row["vt"]) for row in rows]
 

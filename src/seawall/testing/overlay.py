@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from seawall.kernel.clock import Clock
-from seawall.kernel.seam.child import ParentRun
+from seawall.kernel.seam.approval import AskingRun
 from seawall.kernel.seam.run import step_parts
 from seawall.workflow import Context, Event
 from seawall.workflow.app import Workflow
@@ -42,7 +42,7 @@ class Script:
         """The workflow, with this between it and whoever executes it."""
 
         async def played(event: Event, ctx: Context) -> Any:
-            ctx.lay(lambda run: cast(ParentRun, Overlay(run, self)))
+            ctx.lay(lambda run: cast(AskingRun, Overlay(run, self)))
             return await workflow.function(event, ctx)
 
         return replace(workflow, function=played)
@@ -113,7 +113,7 @@ def _here() -> Branch:
 class Overlay:
     """The run seam of one execution."""
 
-    def __init__(self, run: ParentRun, script: Script) -> None:
+    def __init__(self, run: AskingRun, script: Script) -> None:
         self._run = run
         self._script = script
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from seawall.guard.spell import Spells
 from seawall.guard.stack import stack_of
+from seawall.kernel.approval import Links
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import logger
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.approval import Question, Request
 from seawall.kernel.seam.child import Child
 from seawall.kernel.status import RunStatus
+from seawall.store.approval import Place, ask
 from seawall.store.child import Wanted, start
 from seawall.store.pool import Store
 from seawall.worker.deadline import Deadlines, Watch
@@ -30,12 +33,15 @@ if TYPE_CHECKING:
 
 log = logger("worker")
 
+T = TypeVar("T")
+
 STUBBORN_MAX = 100
 """Runs that go on after their end, in one process: each holds its event, and whatever the workflow has in its hands."""
 
 STORE_PAUSE_S = 0.2
 BEGINS_MAX = 2
-"""Runs that are begun by others at once, in one process: a thousand would keep its loops from the store."""
+"""Runs that are begun by others, and requests to people that are looked at, at once in one process: more keep its loops
+from the store."""
 
 EXIT_THREADS_HANG, EXIT_MEDDLED, EXIT_STUBBORN = 72, 74, 75
 
@@ -57,6 +63,7 @@ class Bench:
         spells: Spells,
         ears: Ears,
         usage: Usage,
+        links: Links,
         alone: bool = False,
     ) -> None:
         """Args:
@@ -69,6 +76,7 @@ class Bench:
         self.grace_s = settings.cancel_grace_s
         self.ears = ears
         self.usage = usage
+        self.links = links
         self.wall_us: Callable[[], int] = clock.wall_us
         self.monotonic: Callable[[], float] = store_clock.monotonic
         self.chance = chance
@@ -100,10 +108,17 @@ class Bench:
 
     async def begin_child(self, wanted: Wanted) -> Child | None:
         """Have a run that another one begins be there. Waits for the store, as a flush does, as long as its run may."""
+        return await self._patiently(lambda: start(self._store, wanted))
+
+    async def ask(self, place: Place, question: Question) -> Request | None:
+        """Have a request to people be there, or see how it stands; None: the run is gone. Waits as ``begin_child``."""
+        return await self._patiently(lambda: ask(self._store, place, self.links.number, question))
+
+    async def _patiently(self, asked: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
                 async with self._begins:
-                    return await start(self._store, wanted)
+                    return await asked()
             except (Unavailable, Uncertain):
                 await asyncio.sleep(STORE_PAUSE_S)
 

@@ -10,17 +10,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from seawall.kernel.approval import Claim
 from seawall.kernel.cause import Cause, cause_of, status_of, with_cause
 from seawall.kernel.correlation import key_of
 from seawall.kernel.error import said
 from seawall.kernel.event import derived_id
 from seawall.kernel.log import fields, logger
+from seawall.kernel.seam.approval import Question, Request
 from seawall.kernel.seam.child import Child
 from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.seam.wait import Heard, Wanted
 from seawall.kernel.status import RunStatus
-from seawall.store import child
+from seawall.store import approval, child
 from seawall.store.cancel import Order
 from seawall.store.flush import Again, Answer, End, Step
 from seawall.store.pool import text_array
@@ -198,6 +200,19 @@ class Execution:
         id = derived_id(self.event_id.bytes, self.workflow.name, name, str(nth))
         wanted = child.Wanted(event_id=id, workflow=workflow, tenant=row.tenant, parent=self.id, payload=payload)
         return await bench.begin_child(wanted)
+
+    async def ask(self, name: str, nth: int, question: Question) -> Request:
+        if self._over or self._ended or self.dropped or self._bench.parked:
+            await self._refused()
+        found = await self._bench.ask(approval.Place(run_id=self.id, name=name, nth=nth), question)
+        if found is None:
+            await self._refused()
+            raise AssertionError("it never returns")
+        return found
+
+    def link(self, request: Request, person: int) -> str:
+        claim = Claim(request.id, self.id, request.nonce, request.expires_us, person)
+        return self._bench.links.link(claim, number=request.key)
 
     async def rest(self, until_us: int, *, look_s: float = math.inf) -> None:
         here = current.get()

@@ -15,6 +15,8 @@ from seawall.guard import Supervisor
 from seawall.guard.budget import Budget
 from seawall.guard.spell import Spells
 from seawall.kernel.alert import Alerts
+from seawall.kernel.approval import Links
+from seawall.kernel.approval import Settings as LinkSettings
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
@@ -103,6 +105,7 @@ class Worker:
         channels: What hints of replies go through, before PostgreSQL's own.
         broken: Open breakers of steps.
         store_clock: Goes on from the store's time between two looks at it; None: ``clock``. A rehearsal's stands still.
+        links: Makes links by which people decide; None: with a key of its own, so that nobody opens them. For tests.
         flusher: Makes the flusher; the benchmark passes one that commits each outcome by itself.
     """
 
@@ -125,6 +128,7 @@ class Worker:
         queues: Collection[str] = (),
         broken: Callable[[], Sequence[str]] = tuple,
         store_clock: Clock | None = None,
+        links: Links | None = None,
         flusher: type[Flusher] = Flusher,
     ) -> None:
         self._solo = solo_queue is not None
@@ -149,19 +153,11 @@ class Worker:
             queues=lambda: self._leases.queue_names, workflows=lambda: self._leases.workflow_names,
         )  # fmt: skip
         self._bench = Bench(
-            settings,
-            self._flusher,
-            self._store,
-            ears=self._ears,
-            clock=clock,
-            store_clock=store_clock or clock,
-            metrics=metrics,
-            chance=chance,
-            usage=self._usage,
-            leave=self._leave,
-            spells=spells,
-            alone=self._solo,
-        )
+            settings, self._flusher, self._store,
+            ears=self._ears, clock=clock, store_clock=store_clock or clock, metrics=metrics, chance=chance,
+            usage=self._usage, links=links or Links(LinkSettings(), os.urandom(32), base=lambda: ""),
+            leave=self._leave, spells=spells, alone=self._solo,
+        )  # fmt: skip
         self._leases = Leases(
             self._store, settings, app, metrics,
             owner=owner, solo_queue=solo_queue, lost=self._drop_all, taken=self._taken, spells=spells, clock=clock,

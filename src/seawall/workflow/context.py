@@ -12,11 +12,11 @@ import msgspec
 
 from seawall.kernel import limit
 from seawall.kernel.error import Unstorable, said
-from seawall.kernel.seam.child import ParentRun
+from seawall.kernel.seam.approval import AskingRun
 from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
+from seawall.workflow.approval import Approvals
 from seawall.workflow.branch import Branch, current
-from seawall.workflow.child import Children
 from seawall.workflow.retry import NEVER, NonRetryable, Retry, StepFailed, may_retry, retry_after_s
 from seawall.workflow.wait import checked_name
 
@@ -56,12 +56,12 @@ def encoded(value: object, *what: str) -> bytes:
     return data
 
 
-class Context(Children):
+class Context(Approvals):
     """One execution of one run, in its workflow's hands."""
 
     __slots__ = ("_chance", "_event_id", "_replied", "_workflow")
 
-    def __init__(self, run: ParentRun, *, event_id: str, workflow: str, chance: random.Random) -> None:
+    def __init__(self, run: AskingRun, *, event_id: str, workflow: str, chance: random.Random) -> None:
         super().__init__(run)
         self._event_id = event_id
         self._workflow = workflow
@@ -78,7 +78,7 @@ class Context(Children):
         """Counts from 1: how often the workflow has been called for this run."""
         return self._run.attempt
 
-    def lay(self, over: Callable[[ParentRun], ParentRun]) -> None:
+    def lay(self, over: Callable[[AskingRun], AskingRun]) -> None:
         """Speak to the run through something else from now on. Not for workflows: `seawall.testing` does."""
         self._run = over(self._run)
 

@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple, NoReturn
 
 from seawall.kernel.error import said
+from seawall.kernel.seam.approval import Question, Request
 from seawall.kernel.seam.child import Child
 from seawall.kernel.seam.run import Memo, step_parts
 from seawall.kernel.seam.ticket import Reply
@@ -134,6 +135,16 @@ class Retracing:
 
     async def start_child(self, name: str, nth: int, workflow: str, payload: bytes) -> Child | None:
         await self._stand_still()
+
+    async def ask(self, name: str, nth: int, question: Question) -> Request:
+        # Open: what comes before it is waited for goes on.
+        return Request(
+            id=0, nonce=b"", question=question.text, key=0, people=question.people, asked_us=self._now_us,
+            expires_us=self._now_us + question.within_us,
+        )  # fmt: skip
+
+    def link(self, request: Request, person: int) -> str:
+        return f"https://retraced.invalid/{person}"
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[NoReturn]]:
         """What else the seam may have leads beyond what is kept."""

@@ -37,6 +37,7 @@ class Kind(Enum):
     THROTTLE = "throttle"  # of a queue
     WORKFLOW = "workflow"  # its versions
     RUN = "run"
+    APPROVAL = "approval"  # what people decide for a run
     CRON = "cron"
     BREAKER = "breaker"  # by hand
     SHED = "shed"  # by hand

@@ -13,13 +13,19 @@ left join workflow w on w.id = u.workflow_id
 left join event e on e.id = u.event_id
 
 -- name: kept
--- console, behind run; primary keys of step and wait. Waits that ended are steps too; those that are open come without a result.
+-- console, behind run; primary keys of step, wait and approval. Waits that ended are steps too; those that are open come without
+-- a result.
 select s.name, s.nth, s.result, s.failed, (extract(epoch from s.started_at) * 1000000)::bigint as started_us
 from step s where s.run_id = $1
 union all
 select w.name, w.nth, null, false, 0
 from wait w where w.run_id = $1 and not exists (
   select 1 from step s where s.run_id = w.run_id and s.name = w.name and s.nth = w.nth
+)
+union all
+select a.name, a.nth, null, false, (extract(epoch from a.asked_at) * 1000000)::bigint
+from approval a where a.run_id = $1 and not exists (
+  select 1 from step s where s.run_id = a.run_id and s.name = a.name and s.nth = a.nth
 )
 order by started_us, name, nth
 limit $2

@@ -43,6 +43,10 @@ grant select, insert, update, delete on cron, cron_line, cron_moment to seawall_
 grant insert on event to seawall_worker;
 grant select (tenant, removed_at) on source to seawall_worker
 
+-- name: grant_ask
+-- migrate, each start. A worker asks people and says when their time is over; what they decide is not its to write.
+grant select, insert (run_id, name, nth, key, question, people, expires_at), update (over) on approval to seawall_worker
+
 -- name: grant_count
 -- migrate, each start. A worker says who held its slots.
 grant select, insert, update on slot_use to seawall_worker;

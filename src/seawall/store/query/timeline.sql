@@ -27,6 +27,11 @@ order by s.started_at, s.finished_at, s.name, s.nth
 limit $4
 
 -- name: waits
--- console, behind run; primary key of wait. Those that are open.
+-- console, behind run; primary keys of wait, approval and step. Those that are open; requests to people until the run was told.
 select w.name, w.nth, w.since_us, w.until_us from wait w where w.run_id = $1 and w.event_id is null and not w.over
-order by w.since_us, w.name, w.nth limit $2
+union all
+select a.name, a.nth, (extract(epoch from a.asked_at) * 1000000)::bigint, (extract(epoch from a.expires_at) * 1000000)::bigint
+from approval a where a.run_id = $1 and not exists (
+  select 1 from step s where s.run_id = a.run_id and s.name = a.name and s.nth = a.nth
+) and exists (select 1 from run r where r.id = a.run_id)
+order by since_us, name, nth limit $2
