@@ -183,7 +183,11 @@ async def test_a_run_that_was_held_in_hand_stays_held_when_it_fails_or_waits_and
 async def test_a_retry_runs_the_same_run_again_with_what_it_has_done(desk: Desk) -> None:
     [run, fine] = await desk.runs(2)
     lease = await desk.lease()
-    steps = [Step(run, "done", 0, b"1", False, 1, 1, NOW_US), Step(run, "broke", 0, b"{}", True, 1, 3, NOW_US)]
+    names = {"done": False, "broke": True, "decided": False, "expired": False}
+    steps = [Step(run, name, 0, b"1", failed, 1, 1, NOW_US) for name, failed in names.items()]
+    asked = "insert into approval (run_id, name, nth, key, question, people, expires_at, over, decided_at)"
+    await desk.sql.execute(f"{asked} values ($1, 'expired', 0, 1, '', '{{}}', now(), true, null)", run)
+    await desk.sql.execute(f"{asked} values ($1, 'decided', 0, 1, '', '{{}}', now(), false, now())", run)
     ends = [
         End(run, RunStatus.FAILED | 1 << 4, 5, None, "no", NOW_US),
         End(fine, RunStatus.SUCCEEDED, 1, b"1", None, NOW_US),
@@ -198,7 +202,8 @@ async def test_a_retry_runs_the_same_run_again_with_what_it_has_done(desk: Desk)
     assert row is not None
     assert (row["id"], row["event_id"], row["state"], row["attempt"], row["ticket"]) == (run, event, 0, 0, True)
     assert row["waits"] > 0, "so that a worker reads what it has done"
-    assert [r["name"] for r in await desk.sql.fetch("select name from step")] == ["done"]
+    assert [r["name"] for r in await desk.sql.fetch("select name from step order by name")] == ["decided", "done"]
+    assert await desk.sql.fetchval("select array_agg(name) from approval") == ["decided"], "what expired is asked anew"
     assert await desk.sql.fetchval("select array_agg(id) from run_done") == [fine]
     with pytest.raises(Rejected, match="a retry can't be undone"):
         await bulk.undo(desk.store, id, ME, timeout_s=5.0)

@@ -174,7 +174,7 @@ def _request(row: Row, *, over: bool = False) -> Request:
 
 
 def _asked(row: Row) -> Asked:
-    ended = RunStatus.CANCELLED if row["run_state"] == RunStatus.CANCELLING else row["run_status"]
+    ended = row["run_status"]
     return Asked(
         question=row["question"], people=tuple(row["people"]), state=_state(row), expires_at=row["expires_at"],
         verdict=_verdict(row), run_status="" if ended is None else RunStatus(ended).word,

@@ -35,7 +35,8 @@ returning id
 -- name: find
 -- collector and console; approval_id, primary keys of run and run_done.
 select a.question, a.people, a.expires_at, a.over, a.decided_at, a.approved, a.by, a.way, a.address, a.comment,
-       a.expires_at <= clock_timestamp() as late, r.state as run_state, d.status as run_status
+       a.expires_at <= clock_timestamp() as late, r.state as run_state,
+       case when r.state = 9 then coalesce(r.ends_as, 7) & 15 else d.status end as run_status
 from approval a left join run r on r.id = a.run_id left join run_done d on d.id = a.run_id
 where a.id = $1 and a.run_id = $2 and a.nonce = $3
 

@@ -178,13 +178,18 @@ where d.id = any ($1::bigint[]) and d.status in (6, 7, 8)
 order by d.id for update of d skip locked
 
 -- name: retry
--- router.bulk, behind ended; primary keys of run_done, step, run_until, ticket and run. The same run again: what it has done is kept,
--- and what it remembers of failed steps is forgotten; its time begins anew. Above 0, `waits` says that it has steps of before.
+-- router.bulk, behind ended; primary keys of run_done, step, approval, run_until, ticket and run. The same run again: what it has
+-- done is kept, and what it remembers of failed steps and of requests that expired is forgotten; its time begins anew. Above 0,
+-- `waits` says that it has steps of before.
 with gone as (
   delete from run_done d using unnest($2::bigint[]) as u (id) where d.id = u.id and d.status in (6, 7, 8)
   returning d.id, d.event_id, d.workflow_id, d.tenant, d.created_at, coalesce(d.began_at, d.started_at) as began_at
 ), forgotten as (
-  delete from step s where s.run_id = any ($2) and s.failed
+  delete from step s where s.run_id = any ($2) and (s.failed or (s.name, s.nth) in (
+    select a.name, a.nth from approval a where a.run_id = s.run_id and a.over
+  ))
+), unasked as (
+  delete from approval a where a.run_id = any ($2) and a.decided_at is null and (a.over or a.expires_at <= now())
 ), anew as (
   delete from run_until u where u.run_id = any ($2)
 ), again as (
