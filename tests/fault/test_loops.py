@@ -77,7 +77,7 @@ LOOPS = {
         "parent", "handles", "shed",
         "worker.flush", "worker.deadline", "worker.lease", "worker.refill", "worker.timer", "worker.hint",
         "worker.wait", "worker.usage", "worker.listen", "worker.presence", "worker.cron", "worker.solo",
-        "worker.admission", "worker.ending",
+        "worker.admission", "worker.ending", "worker.beat",
     },
     "console": {
         "parent", "handles", "shed", "changes", "console.http", "watch.look", "watch.store", "watch.webhook",

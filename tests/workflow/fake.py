@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from seawall import Context
+from seawall.kernel.seam.pulse import Pulse
 from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.seam.wait import Heard, Wanted
@@ -26,9 +28,14 @@ class MemoryRun:
         self.replies: list[Reply] = []
         self.waits: list[bool] = []
         self.rests: list[int] = []
+        self.timeouts: list[float] = []
+        self.told: bytes | None = None
         self.clock_us = 1_000_000
         self.listened: list[tuple[str, int, Wanted]] = []
         self.heard = Heard()
+
+    async def pulse(self, name: str, nth: int, every_s: float) -> Pulse:
+        return Pulse(every_s, time.monotonic, self.told)
 
     def recall(self, name: str, nth: int) -> Memo | None:
         memo = self.kept.get((name, nth))
@@ -39,8 +46,10 @@ class MemoryRun:
         return self.asked < self.before
 
     async def call(
-        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float
-    ) -> object:
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float,
+        pulse: Pulse | None = None,
+    ) -> object:  # fmt: skip
+        self.timeouts.append(timeout_s)
         value = function(*args, **kwargs)
         return await value if asyncio.iscoroutine(value) else value
 

@@ -38,6 +38,9 @@ NAME_CHARS_MAX: Final = 100
 RESULT_BYTES_MAX: Final = 1024 * 1024
 """One step's or run's encoded result, and one reply's body."""
 
+PROGRESS_BYTES_MAX: Final = 4096
+"""What a long step tells of how far it has come, encoded; it is written again and again."""
+
 WAIT_MS_MAX: Final = 25_000
 """Longest time for which a request is held (Prefer: wait); senders and proxies give up at 30 s."""
 

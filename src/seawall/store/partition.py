@@ -32,6 +32,7 @@ from seawall.kernel.status import DAY_SHIFT
 from seawall.store.calendar import Calendar
 from seawall.store.driver import Contended
 from seawall.store.pool import Session, Store
+from seawall.store.progress import prune_ended as prune_progress
 from seawall.store.statement import statements
 from seawall.store.until import prune_ended as prune_moments
 from seawall.store.usage import SAMPLES_KEPT_S, USE_KEPT_S
@@ -143,7 +144,7 @@ TABLES = (
 )
 
 
-STRAYS = (prune_waits, prune_moments)
+STRAYS = (prune_waits, prune_moments, prune_progress)
 """What forgets rows of runs that have ended, of one table each."""
 
 STRAYS_MAX = 10_000

@@ -33,7 +33,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that a run did, or that was done with it."""
 
     at: datetime
-    what: str  # queued, began, step, wait, began again, in hand, or how it ended
+    what: str  # queued, began, step, heartbeat (a step's last one), wait, began again, in hand, or how it ended
     name: str = ""  # of the step or wait
     until: datetime | None = None  # its end; of a wait that isn't over, its deadline
     took_s: float | None = None
@@ -67,10 +67,11 @@ async def timeline(store: Store, run_id: int, *, timeout_s: float) -> Timeline |
     queue_id = run["queue_id"] if run["queue_id"] is not None else run["declared_id"]
     steps = await store.fetch(_SQL["steps"], run_id, queue_id, shard, MOMENTS_MAX, timeout_s=timeout_s)
     waits = await store.fetch(_SQL["waits"], run_id, WAITS_MAX, timeout_s=timeout_s)
-    return _drawn(run, steps, waits)
+    beats = await store.fetch(_SQL["beats"], run_id, WAITS_MAX, timeout_s=timeout_s)
+    return _drawn(run, steps, waits, beats)
 
 
-def _drawn(run: Row, steps: Sequence[Row], waits: Sequence[Row]) -> Timeline:
+def _drawn(run: Row, steps: Sequence[Row], waits: Sequence[Row], beats: Sequence[Row]) -> Timeline:
     first: datetime | None = run["began_at"] or run["started_at"] or (steps[0]["started_at"] if steps else None)
     queued = Moment(
         at=run["created_at"], what="queued", until=first, took_s=_took(run["created_at"], first), open=first is None
@@ -80,7 +81,8 @@ def _drawn(run: Row, steps: Sequence[Row], waits: Sequence[Row]) -> Timeline:
         found.append(Moment(at=first, what="began", worker=_worker(steps[0]["owner"]) if steps else ""))
     if run["began_at"] is not None and run["started_at"] is not None and run["started_at"] > run["began_at"]:
         found.append(Moment(at=run["started_at"], what="began again"))
-    found += [*map(_step, steps), *map(_wait, waits)]
+    under_way = run["finished_at"] is None
+    found += [*map(_step, steps), *map(_wait, waits), *(_beat(row, under_way=under_way) for row in beats)]
     found.sort(key=lambda moment: moment.at)
     if run["owner"] is not None:
         found.append(Moment(at=found[-1].at, what="in hand", open=True, worker=_worker(run["owner"])))
@@ -103,6 +105,10 @@ def _step(row: Row) -> Moment:
 def _wait(row: Row) -> Moment:
     until = None if row["until_us"] is None else _moment(row["until_us"])
     return Moment(at=_moment(row["since_us"]), what="wait", name=step_parts(row["name"])[0], until=until, open=True)
+
+
+def _beat(row: Row, *, under_way: bool) -> Moment:
+    return Moment(at=row["at"], what="heartbeat", name=step_parts(row["name"])[0], open=under_way)
 
 
 def _slept(result: bytes) -> datetime | None:

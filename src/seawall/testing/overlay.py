@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from seawall.kernel.clock import Clock
 from seawall.kernel.seam.approval import AskingRun
+from seawall.kernel.seam.pulse import Pulse
 from seawall.kernel.seam.run import step_parts
 from seawall.workflow import Context, Event
 from seawall.workflow.app import Workflow
@@ -121,13 +122,14 @@ class Overlay:
         return getattr(self._run, name)
 
     async def call(
-        self, function: Function, args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float
-    ) -> object:
+        self, function: Function, args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float,
+        pulse: Pulse | None = None,
+    ) -> object:  # fmt: skip
         stand_in = self._script.stand_in(function)
         if stand_in is not None:
             stand_in.calls.append((tuple(args), dict(kwargs)))
             function = stand_in.play
-        return await self._run.call(function, args, kwargs, timeout_s=timeout_s)
+        return await self._run.call(function, args, kwargs, timeout_s=timeout_s, pulse=pulse)
 
     async def pause(self, seconds: float) -> None:
         await self._script.pause(self._run.id, seconds)

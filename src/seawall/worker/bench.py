@@ -20,6 +20,7 @@ from seawall.kernel.status import RunStatus
 from seawall.store.approval import Place, ask
 from seawall.store.child import Wanted, start
 from seawall.store.pool import Store
+from seawall.worker.beat import Beats
 from seawall.worker.deadline import Deadlines, Watch
 from seawall.worker.ear import Ears
 from seawall.worker.flush import Flusher
@@ -75,6 +76,7 @@ class Bench:
         self._begins = asyncio.Semaphore(BEGINS_MAX)
         self.grace_s = settings.cancel_grace_s
         self.ears = ears
+        self.beats = Beats(store, clock=clock)
         self.usage = usage
         self.links = links
         self.wall_us: Callable[[], int] = clock.wall_us

@@ -10,6 +10,7 @@ import msgspec
 
 from seawall.guard import Heart
 from seawall.kernel.clock import Clock
+from seawall.kernel.seam.pulse import Pulse
 
 if TYPE_CHECKING:
     from seawall.worker.execution import Execution
@@ -34,6 +35,8 @@ class Watch(msgspec.Struct, eq=False):
     of_run: bool
     cancelling: int  # of the task, when it was set
     cancels: int = 0
+    pulse: Pulse | None = None  # of a step that has heartbeats: ``at`` is then the earlier of the next one and ``last``
+    last: float = 0.0
 
     def was_it(self) -> bool:
         """In ``except CancelledError``: whether this deadline alone caused it. Takes its cancellations back then."""
@@ -42,6 +45,15 @@ class Watch(msgspec.Struct, eq=False):
         for _ in range(self.cancels):
             self.task.uncancel()
         return self.task.cancelling() <= self.cancelling
+
+    def goes_on(self, now: float) -> bool:
+        """Whether a heartbeat came meanwhile that moves the deadline; says on the pulse when it was missed."""
+        pulse = self.pulse
+        if pulse is None or self.cancels or now >= self.last:
+            return False
+        pulse.missed = now >= pulse.due
+        self.at = min(self.last, pulse.due)
+        return not pulse.missed
 
     def cancel(self) -> None:
         self.cancels += 1
@@ -70,9 +82,16 @@ class Deadlines:
         """Forget a deadline: whoever had it has ended."""
         self._next_at = float("inf")
 
-    def set(self, task: asyncio.Task[object], timeout_s: float, run: Execution, *, of_run: bool = False) -> Watch:
+    def set(
+        self, task: asyncio.Task[object], timeout_s: float, run: Execution, *, of_run: bool = False,
+        pulse: Pulse | None = None,
+    ) -> Watch:  # fmt: skip
         at = self._now() + timeout_s
         watch = Watch(task, at, run, of_run, task.cancelling())
+        if pulse is not None:
+            pulse.begin()
+            watch.pulse, watch.last = pulse, at
+            watch.at = at = min(at, pulse.due)
         self._watches.add(watch)
         if at < self._next_at:
             self._next_at = at
@@ -100,6 +119,8 @@ class Deadlines:
         for watch in [w for w in self._watches if w.at <= now]:
             if watch.of_run and away:
                 watch.at = now + POSTPONE_S
+                continue
+            if watch.goes_on(now):
                 continue
             watch.at = now + self._grace_s / CANCELS
             watch.cancel()

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from seawall.kernel.event import derived_id
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.approval import Question, Request
 from seawall.kernel.seam.child import Child
+from seawall.kernel.seam.pulse import HeartbeatMissed, Pulse
 from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.seam.wait import Heard, Wanted
@@ -126,9 +127,20 @@ class Execution:
     def has_more(self) -> bool:
         return bool(self._memos)
 
-    async def call(
-        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float
-    ) -> object:
+    async def pulse(self, name: str, nth: int, every_s: float) -> Pulse:
+        return await self._bench.beats.pulse(self, name, nth, every_s)
+
+    def call(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float,
+        pulse: Pulse | None = None,
+    ) -> Coroutine[Any, Any, object]:  # fmt: skip
+        called = self._called(function, args, kwargs, timeout_s, pulse)
+        return called if pulse is None else self._bench.beats.listened(pulse, called)
+
+    async def _called(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], timeout_s: float,
+        pulse: Pulse | None,
+    ) -> object:  # fmt: skip
         bench = self._bench
         if self._over or self.dropped or bench.parked:
             await self._refused()
@@ -140,14 +152,16 @@ class Execution:
                 await self._refused()
         task = asyncio.current_task(bench.loop)
         assert task is not None
-        watch = bench.deadlines.set(task, timeout_s, self)
+        watch = bench.deadlines.set(task, timeout_s, self, pulse=pulse)
         self._calls += 1
         try:
             if is_async:
                 return await function(*args, **kwargs)
-            return await bench.threads.call(function, args, kwargs, timeout_s=timeout_s)
+            return await bench.threads.call(function, args, kwargs, timeout_s=timeout_s, pulse=pulse)
         except asyncio.CancelledError:
             if watch.was_it():
+                if pulse is not None and pulse.missed:
+                    raise HeartbeatMissed(f"no heartbeat came for {pulse.every_s:g} s") from None
                 raise TimeoutError(f"it took longer than {timeout_s:g} s") from None
             raise
         except (SystemExit, KeyboardInterrupt, StopIteration, StopAsyncIteration) as error:

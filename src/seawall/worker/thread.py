@@ -13,6 +13,7 @@ from typing import Any
 
 from seawall.kernel.error import said
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.pulse import Pulse
 
 
 class Threads:
@@ -66,12 +67,14 @@ class Threads:
         self._free += 1
 
     async def call(
-        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float = 0.0
-    ) -> object:
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float = 0.0,
+        pulse: Pulse | None = None,
+    ) -> object:  # fmt: skip
         """Call a plain function in a thread, with this task's context, by a place that was taken.
 
         Args:
             timeout_s: How long it was to take. A thread whose run was cancelled before isn't said to hang until then.
+            pulse: Its heartbeats: it ends with the next one, so one that is silent hangs.
 
         Cancelled: the thread goes on to its end, and has its place until then. When all places are taken that way, no
             plain step could ever run again, so the process ends and its successor begins with fresh threads.
@@ -87,7 +90,8 @@ class Threads:
             else:
                 self._abandoned += 1
                 future.add_done_callback(self._ended)
-                if (left_s := until - self._loop.time()) > 0:
+                left_s = until - self._loop.time() if pulse is None else pulse.left_s
+                if left_s > 0:
                     self._loop.call_later(left_s, self._overdue, future)
                 else:
                     self._overdue(future)

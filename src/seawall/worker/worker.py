@@ -49,7 +49,7 @@ from seawall.workflow import App
 
 log = logger("worker")
 
-CONNECTIONS = 15
+CONNECTIONS = 16
 """One for each loop that uses the store, so that no loop waits for another's connection; and those by which runs begin
 others."""
 
@@ -228,6 +228,7 @@ class Worker:
         supervisor.add("worker.refill", self._refiller.run)
         supervisor.add("worker.timer", self._timers.run)
         supervisor.add("worker.wait", self._ears.run)
+        supervisor.add("worker.beat", self._bench.beats.run)
         supervisor.add("worker.usage", self._usage.run, essential=False)
         if not self._solo:
             supervisor.add("worker.admission", self._admission.run)

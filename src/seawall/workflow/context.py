@@ -6,7 +6,8 @@ import hashlib
 import math
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, overload
+from functools import partial
+from typing import Any, Final, TypeVar, overload
 
 import msgspec
 
@@ -17,6 +18,7 @@ from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
 from seawall.workflow.approval import Approvals
 from seawall.workflow.branch import Branch, current
+from seawall.workflow.heartbeat import Heartbeats, beaten, checked_heartbeat
 from seawall.workflow.retry import NEVER, NonRetryable, Retry, StepFailed, may_retry, retry_after_s
 from seawall.workflow.wait import checked_name
 
@@ -25,6 +27,12 @@ T = TypeVar("T")
 PAUSE_MAX_S = 60.0
 """A step's longest wait in memory, where its run holds a slot. A longer one ends the attempt: the run waits in the
 store."""
+
+USUAL_S: Final = float("60")
+"""A try's longest time when nothing is said. Known by its identity: who writes 60 means it, also beside heartbeats."""
+
+LONG_STEP_S: Final = 86_400.0
+"""The same for a step that has heartbeats."""
 
 MESSAGE_CHARS_MAX = 2000
 
@@ -56,7 +64,7 @@ def encoded(value: object, *what: str) -> bytes:
     return data
 
 
-class Context(Approvals):
+class Context(Approvals, Heartbeats):
     """One execution of one run, in its workflow's hands."""
 
     __slots__ = ("_chance", "_event_id", "_replied", "_workflow")
@@ -99,7 +107,8 @@ class Context(Approvals):
         *args: Any,
         name: str | None = None,
         retry: Retry | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float = USUAL_S,
+        heartbeat_s: float | None = None,
         pure: bool = False,
         **kwargs: Any,
     ) -> T: ...
@@ -112,7 +121,8 @@ class Context(Approvals):
         *args: Any,
         name: str | None = None,
         retry: Retry | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float = USUAL_S,
+        heartbeat_s: float | None = None,
         pure: bool = False,
         **kwargs: Any,
     ) -> T: ...
@@ -124,7 +134,8 @@ class Context(Approvals):
         *args: Any,
         name: str | None = None,
         retry: Retry | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float = USUAL_S,
+        heartbeat_s: float | None = None,
         pure: bool = False,
         **kwargs: Any,
     ) -> Any:
@@ -137,7 +148,10 @@ class Context(Approvals):
                 in it: branch.py) and the count of this name there. Default: the function's name.
             retry: How often it is tried within this attempt of the run. None: once; the run's own retry repeats it.
                 A wait of more than `PAUSE_MAX_S` isn't made in memory: the step fails then, and asks the run to wait.
-            timeout_s: One try's longest time. A thread can't be stopped: its effect may come later.
+            timeout_s: One try's longest time. A thread can't be stopped: its effect may come later. Default: a minute,
+                or a day with ``heartbeat_s``.
+            heartbeat_s: For a long step, which calls ``ctx.heartbeat()``: the longest time between two such calls.
+                Silent for longer, a try has failed (``HeartbeatMissed``).
             pure: Doing it again gives the same value and no effect, so the workflow needn't wait until it is kept.
 
         Returns:
@@ -146,13 +160,16 @@ class Context(Approvals):
 
         Raises:
             StepFailed: It raised to the end of its tries, took too long, or returned what can't be kept.
-            ValueError, TypeError: ``name`` or ``timeout_s`` is no such thing; nothing was called.
+            ValueError, TypeError: ``name``, ``timeout_s`` or ``heartbeat_s`` is no such thing; nothing was called.
 
         Durability: its value is on stable storage before return (not with ``pure``).
         Cancelled: the run is being put away; what the function did stands, and it may be called again.
         """
         run = self._run
         name = _name_of(function) if name is None else checked_name(name)
+        if heartbeat_s is not None:
+            heartbeat_s = checked_heartbeat(name, heartbeat_s)
+            timeout_s = LONG_STEP_S if timeout_s is USUAL_S else timeout_s
         if not (isinstance(timeout_s, _SECONDS) and timeout_s > 0):
             raise ValueError(f"step {name}: timeout_s={timeout_s!r}: seconds above 0 are needed")
         branch = self._here()
@@ -169,7 +186,12 @@ class Context(Approvals):
                 # What a step does is a branch of its own: a replay doesn't do it, so nothing outside may count it.
                 token = current.set(Branch(branch, key, nth))
                 try:
-                    value = await run.call(function, args, kwargs, timeout_s=timeout_s)
+                    if heartbeat_s is None:
+                        value = await run.call(function, args, kwargs, timeout_s=timeout_s)
+                    else:
+                        pulse = await run.pulse(key, nth, heartbeat_s)
+                        call = partial(run.call, function, args, kwargs, timeout_s=timeout_s)
+                        value = await beaten(call, pulse)
                     data = encoded(value, "the result of step", name)
                     break
                 except Exception as error:

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from seawall.kernel.error import said
 from seawall.kernel.seam.approval import Question, Request
 from seawall.kernel.seam.child import Child
+from seawall.kernel.seam.pulse import Pulse
 from seawall.kernel.seam.run import Memo, step_parts
 from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.seam.wait import Heard, Wanted
@@ -103,9 +104,13 @@ class Retracing:
     def has_more(self) -> bool:
         return bool(self.unasked)
 
+    async def pulse(self, name: str, nth: int, every_s: float) -> Pulse:
+        await self._stand_still()
+
     async def call(
-        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float
-    ) -> object:
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float,
+        pulse: Pulse | None = None,
+    ) -> object:  # fmt: skip
         await self._stand_still()
 
     def keep(

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from seawall.kernel.seam.pulse import Pulse
 from seawall.kernel.seam.ticket import Reply
 
 MARK = "\x1f"
@@ -44,13 +45,21 @@ class Run(Protocol):
     def has_more(self) -> bool:
         """Whether something is kept of an earlier execution that this one hasn't asked for yet."""
 
+    async def pulse(self, name: str, nth: int, every_s: float) -> Pulse:
+        """For one try of a step with heartbeats: with what an earlier one, in any process, has told last."""
+
     async def call(
-        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float
-    ) -> object:
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float,
+        pulse: Pulse | None = None,
+    ) -> object:  # fmt: skip
         """Call a step's function once: a coroutine function here, any other one in a thread.
 
+        Args:
+            pulse: Of this try, of a step that has heartbeats. What it tells is kept now and then, and when it fails.
+
         Raises:
-            TimeoutError: It took longer than ``timeout_s``. A thread can't be stopped: it may still have its effect.
+            TimeoutError: It took longer than ``timeout_s``; HeartbeatMissed: than its pulse allows between two beats. A
+                thread can't be stopped: it may still have its effect.
             Exception: Whatever the function raised; SystemExit and the like come as RuntimeError.
 
         Cancelled: the run is being put away; the effect may have happened, nothing is kept.

@@ -26,7 +26,7 @@ grant select on event, duplicate, ticket, queue, workflow, schema_version, corre
 -- name: grant_all
 -- migrate, each start. What a worker owns.
 grant select, insert, update, delete on run, run_done, run_until, step, shard_lease, lease_taken, refill, reply, worker, wait,
-  rate to seawall_worker
+  progress, rate to seawall_worker
 
 -- name: grant_register
 -- migrate, each start. A worker registers its workflows and their queues.

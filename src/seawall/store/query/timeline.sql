@@ -35,3 +35,10 @@ from approval a where a.run_id = $1 and not exists (
   select 1 from step s where s.run_id = a.run_id and s.name = a.name and s.nth = a.nth
 ) and exists (select 1 from run r where r.id = a.run_id)
 order by since_us, name, nth limit $2
+
+-- name: beats
+-- console, behind run; primary keys of progress and step. Heartbeats of steps that haven't ended well.
+select p.name, p.nth, p.at from progress p
+where p.run_id = $1
+  and not exists (select 1 from step s where s.run_id = p.run_id and s.name = p.name and s.nth = p.nth and not s.failed)
+order by p.at, p.name, p.nth limit $2

@@ -1,0 +1,250 @@
+"""A long step that is silent is tried again, from where it told that it was; and nobody else's word counts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+import pytest
+
+from seawall import App, Context, Event, Retry
+from seawall.kernel.seam.pulse import Pulse
+from seawall.store import cancel, pool, progress
+from seawall.store.lease import Lease
+from seawall.store.pool import Store
+from seawall.store.progress import Told
+from seawall.store.timeline import timeline
+from seawall.testing.clock import ManualClock
+from seawall.worker import beat, bench
+from seawall.worker import cancel as looking
+from seawall.worker.deadline import Deadlines
+from worker.rig import QUICK, Rig
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "LOOK_S", 0.05)
+    monkeypatch.setattr(beat, "LOOK_S", 0.02)
+
+
+@pytest.fixture
+async def store(rig: Rig) -> AsyncIterator[Store]:
+    async with Store(pool.Settings(dsn=rig.database.dsn), role="test") as made:
+        yield made
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+async def test_a_step_that_falls_silent_is_tried_again_from_where_it_was(rig: Rig, kind: str) -> None:
+    app, seen, release = App(), list[Any](), threading.Event()
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def copies(event: Event, ctx: Context) -> list[Any]:
+        def begin() -> bool:
+            seen.append(ctx.progress)
+            ctx.heartbeat(len(seen))
+            return len(seen) < 3
+
+        def copy() -> str:
+            if begin():
+                release.wait(30)
+            return "copied"
+
+        async def copy_there() -> str:
+            if begin():
+                await asyncio.Event().wait()
+            return "copied"
+
+        step = copy if kind == "thread" else copy_there
+        return [await ctx.step(step, heartbeat_s=0.5, retry=Retry(attempts=3, first_s=0))]
+
+    try:
+        async with rig.running(app):
+            (run,) = await rig.add("copies", [{}])
+            done = await rig.ended([run])
+    finally:
+        release.set()
+    assert json.loads(done[run]["result"]) == ["copied"]
+    assert seen == [None, 1, 2]
+
+
+async def test_what_it_told_is_there_for_another_worker_and_on_the_timeline(rig: Rig, store: Store) -> None:
+    app, inside, seen = App(), asyncio.Event(), list[Any]()
+
+    @app.workflow(on="test.thing")
+    async def copies(event: Event, ctx: Context) -> None:
+        async def copy() -> None:
+            seen.append(ctx.progress)
+            inside.set()
+            for page in range((ctx.progress or 0) + 1, 4):
+                ctx.heartbeat(page)
+                if page == 2 and len(seen) < 2:
+                    await asyncio.Event().wait()
+
+        await ctx.step(copy, heartbeat_s=60)
+
+    async with rig.running(app, replace(QUICK, drain_s=0.0)):
+        (run,) = await rig.add("copies", [{}])
+        await rig.until(lambda: rig.db.fetchval("select value = '2' from progress"))
+        found = await timeline(store, run, timeout_s=5)
+        assert found is not None
+        (moment,) = [moment for moment in found.moments if moment.what == "heartbeat"]
+        assert moment.name == "copy" and moment.open
+    async with rig.running(app):
+        assert (await rig.ended([run]))[run]["status"] == 5
+    assert seen == [None, 2]
+    assert await progress.prune_ended(store, after=0, rows_max=10) == (1, 0)
+
+
+async def test_a_failure_is_known_only_when_what_was_told_before_is_kept(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, seen = App(), list[Any]()
+    monkeypatch.setattr(beat, "LOOK_S", 30.0)
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=3, first_s=0.0))
+    async def copies(event: Event, ctx: Context) -> None:
+        async def copy() -> None:
+            seen.append(ctx.progress)
+            for page in range(20):
+                ctx.heartbeat([len(seen), page])
+            if len(seen) < 3:
+                raise OSError("the other side closed")
+
+        await ctx.step(copy, heartbeat_s=60)
+
+    async with rig.running(app):
+        (run,) = await rig.add("copies", [{}])
+        assert (await rig.ended([run]))[run]["status"] == 5
+    assert seen == [None, [1, 19], [2, 19]]
+
+
+async def test_a_thread_whose_run_is_cancelled_ends_with_its_next_heartbeat(rig: Rig, store: Store) -> None:
+    app, ended = App(), threading.Event()
+
+    @app.workflow(on="test.thing")
+    async def copies(event: Event, ctx: Context) -> None:
+        def copy() -> None:
+            try:
+                while True:
+                    ctx.heartbeat()
+                    time.sleep(0.005)
+            finally:
+                ended.set()
+
+        await ctx.step(copy, heartbeat_s=60)
+
+    async with rig.running(app) as worker:
+        (run,) = await rig.add("copies", [{}])
+        await rig.until(lambda: worker._bench.deadlines.steps)
+        async with store.transaction() as session:
+            marked = await cancel.mark(session, [run], "cancelled: enough")
+        await cancel.settle(store, marked, timeout_s=5)
+        assert (await rig.ended([run]))[run]["status"] == 7
+        await rig.until(ended.is_set)
+        await rig.until(lambda: worker._bench.threads._free == worker._settings.threads_max)
+
+
+async def test_threads_that_are_silent_hang_though_their_steps_may_take_a_day(rig: Rig) -> None:
+    app, release, died = App(), threading.Event(), list[int]()
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def copies(event: Event, ctx: Context) -> None:
+        def hang() -> None:
+            release.wait(30)
+
+        await ctx.step(hang, heartbeat_s=0.5)
+
+    try:
+        async with rig.running(app, replace(QUICK, threads_max=1), die=died.append):
+            (run,) = await rig.add("copies", [{}])
+            row = (await rig.ended([run]))[run]
+            assert "HeartbeatMissed: no heartbeat came for 0.5 s" in row["error"]
+            assert died == [bench.EXIT_THREADS_HANG]
+    finally:
+        release.set()
+
+
+async def test_who_has_no_lease_keeps_nothing_and_a_takeover_waits_for_who_has(rig: Rig, store: Store) -> None:
+    """Forced: a heartbeat's statement is under way while somebody takes the shard over."""
+    app = App()
+
+    @app.workflow(on="test.thing")
+    async def idle(event: Event, ctx: Context) -> None: ...
+
+    await rig.registered(app)
+    queue = await rig.db.fetchval("select id from queue")
+    await rig.db.execute("update shard_lease set epoch = 3")
+    ours, gone = Told(Lease(queue, 0, 3), 1, "a", 0, b"1", 0), Told(Lease(queue, 1, 2), 2, "b", 0, b"1", 0)
+    await progress.note(store, [ours, gone])
+    assert await progress.last(store, 1, "a", 0) == b"1" and await progress.last(store, 2, "b", 0) is None
+    taking = await asyncpg.connect(rig.database.dsn)
+    try:
+        transaction = taking.transaction()
+        await transaction.start()
+        await taking.execute("select 1 from shard_lease where shard = 0 for update")
+        noting = asyncio.create_task(progress.note(store, [ours._replace(value=b"2")]))
+        waiting = (
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        )
+        await rig.until(lambda: rig.db.fetchval(waiting))
+        await taking.execute("update shard_lease set epoch = 4 where shard = 0")
+        await transaction.commit()
+        await noting
+    finally:
+        await taking.close()
+    assert await progress.last(store, 1, "a", 0) == b"1"
+
+
+async def test_what_an_ended_run_told_is_kept_while_it_may_be_tried_again(rig: Rig, store: Store) -> None:
+    app = App()
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def copies(event: Event, ctx: Context) -> None:
+        def copy() -> None:
+            ctx.heartbeat("half")
+            if event.json == "fail":
+                raise OSError("closed")
+
+        await ctx.step(copy, heartbeat_s=60)
+        if event.json != "fail":
+            ctx.respond("copied")
+
+    async with rig.running(app):
+        failed, well = await rig.add("copies", ["fail", "well"])
+        await rig.ended([failed, well])
+    told = [Told(Lease(await rig.db.fetchval("select id from queue"), 0, 1), well, "copy", 0, b"1", 0)]
+    await rig.db.execute("update shard_lease set epoch = 1 where shard = 0")
+    await progress.note(store, told)  # late, behind the step's own end
+    assert await progress.prune_ended(store, after=0, rows_max=10) == (1, 0)
+    assert await rig.db.fetchval("select array_agg(run_id) from progress where value is not null") == [failed]
+    await rig.db.execute("delete from run_done")
+    assert await progress.prune_ended(store, after=0, rows_max=10) == (1, 0)
+
+
+async def test_a_beat_moves_its_own_deadline_and_not_the_steps() -> None:
+    clock, cancelled = ManualClock(), list[float]()
+    deadlines = Deadlines(clock, store_away=lambda: False, grace_s=10, stubborn=lambda _: None)
+    task = asyncio.create_task(asyncio.Event().wait())
+    pulse = Pulse(2.0, clock.monotonic)
+    watch = deadlines.set(task, 5.0, None, pulse=pulse)  # type: ignore[arg-type]
+    began = clock.monotonic()
+    for _ in range(60):
+        clock.advance(0.1)
+        if clock.monotonic() - began < 4.5:
+            pulse.beat()
+        deadlines._expire(clock.monotonic())
+        cancelled += [clock.monotonic() - began] if watch.cancels and not cancelled else []
+    assert 4.9 < cancelled[0] < 5.2 and not pulse.missed
+    silent = Pulse(2.0, clock.monotonic)
+    watch = deadlines.set(task, 500.0, None, pulse=silent)  # type: ignore[arg-type]
+    clock.advance(2.1)
+    deadlines._expire(clock.monotonic())
+    assert watch.cancels == 1 and silent.missed
+    with pytest.raises(asyncio.CancelledError):
+        await task
