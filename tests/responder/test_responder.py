@@ -14,9 +14,11 @@ import asyncpg
 import pytest
 
 from seawall.guard import Supervisor
+from seawall.kernel.approval import Claim
 from seawall.kernel.error import Unavailable
 from seawall.kernel.limit import RESULT_BYTES_MAX
 from seawall.kernel.metric import Metrics
+from seawall.kernel.seam.approval import Decision, State, Way
 from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.status import CHANNEL_REPLY, EventStatus, RunStatus
 from seawall.responder import Responder, Settings
@@ -467,3 +469,31 @@ async def test_an_events_status_names_its_runs_and_a_duplicates_leads_to_the_fir
         held = await here.event(here.id(), status=EventStatus.HELD)
         brief = await d.responder.status(held, timeout_s=2.0)
         assert brief is not None and brief.status == "held" and brief.runs == ()
+
+
+async def test_a_request_to_people_is_found_and_decided_once_and_unavailable_without_the_store(
+    database: Database, here: World
+) -> None:
+    run = await here.run(await here.event(here.id()), state=RunStatus.WAITING)
+    row = await here.sql.fetchrow(
+        "insert into approval (run_id, name, nth, key, question, people, expires_at)"
+        " values ($1, 'a', 0, 1, 'deploy?', '{ana}', now() + interval '1 hour') returning id, nonce",
+        run,
+    )
+    assert row is not None
+    claim = Claim(row["id"], run, row["nonce"].bytes, 0, 0)
+    decision = Decision(approved=True, by="ana", way=Way.LINK)
+    async with desk(database.dsn) as it:
+        found = await it.responder.find(claim, timeout_s=5)
+        assert found is not None and (found.state, found.people) == (State.OPEN, ("ana",))
+        for other in (claim._replace(nonce=bytes(16)), claim._replace(run=run + 1), claim._replace(request=0)):
+            assert await it.responder.find(other, timeout_s=5) is None
+            assert await it.responder.decide(other, decision, timeout_s=5) == (None, False)
+        outcomes = await asyncio.gather(*(it.responder.decide(claim, decision, timeout_s=5) for _ in range(4)))
+        assert sorted(won for _, won in outcomes) == [False, False, False, True]
+        assert {asked.state for asked, _ in outcomes if asked is not None} == {State.APPROVED}
+    async with desk(NOWHERE) as it:
+        with pytest.raises(Unavailable):
+            await it.responder.find(claim, timeout_s=1)
+        with pytest.raises(Unavailable):
+            await it.responder.decide(claim, decision, timeout_s=1)

@@ -245,6 +245,21 @@ async def test_dedupe_keys_are_left_to_the_router_which_knows_what_is_unread(sto
     assert await store.value("select count(*) from dedupe") == 1
 
 
+async def test_what_people_were_asked_goes_with_its_run_and_not_before(store: Store, clock: ManualClock) -> None:
+    await _event(store, _id(TODAY, 1), age_days=0)
+    sql = "insert into run (id, event_id, workflow_id, tenant, queue_id, shard, vt) values ($1, $2, 1, 't', 1, 0, 0)"
+    await store.execute(sql, _run(TODAY, 1), _id(TODAY, 1))
+    for number, days in ((1, 40), (2, 40), (3, 20)):
+        await store.execute(
+            "insert into approval (run_id, name, nth, key, question, people, asked_at, expires_at)"
+            " values ($1, 'a', 0, 1, '', '{}', to_timestamp($2) - make_interval(days => $3), now())",
+            _run(TODAY, number), clock.wall_us() / 1e6, days,
+        )  # fmt: skip
+    await _keeper(store, clock).round()
+    kept = await store.fetch("select run_id from approval order by run_id")
+    assert [row["run_id"] for row in kept] == [_run(TODAY, 1), _run(TODAY, 3)]
+
+
 async def test_two_housekeepers_at_once_do_no_harm(store: Store, clock: ManualClock, database: Database) -> None:
     await _make_old_day(store, clock)
     await _unfinished(store, OLD, 1)

@@ -207,3 +207,34 @@ async def test_a_total_timeout_ends_a_run_at_its_moment_and_not_before(rehearse:
         run = await rehearsal.ended(event)
         assert run.status == "failed" and run.error is not None and "longer than 86400 s altogether" in run.error
         assert 86_400 <= (rehearsal.now - before).total_seconds() < 86_401
+
+
+async def test_what_a_run_asks_is_approved_declined_or_expires_at_its_moment(rehearse: Rehearse) -> None:
+    app = App()
+
+    @app.workflow(on="deploy.asked")
+    async def deploy(event: Event, ctx: Context) -> str:
+        request = await ctx.approval("deploy?", within=3600)
+        await ctx.step(note, request.link)
+        answer = await request
+        if not answer:
+            return "expired" if answer.expired else f"{answer.by}: {answer.comment}"
+        return "deployed" if await ctx.approve("announce?", within=60) else "deployed in silence"
+
+    async with rehearse(app) as rehearsal:
+        links = rehearsal.replace(note, result="sent")
+        yes, no, nobody = [await rehearsal.send("deploy.asked", {}) for _ in range(3)]
+        assert len({link for (link,), _ in links.calls}) == 3
+        await rehearsal.advance(minutes=59)
+        await rehearsal.approve(yes, by="ann")
+        await rehearsal.approve(no, approved=False, by="ben", comment="not today")
+        with pytest.raises(AssertionError, match=r"open are: announce\?"):
+            await rehearsal.approve(yes, question="deploy?")
+        await rehearsal.approve(yes)
+        assert (await rehearsal.run(yes)).result == "deployed"
+        assert (await rehearsal.run(no)).result == "ben: not today"
+        assert (await rehearsal.run(nobody)).status == "waiting"
+        await rehearsal.advance(minutes=1)
+        run = await rehearsal.run(nobody)
+        assert (run.result, run.step_names) == ("expired", ["ctx.approval", "note"])
+        assert len(links.calls) == 3

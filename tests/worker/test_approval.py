@@ -17,6 +17,7 @@ from seawall.kernel.error import Uncertain
 from seawall.kernel.seam.approval import Decision, State, Way
 from seawall.store import approval, cancel, pool
 from seawall.store.pool import Store
+from seawall.store.statement import statements
 from seawall.worker import bench, execution
 from worker.rig import CLOCK, Rig
 
@@ -226,6 +227,22 @@ async def test_a_decision_of_a_moment_in_which_the_run_is_put_away_or_nobody_run
     async with rig.running(app, links=LINKS):
         assert (await result(rig, run))[2] == "ana"
     assert len(sent) == 2
+
+
+async def test_a_run_that_is_held_hears_after_its_release_what_was_decided_meanwhile(rig: Rig, store: Store) -> None:
+    app, sent = App(), list[str]()
+    deploys(app, sent)
+    async with rig.running(app, links=LINKS):
+        held, other = await rig.add("deploy", [{}, {}])
+        await put_away(rig, held)
+        await put_away(rig, other)
+        [claim] = [one for one in map(claimed, sent) if one.run == held]
+        await store.fetch(statements("bulk")["hold"], [held, other])
+        assert await decide(store, claim) == (State.APPROVED, True)
+        assert await rig.db.fetchval("select state = 2 from run where id = $1", held)
+        await store.fetch(statements("bulk")["release"], [held, other], [held, other], [0, 0])
+        assert (await result(rig, held))[2] == "ana"
+        assert await rig.db.fetchval("select state = 1 from run where id = $1", other), "it waits on"
 
 
 async def test_a_store_that_does_not_answer_opens_one_request(

@@ -111,6 +111,28 @@ async def test_waits_that_are_open_and_moments_that_have_not_come_are_where_a_ru
     assert (await found(three, waiting))[0][1].startswith("asks for b, which isn't kept, before")
 
 
+async def test_a_request_to_people_is_passed_and_its_answer_is_where_a_run_is() -> None:
+    async def code(event: Event, ctx: Context) -> None:
+        request = await ctx.approval("deploy?", to=["ana"])
+        assert request.link
+        await step(ctx, "send")
+        await request
+        await step(ctx, "deploy")
+
+    open_ = kept("ctx.approval", result=None)
+    assert await found(code, []) == await found(code, open_) == []
+    assert await found(code, [*open_, *kept("send")]) == []
+    [(severity, what)] = await found(code, [*open_, *kept("send", "deploy")])
+    assert (severity, what) == (Severity.DIFFERS, "never asks for deploy")
+
+    async def other(event: Event, ctx: Context) -> None:
+        await step(ctx, "prepare")
+        await ctx.approve("deploy?")
+
+    [(severity, _)] = await found(other, open_)
+    assert severity == Severity.BREAKS
+
+
 async def test_tasks_side_by_side_are_told_apart() -> None:
     async def code(event: Event, ctx: Context) -> None:
         await asyncio.gather(side(ctx, "a"), side(ctx, "b"))

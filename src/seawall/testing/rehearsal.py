@@ -22,11 +22,13 @@ import msgspec
 
 from seawall.guard import Supervisor
 from seawall.guard.spell import Spells
+from seawall.kernel import approval as linking
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import EventIds, Record, encode, id_text
 from seawall.kernel.metric import Metrics
 from seawall.kernel.placement import Placement
+from seawall.kernel.seam.approval import Decision, Way
 from seawall.router import settings as routing
 from seawall.router.batch import Batch
 from seawall.router.broadcast import Broadcast
@@ -35,7 +37,7 @@ from seawall.router.drain import Desk, Drain
 from seawall.router.match import read
 from seawall.router.meter import Meter
 from seawall.router.revoked import Revoked
-from seawall.store import pool, rehearsal, report
+from seawall.store import approval, pool, rehearsal, report
 from seawall.store.pool import Store
 from seawall.testing.clock import ManualClock
 from seawall.testing.journal import MemoryJournal
@@ -61,6 +63,7 @@ HOPS_MAX = 100_000
 """Moments at which something happened, in one ``advance``: more is a workflow that waits for nothing in a circle."""
 
 RUNS_MAX = 100
+_LINKS = linking.Links(linking.Settings(url="https://seawall.test"), bytes(32), base=lambda: "")
 _QUICK = Settings(poll_s=0.02, timer_s=0.01, drain_s=0.0, lease_ttl_s=5.0, renew_s=0.5)
 
 
@@ -209,6 +212,30 @@ class Rehearsal:
             await self._worker.enter_async_context(self._working(app))
             await self._settled()
 
+    async def approve(
+        self, event: str, *, approved: bool = True, by: str = "tester", comment: str = "", question: str = ""
+    ) -> None:
+        """Decide what the one run that an event began asks people, as an operator does, and have everything happen that
+        it leads to.
+
+        Args:
+            question: Which one, where it asks several things.
+
+        Raises:
+            AssertionError: It asks no such thing now, or several.
+        """
+        run = await self.run(event)
+        async with self._turn:
+            asked = await approval.open_of(self._store, run.id, timeout_s=_QUERY_S)
+            meant = [one.claim for one in asked if question in ("", one.question)]
+            assert len(meant) == 1, (
+                f"one request is meant; open are: {', '.join(one.question for one in asked) or 'none'}"
+            )
+            decision = Decision(approved=approved, by=by, way=Way.API, comment=comment)
+            _, won = await approval.decide(self._store, meant[0], decision, clock=self.clock, timeout_s=_QUERY_S)
+            assert won, "its time is over"
+            await self._settled()
+
     def replace(
         self, step: str | Function, *, result: object = None, error: BaseException | None = None,
         using: Function | None = None,
@@ -273,7 +300,7 @@ class Rehearsal:
         made = Worker(
             pool.Settings(dsn=self._worker_dsn), app.over(self._script.laid), _QUICK,
             clock=_Stamps(self.clock), store_clock=self.clock, metrics=metrics, owner=uuid4(),
-            chance=self._chance, die=self._dies,
+            chance=self._chance, die=self._dies, links=_LINKS,
         )  # fmt: skip
         async with made:
             made.register(supervisor)

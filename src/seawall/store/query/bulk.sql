@@ -149,8 +149,8 @@ select r.id, r.queue_id, r.tenant, w.priority from run r join workflow w on w.id
 where r.id = any ($1::bigint[]) and r.state = 2 order by r.id for update of r skip locked
 
 -- name: release
--- router.bulk, behind held; primary keys of run and run_frozen. Who waited for its time goes on waiting; who waited for an event
--- looks again, since it may have come meanwhile; who stood in a line stands in it again. One without a moment was let in, may be in
+-- router.bulk, behind held; primary keys of run, approval and run_frozen. Who waited for its time goes on waiting; who waited for an
+-- event looks again, since it may have come meanwhile, and so does whom people have answered; who stood in a line stands in it again. One without a moment was let in, may be in
 -- hand, and has counted all the time: it isn't let in twice. Nobody thaws it any more.
 with released as (
   update run r
@@ -158,7 +158,9 @@ with released as (
                    when r.line is null or r.run_after is null then 0 else 3 end,
       run_after = case when r.run_after > now() and not u.looks then r.run_after end, vt = greatest(r.vt, u.vt)
   from (
-    select v.id, v.vt, o.listens and not o.retrying as looks
+    select v.id, v.vt, not o.retrying and (
+      o.listens or exists (select 1 from approval a where a.run_id = o.id and a.decided_at is not null)
+    ) as looks
     from unnest($2::bigint[], $3::bigint[]) as v (id, vt) join run o on o.id = v.id
   ) u
   where r.id = u.id and r.state = 2
