@@ -323,3 +323,20 @@ async def test_what_was_frozen_and_released_by_hand_and_is_held_again_is_thawed_
     await desk.over()
     assert await version.thaw(desk.store, lambda queue, tenant: 7, timeout_s=5.0) == 0
     assert await desk.state(run) == 2
+
+
+async def test_a_cancel_that_is_undone_at_once_is_undone_for_those_that_their_workers_end_later(desk: Desk) -> None:
+    [run] = await desk.runs(1)
+    lease = await desk.lease()
+    await desk.sql.execute("insert into refill values (1, 0, 1, 1, $1)", [run])
+    id = await desk.make(Act.CANCEL, "queue=default", 1)
+    await desk.over()
+    again = await bulk.undo(desk.store, id, ME, timeout_s=5.0)
+    piece = await desk.piece()
+    assert piece is not None and (piece.done, piece.put_off) == (0, 1) and await desk.state(run) == 9
+    async with desk.store.own_connection() as session:
+        end = End(run, RunStatus.CANCELLED | 7 << 4, 1, None, "cancelled", NOW_US)
+        assert await flush(session, Rows(leases=[lease], ends=[end])) is None
+    await desk.over()
+    line = await desk.line(again)
+    assert (line.done, line.missed, await desk.state(run)) == (1, 0, 0)

@@ -204,8 +204,10 @@ with gone as (
   returning id
 )
 select coalesce((select array_agg(id) from again), '{}') as done, '{}'::bigint[] as seen,
-       coalesce((select array_agg(id) from run_done where id = any ($1::bigint[]) and status in (6, 7, 8) and id <> all ($2)), '{}')
-       as there
+       coalesce((select array_agg(id) from (
+         select id from run_done where id = any ($1::bigint[]) and status in (6, 7, 8) and id <> all ($2)
+         union all select id from run where id = any ($1) and state = 9
+       ) t), '{}') as there
 
 -- name: unsettled
 -- router.bulk, in each round of a cancellation; run_cancelling, which is empty mostly, primary key of bulk_run. Marked by it, and
