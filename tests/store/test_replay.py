@@ -130,6 +130,23 @@ async def test_none_begin_while_workers_are_not_through_with_those_before(
     assert (await desk.line(id)).runs == 3
 
 
+async def test_a_replay_waits_for_no_queue_in_which_it_begins_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One replay's queue is paused, or no worker has its workflow any more; another one's is served."""
+    monkeypatch.setattr(rows, "PENDING_MAX", 2)
+    other = await desk.here.workflow(name="other")
+    queue = await desk.sql.fetchval("insert into queue (name) values ('other') returning id")
+    await desk.sql.execute("update workflow set queue_id = $1 where id = $2", queue, other)
+    for _ in range(3):
+        await desk.here.event(desk.here.id())
+    stands, goes = await desk.begin(workflow="greet"), await desk.begin(workflow="other")
+    await desk.work(stands, rate=4.0)
+    await desk.sql.execute("update replay set next_at = now()")
+    batches = [await desk.work(id, rate=2.0) for id in (stands, goes)]
+    assert [batch.seen for batch in batches if batch is not None] == [0, 1]
+
+
 async def test_a_replay_is_paused_resumed_from_where_it_was_and_cancelled(desk: Desk) -> None:
     for _ in range(4):
         await desk.here.event(desk.here.id())

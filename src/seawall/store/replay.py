@@ -40,8 +40,9 @@ SCAN_ROWS: Final = 10_000
 
 TRANSACTION_S: Final = 10.0
 PENDING_MAX: Final = 2_000
-"""Runs of replays that may be ready: beyond, none are begun until workers are through with some. A queue that is
-paused, or slower than the rate, would else fill the table that every worker reads."""
+"""Ready runs of replays in one queue: beyond, a batch that would begin more there waits until workers are through with
+some. A queue that is paused, or slower than the rate, would else fill the table that every worker reads. Replays whose
+events begin nothing there go on."""
 
 BUSY_S: Final = 1.0
 DUE_MAX: Final = 20
@@ -234,33 +235,32 @@ async def work(store: Store, id: int, rate: float, decide: Decide) -> Batch | No
         replay = await session.row(_SQL["take"], id)
         if replay is None:
             return None
-        if await session.value(_SQL["pending"], PENDING_MAX) >= PENDING_MAX:
-            await session.execute(_SQL["advance"], id, replay["after"], 0, 0, BUSY_S, False)
-            return Batch(id, 0, 0, over=False)
+        full = {row["id"] for row in await session.fetch(_SQL["full"], PENDING_MAX)}
         wanted = max(1, min(BATCH_EVENTS, int(rate * BATCH_S)))
         upper = await session.value(_SQL["floor"], replay["after"], replay["last"], SCAN_ROWS)
         events = await session.fetch(
             _SQL["events"], replay["after"], upper or replay["last"], replay["sources"], replay["likes"],
             replay["tenants"], replay["states"], replay["causes"], wanted,
         )  # fmt: skip
-        runs = await _begin(session, replay, events, decide)
-        full = len(events) == wanted
-        after = events[-1]["id"] if full else UUID(int=(upper or replay["last"]).int - 1)
-        over = not full and upper is None
+        begun = decide(events, await _targets(session, replay)) if events else ()
+        if not full.isdisjoint(run.queue_id for run in begun):
+            await session.execute(_SQL["advance"], id, replay["after"], 0, 0, BUSY_S, False)
+            return Batch(id, 0, 0, over=False)
+        runs = await _begin(session, id, begun)
+        cut = len(events) == wanted
+        after = events[-1]["id"] if cut else UUID(int=(upper or replay["last"]).int - 1)
+        over = not cut and upper is None
         await session.execute(_SQL["advance"], id, after, len(events), runs, len(events) / rate, over)
         if over:
             await lift(session, drain_of(id))
     return Batch(id, len(events), runs, over)
 
 
-async def _begin(session: Session, replay: Row, events: Sequence[Row], decide: Decide) -> int:
-    if not events:
-        return 0
-    begun = decide(events, await _targets(session, replay))
+async def _begin(session: Session, id: int, begun: Sequence[Begun]) -> int:
     if not begun:
         return 0
     bases = [id_day(run.event_id.bytes) << DAY_SHIFT for run in begun]
-    count: int = await session.value(_SQL["begin"], replay["id"], bases, *map(list, zip(*begun, strict=True)))
+    count: int = await session.value(_SQL["begin"], id, bases, *map(list, zip(*begun, strict=True)))
     return count
 
 

@@ -49,11 +49,12 @@ order by w.id limit $3
 insert into queue (name, beside) select 'replay.' || name, id from queue where id = any ($1::smallint[]) and beside is null
 on conflict (name) do update set beside = excluded.beside
 
--- name: pending
--- router.replay, second of each batch; the small table queue, run_ready of those that are beside others. At most $1 are counted.
-select count(*) from queue q cross join lateral (
-  select 1 from run r where r.queue_id = q.id and r.state = 0 limit $1
-) one where q.beside is not null
+-- name: full
+-- router.replay, second of each batch; the small table queue, run_ready of those that are beside others. Which of them have $1 ready
+-- runs.
+select q.id from queue q
+where q.beside is not null
+  and (select count(*) from (select 1 from run r where r.queue_id = q.id and r.state = 0 limit $1) one) >= $1
 
 -- name: floor
 -- router.replay, each batch; primary key of event. The id up to which a batch looks; none: to the end.
