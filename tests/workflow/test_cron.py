@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -165,6 +166,25 @@ def test_all_that_was_missed_is_made_up_for_in_order_and_bounded() -> None:
         at = found.moment_us
     assert begun == sorted(set(begun)) and len(begun) == MISSED_MAX and begun[-1] == now
     assert missed + len(begun) == 3 * 24 * 6 + 1
+
+
+def test_what_passed_is_looked_for_once_for_all_lines_of_a_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by itself took a hundred lines more than the time of their transaction, again and again."""
+    looked, after = itertools.count(), Schedule.after
+
+    def counted(self: Schedule, us: int) -> Iterator[int]:
+        for moment in after(self, us):
+            next(looked)
+            yield moment
+
+    monkeypatch.setattr(Schedule, "after", counted)
+    schedule, days = Schedule("* * * * *", "UTC"), 3 * 86_400_000_000
+    lines = [line(tenant=f"t{n}", spread=True) for n in range(100)]
+    found = [decide(one, schedule, AT + days) for one in lines]
+    assert all(what.begins_us is not None and what.moment_us > AT + days - 60_000_000 for what in found)
+    assert next(looked) < 3 * 1440 + 10
+    back = decide(lines[0], schedule, AT + 120_000_000)
+    assert back.begins_us is not None and back.begins_us <= AT + 120_000_000, "a clock that leapt and came back"
 
 
 def test_a_line_that_stood_still_for_years_takes_no_time_to_go_on() -> None:

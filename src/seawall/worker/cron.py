@@ -95,10 +95,10 @@ class Crons:
             schedule = self._schedule(row)
             if schedule is None:
                 continue
-            moments = schedule.after(row["now_us"])
-            line = _line(row, moment_us=next(moments))
+            first, behind = schedule.moments(row["now_us"], row["now_us"])[1:3]
+            line = _line(row, moment_us=first)
             if row["name"] in changed or row["moment_us"] is None or row["moment_us"] > line.moment_us:
-                made.append(Next(line.name, line.tenant, line.moment_us, due_us(line, line.moment_us, next(moments))))
+                made.append(Next(line.name, line.tenant, line.moment_us, due_us(line, first, behind)))
         return made
 
     def _schedule(self, row: Row) -> Schedule | None:

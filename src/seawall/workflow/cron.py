@@ -8,6 +8,7 @@ every hour runs each hour that passes.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,9 @@ MISSED_MAX = 100
 
 LOOKED_MAX = 2000
 """Moments looked at in one decision; a line that stood still for longer begins again a day ago."""
+
+KNOWN_MAX = 16
+"""Moments from which a schedule knows how it goes on."""
 
 AGAIN_US = 1_000_000
 """How soon it is looked again whether the former run has ended."""
@@ -83,6 +87,7 @@ class Schedule:
             fields[0] = _spelt(fields[0], "0-59")
             fields[1] = _spelt(fields[1], "0-23")
         self._expression = " ".join(fields)
+        self._known: dict[int, tuple[list[int], Iterator[int]]] = {}
         try:
             self._zone = ZoneInfo(zone)
         except (KeyError, ValueError, OSError) as error:  # a name that is a path, a folder, or longer than any
@@ -101,6 +106,24 @@ class Schedule:
             if at > last:
                 last = at
                 yield at
+
+    def moments(self, first_us: int, now_us: int) -> Sequence[int]:
+        """A moment and those behind it, up to the second one that is later than now; if these are very many, those of
+        the last day. Lines of one schedule mostly stand at the same moment, so this is looked for once for all of them:
+        after an outage of days there are thousands.
+        """
+        known = self._known.get(first_us)
+        if known is None or known[0][0] > max(first_us, now_us):  # the clock went back, by days
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            known = self._known[first_us] = [first_us], self.after(first_us)
+        found, behind = known
+        while len(found) < 3 or found[-2] <= now_us:
+            found.append(next(behind))
+            if len(found) > LOOKED_MAX and found[-1] <= now_us:
+                last = found[-1]
+                found, behind = self._known[first_us] = [last], self.after(max(last, now_us - _DAY_US))
+        return found
 
     def said(self, us: int) -> str:
         """A moment by its wall clock, as ISO 8601."""
@@ -162,17 +185,11 @@ def decide(line: Line, schedule: Schedule, now_us: int) -> Decision:
 
 def _pending(line: Line, schedule: Schedule, now_us: int) -> tuple[list[int], list[int]]:
     """Moments that are due, and the two behind them."""
-    pending, moments = [line.moment_us], schedule.after(line.moment_us)
-    following = next(moments)
-    while True:
-        behind = next(moments)
-        if due_us(line, following, behind) > now_us:
-            return pending, [following, behind]
-        pending.append(following)
-        following = behind
-        if len(pending) > LOOKED_MAX:
-            moments = schedule.after(max(following, now_us - _DAY_US))
-            pending, following = [following], next(moments)
+    moments = schedule.moments(line.moment_us, now_us)
+    last = max(0, bisect_right(moments, now_us) - 1)
+    if last and due_us(line, moments[last], moments[last + 1]) > now_us:
+        last -= 1
+    return list(moments[: last + 1]), list(moments[last + 1 : last + 3])
 
 
 def _chosen(line: Line, pending: list[int], *, late: bool) -> tuple[int | None, list[int], int]:
