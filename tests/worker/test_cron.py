@@ -206,6 +206,19 @@ async def test_a_clock_that_leapt_and_came_back_makes_no_schedule_stand_still(ri
     assert len(begun) == 1
 
 
+async def test_a_moment_that_has_come_has_its_run_though_the_schedule_is_changed_before_anybody_looks(rig: Rig) -> None:
+    """It came while a deploy was under way, whose workers declare another schedule."""
+    before, app, begun = App(), App(), list[Event]()
+    ticking(before, begun).set()
+    async with rig.running(before):
+        await rig.until(lambda: rig.db.fetchval("select count(*) from cron_line"))
+    await due(rig, ago_s=3)
+    ticking(app, begun, catch_up="all", overlap="queue").set()
+    async with rig.running(app):
+        await ended(rig, 1)
+    assert await rig.db.fetchval("select begun = 1 and moment > now() from cron_line")
+
+
 async def test_a_schedule_that_was_changed_goes_by_the_new_one_and_one_that_is_gone_goes(rig: Rig) -> None:
     app, begun = App(), list[Event]()
     ticking(app, begun).set()

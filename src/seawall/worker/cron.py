@@ -88,8 +88,8 @@ class Crons:
             await cron.tidy(session, self._names)
 
     def _first(self, rows: Sequence[Row], changed: Set[str]) -> list[Next]:
-        """Lines that aren't there yet, or go by another schedule now; and those beyond its next moment, which
-        only a clock that leapt and came back has made."""
+        """Lines that aren't there yet, or go by another schedule from their next moment on (one that has come stands: it
+        had no run yet); and those beyond its next moment, which only a clock that leapt and came back has made."""
         made = []
         for row in rows:
             schedule = self._schedule(row)
@@ -97,7 +97,9 @@ class Crons:
                 continue
             first, behind = schedule.moments(row["now_us"], row["now_us"])[1:3]
             line = _line(row, moment_us=first)
-            if row["name"] in changed or row["moment_us"] is None or row["moment_us"] > line.moment_us:
+            stands_us = row["moment_us"]
+            changes = row["name"] in changed and stands_us is not None and stands_us > row["now_us"]
+            if stands_us is None or changes or stands_us > first:
                 made.append(Next(line.name, line.tenant, line.moment_us, due_us(line, first, behind)))
         return made
 
