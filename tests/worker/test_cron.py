@@ -242,3 +242,31 @@ async def test_a_schedule_that_was_changed_goes_by_the_new_one_and_one_that_is_g
     async with rig.running(other):
         await rig.until(lambda: rig.db.fetchval("select array_agg(name) = '{tock}' from cron_line"))
         assert await rig.db.fetchval("select array_agg(name) from cron") == ["tock"]
+
+
+async def test_who_looks_while_another_one_begins_a_run_sees_that_it_goes_on(rig: Rig) -> None:
+    """Forced order: the second's statement has its snapshot, the first commits a run of a line that is due still."""
+    app = App()
+    ticking(app, list[Event](), catch_up="all").set()
+    async with rig.running(app):
+        await rig.until(lambda: rig.db.fetchval("select count(*) from cron_line"))
+    await rig.db.execute("update cron_line set due_at = now() - interval '1 second'")
+    await rig.db.execute(
+        "create function public.now() returns timestamptz language plpgsql volatile as"
+        " $$ begin perform pg_advisory_xact_lock_shared(7); return pg_catalog.now(); end $$"
+    )
+    gate = await asyncpg.connect(rig.database.dsn)
+    async with Store(pool.Settings(dsn=rig.database.dsn), role="test") as store, gate.transaction():
+        await gate.execute("select pg_advisory_xact_lock(7)")
+        await gate.execute(
+            "insert into run (id, event_id, workflow_id, tenant, queue_id, shard, vt)"
+            " values (999, gen_random_uuid(), 1, 'x', 1, 0, 0); update cron_line set run_id = 999"
+        )
+        async with store.transaction() as session:
+            await session.execute("select set_config('search_path', 'public, pg_catalog', true)")
+            looking = asyncio.create_task(cron.due(session, ["tick"]))
+            await rig.until(lambda: rig.db.fetchval("select count(*) from pg_locks where not granted"))
+            await gate.execute("commit; begin")
+            rows, running = await looking
+    assert [row["run_id"] for row in rows] == [999] and running == {999}
+    await gate.close()

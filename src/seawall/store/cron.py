@@ -102,9 +102,12 @@ async def tidy(session: Session, names: Sequence[str]) -> None:
     await session.execute(_SQL["prune"], names)
 
 
-async def due(session: Session, names: Sequence[str]) -> list[Row]:
-    """Lines that are due, locked until the transaction's end; at most ``DUE_MAX``."""
-    return await session.fetch(_SQL["due"], names, DUE_MAX)
+async def due(session: Session, names: Sequence[str]) -> tuple[list[Row], set[int]]:
+    """Lines that are due, locked until the transaction's end, at most ``DUE_MAX``; and which of their former runs go on."""
+    rows = await session.fetch(_SQL["due"], names, DUE_MAX)
+    former = [row["run_id"] for row in rows if row["run_id"] is not None]
+    running = await session.fetch(_SQL["running"], former) if former else []
+    return rows, {row["id"] for row in running}
 
 
 async def begin(session: Session, runs: Sequence[Begin]) -> list[Begun]:

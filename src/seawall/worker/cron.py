@@ -120,17 +120,19 @@ class Crons:
     async def _look(self) -> bool:
         """Begin what is due; whether there may be more."""
         async with self._store.transaction(timeout_s=TIMEOUT_S) as session:
-            rows = await cron.due(session, self._names)
+            rows, running = await cron.due(session, self._names)
             if not rows:
                 return False
-            begun, marked = await self._begin(session, rows)
+            begun, marked = await self._begin(session, rows, running)
         if begun:
             await wait.tell(self._store, [one.woken for one in begun])
         if marked is not None:
             await cancel.settle(self._store, marked, timeout_s=TIMEOUT_S)
         return len(rows) == cron.DUE_MAX
 
-    async def _begin(self, session: Session, rows: Sequence[Row]) -> tuple[list[Begun], Marked | None]:
+    async def _begin(
+        self, session: Session, rows: Sequence[Row], running: Set[int]
+    ) -> tuple[list[Begun], Marked | None]:  # fmt: skip
         runs: list[Begin] = []
         lines: list[Next] = []
         former: list[int] = []
@@ -138,7 +140,7 @@ class Crons:
             schedule = self._schedule(row)
             if schedule is None:
                 continue
-            line = _line(row)
+            line = _line(row, running=row["run_id"] in running)
             what = decide(line, schedule, row["now_us"])
             lines.append(_next(line, what))
             if what.begins_us is not None:
@@ -167,7 +169,7 @@ class Crons:
                 )
 
 
-def _line(row: Row, *, moment_us: int | None = None) -> Line:
+def _line(row: Row, *, moment_us: int | None = None, running: bool = False) -> Line:
     if moment_us is not None:
         return Line(
             name=row["name"], tenant=row["tenant"], moment_us=moment_us, spread=row["spread"], blocked=False,
@@ -175,7 +177,7 @@ def _line(row: Row, *, moment_us: int | None = None) -> Line:
         )  # fmt: skip
     return Line(
         name=row["name"], tenant=row["tenant"], moment_us=row["moment_us"], spread=row["spread"],
-        blocked=row["blocked"], running=row["running"], paused=row["paused"], overlap=row["overlap"],
+        blocked=row["blocked"], running=running, paused=row["paused"], overlap=row["overlap"],
         catch_up=row["catch_up"],
     )  # fmt: skip
 

@@ -50,7 +50,6 @@ where c.name = l.name and c.name = any($1::text[])
 -- has, or that is frozen, wait.
 select l.name, l.tenant, (extract(epoch from l.moment) * 1000000)::bigint as moment_us, l.blocked, l.run_id,
        (extract(epoch from l.last) * 1000000)::bigint as last_us,
-       exists (select 1 from run r where r.id = l.run_id) as running,
        c.expression, c.zone, c.overlap, c.catch_up, c.paused, c.tenant is null as spread,
        (extract(epoch from now()) * 1000000)::bigint as now_us
 from cron_line l join cron c on c.name = l.name
@@ -58,6 +57,11 @@ where l.due_at <= now() and c.name = any($1::text[])
   and exists (select 1 from workflow w where w.name = c.name and w.active and not w.frozen)
 order by l.due_at limit $2
 for update of l skip locked
+
+-- name: running
+-- worker, behind due, in a statement of its own: while that was under way somebody else may have begun a run of a line that is due
+-- still, and committed; it has that line as it is now, and rows of `run` as they were. Primary key of run.
+select id from run where id = any($1::bigint[])
 
 -- name: one
 -- console, first of a run that is begun by hand; primary keys of cron and cron_line.
