@@ -103,7 +103,7 @@ async def tidy(session: Session, names: Sequence[str]) -> None:
 
 
 async def due(session: Session, names: Sequence[str]) -> tuple[list[Row], set[int]]:
-    """Lines that are due, locked until the transaction's end, at most ``DUE_MAX``; and which of their former runs go on."""
+    """Lines that are due, locked until the transaction's end, at most ``DUE_MAX``; and which former runs go on."""
     rows = await session.fetch(_SQL["due"], names, DUE_MAX)
     former = [row["run_id"] for row in rows if row["run_id"] is not None]
     running = await session.fetch(_SQL["running"], former) if former else []

@@ -88,8 +88,8 @@ class Crons:
             await cron.tidy(session, self._names)
 
     def _first(self, rows: Sequence[Row], changed: Set[str]) -> list[Next]:
-        """Lines that aren't there yet, or go by another schedule from their next moment on (one that has come stands: it
-        had no run yet); and those beyond its next moment, which only a clock that leapt and came back has made."""
+        """Lines that aren't there yet, or go by another schedule from their next moment on (one that has come stands:
+        it had no run yet); and those beyond its next moment, which only a clock that leapt and came back has made."""
         made = []
         for row in rows:
             schedule = self._schedule(row)
