@@ -32,7 +32,7 @@ async def test_a_run_is_approved_once_and_who_comes_second_is_told_by_whom(it: A
     assert got.json == {"run": str(run), "approval": str(id), "question": "deploy?", "state": "declined", "by": "ana"}
     assert await here.sql.fetchrow("select state, wakes from run where id = $1", run) == (0, 1)
     again = await it.call("POST", f"/v1/runs/{run}/approve", {"approved": True})
-    assert is_problem(again, 409)
+    assert is_problem(again, 409) and again.json["detail"].startswith("it was declined by ana (api) at 20")
     assert (await it.get("/v1/approvals")).json["items"] == []
     page = await it.get("/v1/approvals", state="all")
     [line] = page.json["items"]

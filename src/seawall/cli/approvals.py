@@ -57,7 +57,7 @@ Examples:
 def approve(
     id: str, approved: bool, by: str, comment: str, approval: str, data: str | None, url: str | None, as_json: bool
 ) -> None:
-    """Decide what a run asks people. It counts once: exit code 3 when somebody was first, or the time is over."""
+    """Decide what a run asks people. It counts once: exit code 1 when somebody was first, or the time is over."""
     wish = {"approved": approved, "by": by, "comment": comment, "approval": approval}
     found = Client(find(data, url)).send("POST", f"/v1/runs/{part(id)}/approve", wish)
     if as_json:

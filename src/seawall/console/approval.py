@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
 from seawall.console.answer import Answer, json
 from seawall.console.ask import Ask, cursor_bytes, cursor_of
-from seawall.kernel.approval import COMMENT_CHARS_MAX, PERSON_CHARS_MAX
+from seawall.kernel.approval import COMMENT_CHARS_MAX, PERSON_CHARS_MAX, Claim
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected
 from seawall.kernel.seam.approval import Asked, Decision, State, Way
 from seawall.store import approval, report
-from seawall.store.approval import ApprovalLine, Open
+from seawall.store.approval import ApprovalLine
 from seawall.store.pool import Store
 
 ID_MAX: Final = 2**63 - 1
@@ -68,31 +69,30 @@ class ApprovalDesk:
         comment = _line("comment", wish.comment, COMMENT_CHARS_MAX)
         meant = await self._meant(run_id, wish.approval)
         decision = Decision(approved=wish.approved, by=by, way=Way.API, comment=comment)
-        asked, won = await approval.decide(
-            self._store, meant.claim, decision, clock=self._clock, timeout_s=self._query_s
-        )
+        asked, won = await approval.decide(self._store, meant, decision, clock=self._clock, timeout_s=self._query_s)
         if asked is None or not won:
             raise Rejected(409, "It isn't open", _stands(run_id, asked))
         return json(
             ApprovalDone(
-                run=str(run_id), approval=str(meant.claim.request), question=asked.question, state=asked.state.value,
+                run=str(run_id), approval=str(meant.request), question=asked.question, state=asked.state.value,
                 by=by,
             )
         )  # fmt: skip
 
-    async def _meant(self, run_id: int, number: str) -> Open:
-        found = await approval.open_of(self._store, run_id, timeout_s=self._query_s)
+    async def _meant(self, run_id: int, number: str) -> Claim:
+        """The one that is open; else the last one that was, which says how it stands."""
+        found = await approval.of_run(self._store, run_id, timeout_s=self._query_s)
         if number:
             found = [one for one in found if str(one.claim.request) == number]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = ", ".join(f"{one.claim.request} ({one.question})" for one in found)
+        if sum(one.open for one in found) > 1:
+            names = ", ".join(f"{one.claim.request} ({one.question})" for one in found if one.open)
             raise Rejected(409, "Several are open", f"run {run_id} asks several things; name one: {names}")
+        if found:
+            return found[0].claim
         if await report.run(self._store, run_id, timeout_s=self._query_s) is None:
             raise Rejected(404, "No such run", "there is none with this id")
         raise Rejected(
-            409, "It isn't open", f"run {run_id} asks nobody{f' by the number {number}' if number else ''} now"
+            409, "It isn't open", f"run {run_id} has asked nobody{f' by the number {number}' if number else ''}"
         )
 
 
@@ -108,4 +108,5 @@ def _stands(run_id: int, asked: Asked | None) -> str:
         return f"run {run_id} has ended"
     if asked.verdict is None:
         return "its time is over"
-    return f"{asked.verdict.by} has {asked.state.value} it in this moment"
+    at = datetime.fromtimestamp(asked.verdict.at_us / 1_000_000, tz=UTC)
+    return f"it was {asked.state.value} by {asked.verdict.by} ({asked.verdict.way.value}) at {at:%Y-%m-%d %H:%M:%S} UTC"

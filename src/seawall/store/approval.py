@@ -28,7 +28,7 @@ from seawall.store.wait import Woken, tell, wake
 _SQL = statements("approval")
 
 OPEN_MAX: Final = 20
-"""Open requests of one run that are told apart."""
+"""Requests of one run that are told apart."""
 
 
 class ApprovalLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,11 +60,12 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """A request of a run that somebody may decide."""
+class Meant:
+    """A request of a run."""
 
     claim: Claim
     question: str
+    open: bool  # somebody may decide it, if its run goes on
 
 
 async def ask(store: Store, place: Place, key: int, question: Question) -> Request | None:
@@ -133,14 +134,14 @@ async def _decide(session: Session, claim: Claim, decision: Decision, clock: Clo
     return await wake(session, {claim.run})
 
 
-async def open_of(store: Store, run_id: int, *, timeout_s: float) -> list[Open]:
-    """A run's requests that somebody may decide, the oldest first; at most OPEN_MAX.
+async def of_run(store: Store, run_id: int, *, timeout_s: float) -> list[Meant]:
+    """A run's requests that somebody may decide, and behind them those that were, the newest first; at most OPEN_MAX.
 
     Raises:
         Unavailable: The store didn't answer in time.
     """
     rows = await store.fetch(_SQL["of_run"], run_id, OPEN_MAX, timeout_s=timeout_s)
-    return [Open(Claim(row["id"], run_id, row["nonce"].bytes, 0, 0), row["question"]) for row in rows]
+    return [Meant(Claim(row["id"], run_id, row["nonce"].bytes, 0, 0), row["question"], row["open"]) for row in rows]
 
 
 async def page(store: Store, *, before: int, limit: int, every: bool, timeout_s: float) -> list[ApprovalLine]:

@@ -226,7 +226,7 @@ class Rehearsal:
         """
         run = await self.run(event)
         async with self._turn:
-            asked = await approval.open_of(self._store, run.id, timeout_s=_QUERY_S)
+            asked = [one for one in await approval.of_run(self._store, run.id, timeout_s=_QUERY_S) if one.open]
             meant = [one.claim for one in asked if question in ("", one.question)]
             assert len(meant) == 1, (
                 f"one request is meant; open are: {', '.join(one.question for one in asked) or 'none'}"

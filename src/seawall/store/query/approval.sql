@@ -22,8 +22,9 @@ where run_id = $1 and name = $2 and nth = $3 and decided_at is null and not over
 
 -- name: lock_run
 -- collector and console, first of a decision; primary key of run. Cancelling, ending and putting away write this row: each of
--- them is before the decision, or behind it and sees it. No row: it has ended.
-select state from run where id = $1 for update
+-- them is before the decision, or behind it and sees it. A flush of many runs waits for it, so a process that stands still here is
+-- cut off soon. No row: it has ended.
+select state, set_config('idle_in_transaction_session_timeout', '2000', true) from run where id = $1 for update
 
 -- name: decide
 -- collector and console, behind lock_run; approval_id. No row: it isn't open any more.
@@ -41,10 +42,11 @@ from approval a left join run r on r.id = a.run_id left join run_done d on d.id 
 where a.id = $1 and a.run_id = $2 and a.nonce = $3
 
 -- name: of_run
--- console, when a run's requests are decided by number or alone; primary key of approval, which has few of a run.
-select a.id, a.nonce, a.question from approval a
-where a.run_id = $1 and a.decided_at is null and not a.over and a.expires_at > clock_timestamp()
-order by a.id limit $2
+-- console and rehearsals, when a run's requests are decided by number or alone; primary key of approval, which has few of a run.
+-- Those that somebody may decide, or, where there is none, those that were open.
+select a.id, a.nonce, a.question, a.decided_at is null and not a.over and a.expires_at > clock_timestamp() as open
+from approval a where a.run_id = $1
+order by open desc, a.id desc limit $2
 
 -- name: page
 -- console, GET /v1/approvals; approval_id backwards, primary keys of run, run_done and workflow. Those of every state.
