@@ -123,44 +123,43 @@ class ApprovalPages:
         x.answer(answer)
 
     async def _answer(self, x: Exchange, approvals: Approvals, claim: Claim, sent: Sent | None) -> bytes:
-        budget_s = self.settings.approve_s
-        asked = await approvals.find(claim, timeout_s=budget_s)
-        if asked is None:
-            return self._ended("late", 410, "This link has ended", "What it was for isn't kept any more.")
+        budget = Budget(self.settings.approve_s, self._clock)
+        # With time left for the decision: what takes so long as to be cut off may have happened.
+        asked = await approvals.find(claim, timeout_s=budget.left_s / 2)
+        if asked is None or asked.state is not State.OPEN:
+            return self._closed(asked, decides=sent is not None)
         person = None if claim.person == ANYBODY else asked.people[claim.person]
-        if asked.state is not State.OPEN:
-            status = 410 if sent is None or asked.verdict is None else 409
-            return self._ended("late", status, asked.question, page.standing(asked))
         if sent is None:
-            return self._form(200, asked, person)
-        name = sent.name if person is None else person
-        trouble = sent.trouble or ("Choose one of both." if sent.approved is None else "")
-        if trouble or not name:
-            shown = page.form(asked, person, trouble=trouble or "Give your name.", name=sent.name, comment=sent.comment)
-            self._count["refused"].value += 1
-            return self._receipts.whole(422, page.HEADERS, shown)
-        way = Way.FORM if person is None else Way.LINK
-        address = (x.peer or x.connection.peer).decode("latin-1")
+            return self._form(200, page.form(asked, person), end="shown")
+        name = person or sent.name
+        trouble = sent.trouble or (
+            "Choose one of both." if sent.approved is None else "" if name else "Give your name."
+        )
+        if trouble:
+            again = page.form(asked, person, trouble=trouble, name=sent.name, comment=sent.comment)
+            return self._form(422, again, end="refused")
         decision = Decision(
-            approved=bool(sent.approved), by=name, way=way, comment=sent.comment, address=address
+            approved=bool(sent.approved), by=name, way=Way.LINK if person else Way.FORM, comment=sent.comment,
+            address=(x.peer or x.connection.peer).decode("latin-1"),
         )  # fmt: skip
-        now, won = await approvals.decide(claim, decision, timeout_s=budget_s)
-        if now is None:
-            return self._ended("late", 410, "This link has ended", "What it was for isn't kept any more.")
-        if won:
-            log.info("an approval was decided", extra=fields(run=claim.run, approved=decision.approved, way=way.value))
-            return self._ended(
-                now.state.value, 200, now.question, page.standing(now), "Thank you; you may close this page."
-            )
-        return self._ended("late", 410 if now.verdict is None else 409, now.question, page.standing(now))
+        now, won = await approvals.decide(claim, decision, timeout_s=budget.left_s)
+        if now is None or not won:
+            return self._closed(now, decides=True)
+        way = decision.way.value
+        log.info("an approval was decided", extra=fields(run=claim.run, approved=decision.approved, way=way))
+        self._count[now.state.value].value += 1
+        return self._page(200, now.question, page.standing(now), "Thank you; you may close this page.")
 
-    def _form(self, status: int, asked: Asked, person: str | None) -> bytes:
-        self._count["shown"].value += 1
-        return self._receipts.whole(status, page.HEADERS, page.form(asked, person))
+    def _closed(self, asked: Asked | None, *, decides: bool) -> bytes:
+        """Nobody decides it any more. Who tried to, and came second, has met somebody else's decision."""
+        self._count["late"].value += 1
+        if asked is None:
+            return self._page(410, "This link has ended", "What it was for isn't kept any more.")
+        return self._page(409 if decides and asked.verdict is not None else 410, asked.question, page.standing(asked))
 
-    def _ended(self, end: str, status: int, title: str, *text: str) -> bytes:
+    def _form(self, status: int, form: bytes, *, end: str) -> bytes:
         self._count[end].value += 1
-        return self._page(status, title, *text)
+        return self._receipts.whole(status, page.HEADERS, form)
 
     def _page(self, status: int, title: str, *text: str, headers: bytes = b"") -> bytes:
         return self._receipts.whole(status, page.HEADERS + headers, page.page(title, *text))

@@ -128,7 +128,11 @@ class Responder:
 
     async def find(self, claim: Claim, *, timeout_s: float) -> Asked | None:
         """See ``Approvals``."""
-        return await approval.find(self._asking, claim, timeout_s=timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await approval.find(self._asking, claim, timeout_s=timeout_s)
+        except TimeoutError as error:
+            raise Unavailable("PostgreSQL", f"no answer within {timeout_s:g} s") from error
 
     async def decide(self, claim: Claim, decision: Decision, *, timeout_s: float) -> tuple[Asked | None, bool]:
         """See ``Approvals``."""
