@@ -154,3 +154,19 @@ async def test_a_backlog_that_is_switched_off_stays_whole_while_fresh_events_go_
         on[0] = True
         await rig.arrived(35)
     assert await rig.count("event", "type = 'old'") == 30
+
+
+async def test_what_waits_is_told_while_nobody_knows_how_much_is_routed(rig: Rig) -> None:
+    """The lag was 0 then, which said that all was read."""
+    journal = rig.log()
+    await append(journal, record())
+    async with rig.router():
+        await rig.arrived(1)
+        await until(lambda: rig.number("seawall_router_ranges_count") == 1)
+        async with rig.database.transaction():
+            await rig.database.execute("lock table log_position in access exclusive mode")
+            await append(journal, record())
+            await until(lambda: rig.number("seawall_router_ranges_count") == 0, timeout_s=10)
+            await until(lambda: rig.number("seawall_router_lag_seconds") > 0.5)
+        await rig.arrived(2)
+        await until(lambda: rig.number("seawall_router_lag_seconds") == 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from seawall.guard.patience import patiently, rest
 from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Heart
 from seawall.kernel.error import Unavailable, Uncertain, Unstorable
@@ -16,7 +17,6 @@ from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.journal import Displaced, Replaced, WentBack
 from seawall.router.alarm import read_anew, replaced, went_back
 from seawall.router.meter import Meter
-from seawall.router.patience import patiently, rest
 from seawall.router.range import STORE, Anew, Ranges
 
 log = logger("router")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 
+from seawall.guard.patience import patiently, rest
 from seawall.guard.supervisor import Heart
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import logger
 from seawall.kernel.metric import Metrics
-from seawall.router.patience import patiently, rest
 from seawall.router.range import STORE
 from seawall.store import wait as waits
 from seawall.store.pool import Store

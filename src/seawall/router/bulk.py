@@ -9,12 +9,12 @@ import asyncio
 from typing import Final
 from uuid import UUID
 
+from seawall.guard.patience import patiently, rest
 from seawall.guard.supervisor import Heart
 from seawall.kernel.error import Unavailable, Uncertain, Unstorable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.placement import Placement, shard_of
-from seawall.router.patience import patiently, rest
 from seawall.router.range import STORE
 from seawall.store import errand
 from seawall.store.bulk import Act

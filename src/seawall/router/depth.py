@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
+from seawall.guard.patience import patiently, rest
 from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Heart
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.metric import Metrics
 from seawall.router import alarm
-from seawall.router.patience import patiently, rest
 from seawall.router.range import STORE
 from seawall.store import depth
 from seawall.store.depth import Depth

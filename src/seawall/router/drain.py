@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seawall.guard.pace import Pace
+from seawall.guard.patience import patiently, rest
 from seawall.guard.retry import Backoff
 from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Heart
@@ -37,7 +38,6 @@ from seawall.router.damage import DamageReport
 from seawall.router.depth import Depths, Taking
 from seawall.router.lane import Lane
 from seawall.router.meter import Meter
-from seawall.router.patience import patiently, rest
 from seawall.router.range import STORE, Ranges
 from seawall.router.settings import Settings
 from seawall.store import position

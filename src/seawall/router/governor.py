@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from seawall.guard.governor import Act, Course, Decision, Governor, Reserve, Signal, reserve_share, steered
+from seawall.guard.patience import patiently, rest
 from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Heart
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
-from seawall.router.patience import patiently, rest
 from seawall.router.range import STORE
 from seawall.router.settings import Settings
 from seawall.store import drain as rows

@@ -50,6 +50,7 @@ class Ranges:
         self._changes = 0  # what was read while something changed is not to be remembered
         self._oldest_us: dict[int, int | None] = {}  # by part: when its next record came; None: nothing is unread
         self._passed_us: dict[int, int] = {}  # by part: all that came before is routed
+        self._former: tuple[int | None, Position, int] | None = None  # what was last known: `behind_us`, end, when
         self._blocked: dict[int, tuple[float, str]] = {}  # by part: until when it is left alone, and why
         self._anew_count = 0
         self._anew_at = -math.inf  # not before this monotonic time
@@ -75,6 +76,17 @@ class Ranges:
         if not known:
             return 0
         return min((us for us in known if us is not None), default=None)
+
+    @property
+    def waiting_us(self) -> int | None:
+        """As ``behind_us``; but while that isn't known (the store is away, or too slow) by what was last known, so that
+        nobody takes it for "all is read"."""
+        if behind_us := self.behind_us:
+            return behind_us
+        if (self._known is not None and behind_us is None) or self._former is None:
+            return behind_us
+        then_us, end, at_us = self._former
+        return then_us or (at_us if self._reader.synced_end() > end else None)
 
     @property
     def passed_us(self) -> int | None:
@@ -173,6 +185,8 @@ class Ranges:
 
     def doubt(self) -> None:
         """Something happened that we didn't do, or may have done: read them again before the next step."""
+        if self._known and (behind_us := self.behind_us) != 0:
+            self._former = (behind_us, self._known[-1].at, self._clock.wall_us())
         self._known = None
         self._passed_us.clear()
         self._changes += 1

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from seawall.guard.patience import patiently, rest
 from seawall.guard.supervisor import Heart
 from seawall.kernel.error import Unavailable, Uncertain, Unstorable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.placement import Placement, shard_of
 from seawall.router.match import Matcher
-from seawall.router.patience import patiently, rest
 from seawall.router.range import STORE
 from seawall.store import replay as rows
 from seawall.store import router

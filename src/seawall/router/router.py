@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import TracebackType
 
+from seawall.guard.patience import patiently, rest
 from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Heart, Supervisor
 from seawall.kernel.alert import Alerts
@@ -29,7 +30,6 @@ from seawall.router.depth import Depths
 from seawall.router.drain import Desk, Drain
 from seawall.router.governor import DrainGovernor
 from seawall.router.meter import Meter
-from seawall.router.patience import patiently, rest
 from seawall.router.range import STORE
 from seawall.router.replay import Replays
 from seawall.router.revoked import Revoked
@@ -159,7 +159,7 @@ class Router:
         log.debug("a log is routed", extra=fields(log=name, log_id=reader.log_id.hex()))
 
     def _age_s(self, drain: Drain) -> float:
-        behind_us = drain.ranges.behind_us
+        behind_us = drain.ranges.waiting_us
         return max(0, self._clock.wall_us() - behind_us) / SECOND_US if behind_us else 0.0
 
     async def _refresh(self, heart: Heart) -> None:

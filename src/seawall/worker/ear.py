@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from seawall.guard import Heart
+from seawall.guard.patience import patiently
 from seawall.guard.retry import Backoff
 from seawall.guard.spell import Spells
 from seawall.kernel.clock import Clock
@@ -17,6 +18,7 @@ from seawall.kernel.error import Unavailable, Uncertain, Unstorable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.wait import Arrived, Heard
+from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Row, Store
 from seawall.store.wait import (
     SHAPES_PER_TYPE_MAX,
@@ -92,7 +94,7 @@ class Ears:
         backoff = Backoff(0.05, 0.5, random.Random())
         while True:
             try:
-                await self._round()
+                await patiently(heart, self._round(), what=DEPENDENCY)
                 backoff.reset()
                 await heart.beat()
             except (Unavailable, Uncertain) as error:

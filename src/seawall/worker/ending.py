@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable
 
 from seawall.guard import Heart
+from seawall.guard.patience import patiently
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.status import RunStatus
 from seawall.store import cancel, until
+from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Store
 from seawall.worker.settings import Settings
 
@@ -40,7 +42,7 @@ class Endings:
         while True:
             more = False
             try:
-                more = await self._expire()
+                more = await patiently(heart, self._expire(), what=DEPENDENCY)
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))

@@ -12,12 +12,14 @@ from uuid import UUID
 import msgspec
 
 from seawall.guard import Heart
+from seawall.guard.patience import patiently
 from seawall.guard.spell import Spells
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Fenced, Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import SUSPECT_SHARD
+from seawall.store.driver import DEPENDENCY
 from seawall.store.lease import Free, Shard, Taken, free, leave, look, peers, release, renew, take
 from seawall.store.pool import Store
 from seawall.store.queue import Rule, rules
@@ -119,20 +121,17 @@ class Leases:
         while True:
             try:
                 self._spells.rest()
-                await self._look()
-                if not self._registered:
-                    await self._register()
-                await self._renew()
-                self.rules = await rules(self._store, self.queue_ids)
+                await patiently(heart, self._known(), what=DEPENDENCY)
+                self.rules = await patiently(heart, rules(self._store, self.queue_ids), what=DEPENDENCY)
                 if self._solo_queue is None and not self._own:  # also queues that were made beside ours just now
                     self.queue_names = {**self.queue_names, **{id: rule.name for id, rule in self.rules.items()}}
                     self.queue_ids = sorted(self.queue_names)
                 await heart.beat()
                 if self._solo_queue is None:
-                    await self._share(heart)
+                    await patiently(heart, self._share(heart), what=DEPENDENCY)
                 # Numbers of workflows and queues may mean others in a store that doesn't know our leases any more.
                 if not self._parked and self._registered:
-                    await self._take(heart)
+                    await patiently(heart, self._take(heart), what=DEPENDENCY)
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
@@ -153,6 +152,13 @@ class Leases:
     def park(self) -> None:
         """Take nothing more, but keep what is in hand."""
         self._parked = True
+
+    async def _known(self) -> None:
+        """Have the store know us, and our leases."""
+        await self._look()
+        if not self._registered:
+            await self._register()
+        await self._renew()
 
     async def _look(self) -> None:
         """Notice a fail-over. The replica may have lagged: what we know of the store may be what it never heard of."""

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from seawall.guard import Heart
+from seawall.guard.patience import patiently
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
+from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Store
 from seawall.store.workflow import Changes, Work, nobodys, seen
 from seawall.worker.settings import Settings
@@ -78,7 +80,7 @@ class Presence:
         """The supervised loop. It is unready, with the names, while runs wait for what nobody has."""
         while True:
             try:
-                await self._round()
+                await patiently(heart, self._round(), what=DEPENDENCY)
                 if self._stranded:
                     heart.unready(f"runs wait for what no live worker has: {', '.join(self._stranded)}")
                 else:

@@ -120,7 +120,8 @@ class Refiller:
             await prepare(session)
             while session.usable:
                 await self._cancels.look(session, self._shards())
-                more = await self._round(session)
+                heart.touch()
+                more = await self._round(session, heart)
                 backoff.reset()
                 await heart.beat()
                 if not more:
@@ -134,7 +135,7 @@ class Refiller:
                 await self._wake.wait()
         self._wake.clear()
 
-    async def _round(self, session: Session) -> bool:
+    async def _round(self, session: Session, heart: Heart) -> bool:
         """One refill, when there is room for it; True when there is more to read at once."""
         settings, bench = self.settings, self._bench
         bytes_max = settings.inflight_body_bytes_max - bench.body_bytes
@@ -160,6 +161,7 @@ class Refiller:
         for held in shards:
             held.reading = True  # until its rows are begun, or it is cleared that they never will be
         rows = await self._fetch(session, wishes, shards, sweeping, allowed.shared, bytes_max)
+        heart.touch()
         read_at = self._bench.monotonic()
         cut = sum(len(row.body or b"") for row in rows) >= bytes_max
         by_shard: dict[tuple[int, int], list[Ready]] = {}

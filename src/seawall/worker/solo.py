@@ -21,10 +21,12 @@ from uuid import UUID, uuid5
 
 from seawall.guard import Heart, fork
 from seawall.guard.lifecycle import LINE_BYTES_MAX
+from seawall.guard.patience import patiently
 from seawall.guard.spell import Spells
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
+from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Store
 from seawall.store.run import lonely
 from seawall.worker.settings import Settings
@@ -94,7 +96,7 @@ class Solos:
             self._bury()
             try:
                 if len(self._children) < self.settings.solo_max and not self._parked:
-                    await self._look()
+                    await patiently(heart, self._look(), what=DEPENDENCY)
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
@@ -102,6 +104,7 @@ class Solos:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
+            heart.touch()
 
     def park(self) -> None:
         """Tell all processes to end, and start none any more. Harmless when called twice."""

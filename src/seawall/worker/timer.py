@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from seawall.guard import Heart
+from seawall.guard.patience import patiently
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.store.child import tell_parents
+from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Store
 from seawall.store.run import wake
 from seawall.worker.settings import Settings
@@ -41,10 +43,10 @@ class Timers:
         """The supervised loop."""
         while True:
             try:
-                await self._tell()
+                await patiently(heart, self._tell(), what=DEPENDENCY)
                 queue_ids = self._queue_ids()
                 most = max(1, self.settings.timer_runs // max(1, len(queue_ids)))
-                count = await wake(self._store, queue_ids, runs_max=most)
+                count = await patiently(heart, wake(self._store, queue_ids, runs_max=most), what=DEPENDENCY)
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from seawall.guard import Heart
+from seawall.guard.patience import patiently
 from seawall.guard.retry import Backoff
 from seawall.kernel.allowance import TENANT, span
 from seawall.kernel.clock import Clock
@@ -22,6 +23,7 @@ from seawall.kernel.json import parse
 from seawall.kernel.metric import Metrics
 from seawall.kernel.placement import Placement
 from seawall.store import line
+from seawall.store.driver import DEPENDENCY
 from seawall.store.lease import Shard
 from seawall.store.line import ADMIT, ANEW, MOVE, Change, Placed, Version
 from seawall.store.pool import Store
@@ -128,7 +130,7 @@ class Admission:
         backoff = Backoff(BACKOFF_MIN_S, BACKOFF_MAX_S, random.Random())
         while True:
             try:
-                worked = await self._round()
+                worked = await patiently(heart, self._round(), what=DEPENDENCY)
                 backoff.reset()
                 await heart.beat()
                 if not worked:

@@ -31,6 +31,7 @@ async def patiently(heart: Heart, work: Coroutine[Any, Any, T], *, what: str) ->
         while True:
             done, _ = await asyncio.wait({task}, timeout=SAY_EVERY_S)
             if done:
+                heart.touch()  # or many that take just less than QUIET_S would look like a hang
                 return task.result()
             waited_s += SAY_EVERY_S
             if waited_s >= QUIET_S:
