@@ -115,7 +115,7 @@ NOTHING = (
 READ = ("duplicate", "ticket", "schema_version", "correlation", "log_progress", "drain", "workflow_hand", "approval")
 ALL = (
     "run", "run_done", "step", "shard_lease", "lease_taken", "refill", "reply", "worker", "wait", "rate", "cron",
-    "cron_line", "cron_moment", "run_until", "progress",
+    "cron_line", "cron_moment", "run_until", "run_child", "progress",
 )  # fmt: skip
 REGISTER = ("queue", "workflow", "slot_use")
 LIVE = ("store_life",)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from seawall import App, Context, Event, Limit, NonRetryable, Rate, Retry
+from seawall.store import report
 from seawall.testing.clock import ManualClock
 from seawall.testing.rehearsal import Restless
 from testing.conftest import Rehearse
@@ -198,7 +199,11 @@ async def test_a_total_timeout_ends_a_run_at_its_moment_and_not_before(rehearse:
 
     @app.workflow(on="incident.opened", total_timeout_s=86_400.0)
     async def runbook(event: Event, ctx: Context) -> None:
-        await ctx.sleep(hours=23)
+        await ctx.sleep(hours=23, minutes=55)
+        await ctx.run("wait")
+
+    @app.workflow(on="none")
+    async def wait(event: Event, ctx: Context) -> None:
         await ctx.wait_for("incident.closed", key="7", timeout=30 * 86_400)
 
     async with rehearse(app) as rehearsal:
@@ -207,6 +212,9 @@ async def test_a_total_timeout_ends_a_run_at_its_moment_and_not_before(rehearse:
         run = await rehearsal.ended(event)
         assert run.status == "failed" and run.error is not None and "longer than 86400 s altogether" in run.error
         assert 86_400 <= (rehearsal.now - before).total_seconds() < 86_401
+        await rehearsal.advance(seconds=1)
+        runs = await report.runs(rehearsal._store, before=report.RUN_ID_MAX, limit=5, timeout_s=5)
+        assert {line.status for line in runs[0]} == {"failed", "cancelled"}
 
 
 async def test_what_a_run_asks_is_approved_declined_or_expires_at_its_moment(rehearse: Rehearse) -> None:

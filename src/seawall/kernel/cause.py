@@ -17,6 +17,7 @@ class Cause(IntEnum):
     EVENT_GONE = 6
     CANCELLED = 7  # by somebody's hand
     TOTAL_TIMEOUT = 8  # all of it took longer than its workflow allows, its waits and retries with it
+    PARENT_ENDED = 9  # the run that had begun it ended before it
 
     DECODE = 32  # its record can't be read
     REFUSED = 33  # the store refuses it, or handling it ended processes

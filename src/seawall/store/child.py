@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from seawall.kernel.cause import Cause, with_cause
 from seawall.kernel.event import headers_of, id_day
 from seawall.kernel.seam.child import Child
-from seawall.kernel.status import DAY_SHIFT
+from seawall.kernel.status import DAY_SHIFT, RunStatus
+from seawall.store.cancel import Marked, mark
 from seawall.store.pool import Store, text_array
 from seawall.store.statement import statements
 
@@ -19,8 +21,16 @@ _SQL = statements("child")
 SOURCE = ":run"
 """Of events by which runs begin others: no source may be called so."""
 
-PARENT = "seawall-parent"
-"""Header of such an event: the run that began it."""
+PARENT, NESTING = "seawall-parent", "seawall-nesting"
+"""Headers of such an event: the run that began it, and how deep it is nested; 1: an event from outside began that."""
+
+CHAIN_MAX: Final = 20
+"""Names that an error about nesting says."""
+
+LOOK_MAX: Final = 5000
+"""Runs that are looked at in one call of `orphans`."""
+
+ORPHANED: Final = with_cause(RunStatus.CANCELLED, Cause.PARENT_ENDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +41,9 @@ class Wanted:
     workflow: str
     tenant: str
     parent: int
+    nesting: int  # its own, from 1
     payload: bytes
+    with_parent: bool  # it is to be cancelled when its parent ends before it
 
 
 async def start(store: Store, wanted: Wanted) -> Child | None:
@@ -42,14 +54,17 @@ async def start(store: Store, wanted: Wanted) -> Child | None:
 
     Durability: committed before return.
     """
+    headers = f"{PARENT}\0{wanted.parent}\0{NESTING}\0{wanted.nesting}".encode()
     values = (
         UUID(bytes=wanted.event_id), wanted.workflow, *text_array([wanted.tenant, f"run.{wanted.workflow}"]),
-        f"{PARENT}\0{wanted.parent}".encode(), wanted.payload, id_day(wanted.event_id) << DAY_SHIFT,
+        headers, wanted.payload, id_day(wanted.event_id) << DAY_SHIFT, wanted.parent if wanted.with_parent else None,
     )  # fmt: skip
     # A second time: another execution, whose lease is gone, may have begun it behind this statement's snapshot.
     row = await store.row(_SQL["start"], *values) or await store.row(_SQL["start"], *values)
     if row is None:
         return None
+    if row["cause"] == Cause.PARENT_ENDED and await store.execute(_SQL["revive"], row["id"], wanted.parent):
+        row = await store.row(_SQL["start"], *values) or row
     return Child(
         run=row["id"], status=row["status"], result=row["result"], error=row["error"],
         began_us=_us(row["created_at"]), now_us=_us(row["now"]),
@@ -58,10 +73,71 @@ async def start(store: Store, wanted: Wanted) -> Child | None:
 
 def parent_of(source: str, headers: bytes) -> int | None:
     """The run that began a run, by its event; None: an event from outside did, or a schedule."""
+    return _number(source, headers, PARENT)
+
+
+def nesting_of(source: str, headers: bytes) -> int:
+    """How deep a run is nested, by its event; 0: an event from outside began it, or a schedule."""
+    return _number(source, headers, NESTING) or int(source == SOURCE)
+
+
+def _number(source: str, headers: bytes, name: str) -> int | None:
     if source != SOURCE:
         return None
-    told = dict(headers_of(headers)).get(PARENT, "")
+    told = dict(headers_of(headers)).get(name, "")
     return int(told) if told.isascii() and told.isdigit() else None
+
+
+async def chain(store: Store, run_id: int) -> list[str]:
+    """A run and those that it was begun by, the first one first, at most CHAIN_MAX: workflow and number of each.
+
+    Raises:
+        Unavailable: Safe to repeat.
+    """
+    found: list[str] = []
+    here: int | None = run_id
+    while here is not None and len(found) < CHAIN_MAX:
+        row = await store.row(_SQL["ancestor"], here)
+        if row is None:
+            break
+        found.insert(0, f"{row['name']} ({here})")
+        here = None if row["headers"] is None else parent_of(row["source"], row["headers"])
+    return found
+
+
+class Orphans(NamedTuple):
+    """What became of runs whose parents have ended."""
+
+    marked: Marked  # to be settled
+    seen: int  # rows that were looked at
+    last: tuple[int, int]  # of them
+
+
+BEGIN: Final = (-1, -1)
+"""Before the first row."""
+
+
+async def orphans(store: Store, *, after: tuple[int, int] | None = None, of: Collection[int] = ()) -> Orphans:
+    """First half of cancelling runs whose parents have ended before them; `cancel.settle` is the other.
+
+    Args:
+        after: Look at the next `LOOK_MAX` behind this place, unless another process does so in this moment.
+        of: In place of that, runs that have just ended: at most `LOOK_MAX` that they began.
+
+    Raises:
+        Unavailable: Nothing was done.
+        Uncertain: Safe to repeat.
+
+    Durability: what has ended, and what is to end, is committed before return.
+    """
+    first, values = (_SQL["part_of"], ([*of],)) if after is None else (_SQL["part"], after)
+    async with store.transaction() as session:
+        row = await session.row(f"{first}\n{_SQL['orphans']}", *values, LOOK_MAX)
+        assert row is not None
+        whys = [f"run {id}, which had begun it, has ended" for id in row["parent_ids"]]
+        marked = await mark(session, row["run_ids"], whys, ends_as=ORPHANED) if whys else Marked()
+    last = BEGIN if row["count"] < LOOK_MAX else (row["last_parent"], row["last_run"])
+    return Orphans(marked, row["count"], last)
 
 
 async def tell_parents(store: Store, run_ids: Collection[int]) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from seawall.guard import Heart
+from seawall.guard.patience import patiently
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.seam.pulse import Pulse
+from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Store
 from seawall.store.progress import Told, last, note
 
@@ -100,7 +102,7 @@ class Beats:
         """The supervised loop."""
         while True:
             try:
-                await self._note()
+                await patiently(heart, self._note(), what=DEPENDENCY)
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))

@@ -18,7 +18,7 @@ from seawall.kernel.seam.approval import Question, Request
 from seawall.kernel.seam.child import Child
 from seawall.kernel.status import RunStatus
 from seawall.store.approval import Place, ask
-from seawall.store.child import Wanted, start
+from seawall.store.child import Wanted, chain, start
 from seawall.store.pool import Store
 from seawall.worker.beat import Beats
 from seawall.worker.deadline import Deadlines, Watch
@@ -75,6 +75,7 @@ class Bench:
         self._store = store
         self._begins = asyncio.Semaphore(BEGINS_MAX)
         self.grace_s = settings.cancel_grace_s
+        self.nesting_max, self.children_max = settings.nesting_max, settings.children_max
         self.ears = ears
         self.beats = Beats(store, clock=clock)
         self.usage = usage
@@ -121,6 +122,14 @@ class Bench:
             try:
                 async with self._begins:
                     return await asked()
+            except (Unavailable, Uncertain):
+                await asyncio.sleep(STORE_PAUSE_S)
+
+    async def chain(self, run_id: int) -> str:
+        """By which runs a run was begun, in words."""
+        while True:
+            try:
+                return " > ".join(await chain(self._store, run_id))
             except (Unavailable, Uncertain):
                 await asyncio.sleep(STORE_PAUSE_S)
 

@@ -24,7 +24,7 @@ class Cancels:
     """Called by the refill between two statements of its own, so that no run is on its way into hand meanwhile.
 
     Args:
-        ended: Called for each run that somebody waits for and that was ended here.
+        ended: Called for each run that was ended here.
     """
 
     def __init__(self, bench: Bench, *, clock: Clock, ended: Callable[[Ended], None]) -> None:
@@ -57,5 +57,4 @@ class Cancels:
                 status = RunStatus(status_of(marked[one.id].ends_as))
                 log.info("a run was ended while nobody had it in hand", extra=fields(run=one.id, status=status.word))
                 self._bench.counted(status)
-                if one.ticket:
-                    self._ended(one)
+                self._ended(one)

@@ -17,7 +17,7 @@ from seawall.kernel.error import said
 from seawall.kernel.event import derived_id
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.approval import Question, Request
-from seawall.kernel.seam.child import Child
+from seawall.kernel.seam.child import Begin, Child
 from seawall.kernel.seam.pulse import HeartbeatMissed, Pulse
 from seawall.kernel.seam.run import Memo
 from seawall.kernel.seam.ticket import Reply
@@ -34,7 +34,7 @@ from seawall.worker.deadline import Watch
 from seawall.worker.ear import heard
 from seawall.worker.shard import Held, Refill
 from seawall.worker.thread import ordinary
-from seawall.workflow import Context, Event, Workflow, encoded, may_retry
+from seawall.workflow import Context, Event, NonRetryable, Workflow, encoded, may_retry
 from seawall.workflow.branch import Branch, at_rest, current
 
 log = logger("worker")
@@ -76,9 +76,9 @@ class Execution:
     """A run under way. The shard's ``inflight`` owns its task: an entry leaves with its last flush, or dropped."""
 
     __slots__ = (
-        "_bench", "_calls", "_ended", "_grace", "_kept", "_memos", "_order", "_over", "_rests", "_row",
-        "_started_us", "attempt", "body_bytes", "dropped", "event_id", "held", "id", "listens", "now_us", "refill",
-        "task", "ticket", "workflow",
+        "_begets", "_bench", "_calls", "_ended", "_grace", "_kept", "_memos", "_order", "_over", "_rests", "_row",
+        "_started_us", "attempt", "bereaves", "body_bytes", "dropped", "event_id", "held", "id", "listens", "now_us",
+        "refill", "task", "ticket", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +94,7 @@ class Execution:
         self._row = row
         self.now_us = bench.wall_us
         self._started_us = bench.wall_us()
+        self._begets = False  # it began, or looked at, a run that ends with it
         self._calls = 0  # steps that are being called now; several, when a workflow does them at once
         self._kept: asyncio.Future[None] | None = None  # of the outcome that was handed in last
         self._rests: dict[Branch, int] | None = None  # tasks that do nothing but wait, and until when
@@ -110,6 +111,7 @@ class Execution:
         self.ticket: bool = row.ticket
         self.workflow = workflow
         self.dropped = False
+        self.bereaves = False  # it has ended, and runs that it began may have to end too
         self.listens = row.waits > 0 or row.attempt > 0  # it may have open waits, from this execution or an earlier one
         self.task: RunTask | None = None
 
@@ -207,12 +209,23 @@ class Execution:
             raise AssertionError("it never returns")
         return heard(standing)
 
-    async def start_child(self, name: str, nth: int, workflow: str, payload: bytes) -> Child | None:
+    async def start_child(self, name: str, nth: int, begin: Begin) -> Child | None:
         row, bench = self._row, self._bench
         if self._over or self._ended or self.dropped or bench.parked:
             await self._refused()
+        nesting = child.nesting_of(row.source, row.headers) + 1
+        if nesting > bench.nesting_max:
+            raise NonRetryable(
+                f"runs are nested {nesting} deep, at most {bench.nesting_max}: {await bench.chain(self.id)}"
+            )
+        if begin.number > bench.children_max:
+            raise NonRetryable(f"a run may begin {bench.children_max} others at most: let those begin some themselves")
+        self._begets = self._begets or begin.with_parent
         id = derived_id(self.event_id.bytes, self.workflow.name, name, str(nth))
-        wanted = child.Wanted(event_id=id, workflow=workflow, tenant=row.tenant, parent=self.id, payload=payload)
+        wanted = child.Wanted(
+            event_id=id, workflow=begin.workflow, tenant=row.tenant, parent=self.id, nesting=nesting,
+            payload=begin.payload, with_parent=begin.with_parent,
+        )  # fmt: skip
         return await bench.begin_child(wanted)
 
     async def ask(self, name: str, nth: int, question: Question) -> Request:
@@ -467,6 +480,8 @@ class Execution:
         if error is not None:
             (error,) = text_array([error[:ERROR_CHARS_MAX]])
         self._ended = True
+        # What an earlier execution began, this one may not have come to: worth a look where it didn't end well.
+        self.bereaves = self._begets or (status is not RunStatus.SUCCEEDED and self.held.may_have_memos(self._row))
         self._bench.counted(status)
         end = End(self.id, with_cause(status, cause), self.attempt, result, error, self._started_us)
         self._bench.flusher.end(self, end)

@@ -70,3 +70,10 @@ class Settings:
     solo_silent_s: float = setting(
         8.0, min=1, max=600, live=True, help="A process for suspects that doesn't beat is ended."
     )
+    nesting_max: int = setting(
+        16,
+        min=1,
+        max=1000,
+        help="How deep runs may be nested that begin others, which begin others; more fails the run.",
+    )
+    children_max: int = setting(10_000, min=1, max=1_000_000, help="Runs that one run may begin; more fails it.")

@@ -23,6 +23,7 @@ from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.hint import HintChannel
 from seawall.store import pool
+from seawall.store.cancel import Ended
 from seawall.store.hint import NotifyHints
 from seawall.store.lease import Taken, give_way
 from seawall.store.pool import Store
@@ -167,7 +168,7 @@ class Worker:
             self._store, settings, self._bench, metrics,
             clock=clock, shards=self._leases.held, workflows=lambda: self._leases.workflows,
             rules=self._rules, unkeyed=None if self._solo else self._unkeyed,
-            cancels=Cancels(self._bench, clock=clock, ended=lambda run: self._hints.add(run.event_id.hex)),
+            cancels=Cancels(self._bench, clock=clock, ended=self._ended),
         )  # fmt: skip
         self._admission = Admission(
             self._store, metrics, clock=clock, owner=owner, live_s=lambda: live_s(self._settings),
@@ -175,7 +176,9 @@ class Worker:
             shards=self._leases.held, ready=self._refiller.hint,
         )  # fmt: skip
         self._timers = Timers(self._store, settings, queue_ids=lambda: self._leases.queue_ids, woken=self._woken)
-        self._endings = Endings(self._store, settings, counted=self._bench.counted, tell=self._timers.tell)
+        self._endings = Endings(
+            self._store, settings, clock=clock, counted=self._bench.counted, tell=self._timers.tell
+        )  # fmt: skip
         self._presence = Presence(
             self._store, settings, metrics,
             clock=clock, owner=owner, met=self._refiller.met, forgotten=self._leases.register_again, alerts=alerts,
@@ -318,9 +321,17 @@ class Worker:
         self._bench.left(execution)
         if (parent := execution.parent) is not None:
             self._timers.tell(parent)
+        if execution.bereaves:
+            self._endings.bereaved(execution.id)
         self._refiller.freed()
         if execution.workflow.allowance is not None:
             execution.gone(self._admission.left)
+
+    def _ended(self, run: Ended) -> None:
+        """A run was ended that this worker didn't have in hand."""
+        self._endings.bereaved(run.id)
+        if run.ticket:
+            self._hints.add(run.event_id.hex)
 
     def _woken(self) -> None:
         """Runs were woken, or hints may have been missed: they are ready, or back in their lines."""
@@ -344,7 +355,8 @@ class Worker:
 
     def _taken(self, taken: Taken) -> None:
         self._busy_at = self._clock.monotonic()
-        for _, event_id, ticket in taken.dead:
+        for id, event_id, ticket in taken.dead:
+            self._endings.bereaved(id)
             if ticket:
                 self._hints.add(event_id.hex)
         if taken.suspects and self._solos is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from seawall.kernel import limit
 from seawall.kernel.error import Unstorable
-from seawall.kernel.seam.child import Child, ParentRun
+from seawall.kernel.seam.child import Begin, Child, ParentRun
 from seawall.kernel.status import RunStatus
 from seawall.workflow.patch import Patches
 from seawall.workflow.retry import NonRetryable
@@ -20,6 +20,8 @@ FIRST_LOOK_US = 300_000
 
 LOOK_MIN_US, LOOK_MAX_US = 2_000_000, 300_000_000
 """How long a parent stays put away before it looks by itself. Mostly its child's worker wakes it before."""
+
+OnParentEnd = Literal["cancel", "leave"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -50,31 +52,45 @@ class RunFailed(NonRetryable):
 class Children(Patches):
     """The part of a context that begins other runs."""
 
-    __slots__ = ()
+    __slots__ = ("_begun",)
     _run: ParentRun
 
-    async def run(self, workflow: str | Callable[..., Any], payload: object = None, *, name: str | None = None) -> Any:
+    def __init__(self, run: ParentRun) -> None:
+        super().__init__(run)
+        self._begun = 0  # calls of run and start: a replay makes the same ones
+
+    async def run(
+        self, workflow: str | Callable[..., Any], payload: object = None, *, name: str | None = None,
+        on_parent_end: OnParentEnd = "cancel",
+    ) -> Any:  # fmt: skip
         """Begin a run of another workflow and wait, without a slot, for its end; as in ``sleep`` this run is put away.
 
         The other one is of the same tenant, has ``payload`` as its event's JSON, and its own retries and queue. It
-        begins once, however often this workflow is called again, and goes on when this one is cancelled.
+        begins once, however often this workflow is called again.
 
         Args:
             workflow: Its name, or its function when that has the workflow's name.
             payload: What JSON can say, at most `limit.RESULT_BYTES_MAX`.
             name: Under which it is remembered, as for a step.
+            on_parent_end: What becomes of the other run when this one ends before it, however it ends (cancelled,
+                failed, late, or well: it may not have waited to the end): ``cancel`` or ``leave``. It is Temporal's
+                ParentClosePolicy (REQUEST_CANCEL, ABANDON). Nobody hears then what a run says that was waited for, so
+                it is cancelled by default. It goes on where it was when this one is tried again and comes here.
 
         Returns:
             What it returned, as it looks after JSON.
 
         Raises:
-            RunFailed: It failed, was cancelled, or is dead.
+            RunFailed: It failed, was cancelled, or is dead. Kept as a step's failure is: this run's next attempt asks
+                how it stands by then.
             RuntimeError: No version of that workflow takes new runs; or a step called it.
-            ValueError, TypeError: That is no workflow's name, or no JSON.
+            NonRetryable: Runs are nested deeper than ``worker.nesting_max``, or this one begins more than
+                ``worker.children_max``.
+            ValueError, TypeError: That is no workflow's name, no JSON, or no such word.
 
         Durability: the other run is committed before it is waited for. What came of it is kept before return.
         """
-        called, data = _called(workflow), _payload(payload)
+        called, begin = self._begin(workflow, payload, on_parent_end)
         branch = self._waiting(called)
         key, nth = branch.occurrence(checked_name(name or f"ctx.run {called}"))
         memo = self._run.recall(key, nth)
@@ -82,16 +98,17 @@ class Children(Patches):
             return _said(called, _decode(memo.result))
         branch.busy += 1  # as for a wait: nothing beside it may put the run away before the other one has begun
         try:
-            outcome = await self._end_of(key, nth, called, data)
+            outcome = await self._end_of(key, nth, begin)
         finally:
             branch.busy -= 1
         return _said(called, outcome)
 
     async def start(
-        self, workflow: str | Callable[..., Any], payload: object = None, *, name: str | None = None
-    ) -> int:
-        """As ``run``, without waiting: returns the other run's number."""
-        called, data = _called(workflow), _payload(payload)
+        self, workflow: str | Callable[..., Any], payload: object = None, *, name: str | None = None,
+        on_parent_end: OnParentEnd = "leave",
+    ) -> int:  # fmt: skip
+        """As ``run``, without waiting: returns the other run's number. It goes on when this one ends, by default."""
+        called, begin = self._begin(workflow, payload, on_parent_end)
         branch = self._waiting(called)
         key, nth = branch.occurrence(checked_name(name or f"ctx.start {called}"))
         memo = self._run.recall(key, nth)
@@ -99,16 +116,28 @@ class Children(Patches):
             return _decode(memo.result).run
         branch.busy += 1
         try:
-            child = await self._child(key, nth, called, data)
+            child = await self._child(key, nth, begin)
             return (await self._kept(key, nth, Outcome(run=child.run, status=child.status))).run
         finally:
             branch.busy -= 1
 
-    async def _end_of(self, key: str, nth: int, workflow: str, data: bytes) -> Outcome:
+    def _begin(
+        self, workflow: str | Callable[..., Any], payload: object, on_parent_end: OnParentEnd
+    ) -> tuple[str, Begin]:  # fmt: skip
+        if on_parent_end not in ("cancel", "leave"):
+            raise ValueError(f'on_parent_end={on_parent_end!r}: "cancel" or "leave" is needed')
+        self._begun += 1
+        called = _called(workflow)
+        with_parent = on_parent_end == "cancel"
+        return called, Begin(
+            workflow=called, payload=_payload(payload), with_parent=with_parent, number=self._begun
+        )  # fmt: skip
+
+    async def _end_of(self, key: str, nth: int, begin: Begin) -> Outcome:
         run = self._run
         wait_us = FIRST_LOOK_US
         while True:
-            child = await self._child(key, nth, workflow, data)
+            child = await self._child(key, nth, begin)
             if RunStatus.SUCCEEDED <= child.status <= RunStatus.DEAD:
                 result = None if child.result is None else msgspec.Raw(child.result)
                 outcome = Outcome(run=child.run, status=child.status, result=result, error=child.error)
@@ -116,15 +145,16 @@ class Children(Patches):
             await run.rest(run.store_us() + wait_us, look_s=LOOK_S)
             wait_us = min(LOOK_MAX_US, max(LOOK_MIN_US, (child.now_us - child.began_us) // 2))
 
-    async def _child(self, key: str, nth: int, workflow: str, data: bytes) -> Child:
-        child = await self._run.start_child(key, nth, workflow, data)
+    async def _child(self, key: str, nth: int, begin: Begin) -> Child:
+        child = await self._run.start_child(key, nth, begin)
         if child is None:
-            raise RuntimeError(f"workflow {workflow} takes no new runs: no worker has it, or it is frozen")
+            raise RuntimeError(f"workflow {begin.workflow} takes no new runs: no worker has it, or it is frozen")
         return child
 
     async def _kept(self, key: str, nth: int, outcome: Outcome) -> Outcome:
         run = self._run
-        done = run.keep(key, nth, _encode(outcome), failed=False, attempt=1, started_us=run.now_us(), wait=True)
+        failed = outcome.status > RunStatus.SUCCEEDED and outcome.status != RunStatus.CANCELLING
+        done = run.keep(key, nth, _encode(outcome), failed=failed, attempt=1, started_us=run.now_us(), wait=True)
         assert done is not None
         try:
             await done

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from seawall.kernel.error import said
 from seawall.kernel.seam.approval import Question, Request
-from seawall.kernel.seam.child import Child
+from seawall.kernel.seam.child import Begin, Child
 from seawall.kernel.seam.pulse import Pulse
 from seawall.kernel.seam.run import Memo, step_parts
 from seawall.kernel.seam.ticket import Reply
@@ -138,7 +138,7 @@ class Retracing:
     async def listen(self, name: str, nth: int, wanted: Wanted) -> Heard:
         await self._stand_still()
 
-    async def start_child(self, name: str, nth: int, workflow: str, payload: bytes) -> Child | None:
+    async def start_child(self, name: str, nth: int, begin: Begin) -> Child | None:
         await self._stand_still()
 
     async def ask(self, name: str, nth: int, question: Question) -> Request:

@@ -1,7 +1,8 @@
 -- name: start
 -- worker, when a workflow begins another run, and when it looks how that stands; primary key of event, unique (name, version),
--- run_event, run_done_event of the event's day. The event's id says which run of which is meant: there is one of it, however
--- often it is asked for. It goes behind the first that is ready in its queue, as one by schedule does.
+-- run_event, run_done_event of the event's day, primary key of run_child. The event's id says which run of which is meant: there is
+-- one of it, however often it is asked for. It goes behind the first that is ready in its queue, as one by schedule does. $8: the
+-- run that begins it, when it is to be cancelled with that; said anew with each look, as somebody may have tried it again.
 with takes as (
   select w.id, w.queue_id, q.shards from workflow w join queue q on q.id = w.queue_id
   where w.name = $2 and w.active and not w.frozen
@@ -22,12 +23,90 @@ with takes as (
                    order by o.vt, o.id limit 1), 0)
   from event e cross join takes t cross join lateral (select $7::bigint + (select run_number_base()) + nextval('run_number') as id) n
   returning id, queue_id, vt
+), standing as materialized (
+  select id, 0::smallint as status, null::smallint as cause, null::bytea as result, null::text as error, now() as created_at
+  from begun
+  union all
+  select id, state, null, null, null, created_at from run where event_id = $1
+  union all
+  select id, status, cause, result, error, created_at from run_done
+  where event_id = $1 and id between $7 and $7 + (1::bigint << 44) - 1
+  limit 1
+), linked as (
+  insert into run_child (parent_id, run_id)
+  select $8::bigint, id from standing where $8::bigint is not null and (status < 5 or status = 9)
+  on conflict do nothing
 )
-select id, 0::smallint as status, null::bytea as result, null::text as error, now() as created_at, now() as now
-from begun
-union all
-select id, state, null, null, created_at, now() from run where event_id = $1
-union all
-select id, status, result, error, created_at, now() from run_done
-where event_id = $1 and id between $7 and $7 + (1::bigint << 44) - 1
-limit 1
+select *, now() as now from standing
+
+-- name: revive
+-- worker, when a run that is there again looks at one that was cancelled with it; primary keys of run, run_done, run_until and
+-- run_child, and one probe of run_ready. The same run goes on where it was, and its time begins anew; `waits` says that it has steps.
+with parent as materialized (
+  select id from run where id = $2 and state <> 9 for key share
+), gone as (
+  delete from run_done d where d.id = $1 and d.status = 7 and d.cause = 9 and exists (select 1 from parent)
+  returning d.id, d.event_id, d.workflow_id, d.tenant, d.created_at, coalesce(d.began_at, d.started_at) as began_at
+), anew as (
+  delete from run_until u where u.run_id = $1 and exists (select 1 from gone)
+), linked as (
+  insert into run_child (parent_id, run_id) select $2, id from gone on conflict do nothing
+)
+insert into run (id, event_id, workflow_id, tenant, queue_id, shard, waits, vt, created_at, began_at)
+select g.id, g.event_id, g.workflow_id, g.tenant, w.queue_id, g.id % q.shards, 1,
+       coalesce((select o.vt + 1000 from run o
+                 where o.queue_id = w.queue_id and o.shard = g.id % q.shards and o.state = 0
+                 order by o.vt, o.id limit 1), 0),
+       g.created_at, g.began_at
+from gone g join workflow w on w.id = g.workflow_id join queue q on q.id = w.queue_id
+on conflict do nothing
+
+-- name: part
+-- worker.ending, each second, the first part of orphans; primary key of run_child. A stretch of the table after the other, by one
+-- worker at a time.
+with turn as materialized (
+  select pg_try_advisory_xact_lock(7203005) as ours
+), part as materialized (
+  select c.ctid as row, c.parent_id, c.run_id
+  from turn cross join lateral (
+    select ctid, parent_id, run_id from run_child
+    where turn.ours and (parent_id, run_id) > ($1::bigint, $2::bigint) order by parent_id, run_id limit $3
+  ) c
+)
+
+-- name: part_of
+-- worker.ending, the same of runs that have just ended; primary key of run_child.
+with part as materialized (
+  select ctid as row, parent_id, run_id from run_child where parent_id = any($1::bigint[]) order by parent_id, run_id limit $2
+)
+
+-- name: orphans
+-- worker.ending, behind part or part_of, before cancel.mark in one transaction; primary key of run, twice for each row. Runs whose
+-- parents aren't there any more. A run's row that somebody has locked isn't waited for, and comes again. Of runs that have ended
+-- nothing needs to be known any more.
+, seen as materialized (
+  select p.row, p.parent_id, p.run_id,
+         (select r.id from run r where r.id = p.parent_id) is null as orphan,
+         (select r.id from run r where r.id = p.run_id) is null as over
+  from part p
+), found as materialized (
+  select r.id from run r where r.id = any (array(select run_id from seen where orphan and not over))
+  order by r.id for update skip locked
+), forgotten as (
+  delete from run_child where ctid = any (array(select row from seen where over or run_id in (select id from found)))
+)
+select coalesce(array_agg(s.run_id order by s.run_id) filter (where f.id is not null), '{}') as run_ids,
+       coalesce(array_agg(s.parent_id order by s.run_id) filter (where f.id is not null), '{}') as parent_ids,
+       count(*) as count, max(s.parent_id) as last_parent,
+       (select p.run_id from part p order by p.parent_id desc, p.run_id desc limit 1) as last_run
+from seen s left join found f on f.id = s.run_id and s.orphan
+
+-- name: ancestor
+-- worker, only to say how deep runs are nested; primary keys of run, run_done, workflow and event.
+select w.name, e.source, e.headers
+from (
+  select event_id, workflow_id from run where id = $1
+  union all
+  select event_id, workflow_id from run_done where id = $1
+) u
+join workflow w on w.id = u.workflow_id left join event e on e.id = u.event_id

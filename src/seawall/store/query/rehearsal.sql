@@ -42,6 +42,8 @@ select (select coalesce(array_agg(r.id), '{}')
        (select count(*) from run where state = 1 and run_after <= now())
        + (select count(*) from correlation where asked is not null)
        + (select count(*) from run where state = 9)
+       + (select count(*) from run_child c join run r on r.id = c.run_id
+          where not exists (select 1 from run p where p.id = c.parent_id))
        + (select count(*) from run_until u join run r on r.id = u.run_id where u.until <= now())
        + (select count(*) from schedule where due_at <= now())
        + (select count(*) from run r join queue q on q.id = r.queue_id left join rate t on t.key = r.line

@@ -25,8 +25,8 @@ grant select on event, duplicate, ticket, queue, workflow, schema_version, corre
 
 -- name: grant_all
 -- migrate, each start. What a worker owns.
-grant select, insert, update, delete on run, run_done, run_until, step, shard_lease, lease_taken, refill, reply, worker, wait,
-  progress, rate to seawall_worker
+grant select, insert, update, delete on run, run_done, run_until, run_child, step, shard_lease, lease_taken, refill, reply, worker,
+  wait, progress, rate to seawall_worker
 
 -- name: grant_register
 -- migrate, each start. A worker registers its workflows and their queues.

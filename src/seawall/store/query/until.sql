@@ -12,13 +12,15 @@ on conflict (run_id) do nothing
 -- wherever they are; of several workers each finds others. A run's row that somebody has locked is being flushed or woken:
 -- it isn't waited for, and comes again.
 with late as materialized (
-  select run_id, total_ms, parent_id from run_until where until <= now() order by until limit $1 for update skip locked
+  select ctid as row, run_id, total_ms, parent_id from run_until
+  where until <= now() order by until limit $1 for update skip locked
 ), found as materialized (
   select r.id from run r where r.id = any (array(select run_id from late)) order by r.id for update skip locked
 ), forgotten as (
-  delete from run_until u using late l
-  where u.run_id = l.run_id
-    and (u.run_id in (select id from found) or (select r.id from run r where r.id = u.run_id) is null)
+  delete from run_until where ctid = any (array(
+    select l.row from late l
+    where l.run_id in (select id from found) or (select r.id from run r where r.id = l.run_id) is null
+  ))
 )
 select l.run_id, l.total_ms, l.parent_id from late l join found f on f.id = l.run_id order by l.run_id
 
