@@ -15,7 +15,7 @@ import pytest
 from seawall.kernel.event import DAY_MS
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import DAY_SHIFT
-from seawall.store import pool
+from seawall.store import child, pool
 from seawall.store.driver import Contended
 from seawall.store.partition import TABLES, Housekeeping, Settings
 from seawall.store.pool import Store
@@ -197,6 +197,38 @@ async def test_an_event_whose_run_is_not_made_yet_stays(store: Store, clock: Man
     await store.execute("delete from deferred")
     await _keeper(store, clock).round()
     assert await _where(store, "event") == []
+
+
+async def test_how_a_run_ended_that_an_unfinished_one_began_stays(store: Store, clock: ManualClock) -> None:
+    """That one was held, say, since before it could look. What it finds no trace of it begins again."""
+    await _make_old_day(store, clock)
+    await _unfinished(store, OLD, 1)
+    await store.execute("insert into queue (name) values ('q')")
+    await store.execute(
+        "insert into workflow (name, version, pattern, queue_id, active) select 'w', '1', '', id, true from queue"
+    )
+    wanted = child.Wanted(
+        event_id=_id(OLD, 2).bytes, workflow="w", tenant="t", parent=_run(OLD, 1), payload=b"{}"
+    )  # fmt: skip
+    begun = await child.start(store, wanted)
+    assert begun is not None
+    await store.execute("delete from run where id = $1", begun.run)
+    await store.execute(
+        "insert into run_done (id, event_id, workflow_id, tenant, status, attempt, result, created_at, finished_at)"
+        " values ($1, $2, 1, 't', 5, 1, '7', now(), now() - interval '40 days')", begun.run, _id(OLD, 2),
+    )  # fmt: skip
+    await store.execute("update event set routed_at = now() - interval '40 days'")
+    await _finished(store, OLD, 3)
+    for _ in range(2):
+        await _keeper(store, clock).round()
+        assert await _where(store, "event") == ["event_default"] * 2
+        assert await _where(store, "run_done") == ["run_done_default"]
+        found = await child.start(store, wanted)
+        assert found is not None and (found.run, found.status, found.result) == (begun.run, 5, b"7")
+    await store.execute("delete from run")
+    for _ in range(2):
+        await _keeper(store, clock).round()
+    assert await _where(store, "event") == await _where(store, "run_done") == []
 
 
 async def test_replies_go_before_events(store: Store, clock: ManualClock) -> None:

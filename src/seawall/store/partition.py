@@ -129,7 +129,15 @@ TABLES = (
         still="still_by_run",
         weight="octet_length(result)",
     ),
-    Table("run_done", "id", "finished_at", by_run=True),
+    Table(
+        "run_done",
+        "id",
+        "finished_at",
+        by_run=True,
+        needed="needed_by_parent",
+        still="still_by_parent",
+        weight="coalesce(octet_length(result), 0)",
+    ),  # fmt: skip
     Table("duplicate", "id", "at"),
     Table("ticket", "id", "created_at", brief=True, needed="needed_by_ticket", still="still_by_ticket"),
     Table(
@@ -352,7 +360,8 @@ def _names(table: Table, day: int) -> dict[str, str]:
     lower, upper = table.bounds(day)
     names = {
         "parent": table.name, "partition": table.partition(day), "key": table.key, "stamp": table.stamp,
-        "weight": table.weight, "lower": lower, "upper": upper,
+        "weight": table.weight, "lower": lower, "upper": upper, "lower_event": first_id(day),
+        "upper_event": first_id(day + 1), "lower_run": str(day << DAY_SHIFT), "upper_run": str((day + 1) << DAY_SHIFT),
     }  # fmt: skip
     return names | {"needed": _text(table.needed, names), "still": _text(table.still, names)}
 

@@ -52,10 +52,25 @@ alter table {parent} attach partition {partition} for values from ('{lower}') to
           union all select event_id from deferred where event_id >= '{lower}' and event_id < '{upper}')
 
 -- name: needed_or_heard
--- partition, a condition in what follows: as needed_by_event, and events that ended a wait of such a run; index wait_heard.
+-- partition, a condition in what follows: as needed_by_event, and events that ended a wait of such a run, or by which it began
+-- another one, of the same day: it may not have seen yet how that ended, and would begin it again; index wait_heard, primary key
+-- of run, index event_source of the day.
 {key} in (select event_id from run where event_id >= '{lower}' and event_id < '{upper}'
           union all select event_id from deferred where event_id >= '{lower}' and event_id < '{upper}'
-          union all select event_id from wait where event_id >= '{lower}' and event_id < '{upper}')
+          union all select event_id from wait where event_id >= '{lower}' and event_id < '{upper}'
+          union all select id from {partition}
+            where source_id = '00000000-0000-0000-0000-000000000000' and source = ':run' and headers in (
+              select 'seawall-parent\000'::bytea || convert_to(id::text, 'UTF8') from run
+              where id >= {lower_run} and id < {upper_run}))
+
+-- name: needed_by_parent
+-- partition, a condition in what follows: how a run ended that an unfinished one of the same day began; primary key of run, index
+-- event_source.
+event_id in (select id from event
+             where id >= '{lower_event}' and id < '{upper_event}' and source_id = '00000000-0000-0000-0000-000000000000'
+               and source = ':run' and headers in (
+                 select 'seawall-parent\000'::bytea || convert_to(id::text, 'UTF8') from run
+                 where id >= {lower_run} and id < {upper_run}))
 
 -- name: needed_by_run
 -- partition, a condition in what follows; primary key of run.
@@ -75,10 +90,19 @@ false
  or exists (select 1 from deferred where deferred.event_id = {parent}_default.{key}))
 
 -- name: still_or_heard
--- partition, a condition in prune_default: as still_by_event, or its wait does; index wait_heard.
+-- partition, a condition in prune_default: as still_by_event, or its wait does, or it began another run by it; index wait_heard,
+-- primary key of run.
 (exists (select 1 from run where run.event_id = {parent}_default.{key})
  or exists (select 1 from deferred where deferred.event_id = {parent}_default.{key})
- or exists (select 1 from wait where wait.event_id = {parent}_default.{key}))
+ or exists (select 1 from wait where wait.event_id = {parent}_default.{key})
+ or exists (select 1 from run where run.id = case when {parent}_default.source = ':run'
+              then convert_from(substr({parent}_default.headers, 16), 'UTF8')::bigint end))
+
+-- name: still_by_parent
+-- partition, a condition in prune_default: an unfinished run began it; primary keys of event, by day, and run.
+exists (select 1 from event e join run r on r.id = case when e.source = ':run'
+          then convert_from(substr(e.headers, 16), 'UTF8')::bigint end
+        where e.id = {parent}_default.event_id)
 
 -- name: still_by_run
 -- partition, a condition in prune_default; primary key of run.
