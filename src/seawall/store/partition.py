@@ -137,7 +137,7 @@ TABLES = (
         needed="needed_by_parent",
         still="still_by_parent",
         weight="coalesce(octet_length(result), 0)",
-    ),  # fmt: skip
+    ),
     Table("duplicate", "id", "at"),
     Table("ticket", "id", "created_at", brief=True, needed="needed_by_ticket", still="still_by_ticket"),
     Table(

@@ -1,22 +1,24 @@
 -- name: depths
 -- router.depth, each second or less often; the small tables queue and workflow, deferred_next; where a queue has a bound, its
 -- runs are counted up to that and one more: run_ready, run_due, and run_line by the span of a workflow's keys
--- (kernel/allowance.py). Runs that are held or being cancelled don't count.
+-- (kernel/allowance.py), each in its index's order. Runs that are held or being cancelled don't count.
 with bounded as (
   select q.id, q.name, nullif(coalesce(q.depth_max_set, q.depth_max), 0) as depth_max,
-         exists (select 1 from deferred d where d.queue_id = q.id) as waiting
+         (select d.vt from deferred d where d.queue_id = q.id order by d.vt limit 1) is not null as waiting
   from queue q
 )
 select b.id, b.name, b.depth_max, b.waiting,
        case when b.depth_max is null then 0 else
-         (select count(*) from (select 1 from run r where r.queue_id = b.id and r.state = 0 limit b.depth_max + 1) ready)
-         + (select count(*) from (select 1 from run r where r.queue_id = b.id and r.state = 1 limit b.depth_max + 1) due)
+         (select count(*) from (select 1 from run r where r.queue_id = b.id and r.state = 0
+            order by r.shard, r.vt, r.id limit b.depth_max + 1) ready)
+         + (select count(*) from (select 1 from run r where r.queue_id = b.id and r.state = 1 order by r.run_after
+              limit b.depth_max + 1) due)
          + (select count(*) from (
               select 1 from (
                 select distinct substr(sha256(convert_to(octet_length(w.name) || ':' || w.name, 'UTF8')), 1, 4) as start
                 from workflow w where w.queue_id = b.id and w.allowance is not null
               ) n join run r on r.state = 3 and r.line > n.start and r.line < n.start || '\xffffffffffffffffffffffffffffffffffffffff'
-              limit b.depth_max + 1
+              order by r.line limit b.depth_max + 1
             ) lined)
        end as runs
 from bounded b where b.depth_max is not null or b.waiting

@@ -10,10 +10,11 @@ select q.name, coalesce(q.reserved_set, q.reserved, 0) as reserved, coalesce(q.s
             select distinct substr(sha256(convert_to(octet_length(w.name) || ':' || w.name, 'UTF8')), 1, 4) as start
             from workflow w where w.queue_id = q.id and w.allowance is not null
           ) n join run r on r.state = 3 and r.line > n.start and r.line < n.start || '\xffffffffffffffffffffffffffffffffffffffff'
-          limit $1
+          order by r.line limit $1
         ) lined) as limited,
-       (select count(*) from (select 1 from deferred d where d.queue_id = q.id limit $1) late) as held,
-       (select count(*) from (select 1 from run r where r.queue_id = q.id and r.state = 0 limit $1) ready) as ready,
+       (select count(*) from (select 1 from deferred d where d.queue_id = q.id order by d.vt limit $1) late) as held,
+       (select count(*) from (select 1 from run r where r.queue_id = q.id and r.state = 0
+                               order by r.shard, r.vt, r.id limit $1) ready) as ready,
        (select count(*) from shard_lease l where l.queue_id = q.id and l.shard >= 0 and l.expires_at > now()) as served,
        (select coalesce(array_agg(w.name || '@' || w.version order by w.name, w.version), '{}')
         from workflow w where w.queue_id = q.id and w.active) as workflows

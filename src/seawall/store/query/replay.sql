@@ -54,7 +54,8 @@ on conflict (name) do update set beside = excluded.beside
 -- runs.
 select q.id from queue q
 where q.beside is not null
-  and (select count(*) from (select 1 from run r where r.queue_id = q.id and r.state = 0 limit $1) one) >= $1
+  and (select count(*) from (select 1 from run r where r.queue_id = q.id and r.state = 0
+                              order by r.shard, r.vt, r.id limit $1) one) >= $1
 
 -- name: floor
 -- router.replay, each batch; primary key of event. The id up to which a batch looks; none: to the end.

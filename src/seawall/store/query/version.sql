@@ -43,9 +43,15 @@ on conflict do nothing
 -- workflows that aren't frozen any more, in the order in which they came; one that has ended, or that somebody has let go or
 -- moved on by hand, has no queue.
 select f.name, f.run_id, case when r.state = 2 then r.queue_id end as queue_id, r.tenant
-from run_frozen f left join run r on r.id = f.run_id
-where not exists (select 1 from workflow_hand h where h.name = f.name and h.frozen)
-order by f.name, f.run_id limit $1
+from (
+  select n.name, o.run_id from (select distinct name from workflow) n cross join lateral (
+    select run_id from run_frozen o where o.name = n.name order by o.run_id limit $1
+  ) o
+  where not exists (select 1 from workflow_hand h where h.name = n.name and h.frozen)
+  order by n.name, o.run_id limit $1
+) first
+join run_frozen f on f.name = first.name and f.run_id = first.run_id left join run r on r.id = f.run_id
+order by f.name, f.run_id
 for update of f skip locked
 
 -- name: thaw

@@ -120,7 +120,8 @@ select id, type, source, tenant, received_at, headers, body from event where id 
 
 -- name: note
 -- router, behind lock_keys, once for each batch that has events which could be waited for; wait_listening, and
--- correlation_broad of those that somebody waits for. Notes them, and returns the places (from 1) of those. `broad`: more runs
+-- correlation_broad of those that somebody waits for. `between`, here and below: with `=` the order would be that of the primary
+-- key as well, which is read from end to end for a key that few wait by while most of the table waits by another. Notes them, and returns the places (from 1) of those. `broad`: more runs
 -- wait for it and for what came before it in the batch than $4, or some that its key's former events are for aren't told yet;
 -- `hear_broad` ends their waits then, in this order.
 with came as materialized (
@@ -130,7 +131,8 @@ with came as materialized (
   from unnest($1::bytea[], $2::bigint[], $3::uuid[]) with ordinality as c (key, received_us, event_id, place)
   cross join lateral (
     select count(*) as waits
-    from (select 1 from wait w where w.key = c.key and w.event_id is null and not w.over limit $4 + 1) as open
+    from (select 1 from wait w where w.key between c.key and c.key and w.event_id is null and not w.over
+          order by w.key, w.run_id limit $4 + 1) as open
   ) w
 ), noted as (
   insert into correlation (key, received_us, event_id, asked)
@@ -140,16 +142,19 @@ with came as materialized (
 select place, broad from came where waits > 0
 
 -- name: hear
--- router, behind note, for events that few runs wait for; wait_listening, primary keys of run and wait. Ends their waits: of
+-- router, behind note, for events that few runs wait for, 1,000 at most; wait_listening, primary keys of run and wait. Ends their waits: of
 -- each the earliest event; an event ends one wait of a run. ``more``: as in match. Runs are locked first, in the order of
 -- their ids, as a flush does that ends some of them and their waits.
 with came as (
   select * from unnest($1::bytea[], $2::bigint[], $3::uuid[]) as c (key, received_us, event_id)
 ), first as materialized (
   select distinct on (w.run_id, w.name, w.nth) w.run_id, w.name, w.nth, c.event_id
-  from came c join wait w on w.key = c.key and w.event_id is null and not w.over and c.received_us >= w.since_us
-                         and (w.until_us is null or c.received_us <= w.until_us)
-  where not exists (select 1 from wait o where o.run_id = w.run_id and o.event_id = c.event_id)
+  from came c cross join lateral (
+    select * from wait w where w.key between c.key and c.key and w.event_id is null and not w.over
+    order by w.key, w.run_id limit 1001
+  ) w
+  where c.received_us >= w.since_us and (w.until_us is null or c.received_us <= w.until_us)
+    and not exists (select 1 from wait o where o.run_id = w.run_id and o.event_id = c.event_id)
     and not exists (select 1 from run r where r.id = w.run_id and r.event_id = c.event_id)
   order by w.run_id, w.name, w.nth, c.received_us
 ), chosen as materialized (
@@ -179,8 +184,8 @@ with event as materialized (
   select w.run_id, w.name, w.nth,
          e.received_us >= w.since_us and (w.until_us is null or e.received_us <= w.until_us) as meant
   from event e cross join lateral (
-    select * from wait w where w.key = e.key and w.event_id is null and not w.over and w.run_id > e.asked
-    order by w.run_id limit $2
+    select * from wait w where w.key between e.key and e.key and w.event_id is null and not w.over and w.run_id > e.asked
+    order by w.key, w.run_id limit $2
   ) w
 ), reached as materialized (
   select case when count(*) = $2 then greatest(min(run_id), max(run_id) - 1) end as run_id from page

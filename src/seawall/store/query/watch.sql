@@ -20,7 +20,7 @@ with hand as materialized (
 select q.id, q.name, q.paused, q.latency_ms,
        (select count(*) from (select 1 from run r
                               where r.queue_id = q.id and r.state = 0 and r.shard >= 0 and r.id not in (select id from hand)
-                              limit $1) waits) as waiting,
+                              order by r.shard, r.vt, r.id limit $1) waits) as waiting,
        (select extract(epoch from max(now() - next.created_at))::float8
         from generate_series(0, q.shards - 1) s(shard) cross join lateral (
           select f.created_at from (select r.created_at, r.waits, r.attempt from run r

@@ -143,17 +143,19 @@ where not exists (select 1 from worker k
                select r.workflow_id
                from (values (substr(sha256(convert_to(octet_length(w.name) || ':' || w.name, 'UTF8')), 1, 4))) n (start)
                join run r on r.state = 3 and r.line > n.start and r.line < n.start || '\xffffffffffffffffffffffffffffffffffffffff'
-               limit 100
+               order by r.line limit 100
              ) l where l.workflow_id = w.id)))
 order by w.name, w.version
 
 -- name: nobodys_queues
 -- worker, every other second; the small tables queue and shard_lease, and run_ready, one probe for each shard that nobody
--- leases. Queues with ready runs that no worker serves.
+-- leases. Queues with ready runs that no worker serves. In order, here and wherever few rows of a queue are wanted: when most of `run`
+-- is of one queue, a plan without an order reads all of it to find none of another.
 select q.name from queue q
 where not exists (select 1 from shard_lease s where s.queue_id = q.id and s.shard >= 0 and s.expires_at > now())
   and exists (select 1 from generate_series(0, q.shards - 1) s(shard) cross join lateral (
-        select 1 from run r where r.queue_id = q.id and r.shard = s.shard::smallint and r.state = 0 limit 1) one)
+        select 1 from run r where r.queue_id = q.id and r.shard = s.shard::smallint and r.state = 0
+        order by r.vt, r.id limit 1) one)
 order by q.name
 
 -- name: known_workflows
@@ -172,8 +174,9 @@ select q.id, q.name,
 from queue q
 where q.id <> all($1::smallint[])
   and (exists (select 1 from generate_series(-1, q.shards - 1) s(shard) cross join lateral (
-         select 1 from run r where r.queue_id = q.id and r.shard = s.shard::smallint and r.state = 0 limit 1) one)
-       or exists (select 1 from run r where r.queue_id = q.id and r.state = 1))
+         select 1 from run r where r.queue_id = q.id and r.shard = s.shard::smallint and r.state = 0
+         order by r.vt, r.id limit 1) one)
+       or exists (select 1 from (select 1 from run r where r.queue_id = q.id and r.state = 1 order by r.run_after limit 1) two))
 
 -- name: look_at_store
 -- worker, each second, and first of all; the one row of store_life. In which timeline the server is, once it is known to give
