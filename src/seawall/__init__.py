@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from seawall.workflow import (
         App,
         Approval,
+        ApprovalRequest,
         Context,
         Event,
         Limit,
         NonRetryable,
         NotJSON,
         Rate,
-        Request,
         Retry,
         RunFailed,
         StepFailed,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "App", "Approval", "Context", "Event", "Limit", "NonRetryable", "NotJSON", "Rate", "Request", "Retry", "RunFailed",
-    "StepFailed",
+    "App", "Approval", "ApprovalRequest", "Context", "Event", "Limit", "NonRetryable", "NotJSON", "Rate", "Retry",
+    "RunFailed", "StepFailed",
 ]  # fmt: skip
 
 

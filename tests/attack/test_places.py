@@ -32,7 +32,9 @@ def test_digests_and_tokens_are_compared_in_constant_time() -> None:
         assert "compare_digest" in calls or not KINDS[kind].has_secret, kind
     [console] = [m for m in modules() if m.name == "seawall.console.route"]
     assert "hmac.compare_digest(token" in console.text
-    for m in (*kinds.values(), console):
+    [links] = [m for m in modules() if m.name == "seawall.kernel.approval"]
+    assert "hmac.compare_digest(mac" in links.text
+    for m in (*kinds.values(), console, links):
         leaks = [m.at(node.lineno) for node in ast.walk(m.tree) if isinstance(node, ast.Compare) and _leaks_time(node)]
         assert leaks == []
 

@@ -16,7 +16,7 @@ import pytest
 from seawall.kernel.approval import ANYBODY, Claim, Links
 from seawall.kernel.approval import Settings as LinkSettings
 from seawall.kernel.error import SeawallError, Unavailable, Uncertain
-from seawall.kernel.seam.approval import Asked, Decision, State, Verdict, Way
+from seawall.kernel.seam.approval import Asked, Decision, State, Verdict, Via
 
 from .rig import QUICK, Answered, Client, client, request, running, until
 
@@ -59,7 +59,7 @@ class Table:
 
 
 def decided(decision: Decision, asked: Asked = ASKED) -> Asked:
-    verdict = Verdict(approved=decision.approved, by=decision.by, way=decision.way, at_us=1_800_000_000_000_000)
+    verdict = Verdict(approved=decision.approved, by=decision.by, via=decision.via, at_us=1_800_000_000_000_000)
     return replace(asked, state=State.APPROVED if decision.approved else State.DECLINED, verdict=verdict)
 
 
@@ -115,7 +115,7 @@ async def test_a_decision_counts_once_and_says_who_and_how_that_is_known(tmp_pat
         first = await ask(c, "POST", answer=answer, name=" Ana\u202e\n B ", comment="go\x00 <i>for</i> it")
         assert first.status == 200
         [decision] = table.decided
-        assert (decision.by, decision.comment, decision.way) == ("Ana B", "go <i>for</i> it", Way.FORM)
+        assert (decision.by, decision.comment, decision.via) == ("Ana B", "go <i>for</i> it", Via.FORM)
         assert (decision.approved, decision.address) == (answer == "yes", "127.0.0.1")
         again = await ask(c, "POST", answer="yes", name="Ben")
         assert again.status == 409 and len(table.decided) == 1
@@ -133,7 +133,7 @@ async def test_a_link_of_ones_own_says_who_it_is_whatever_name_is_given(tmp_path
         assert "This link is for ben." in page and 'name="name"' not in page
         await ask(c, "POST", at=target(1), answer="no", name="ana@x")
         [decision] = table.decided
-        assert (decision.by, decision.way, decision.approved) == ("ben", Way.LINK, False)
+        assert (decision.by, decision.via, decision.approved) == ("ben", Via.LINK, False)
         assert "Declined by ben (by their own link)" in (await ask(c, at=target(0))).body.decode()
 
 

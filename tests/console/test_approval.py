@@ -36,7 +36,7 @@ async def test_a_run_is_approved_once_and_who_comes_second_is_told_by_whom(it: A
     assert (await it.get("/v1/approvals")).json["items"] == []
     page = await it.get("/v1/approvals", state="all")
     [line] = page.json["items"]
-    assert (line["state"], line["by"], line["way"], line["comment"]) == ("declined", "ana", "api", "not today")
+    assert (line["state"], line["by"], line["via"], line["comment"]) == ("declined", "ana", "api", "not today")
     nonce = await here.sql.fetchval("select nonce from approval")
     assert nonce.hex not in page.body.decode().replace("-", "")
     [change] = (await it.get("/v1/changes", kind="approval")).json["items"]

@@ -35,7 +35,7 @@ async def deploy(event: Event, ctx: Context) -> dict:
     for link in request.links.values() or [request.link]:
         await ctx.step(send, link)
     answer = await request
-    return {"approved": bool(answer), "by": answer.by, "way": answer.way}
+    return {"approved": bool(answer), "by": answer.by, "via": answer.via}
 """
 
 
@@ -89,7 +89,7 @@ def test_a_person_decides_by_a_link_over_restarts_and_by_the_command_line(
     worker = tree.kill("worker")
     assert opened(link, answer="yes", name="Ana")[0] == 200, "while no worker runs"
     tree.wait_replaced("worker", worker, READY_S)
-    assert until(lambda: result(run)) == {"approved": True, "by": "Ana", "way": "form"}
+    assert until(lambda: result(run)) == {"approved": True, "by": "Ana", "via": "form"}
     status, page = opened(link, answer="no", name="Ben")
     assert status == 409 and "Approved by Ana" in page
 
@@ -102,12 +102,12 @@ def test_a_person_decides_by_a_link_over_restarts_and_by_the_command_line(
     assert {a["run"] for a in seawall("approvals", "list", "--json", *data).json["items"]} == {later, other}
     assert opened(ben, answer="no", comment="not today")[0] == 200
     assert opened(ana)[0] == 410
-    assert until(lambda: result(later)) == {"approved": False, "by": "ben", "way": "link"}
+    assert until(lambda: result(later)) == {"approved": False, "by": "ben", "via": "link"}
     said = seawall("runs", "approve", other, "--yes", "--by", "ops", *data)
     assert said.code == 0 and "approved by ops" in said.out
     second = seawall("runs", "approve", other, "--no", *data)
     assert second.code == 1 and "it was approved by ops (api) at 20" in second.err
-    assert until(lambda: result(other)) == {"approved": True, "by": "ops", "way": "api"}
+    assert until(lambda: result(other)) == {"approved": True, "by": "ops", "via": "api"}
     assert "Approved by ops" in opened(unused)[1]
     changes = seawall("changes", "--kind", "approval", "--json", *data).json["items"]
     assert {(c["what"], c["by"]) for c in changes} == {(other, "ops"), (later, "ben"), (run, "Ana")}

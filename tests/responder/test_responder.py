@@ -18,7 +18,7 @@ from seawall.kernel.approval import Claim
 from seawall.kernel.error import Unavailable
 from seawall.kernel.limit import RESULT_BYTES_MAX
 from seawall.kernel.metric import Metrics
-from seawall.kernel.seam.approval import Decision, State, Way
+from seawall.kernel.seam.approval import Decision, State, Via
 from seawall.kernel.seam.ticket import Reply
 from seawall.kernel.status import CHANNEL_REPLY, EventStatus, RunStatus
 from seawall.responder import Responder, Settings
@@ -482,7 +482,7 @@ async def test_a_request_to_people_is_found_and_decided_once_and_unavailable_wit
     )
     assert row is not None
     claim = Claim(row["id"], run, row["nonce"].bytes, 0, 0)
-    decision = Decision(approved=True, by="ana", way=Way.LINK)
+    decision = Decision(approved=True, by="ana", via=Via.LINK)
     async with desk(database.dsn) as it:
         found = await it.responder.find(claim, timeout_s=5)
         assert found is not None and (found.state, found.people) == (State.OPEN, ("ana",))

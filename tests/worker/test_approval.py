@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from seawall import App, Approval, Context, Event, Request, Retry
+from seawall import App, Approval, ApprovalRequest, Context, Event, Retry
 from seawall.kernel.approval import Claim, Links, Settings
 from seawall.kernel.error import Uncertain
-from seawall.kernel.seam.approval import Decision, State, Way
+from seawall.kernel.seam.approval import Decision, State, Via
 from seawall.store import approval, cancel, pool
 from seawall.store.pool import Store
 from seawall.store.statement import statements
@@ -22,8 +22,8 @@ from seawall.worker import bench, execution
 from worker.rig import CLOCK, Rig
 
 LINKS = Links(Settings(), b"\x07" * 32, base=lambda: "http://hooks.test")
-YES = Decision(approved=True, by="ana", way=Way.FORM, comment="go", address="192.0.2.7")
-NO = replace(YES, approved=False, by="ben", way=Way.LINK)
+YES = Decision(approved=True, by="ana", via=Via.FORM, comment="go", address="192.0.2.7")
+NO = replace(YES, approved=False, by="ben", via=Via.LINK)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def deploys(app: App, sent: list[str], *, within: float = 3600, **options: Any) 
         request = await ctx.approval("deploy?", within=within, **options)
         await ctx.step(sent.append, request.link, name="send")
         answer = await request
-        return [bool(answer), answer.expired, answer.by, answer.way, answer.comment, answer.address]
+        return [bool(answer), answer.expired, answer.by, answer.via, answer.comment, answer.address]
 
 
 def claimed(link: str) -> Claim:
@@ -87,7 +87,7 @@ async def test_a_run_waits_without_a_slot_for_what_a_person_decides(
     assert [row["name"] for row in steps] == ["send", "ctx.approval"], "its end is remembered as a step is"
     assert len(sent) == 1, "the step that sends the link is called once"
     changes = await rig.db.fetch("select kind, what, by, before, after, why from change where kind = 'approval'")
-    word = f"{state.value} ({decision.way.value})"
+    word = f"{state.value} ({decision.via.value})"
     assert [tuple(row) for row in changes] == [("approval", str(run), decision.by, "open", word, "go")]
     assert await decide(store, claimed(link)) == (state, False), "a link counts once, also when its run has ended"
 
@@ -151,7 +151,7 @@ async def test_of_two_sessions_that_decide_at_once_exactly_one_does_and_the_othe
             await rig.until(lambda: rig.db.fetchval("select count(*) from pg_locks where not granted"))
         asked, won = await second
         assert not won and asked is not None and asked.verdict is not None
-        assert (asked.state, asked.verdict.by, asked.verdict.way) == (State.DECLINED, "ben", Way.LINK)
+        assert (asked.state, asked.verdict.by, asked.verdict.via) == (State.DECLINED, "ben", Via.LINK)
         assert (await result(rig, run))[2] == "ben"
 
 
@@ -275,7 +275,7 @@ async def test_side_by_side_a_request_is_awaited_by_two_tasks_and_beside_a_sleep
 
     @app.workflow(on="test.thing")
     async def deploy(event: Event, ctx: Context) -> Any:
-        async def end(request: Request) -> Approval:
+        async def end(request: ApprovalRequest) -> Approval:
             return await request
 
         first, second = await ctx.approval("a?"), await ctx.approval("b?", name="second")

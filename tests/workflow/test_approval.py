@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from seawall import Approval, Context
-from seawall.kernel.seam.approval import Question, Request, Verdict, Way
+from seawall.kernel.seam.approval import Question, Request, Verdict, Via
 from workflow.fake import MemoryRun
 
 
@@ -65,14 +65,14 @@ async def test_what_can_not_be_asked_is_said_and_nobody_is(given: dict[str, Any]
 
 
 async def test_a_request_is_asked_first_and_awaited_when_its_link_was_sent() -> None:
-    verdict = Verdict(approved=False, by="ana", way=Way.LINK, at_us=5_000_000, comment="no", address="192.0.2.1")
+    verdict = Verdict(approved=False, by="ana", via=Via.LINK, at_us=5_000_000, comment="no", address="192.0.2.1")
     run = Asking(verdict)
     request = await context(run).approval("deploy?", to=["ana"], within=timedelta(minutes=1))
     assert run.asks == [Question(text="deploy?", people=("ana",), within_us=60_000_000)] and not run.rests
     assert (request.question, request.link, dict(request.links)) == ("deploy?", "link 1 0", {"ana": "link 1 0"})
     assert request.expires_at == datetime.fromtimestamp(61, tz=UTC)
     said = Approval(
-        approved=False, by="ana", way="link", at=datetime.fromtimestamp(5, tz=UTC), comment="no", address="192.0.2.1"
+        approved=False, by="ana", via="link", at=datetime.fromtimestamp(5, tz=UTC), comment="no", address="192.0.2.1"
     )
     assert [await request, await request] == [said, said] and not said and run.rests == [61_000_000]
     asked = len(run.asks)

@@ -10,7 +10,7 @@ from seawall.cli.client import Client, find, part
 from seawall.cli.listing import page_options, place_options, say_page
 from seawall.cli.say import json_option, say, say_json
 
-COLUMNS = ("id", "run", "workflow", "question", "to", "state", "expires_at", "by", "way", "comment")
+COLUMNS = ("id", "run", "workflow", "question", "to", "state", "expires_at", "by", "via", "comment")
 
 
 @click.group(epilog="Exit codes: 0 done, 2 misused, 4 unreachable.")

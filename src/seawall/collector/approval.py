@@ -23,7 +23,7 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import SeawallError, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
-from seawall.kernel.seam.approval import Approvals, Asked, Decision, State, Way
+from seawall.kernel.seam.approval import Approvals, Asked, Decision, State, Via
 
 log = logger("collector")
 
@@ -139,14 +139,14 @@ class ApprovalPages:
             again = page.form(asked, person, trouble=trouble, name=sent.name, comment=sent.comment)
             return self._form(422, again, end="refused")
         decision = Decision(
-            approved=bool(sent.approved), by=name, way=Way.LINK if person else Way.FORM, comment=sent.comment,
+            approved=bool(sent.approved), by=name, via=Via.LINK if person else Via.FORM, comment=sent.comment,
             address=(x.peer or x.connection.peer).decode("latin-1"),
         )  # fmt: skip
         now, won = await approvals.decide(claim, decision, timeout_s=budget.left_s)
         if now is None or not won:
             return self._closed(now, decides=True)
-        way = decision.way.value
-        log.info("an approval was decided", extra=fields(run=claim.run, approved=decision.approved, way=way))
+        via = decision.via.value
+        log.info("an approval was decided", extra=fields(run=claim.run, approved=decision.approved, via=via))
         self._count[now.state.value].value += 1
         return self._page(200, now.question, page.standing(now), "Thank you; you may close this page.")
 

@@ -13,7 +13,7 @@ from html import escape
 from typing import Final
 
 from seawall.kernel.approval import COMMENT_CHARS_MAX, PERSON_CHARS_MAX
-from seawall.kernel.seam.approval import Asked, State, Way
+from seawall.kernel.seam.approval import Asked, State, Via
 
 _STYLE: Final = (
     "body{font:1rem/1.5 system-ui,sans-serif;margin:3rem auto;max-width:34rem;padding:0 1rem}"
@@ -34,8 +34,8 @@ HEADERS: Final = (
     "X-Robots-Tag: noindex, nofollow\r\n"
 ).encode()
 
-_WAYS: Final = {
-    Way.LINK: "by their own link", Way.FORM: "by the name that was given with the link", Way.API: "by an operator",
+_VIA: Final = {
+    Via.LINK: "by their own link", Via.FORM: "by the name that was given with the link", Via.API: "by an operator",
 }  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def standing(asked: Asked) -> str:
     if verdict is not None:
         word = "Approved" if verdict.approved else "Declined"
         at = datetime.fromtimestamp(verdict.at_us / 1_000_000, tz=UTC)
-        return f"{word} by {verdict.by} ({_WAYS[verdict.way]}) at {shown(at)}."
+        return f"{word} by {verdict.by} ({_VIA[verdict.via]}) at {shown(at)}."
     if asked.state is State.EXPIRED:
         return f"Nobody decided by {shown(asked.expires_at)}."
     return "It isn't needed any more: the run that asked " + (

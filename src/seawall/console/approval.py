@@ -12,7 +12,7 @@ from seawall.console.ask import Ask, cursor_bytes, cursor_of
 from seawall.kernel.approval import COMMENT_CHARS_MAX, PERSON_CHARS_MAX, Claim
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Rejected
-from seawall.kernel.seam.approval import Asked, Decision, State, Way
+from seawall.kernel.seam.approval import Asked, Decision, State, Via
 from seawall.store import approval, report
 from seawall.store.approval import ApprovalLine
 from seawall.store.pool import Store
@@ -68,7 +68,7 @@ class ApprovalDesk:
         by = _line("by", wish.by, PERSON_CHARS_MAX) or ask.by
         comment = _line("comment", wish.comment, COMMENT_CHARS_MAX)
         meant = await self._meant(run_id, wish.approval)
-        decision = Decision(approved=wish.approved, by=by, way=Way.API, comment=comment)
+        decision = Decision(approved=wish.approved, by=by, via=Via.API, comment=comment)
         asked, won = await approval.decide(self._store, meant, decision, clock=self._clock, timeout_s=self._query_s)
         if asked is None or not won:
             raise Rejected(409, "It isn't open", _stands(run_id, asked))
@@ -109,4 +109,4 @@ def _stands(run_id: int, asked: Asked | None) -> str:
     if asked.verdict is None:
         return "its time is over"
     at = datetime.fromtimestamp(asked.verdict.at_us / 1_000_000, tz=UTC)
-    return f"it was {asked.state.value} by {asked.verdict.by} ({asked.verdict.way.value}) at {at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"it was {asked.state.value} by {asked.verdict.by} ({asked.verdict.via.value}) at {at:%Y-%m-%d %H:%M:%S} UTC"

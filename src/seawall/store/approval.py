@@ -17,7 +17,7 @@ import msgspec
 from seawall.kernel.approval import Claim
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
-from seawall.kernel.seam.approval import Asked, Decision, Question, Request, State, Verdict, Way
+from seawall.kernel.seam.approval import Asked, Decision, Question, Request, State, Verdict, Via
 from seawall.kernel.seam.change import Kind
 from seawall.kernel.status import RunStatus
 from seawall.store.change import Author, record, us_of
@@ -45,7 +45,7 @@ class ApprovalLine(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
     decided_at: datetime | None
     by: str | None
-    way: str | None  # link, form, api: how it is known who decided
+    via: str | None  # link, form, api: how it is known who decided
     address: str | None
     comment: str | None
 
@@ -124,13 +124,13 @@ async def _decide(session: Session, claim: Claim, decision: Decision, clock: Clo
     if run is None or run["state"] == RunStatus.CANCELLING:
         return None
     by, comment, address = text_array([decision.by, decision.comment, decision.address])
-    way = decision.way.value
-    values = *_named(claim), decision.approved, by, way, address, comment
+    via = decision.via.value
+    values = *_named(claim), decision.approved, by, via, address, comment
     if await session.row(_SQL["decide"], *values) is None:
         return None
     state = State.APPROVED if decision.approved else State.DECLINED
     author = Author(by, clock, comment)
-    await record(session, author.change(Kind.APPROVAL, str(claim.run), State.OPEN.value, f"{state.value} ({way})"))
+    await record(session, author.change(Kind.APPROVAL, str(claim.run), State.OPEN.value, f"{state.value} ({via})"))
     return await wake(session, {claim.run})
 
 
@@ -155,7 +155,7 @@ async def page(store: Store, *, before: int, limit: int, every: bool, timeout_s:
         ApprovalLine(
             id=str(row["id"]), run=str(row["run_id"]), workflow=row["workflow"], tenant=row["tenant"],
             question=row["question"], to=row["people"], state=_state(row).value, asked_at=row["asked_at"],
-            expires_at=row["expires_at"], decided_at=row["decided_at"], by=row["by"], way=row["way"],
+            expires_at=row["expires_at"], decided_at=row["decided_at"], by=row["by"], via=row["via"],
             address=row["address"], comment=row["comment"],
         )
         for row in rows
@@ -196,6 +196,6 @@ def _verdict(row: Row) -> Verdict | None:
     if row["decided_at"] is None:
         return None
     return Verdict(
-        approved=row["approved"], by=row["by"], way=Way(row["way"]), at_us=us_of(row["decided_at"]),
+        approved=row["approved"], by=row["by"], via=Via(row["via"]), at_us=us_of(row["decided_at"]),
         comment=row["comment"], address=row["address"],
     )  # fmt: skip

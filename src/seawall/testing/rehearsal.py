@@ -28,7 +28,7 @@ from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import EventIds, Record, encode, id_text
 from seawall.kernel.metric import Metrics
 from seawall.kernel.placement import Placement
-from seawall.kernel.seam.approval import Decision, Way
+from seawall.kernel.seam.approval import Decision, Via
 from seawall.router import settings as routing
 from seawall.router.batch import Batch
 from seawall.router.broadcast import Broadcast
@@ -231,7 +231,7 @@ class Rehearsal:
             assert len(meant) == 1, (
                 f"one request is meant; open are: {', '.join(one.question for one in asked) or 'none'}"
             )
-            decision = Decision(approved=approved, by=by, way=Way.API, comment=comment)
+            decision = Decision(approved=approved, by=by, via=Via.API, comment=comment)
             _, won = await approval.decide(self._store, meant[0], decision, clock=self.clock, timeout_s=_QUERY_S)
             assert won, "its time is over"
             await self._settled()

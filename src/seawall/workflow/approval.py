@@ -29,7 +29,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     """Nobody decided in time."""
     by: str = ""
     """Who decided."""
-    way: str = ""
+    via: str = ""
     """How that is known: ``link`` (it was made for this person), ``form`` (whoever had the link gave this name),
     ``api`` (an operator said so)."""
     at: datetime | None = None
@@ -44,7 +44,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
 _decode = msgspec.json.Decoder(seam.Request).decode
 
 
-class Request:
+class ApprovalRequest:
     """A request to people. Send its link in a step, then ``await`` it: the run holds no slot meanwhile.
 
     ::
@@ -139,7 +139,7 @@ class Approvals(Children):
 
     async def approval(
         self, question: str, *, to: Sequence[str] = (), within: timedelta | float = DAY, name: str = "ctx.approval"
-    ) -> Request:
+    ) -> ApprovalRequest:
         """Ask people, and go on at once: what comes back has the link to send them, and is awaited for their word.
 
         Args:
@@ -160,13 +160,13 @@ class Approvals(Children):
         key, nth = branch.occurrence(checked_name(name))
         memo = self._run.recall(key, nth)
         if memo is not None:
-            return Request(self._run, branch, (key, nth), asked, _decode(memo.result), done=True)
+            return ApprovalRequest(self._run, branch, (key, nth), asked, _decode(memo.result), done=True)
         branch.busy += 1
         try:
             standing = await self._run.ask(key, nth, asked)
         finally:
             branch.busy -= 1
-        return Request(self._run, branch, (key, nth), asked, standing)
+        return ApprovalRequest(self._run, branch, (key, nth), asked, standing)
 
     async def approve(
         self, question: str, *, to: Sequence[str] = (), within: timedelta | float = DAY, name: str = "ctx.approval"
@@ -207,7 +207,7 @@ def _said(standing: seam.Request) -> Approval:
     if verdict is None:
         return Approval(approved=False, expired=True)
     return Approval(
-        approved=verdict.approved, by=verdict.by, way=verdict.way.value, at=_moment(verdict.at_us),
+        approved=verdict.approved, by=verdict.by, via=verdict.via.value, at=_moment(verdict.at_us),
         comment=verdict.comment, address=verdict.address,
     )  # fmt: skip
 

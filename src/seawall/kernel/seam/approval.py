@@ -17,7 +17,7 @@ from seawall.kernel.approval import Claim
 from seawall.kernel.seam.child import ParentRun
 
 
-class Way(Enum):
+class Via(Enum):
     """How it is known who decided."""
 
     LINK = "link"  # the link was made for this person
@@ -40,7 +40,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     approved: bool
     by: str
-    way: Way
+    via: Via
     at_us: int  # by the store's clock
     comment: str = ""
     address: str = ""  # the client's, of one who had a link
@@ -91,7 +91,7 @@ class Decision:
 
     approved: bool
     by: str
-    way: Way
+    via: Via
     comment: str = ""
     address: str = ""
 

@@ -15,7 +15,7 @@ create table approval (
   decided_at timestamptz,
   approved   boolean,
   by         text,
-  way        text,                                 -- kernel.seam.approval.Way
+  via        text,                                 -- kernel.seam.approval.Via
   address    text,                                 -- of who had a link
   comment    text,
   primary key (run_id, name, nth)

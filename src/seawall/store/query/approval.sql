@@ -10,7 +10,7 @@ with known as (
   on conflict do nothing
   returning *
 )
-select id, nonce, question, key, people, asked_at, expires_at, over, decided_at, approved, by, way, address, comment,
+select id, nonce, question, key, people, asked_at, expires_at, over, decided_at, approved, by, via, address, comment,
        expires_at <= clock_timestamp() as late
 from (select * from known union all select * from opened) a
 
@@ -29,13 +29,13 @@ select state, set_config('idle_in_transaction_session_timeout', '2000', true) fr
 -- name: decide
 -- collector and console, behind lock_run; approval_id. No row: it isn't open any more.
 update approval
-set decided_at = clock_timestamp(), approved = $4, by = $5, way = $6, address = $7, comment = $8
+set decided_at = clock_timestamp(), approved = $4, by = $5, via = $6, address = $7, comment = $8
 where id = $1 and run_id = $2 and nonce = $3 and decided_at is null and not over and expires_at > clock_timestamp()
 returning id
 
 -- name: find
 -- collector and console; approval_id, primary keys of run and run_done.
-select a.question, a.people, a.expires_at, a.over, a.decided_at, a.approved, a.by, a.way, a.address, a.comment,
+select a.question, a.people, a.expires_at, a.over, a.decided_at, a.approved, a.by, a.via, a.address, a.comment,
        a.expires_at <= clock_timestamp() as late, r.state as run_state,
        case when r.state = 9 then coalesce(r.ends_as, 7) & 15 else d.status end as run_status
 from approval a left join run r on r.id = a.run_id left join run_done d on d.id = a.run_id
@@ -50,7 +50,7 @@ order by open desc, a.id desc limit $2
 
 -- name: page
 -- console, GET /v1/approvals; approval_id backwards, primary keys of run, run_done and workflow. Those of every state.
-select a.id, a.run_id, a.name, a.question, a.people, a.asked_at, a.expires_at, a.over, a.decided_at, a.approved, a.by, a.way,
+select a.id, a.run_id, a.name, a.question, a.people, a.asked_at, a.expires_at, a.over, a.decided_at, a.approved, a.by, a.via,
        a.address, a.comment, a.expires_at <= clock_timestamp() as late, r.state as run_state, d.status as run_status,
        w.name as workflow, coalesce(r.tenant, d.tenant) as tenant
 from approval a left join run r on r.id = a.run_id left join run_done d on d.id = a.run_id
@@ -60,7 +60,7 @@ order by a.id desc limit $2
 
 -- name: page_open
 -- console, GET /v1/approvals; approval_open backwards, primary keys of run and workflow. Those that somebody may decide now.
-select a.id, a.run_id, a.name, a.question, a.people, a.asked_at, a.expires_at, a.over, a.decided_at, a.approved, a.by, a.way,
+select a.id, a.run_id, a.name, a.question, a.people, a.asked_at, a.expires_at, a.over, a.decided_at, a.approved, a.by, a.via,
        a.address, a.comment, false as late, r.state as run_state, null::smallint as run_status, w.name as workflow, r.tenant
 from approval a join run r on r.id = a.run_id join workflow w on w.id = r.workflow_id
 where a.id < $1 and a.decided_at is null and not a.over and a.expires_at > clock_timestamp() and r.state <> 9
