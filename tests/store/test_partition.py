@@ -202,13 +202,15 @@ async def test_an_event_whose_run_is_not_made_yet_stays(store: Store, clock: Man
 async def test_how_a_run_ended_that_an_unfinished_one_began_stays(store: Store, clock: ManualClock) -> None:
     """That one was held, say, since before it could look. What it finds no trace of it begins again."""
     await _make_old_day(store, clock)
+    assert child.PARENT == "seawall-parent", "its place in the headers is known to the statements"
     await _unfinished(store, OLD, 1)
     await store.execute("insert into queue (name) values ('q')")
     await store.execute(
         "insert into workflow (name, version, pattern, queue_id, active) select 'w', '1', '', id, true from queue"
     )
     wanted = child.Wanted(
-        event_id=_id(OLD, 2).bytes, workflow="w", tenant="t", parent=_run(OLD, 1), payload=b"{}"
+        event_id=_id(OLD, 2).bytes, workflow="w", tenant="t", parent=_run(OLD, 1), nesting=1, payload=b"{}",
+        with_parent=False,
     )  # fmt: skip
     begun = await child.start(store, wanted)
     assert begun is not None

@@ -55,6 +55,9 @@ BEAT_S = 0.5
 ROUND_S = 600.0
 FAR_US = 1 << 62
 _NAME = re.compile(r"^(\w+)_d(\d+)$")
+BEGUN_BY = r"substr(headers, 16, position('\000'::bytea in substr(headers || '\000'::bytea, 16)) - 1)"
+"""Digits of the run that began another one, in that one's event: the value of its first header (store/child.py)."""
+
 _SQL = statements("partition")
 _CHANGES = statements("change")
 _APPROVALS = statements("approval")
@@ -362,6 +365,7 @@ def _names(table: Table, day: int) -> dict[str, str]:
         "parent": table.name, "partition": table.partition(day), "key": table.key, "stamp": table.stamp,
         "weight": table.weight, "lower": lower, "upper": upper, "lower_event": first_id(day),
         "upper_event": first_id(day + 1), "lower_run": str(day << DAY_SHIFT), "upper_run": str((day + 1) << DAY_SHIFT),
+        "begun_by": BEGUN_BY,
     }  # fmt: skip
     return names | {"needed": _text(table.needed, names), "still": _text(table.still, names)}
 

@@ -59,8 +59,8 @@ alter table {parent} attach partition {partition} for values from ('{lower}') to
           union all select event_id from deferred where event_id >= '{lower}' and event_id < '{upper}'
           union all select event_id from wait where event_id >= '{lower}' and event_id < '{upper}'
           union all select id from {partition}
-            where source_id = '00000000-0000-0000-0000-000000000000' and source = ':run' and headers in (
-              select 'seawall-parent\000'::bytea || convert_to(id::text, 'UTF8') from run
+            where source_id = '00000000-0000-0000-0000-000000000000' and source = ':run' and {begun_by} in (
+              select convert_to(id::text, 'UTF8') from run
               where id >= {lower_run} and id < {upper_run}))
 
 -- name: needed_by_parent
@@ -68,8 +68,8 @@ alter table {parent} attach partition {partition} for values from ('{lower}') to
 -- event_source.
 event_id in (select id from event
              where id >= '{lower_event}' and id < '{upper_event}' and source_id = '00000000-0000-0000-0000-000000000000'
-               and source = ':run' and headers in (
-                 select 'seawall-parent\000'::bytea || convert_to(id::text, 'UTF8') from run
+               and source = ':run' and {begun_by} in (
+                 select convert_to(id::text, 'UTF8') from run
                  where id >= {lower_run} and id < {upper_run}))
 
 -- name: needed_by_run
@@ -96,12 +96,12 @@ false
  or exists (select 1 from deferred where deferred.event_id = {parent}_default.{key})
  or exists (select 1 from wait where wait.event_id = {parent}_default.{key})
  or exists (select 1 from run where run.id = case when {parent}_default.source = ':run'
-              then convert_from(substr({parent}_default.headers, 16), 'UTF8')::bigint end))
+              then convert_from({begun_by}, 'UTF8')::bigint end))
 
 -- name: still_by_parent
 -- partition, a condition in prune_default: an unfinished run began it; primary keys of event, by day, and run.
 exists (select 1 from event e join run r on r.id = case when e.source = ':run'
-          then convert_from(substr(e.headers, 16), 'UTF8')::bigint end
+          then convert_from({begun_by}, 'UTF8')::bigint end
         where e.id = {parent}_default.event_id)
 
 -- name: still_by_run
