@@ -67,8 +67,9 @@ where a.id < $1 and a.decided_at is null and not a.over and a.expires_at > clock
 order by a.id desc limit $2
 
 -- name: prune
--- partition, each round, in batches; approval_id. Requests whose run has ended, so long after they were asked as runs are kept.
+-- partition, each round, in batches; approval_id, primary key of run, probed for each: joined, all pending runs were read.
+-- Requests whose run has ended, so long after they were asked as runs are kept.
 delete from approval where ctid = any (array(
   select a.ctid from approval a
-  where a.asked_at < $1 and not exists (select 1 from run r where r.id = a.run_id) order by a.id limit $2
+  where a.asked_at < $1 and (select r.id from run r where r.id = a.run_id) is null order by a.id limit $2
 ))
