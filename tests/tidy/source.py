@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import subprocess
 import tokenize
 from collections.abc import Iterator
@@ -92,3 +93,25 @@ def docstrings(tree: ast.Module) -> set[int]:
 def report(findings: list[str], rule: str) -> str:
     """The message of a failed test."""
     return f"{rule}\n  " + "\n  ".join(findings)
+
+
+def names_of_tests(path: Path) -> set[str]:
+    """Names of the tests of one file."""
+    return set(re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(), re.MULTILINE))
+
+
+def untested(page: str) -> tuple[set[str], list[str]]:
+    """The tests that a page of docs/ names (``room/test_it.py::test_this``), and what is wrong with it: those that
+    aren't there, and rows of its tables that name none."""
+    text = (ROOT / "docs" / page).read_text()
+    named = set(re.findall(r"`([\w/]+\.py::test_\w+)`", text))
+    findings = []
+    for path, _, name in (one.partition("::") for one in sorted(named)):
+        if not (ROOT / "tests" / path).exists() or name not in names_of_tests(ROOT / "tests" / path):
+            findings.append(f"docs/{page}:1 names {path}::{name}, which isn't there")
+    # A row without a test is a promise that nobody has checked.
+    rows = [
+        line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| threat", "| fault"))
+    ]
+    findings += [f"docs/{page}:1 has no test for: {row[:60]}" for row in rows if "::test_" not in row]
+    return named, findings
