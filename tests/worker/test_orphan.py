@@ -121,18 +121,26 @@ async def test_who_was_waited_for_ends_with_its_parent_and_who_was_begun_goes_on
     assert await rig.db.fetchval("select array_agg(id) from run") == [left]
 
 
-async def test_a_parent_that_ended_while_nobody_was_there_is_found_by_the_sweep(rig: Rig, store: Store) -> None:
-    """As after a crash behind the flush of its end: nothing of it is remembered but the rows."""
+@pytest.mark.parametrize("crash", [False, True])
+async def test_no_worker_is_needed_and_after_a_crash_the_sweep_of_the_next_one_is_enough(
+    rig: Rig, store: Store, crash: bool
+) -> None:
+    """A crash right behind the parent's end: nothing is remembered of it but rows."""
     app = App()
     family(app)
     async with rig.running(app):
-        (run,) = await rig.add("parent", ["sleep"])
-        left, other = await begun(rig, run, 2)
-        await rig.until(lambda: rig.db.fetchval("select count(*) = 3 from run where state = 1"))
-    await cancelled(store, [run])
-    assert await rig.db.fetchval("select count(*) from run") == 2
-    async with rig.worker(App()):  # whatever it runs itself
-        assert await end(rig, other) == ORPHANED
+        (run,) = await rig.add("parent", ["grand"])
+        left, *others = await begun(rig, run, 3)
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 4 from run where state = 1"))
+    async with store.transaction(timeout_s=5) as session:
+        marked = await cancel.mark(session, [run], "cancelled: enough")
+    if crash:
+        assert await rig.db.fetchval("select count(*) from run") == 3
+        async with rig.worker(App()):  # whatever it runs itself
+            assert [await end(rig, id) for id in others] == [ORPHANED] * 2
+    else:
+        assert [one.id for one in (await cancel.settle(store, marked, timeout_s=5)).ended] == [run]
+        assert [await end(rig, id) for id in others] == [ORPHANED] * 2
     assert await rig.db.fetchval("select array_agg(id) from run") == [left]
 
 
@@ -165,7 +173,7 @@ async def test_nobody_comes_back_for_a_parent_that_is_gone(rig: Rig, store: Stor
     found = await child.start(store, wanted)
     assert found is not None and found.status == 0
     await rig.db.execute("delete from run where id = $1", run)
-    orphans = await child.orphans(store, of=[run, 12345])
+    orphans = await cancel.orphans(store, of=[run, 12345])
     assert (await cancel.settle(store, orphans.marked, timeout_s=5)).ended[0].id == found.run
     again = await child.start(store, wanted)
     assert again is not None and again.status == 7
@@ -183,32 +191,29 @@ async def test_a_row_that_is_being_flushed_is_not_waited_for_and_comes_again(rig
         transaction = flushing.transaction()
         await transaction.start()
         await flushing.execute("update run set waits = 1 where id = $1", runs[0])
-        found = await child.orphans(store, after=child.BEGIN)
-        assert (found.marked.cancelling, found.seen, found.last) == ([runs[1]], 3, child.BEGIN)
+        found = await cancel.orphans(store, after=cancel.BEFORE_ALL)
+        assert (found.marked.cancelling, found.seen, found.last) == ([runs[1]], 3, cancel.BEFORE_ALL)
         assert await rig.db.fetch("select run_id from run_child") == [(runs[0],)]
         await transaction.rollback()
         # Another process looks already: nobody else does.
         await flushing.execute("select pg_advisory_lock(7203005)")
-        assert (await child.orphans(store, after=child.BEGIN)).seen == 0
+        assert (await cancel.orphans(store, after=cancel.BEFORE_ALL)).seen == 0
     finally:
         await flushing.close()
-    assert (await child.orphans(store, after=child.BEGIN)).marked.cancelling == [runs[0]]
+    assert (await cancel.orphans(store, after=cancel.BEFORE_ALL)).marked.cancelling == [runs[0]]
 
 
-async def test_a_sweep_of_more_than_one_stretch_goes_on_where_it_was(
-    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(child, "LOOK_MAX", 2)
+async def test_a_sweep_of_more_than_one_stretch_goes_on_where_it_was(rig: Rig, store: Store) -> None:
     app = App()
     family(app)
     await rig.registered(app)
     parent, *runs = await rig.add("parent", ["sleep"] * 4)
     pairs = [(parent, runs[0]), (parent, runs[1]), (parent + (1 << 50), runs[2])]
     await rig.db.executemany("insert into run_child values ($1, $2)", pairs)
-    first = await child.orphans(store, after=child.BEGIN)
+    first = await cancel.orphans(store, after=cancel.BEFORE_ALL, rows_max=2)
     assert (first.marked.cancelling, first.last) == ([], pairs[1])
-    second = await child.orphans(store, after=first.last)
-    assert (second.marked.cancelling, second.last) == ([runs[2]], child.BEGIN)
+    second = await cancel.orphans(store, after=first.last, rows_max=2)
+    assert (second.marked.cancelling, second.last) == ([runs[2]], cancel.BEFORE_ALL)
 
 
 async def test_an_end_that_was_none_is_asked_for_anew_by_the_next_attempt(rig: Rig, store: Store) -> None:

@@ -34,6 +34,14 @@ EVENTS_MAX = 200
 BY_HAND: Final = with_cause(RunStatus.CANCELLED, Cause.CANCELLED)
 """How a marked run ends when nothing else was said: status and cause in one number, as the statements have it."""
 
+ORPHANED: Final = with_cause(RunStatus.CANCELLED, Cause.PARENT_ENDED)
+
+FOLLOWS_MAX: Final = 5
+"""Generations that are ended at once with a run; what is beyond, a worker's sweep finds (`worker/ending.py`)."""
+
+BEFORE_ALL: Final = (-1, -1)
+"""Before the first row of runs with parents."""
+
 
 class Ended(NamedTuple):
     """A run that was ended."""
@@ -49,6 +57,9 @@ class Marked:
 
     ended: list[Ended] = field(default_factory=list)
     cancelling: list[int] = field(default_factory=list)  # in somebody's hands, as far as is known
+
+    def __bool__(self) -> bool:
+        return bool(self.ended or self.cancelling)
 
 
 class Order(NamedTuple):
@@ -82,16 +93,31 @@ async def mark(
 
 
 async def settle(store: Store, marked: Marked, *, timeout_s: float) -> Marked:
-    """Second half: end what was marked and is in nobody's hands, and tell those who wait for replies.
+    """Second half: end what was marked and is in nobody's hands, tell those who wait for replies, and end what ended
+    runs had begun and waited for.
 
     Returns:
-        All that has ended, and what its workers end: each within about a second, and the grace that it has then.
+        All that has ended of those marked, and what its workers end: each within about a second, and the grace that it
+        has then.
 
     Raises:
-        Unavailable, Uncertain: Safe to repeat. Workers end what was marked in any case, once there are any.
+        Unavailable, Uncertain: Safe to repeat. Workers do the same with what is left, once there are any.
 
     Durability: ends are committed before return.
     """
+    done = await _settled(store, marked, timeout_s=timeout_s)
+    parents = [one.id for one in done.ended]
+    for _ in range(FOLLOWS_MAX):
+        if not parents:
+            break
+        found = await orphans(store, of=parents, timeout_s=timeout_s)
+        more = (await _settled(store, found.marked, timeout_s=timeout_s)).ended
+        parents = [*(parents if found.seen == BATCH_MAX else ()), *(one.id for one in more)]
+    return done
+
+
+async def _settled(store: Store, marked: Marked, *, timeout_s: float) -> Marked:
+    """One generation."""
     cancelling, ended = marked.cancelling, marked.ended
     if cancelling and await refills_passed(store, timeout_s=timeout_s):
         more = await finish(store, cancelling, timeout_s=timeout_s)
@@ -99,6 +125,41 @@ async def settle(store: Store, marked: Marked, *, timeout_s: float) -> Marked:
         ended, cancelling = [*ended, *more], [id for id in cancelling if id not in gone]
     await _tell(store, [one.event_id for one in ended if one.ticket], timeout_s=timeout_s)
     return Marked(ended, cancelling)
+
+
+class Orphans(NamedTuple):
+    """What became of runs whose parents have ended."""
+
+    marked: Marked  # to be settled
+    seen: int  # rows that were looked at
+    last: tuple[int, int]  # of them; BEFORE_ALL: there are none behind it
+
+
+async def orphans(
+    store: Store, *, after: tuple[int, int] | None = None, of: Sequence[int] = (), rows_max: int = BATCH_MAX,
+    timeout_s: float | None = None,
+) -> Orphans:  # fmt: skip
+    """First half of cancelling runs that end with their parents, whose parents have ended; `settle` is the other.
+
+    Args:
+        after: Look at the next ``rows_max`` behind this place, unless another process does so in this moment.
+        of: In place of that, runs that have just ended: at most ``rows_max`` of those that they began.
+
+    Raises:
+        Unavailable: Nothing was done.
+        Uncertain: Safe to repeat.
+
+    Durability: what has ended, and what is to end, is committed before return.
+    """
+    sql = statements("child")
+    first, values = (sql["part_of"], ([*of],)) if after is None else (sql["part"], after)
+    async with store.transaction(timeout_s=timeout_s) as session:
+        row = await session.row(f"{first}\n{sql['orphans']}", *values, rows_max)
+        assert row is not None
+        whys = [f"run {id}, which had begun it, has ended" for id in row["parent_ids"]]
+        marked = await mark(session, row["run_ids"], whys, ends_as=ORPHANED) if whys else Marked()
+    last = BEFORE_ALL if row["count"] < rows_max else (row["last_parent"], row["last_run"])
+    return Orphans(marked, row["count"], last)
 
 
 async def finish(store: Store, run_ids: Sequence[int], *, timeout_s: float) -> list[Ended]:

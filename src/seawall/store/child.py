@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
-from seawall.kernel.cause import Cause, with_cause
+from seawall.kernel.cause import Cause
 from seawall.kernel.event import headers_of, id_day
 from seawall.kernel.seam.child import Child
-from seawall.kernel.status import DAY_SHIFT, RunStatus
-from seawall.store.cancel import Marked, mark
+from seawall.kernel.status import DAY_SHIFT
 from seawall.store.pool import Store, text_array
 from seawall.store.statement import statements
 
@@ -26,11 +25,6 @@ PARENT, NESTING = "seawall-parent", "seawall-nesting"
 
 CHAIN_MAX: Final = 20
 """Names that an error about nesting says."""
-
-LOOK_MAX: Final = 5000
-"""Runs that are looked at in one call of `orphans`."""
-
-ORPHANED: Final = with_cause(RunStatus.CANCELLED, Cause.PARENT_ENDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,41 +97,6 @@ async def chain(store: Store, run_id: int) -> list[str]:
         found.insert(0, f"{row['name']} ({here})")
         here = None if row["headers"] is None else parent_of(row["source"], row["headers"])
     return found
-
-
-class Orphans(NamedTuple):
-    """What became of runs whose parents have ended."""
-
-    marked: Marked  # to be settled
-    seen: int  # rows that were looked at
-    last: tuple[int, int]  # of them
-
-
-BEGIN: Final = (-1, -1)
-"""Before the first row."""
-
-
-async def orphans(store: Store, *, after: tuple[int, int] | None = None, of: Collection[int] = ()) -> Orphans:
-    """First half of cancelling runs whose parents have ended before them; `cancel.settle` is the other.
-
-    Args:
-        after: Look at the next `LOOK_MAX` behind this place, unless another process does so in this moment.
-        of: In place of that, runs that have just ended: at most `LOOK_MAX` that they began.
-
-    Raises:
-        Unavailable: Nothing was done.
-        Uncertain: Safe to repeat.
-
-    Durability: what has ended, and what is to end, is committed before return.
-    """
-    first, values = (_SQL["part_of"], ([*of],)) if after is None else (_SQL["part"], after)
-    async with store.transaction() as session:
-        row = await session.row(f"{first}\n{_SQL['orphans']}", *values, LOOK_MAX)
-        assert row is not None
-        whys = [f"run {id}, which had begun it, has ended" for id in row["parent_ids"]]
-        marked = await mark(session, row["run_ids"], whys, ends_as=ORPHANED) if whys else Marked()
-    last = BEGIN if row["count"] < LOOK_MAX else (row["last_parent"], row["last_run"])
-    return Orphans(marked, row["count"], last)
 
 
 async def tell_parents(store: Store, run_ids: Collection[int]) -> None:

@@ -1,8 +1,8 @@
 """Ends runs whose time is over, and those that end with the run that began them. Those that a worker may have in hand
 are marked: it is told, as of a cancellation.
 
-A run that ended in a worker's hands is known here at once. However else one ended, and whoever died meanwhile: a sweep
-finds what it left.
+What a run had begun that ended in the store comes right behind it (`store/cancel.py: settle`); one that ended in a
+worker's hands is known here at once. However else one ended, and whoever died meanwhile: a sweep finds what it left.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.status import RunStatus
-from seawall.store import cancel, child, until
+from seawall.store import cancel, until
 from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Store
 from seawall.worker.settings import Settings
@@ -25,6 +25,9 @@ log = logger("worker")
 
 SWEEP_S = 1.0
 """How often the next stretch of runs with parents is looked at."""
+
+SWEEP_ROWS = 1000
+"""In one stretch: some three milliseconds of the store's time."""
 
 PARENTS_MAX = 10_000
 SETTLE_S = 2.0
@@ -49,7 +52,7 @@ class Endings:
         self._counted = counted
         self._tell = tell
         self._parents: set[int] = set()  # that have ended, and may have left others
-        self._after, self._sweep_at = child.BEGIN, 0.0
+        self._after, self._sweep_at = cancel.BEFORE_ALL, 0.0
 
     def bereaved(self, parent: int) -> None:
         """A run has ended that may have begun others. One that isn't told of is found by the sweep."""
@@ -75,7 +78,7 @@ class Endings:
     async def _expire(self) -> bool:
         """Whether there are more, surely or maybe."""
         marked, parents = await until.expire(self._store)
-        if not (marked.ended or marked.cancelling):
+        if not marked:
             return False
         for id in await self._settled(marked, RunStatus.FAILED, "a run was ended: its time is over"):
             if id in parents:
@@ -87,31 +90,28 @@ class Endings:
         if not self._parents:
             return False
         parents = self._parents.copy()
-        found = await child.orphans(self._store, of=parents)
-        any_found = bool(found.marked.ended or found.marked.cancelling)
-        if found.seen < child.LOOK_MAX or not any_found:
+        found = await cancel.orphans(self._store, of=list(parents))
+        if found.seen < cancel.BATCH_MAX or not found.marked:
             self._parents -= parents  # whoever is left is locked by a flush, say: for the sweep
         await self._settled(found.marked, RunStatus.CANCELLED, "a run was ended with the one that began it")
-        return any_found
+        return bool(found.marked)
 
     async def _sweep(self) -> bool:
         """The same for the next stretch of all, every second, and at once while there are any."""
         now = self._clock.monotonic()
         if now < self._sweep_at:
             return False
-        found = await child.orphans(self._store, after=self._after)
-        any_found = bool(found.marked.ended or found.marked.cancelling)
-        self._after, self._sweep_at = found.last, now if any_found else now + SWEEP_S
+        found = await cancel.orphans(self._store, after=self._after, rows_max=SWEEP_ROWS)
+        self._after, self._sweep_at = found.last, now if found.marked else now + SWEEP_S
         await self._settled(found.marked, RunStatus.CANCELLED, "a run was ended with the one that began it")
-        return any_found
+        return bool(found.marked)
 
     async def _settled(self, marked: cancel.Marked, status: RunStatus, what: str) -> list[int]:
-        """Those that have ended by now; what they had begun comes next."""
-        if not (marked.ended or marked.cancelling):
+        """Those that have ended by now."""
+        if not marked:
             return []
         marked = await cancel.settle(self._store, marked, timeout_s=SETTLE_S)
         for one in marked.ended:
             log.warning(what, extra=fields(run=one.id, status=status.word))
             self._counted(status)
-            self.bereaved(one.id)
         return [one.id for one in marked.ended]
