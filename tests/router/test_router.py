@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from router.rig import Rig, append, id_uuid, record, until
+from seawall.kernel import made
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import id_day
+from seawall.kernel.made import Made
 from seawall.kernel.placement import COST
 from seawall.store.pool import Settings, Store
 from seawall.store.source import Sources
@@ -136,12 +138,11 @@ async def test_tickets_lead_to_the_event_that_runs_and_those_without_a_run_are_t
     tickets = {row["id"].bytes: row["event_id"].bytes for row in await rig.database.fetch("select * from ticket")}
     assert tickets == {first.id: first.id, again.id: first.id, other.id: other.id}
     assert await rig.database.fetchval("select ticket from run")
-    queue_id = await rig.database.fetchval("select id from queue")
+    queue_id, shard = await rig.database.fetchrow("select queue_id, shard from run")
     await until(lambda: len(heard) == 2)
-    assert sorted(heard) == [
-        ("seawall_reply", f"{again.id.hex()},{other.id.hex()}"),
-        ("seawall_run", f"{queue_id}:{COST}"),
-    ]
+    (_, replies), (_, runs) = sorted(heard)
+    assert replies == f"{again.id.hex()},{other.id.hex()}"
+    assert list(made.heard(runs)) == [(queue_id, Made.of(COST, shard))]
 
 
 @pytest.mark.parametrize("key_id", [0, 1])

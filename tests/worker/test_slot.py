@@ -157,6 +157,66 @@ async def test_a_slot_that_becomes_free_is_given_out_though_no_other_does(rig: R
         await rig.ended(runs)
 
 
+def crowd(gate: Gate) -> App:
+    """One queue, and somebody's flood in it."""
+    app = App()
+
+    @app.workflow(on="test.flood")
+    async def flood(event: Event, ctx: Context) -> None:
+        await ctx.step(gate.through, "flood")
+
+    @app.workflow(on="test.victim")
+    async def victim(event: Event, ctx: Context) -> str:
+        return await ctx.step(lambda: "done", name="quick")
+
+    return app
+
+
+async def test_who_goes_before_a_flood_begins_though_the_flood_has_all_slots_but_the_last(rig: Rig) -> None:
+    gate = Gate()
+    async with rig.worker(crowd(gate), replace(QUICK, inflight_max=128, refill_runs=50)) as made:
+        await rig.until(lambda: len(made._leases.held()) == 4)
+        flood = await rig.add("flood", [{}] * 200, vt=5000)
+        await rig.until(lambda: gate.now["flood"] == 126)
+        await rig.ended(await rig.add("victim", [{}] * 20, vt=1000))
+        await asyncio.sleep(0.2)
+        assert gate.now["flood"] == 126, "none of the flood began in what was left for others"
+        gate.open.set()
+        await rig.ended(flood, timeout_s=30)
+
+
+async def test_the_first_slot_that_a_flood_leaves_goes_to_who_goes_before_it(rig: Rig) -> None:
+    begun: list[asyncio.Event] = []
+    app, gate = App(), Gate()
+
+    async def through() -> None:
+        begun.append(asyncio.Event())
+        await begun[-1].wait()
+
+    @app.workflow(on="test.flood")
+    async def flood(event: Event, ctx: Context) -> None:
+        await ctx.step(through)
+
+    @app.workflow(on="test.victim")
+    async def victim(event: Event, ctx: Context) -> None:
+        await ctx.step(gate.through, "victim")
+
+    async with rig.worker(app, replace(QUICK, inflight_max=20, refill_runs=20)) as made:
+        await rig.until(lambda: len(made._leases.held()) == 4)
+        runs = await rig.add("flood", [{}] * 60, vt=5000)
+        await rig.until(lambda: len(begun) == 20)
+        runs += await rig.add("victim", [{}] * 3, vt=1000)
+        for n in range(3):
+            begun[n].set()
+            await rig.until(lambda n=n: gate.now["victim"] == n + 1)  # type: ignore[misc]
+        assert len(begun) == 20
+        gate.open.set()
+        for n in range(3, 60):
+            await rig.until(lambda n=n: len(begun) > n)  # type: ignore[misc]
+            begun[n].set()
+        await rig.ended(runs, timeout_s=30)
+
+
 async def test_a_flood_takes_no_slot_that_is_reserved_for_another_queue(rig: Rig) -> None:
     gate, settings = Gate(), replace(QUICK, inflight_max=20, refill_runs=20)
     async with rig.worker(two_queues(gate, quick={"reserved": 5}), settings) as made:
@@ -279,14 +339,14 @@ async def test_reserved_slots_that_nobody_needs_cost_nothing_while_all_others_ar
         await running(rig, made)
         flood = await rig.add("slow", [{}] * 40)
         await rig.until(lambda: gate.now["slow"] == 15)
-        reads, fetch = 0, made._refiller._fetch
+        reads, refill = 0, made._refiller._refill
 
         async def counted(*given: Any) -> Any:
             nonlocal reads
             reads += 1
-            return await fetch(*given)
+            return await refill(*given)
 
-        made._refiller._fetch = counted  # type: ignore[method-assign]
+        made._refiller._refill = counted  # type: ignore[method-assign]
         await asyncio.sleep(1.0)
         assert reads <= 60  # one each poll, of 0.05 s
         gate.open.set()

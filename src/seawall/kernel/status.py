@@ -42,8 +42,8 @@ SUSPECT_SHARD = -1
 """Shard of runs that were in a process that died: each runs alone."""
 
 CHANNEL_RUN = "seawall_run"
-"""NOTIFY channel, router to workers: payload is QUEUE_ID:VT, comma-separated, with the smallest virtual time of a
-queue's new runs: a worker that has read further goes back there."""
+"""NOTIFY channel, router to workers: what is new of which queue, by comma (kernel/made.py). A worker that has read
+further goes back there."""
 
 CHANNEL_LINE = "seawall_line"
 """NOTIFY channel, router to workers: payload is WORKFLOW_ID:KEY, comma-separated, of lines that have new runs; a key

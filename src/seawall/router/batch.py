@@ -24,6 +24,7 @@ from seawall.kernel.cause import Cause
 from seawall.kernel.error import Corrupt
 from seawall.kernel.event import Record, decode, id_day
 from seawall.kernel.json import parse
+from seawall.kernel.made import News
 from seawall.kernel.placement import Placement, shard_of
 from seawall.kernel.seam.journal import Frame, Position
 from seawall.kernel.status import CHANNEL_LINE, CHANNEL_REPLY, CHANNEL_RUN, EventStatus
@@ -227,7 +228,7 @@ def settle(
         taking: Which queues take no more runs; None: all take any number.
     """
     writes = Writes()
-    queues: dict[int, int] = {}  # the smallest virtual time of a queue's new runs
+    news = News()
     lines: dict[tuple[int, bytes], None] = {}  # by workflow and key, where new runs wait to be let in
     for item in batch.items:
         if item.collapsed:
@@ -236,16 +237,15 @@ def settle(
         item = _named(item, firsts) if item.unreadable else item
         holder = _holder(item, batch, holders)
         if holder is None:
-            _add_event(writes, queues, lines, item, rules, placement, taking, backlog=backlog)
+            _add_event(writes, news, lines, item, rules, placement, taking, backlog=backlog)
         elif item.claim is not None and holder.body_hash == item.claim.body_hash:
             _add_duplicate(writes, item.record, holder.event_id)
         else:
             conflict = replace(
                 item, status=EventStatus.CONFLICT, reason=_conflict(holder), cause=Cause.CONFLICT
             )  # fmt: skip
-            _add_event(writes, queues, lines, conflict, rules, placement, taking, backlog=backlog)
-    if queues:
-        writes.notices.append((CHANNEL_RUN, ",".join(f"{id}:{vt}" for id, vt in sorted(queues.items()))))
+            _add_event(writes, news, lines, conflict, rules, placement, taking, backlog=backlog)
+    writes.notices.extend((CHANNEL_RUN, payload) for payload in news.payloads())
     writes.notices.extend(_lined(list(lines)))
     writes.notices.extend(_replies(writes))
     return writes
@@ -274,7 +274,7 @@ def _conflict(holder: Holder) -> str:
 
 
 def _add_event(
-    writes: Writes, queues: dict[int, int], lines: dict[tuple[int, bytes], None], item: Item, rules: Rules,
+    writes: Writes, news: News, lines: dict[tuple[int, bytes], None], item: Item, rules: Rules,
     placement: Placement, taking: Taking | None, *, backlog: bool,
 ) -> None:  # fmt: skip
     record, status, reason, cause = item.record, item.status, item.reason, item.cause
@@ -302,7 +302,7 @@ def _add_event(
         if run.keys or run.gates:
             lines[run.workflow_id, (run.keys or run.gates)[0]] = None
         else:
-            queues[run.queue_id] = min(run.vt, queues.get(run.queue_id, run.vt))
+            news.add(run.queue_id, run.vt, run.shard)
 
 
 def _defer(writes: Writes, runs: list[Run], taking: Taking) -> list[str]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from seawall.kernel.allowance import COUNT_MAX, EACH_MAX, Allowance, allowance
+from seawall.kernel.made import News
 from seawall.kernel.status import CHANNEL_RUN
 from seawall.store.lease import Lease
 from seawall.store.pool import Session, Store
@@ -207,10 +208,11 @@ async def tell(store: Store, placed: Sequence[Placed]) -> None:
     Raises:
         Unavailable, Uncertain: They find them by looking.
     """
-    smallest: dict[int, int] = {}
+    news = News()
     for one in placed:
-        smallest[one.queue_id] = min(one.vt, smallest.get(one.queue_id, one.vt))
-    await store.fetch(_SQL["notify"], CHANNEL_RUN, ",".join(f"{id}:{vt}" for id, vt in sorted(smallest.items())))
+        news.add(one.queue_id, one.vt, one.shard)
+    for payload in news.payloads():
+        await store.fetch(_SQL["notify"], CHANNEL_RUN, payload)
 
 
 async def prune_rates(store: Store, *, rows_max: int) -> int:

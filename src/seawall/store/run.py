@@ -16,6 +16,9 @@ from seawall.store.statement import statements
 BEGIN = (-(1 << 63), -(1 << 63))
 """Before the smallest (virtual time, id)."""
 
+END = ((1 << 63) - 1, (1 << 63) - 1)
+"""Not before the largest."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -27,6 +30,7 @@ class Wish:
     most: int  # runs of the shard
     kept: int  # runs of its queue, in all shards that are named together, in slots of its own
     room: int  # runs of its queue altogether
+    until: tuple[int, int] = END  # (virtual time, id) of the last run that may be read
 
 
 class Ready(NamedTuple):
@@ -103,6 +107,8 @@ async def refill(
         [w.room for w in wishes],
         shared,
         keyed,
+        [w.until[0] for w in wishes],
+        [w.until[1] for w in wishes],
     )
     return list(map(Ready._make, rows))
 

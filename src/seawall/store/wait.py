@@ -14,6 +14,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from seawall.kernel.error import SeawallError
+from seawall.kernel.made import News
 from seawall.kernel.status import CHANNEL_RUN
 from seawall.store.driver import Unheard
 from seawall.store.lease import Lease
@@ -274,10 +275,10 @@ async def tell(store: Store, woken: Sequence[Woken]) -> None:
 
 def notices(woken: Sequence[Woken]) -> list[tuple[str, str]]:
     """What to notify on which channel, for workers to hear of it."""
-    first: dict[int, int] = {}
+    news = News()
     for queue_id, vt in woken:
-        first[queue_id] = min(vt, first.get(queue_id, vt))
-    return [(CHANNEL_RUN, ",".join(f"{id}:{vt}" for id, vt in sorted(first.items())))] if first else []
+        news.add(queue_id, vt)
+    return [(CHANNEL_RUN, payload) for payload in news.payloads()]
 
 
 async def wake(session: Session, runs: Set[int]) -> list[Woken]:

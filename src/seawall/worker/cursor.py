@@ -4,45 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from seawall.kernel.made import Made
 from seawall.store.run import BEGIN, Ready
 from seawall.worker.shard import Held
 
 BACK_S = 0.01
 """A cursor goes back at most so often: reading over what is in hand costs about a millisecond for a thousand runs."""
 
+BEFORE_S = 0.002
+"""Runs that go before some in hand are looked for at most so often, where no slot but the last ones is free."""
+
 
 class Cursors:
     """What hints say of shards that were read further already."""
 
     def __init__(self) -> None:
-        self.behind: dict[int, int] = {}  # by queue, the smallest virtual time that was hinted and isn't behind us
+        self.behind: dict[int, Made] = {}  # by queue, what was hinted and isn't read yet
         self._back_at = 0.0  # monotonic; cursors may go back again
+        self._before_at = 0.0  # monotonic; what is before them may be read again
         self._sweep_now = False
 
-    def hint(self, queue_id: int, vt: int) -> None:
-        """A queue has new runs, of this virtual time or later."""
-        self.behind[queue_id] = min(vt, self.behind.get(queue_id, vt))
+    def hint(self, queue_id: int, made: Made) -> None:
+        """A queue has new runs."""
+        self.behind[queue_id] = made.and_(self.behind.get(queue_id))
 
     def sweep(self) -> None:
         """Have every shard read from its beginning."""
         self._sweep_now = True
 
     def go_back(self, shards: Sequence[Held], now: float) -> None:
-        """Act on hints: a cursor that is beyond what was hinted returns there."""
+        """Act on hints of these shards' queues, which have room: a cursor that is beyond what was hinted returns there.
+        Those of other queues are kept."""
         if self._sweep_now:
             self._sweep_now = False
             for held in shards:
                 held.sweep_at = now
-        if not self.behind:
-            return
-        behind = [held for held in shards if held.after > (self.behind.get(held.lease.queue_id, held.after[0] + 1), -1)]
+        behind = [held for held in shards if self._passed(held)]
         if behind and now < self._back_at:
             return
         for held in behind:
-            held.back_to(self.behind[held.lease.queue_id])
+            held.back_to(self.behind[held.lease.queue_id].first)
         if behind:
             self._back_at = now + BACK_S
-        self.behind.clear()
+        for held in shards:
+            self.behind.pop(held.lease.queue_id, None)
+
+    def passed(self, shards: Sequence[Held]) -> list[Held]:
+        """Those that were read beyond what a hint tells of. Hints that are no news for any of the shards go."""
+        found = [held for held in shards if self._passed(held)]
+        ours = {held.lease.queue_id for held in found}
+        self.behind = {id: made for id, made in self.behind.items() if id in ours}
+        return found
+
+    def before(self, shards: Sequence[Held], now: float) -> list[Made] | None:
+        """What is to be read of each before its cursor, which stays; the hints go. None: not yet."""
+        if now < self._before_at:
+            return None
+        self._before_at = now + BEFORE_S
+        made = [self.behind[held.lease.queue_id] for held in shards]
+        for held in shards:
+            self.behind.pop(held.lease.queue_id, None)
+        return made
+
+    def wait_s(self, now: float) -> float | None:
+        """Until hints that are left may be acted on; None: there are none, or only room is what they wait for."""
+        at = min((at for at in (self._back_at, self._before_at) if at > now), default=None)
+        return at - now if self.behind and at is not None else None
+
+    def _passed(self, held: Held) -> bool:
+        made = self.behind.get(held.lease.queue_id)
+        return made is not None and made.has(held.lease.shard) and held.after > (made.first, -1)
 
 
 def advance(held: Held, rows: Sequence[Ready], *, sweep_at: float | None, whole: bool, now: float) -> bool:

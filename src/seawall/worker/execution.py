@@ -116,6 +116,11 @@ class Execution:
         self.task: RunTask | None = None
 
     @property
+    def vt(self) -> int:
+        """Its place in the queue, when it was read."""
+        return self._row.vt
+
+    @property
     def accounted(self) -> tuple[int, int, str]:
         """To which queue, workflow and tenant its slot's time is counted."""
         return self.held.lease.queue_id, self._row.workflow_id, self._row.tenant or ""

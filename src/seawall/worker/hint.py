@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from seawall.guard import Heart
 from seawall.guard.retry import Backoff
 from seawall.kernel.error import Unavailable
+from seawall.kernel.made import Made, heard
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.hint import PAYLOADS_MAX, HintChannel
 from seawall.kernel.status import CHANNEL_LINE, CHANNEL_RUN
@@ -27,7 +28,6 @@ IDLE_S = 0.5
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 0.5
 
-_PAIR = re.compile(r"(\d{1,5}):(\d{1,18})(?:,|$)")
 _LINE = re.compile(r"(\d{1,10}):([0-9a-f]{40})(?:,|$)")
 
 
@@ -35,13 +35,13 @@ class Listening:
     """Hears that runs were made. Without it the worker polls.
 
     Args:
-        made: Called with a queue's id and the smallest virtual time of its new runs.
+        made: Called with a queue's id and what is new of it.
         lined: Called with a workflow's id and the key of a line that has new runs.
         missed: Called when hints may have been lost.
     """
 
     def __init__(
-        self, settings: Settings, made: Callable[[int, int], None], lined: Callable[[int, bytes], None],
+        self, settings: Settings, made: Callable[[int, Made], None], lined: Callable[[int, bytes], None],
         missed: Callable[[], None],
     ) -> None:  # fmt: skip
         self._listener = Listener(settings, [CHANNEL_RUN, CHANNEL_LINE], self._notified, role="worker")
@@ -55,8 +55,8 @@ class Listening:
             for workflow_id, key in _LINE.findall(payload):
                 self._lined(int(workflow_id), bytes.fromhex(key))
             return
-        for queue_id, vt in _PAIR.findall(payload):
-            self._made(int(queue_id), int(vt))
+        for queue_id, made in heard(payload):
+            self._made(queue_id, made)
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop: subscribe, look once for what was missed, then serve."""

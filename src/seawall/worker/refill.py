@@ -13,6 +13,7 @@ from seawall.kernel.cause import Cause
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
+from seawall.kernel.made import Made
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.run import Memo
 from seawall.store.child import parent_of
@@ -23,12 +24,12 @@ from seawall.store.run import Ready, Wish, memos, prepare, refill
 from seawall.store.until import Begun, begin
 from seawall.worker.bench import Bench
 from seawall.worker.cancel import Cancels
-from seawall.worker.cursor import BACK_S, Cursors, advance
+from seawall.worker.cursor import Cursors, advance
 from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held, Refill
-from seawall.worker.slot import Slots, wished
+from seawall.worker.slot import Allowed, Slots, wished, wished_before
 from seawall.workflow import Workflow
 
 log = logger("worker")
@@ -81,9 +82,9 @@ class Refiller:
         self._met_at: dict[int, float] = {}  # workflows that we don't have, by when one of their runs was read last
         self._read = metrics.counter("seawall_runs_started_total", "Executions of runs begun by this worker.")
 
-    def hint(self, queue_id: int, vt: int) -> None:
-        """A queue has new runs, of this virtual time or later."""
-        self._cursors.hint(queue_id, vt)
+    def hint(self, queue_id: int, made: Made) -> None:
+        """A queue has new runs."""
+        self._cursors.hint(queue_id, made)
         self._wake.set()
 
     def sweep(self) -> None:
@@ -128,39 +129,103 @@ class Refiller:
                     await self._wait()
 
     async def _wait(self) -> None:
-        wait_s = BACK_S if self._cursors.behind else min(self.settings.poll_s, WAIT_MAX_S)
-        wait_s = min(wait_s, self._slots.wait_s or wait_s)
+        wait_s = min(self.settings.poll_s, WAIT_MAX_S)
+        wait_s = min(wait_s, self._slots.wait_s or wait_s, self._cursors.wait_s(self._clock.monotonic()) or wait_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._wake.wait()
         self._wake.clear()
 
     async def _round(self, session: Session, heart: Heart) -> bool:
-        """One refill, when there is room for it; True when there is more to read at once."""
-        settings, bench = self.settings, self._bench
-        bytes_max = settings.inflight_body_bytes_max - bench.body_bytes
-        if self._flusher.bytes > settings.unflushed_bytes_max:
+        """One refill, when there is room for it, and one of what goes before; True when there is more to read at
+        once."""
+        if self._flusher.bytes > self.settings.unflushed_bytes_max:
             self._slots.wait_for(1)
             return False
+        if self._bench.parked or not self._workflows():
+            return False
         shards = [held for held in self._shards() if not held.lost and held.leaving_until is None]
-        allowed = self._slots.allowed(shards, free=settings.inflight_max - bench.count, settings=settings)
+        allowed = self._slots.allowed(shards, free=self._free, settings=self.settings)
+        more = await self._forwards(session, heart, shards, allowed)
+        passed = [
+            held for held in self._cursors.passed(shards) if not held.lost and held.lease.queue_id not in allowed.rooms
+        ]
+        if passed:
+            allowed = self._slots.express(shards, free=self._free, settings=self.settings)
+            await self._before(
+                session, heart, [held for held in passed if held.lease.queue_id in allowed.rooms], allowed
+            )
+        return more
+
+    @property
+    def _free(self) -> int:
+        return self.settings.inflight_max - self._bench.count
+
+    @property
+    def _bytes_free(self) -> int:
+        return self.settings.inflight_body_bytes_max - self._bench.body_bytes
+
+    async def _forwards(self, session: Session, heart: Heart, shards: Sequence[Held], allowed: Allowed) -> bool:
+        """Read on, where enough slots are free; True when there is more."""
+        bytes_max = self._bytes_free
         if bytes_max <= 0:  # one queue's bodies are no reason why another one doesn't get what is kept for it
             self._slots.wait_for(1)
             allowed, bytes_max = allowed.kept(), KEPT_BYTES
         shards = [held for held in shards if held.lease.queue_id in allowed.rooms]
-        if not shards or bench.parked or not self._workflows():
+        if not shards:
             return False
         now = self._clock.monotonic()
         self._cursors.go_back(shards, now)
         sweeping = [held for held in shards if now >= held.sweep_at]
         wishes = wished(shards, sweeping, allowed)
+        without = [id for held in shards if held in sweeping or held.after < held.top for id in held.inflight]
+        more = False
+        for held, mine, whole in await self._refill(session, heart, shards, wishes, allowed, without, bytes_max):
+            sweep_at = now + self.settings.sweep_s if held in sweeping else None
+            more |= advance(held, mine, sweep_at=sweep_at, whole=whole, now=now)
+        return more
+
+    async def _before(self, session: Session, heart: Heart, shards: Sequence[Held], allowed: Allowed) -> None:
+        """Read what goes before runs in hand, of queues for which too few slots are free to read on: somebody who comes
+        while others have them doesn't wait until enough of theirs are free."""
+        bytes_max = self._bytes_free
+        if not shards or bytes_max <= 0:
+            return
+        news = self._cursors.before(shards, self._clock.monotonic())
+        if news is None:
+            return
+        wishes = wished_before(shards, news, allowed)
+        without = [
+            id
+            for held, made in zip(shards, news, strict=True)
+            for id, execution in held.inflight.items()
+            if made.first <= execution.vt <= made.last
+        ]
+        read = await self._refill(session, heart, shards, wishes, allowed, without, bytes_max)
+        for (held, mine, whole), made in zip(read, news, strict=True):
+            if not whole:
+                self._cursors.hint(held.lease.queue_id, made._replace(first=mine[-1].vt) if mine else made)
+
+    async def _refill(
+        self, session: Session, heart: Heart, shards: Sequence[Held], wishes: Sequence[Wish], allowed: Allowed,
+        without: Sequence[int], bytes_max: int,
+    ) -> list[tuple[Held, Sequence[Ready], bool]]:  # fmt: skip
+        """One statement, and its runs begun; by shard, what was read of it, and whether that is all there is."""
         # Noted before they are sent: if we never learn the outcome, their rows must not stay behind.
         self._doubtful.extend(
             (held, Spent(*wish.lease, wish.number)) for held, wish in zip(shards, wishes, strict=True)
         )
         for held in shards:
             held.reading = True  # until its rows are begun, or it is cleared that they never will be
-        rows = await self._fetch(session, wishes, shards, sweeping, allowed.shared, bytes_max)
+        rows = await refill(
+            session,
+            wishes,
+            known=list(self._workflows()),
+            keyed=[id for id, workflow in self._workflows().items() if workflow.allowance] if self._unkeyed else [],
+            without=without,
+            shared=allowed.shared,
+            bytes_max=bytes_max,
+        )
         heart.touch()
         read_at = self._bench.monotonic()
         cut = sum(len(row.body or b"") for row in rows) >= bytes_max
@@ -168,30 +233,14 @@ class Refiller:
         for row in rows:
             by_shard.setdefault((row.queue_id, row.shard), []).append(row)
         cut_queues = self._slots.took(allowed, rows)
-        more = False
-        for held, wish in zip(shards, wishes, strict=True):
-            mine = by_shard.get(held.lease[:2], [])
-            sweep_at = now + settings.sweep_s if held in sweeping else None
-            whole = not cut and len(mine) < wish.most and held.lease.queue_id not in cut_queues
-            more |= advance(held, mine, sweep_at=sweep_at, whole=whole, now=now)
+        read = [(held, by_shard.get(held.lease[:2], []), wish.most) for held, wish in zip(shards, wishes, strict=True)]
         await self._start_all(session, shards, by_shard, read_at)
         for held in shards:
             held.reading = False
-        return more
-
-    async def _fetch(
-        self, session: Session, wishes: Sequence[Wish], shards: Sequence[Held], sweeping: Sequence[Held], shared: int,
-        bytes_max: int,
-    ) -> list[Ready]:  # fmt: skip
-        return await refill(
-            session,
-            wishes,
-            known=list(self._workflows()),
-            keyed=[id for id, workflow in self._workflows().items() if workflow.allowance] if self._unkeyed else [],
-            without=[id for held in shards if held in sweeping or held.after < held.top for id in held.inflight],
-            shared=shared,
-            bytes_max=bytes_max,
-        )
+        return [
+            (held, mine, not cut and len(mine) < most and held.lease.queue_id not in cut_queues)
+            for held, mine, most in read
+        ]
 
     async def _start_all(
         self, session: Session, shards: Sequence[Held], by_shard: Mapping[tuple[int, int], Sequence[Ready]],

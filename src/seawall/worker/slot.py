@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from seawall.kernel.clock import Clock
+from seawall.kernel.made import Made
 from seawall.store.queue import Rule
-from seawall.store.run import Ready, Wish
+from seawall.store.run import END, Ready, Wish
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
 from seawall.worker.throttle import Room, Throttles
@@ -23,6 +24,11 @@ from seawall.worker.throttle import Room, Throttles
 GATHER_S = 0.02
 """For so long slots that become free are gathered for one statement, however few they are then: where runs take
 minutes, hundreds of slots would stand idle beside work that waits (bench/queues.py)."""
+
+
+EXPRESS = 64
+"""One of so many slots, rounded down, begins only runs that go before some in hand: somebody who comes while another's
+flood has all other slots, for minutes maybe, waits for nobody's end."""
 
 
 @dataclass(slots=True)
@@ -81,16 +87,18 @@ def _share(whole: int, numbers: Sequence[int], shards: int) -> int:
     return min(whole, max(1, sum(whole * (n + 1) // shards - whole * n // shards for n in numbers)))
 
 
-def share(lines: Mapping[int, Line], *, free: int) -> Allowed:
+def share(lines: Mapping[int, Line], *, free: int, apart: int = 0) -> Allowed:
     """What may begin now.
 
     Args:
         free: Slots of this process that hold no run.
+        apart: How many of them are shared by nobody now.
     """
     left, kept = max(0, free), {}
     for id, line in lines.items():
         kept[id] = min(line.kept, left)
         left -= kept[id]
+    left = max(0, left - apart)
     return Allowed(
         {id: Room(kept[id], max(0, min(line.most - line.in_hand, kept[id] + left))) for id, line in lines.items()}, left
     )
@@ -106,6 +114,25 @@ def full(allowed: Allowed, began: Mapping[int, int]) -> set[int]:
     if shared >= allowed.shared:
         return {id for id, room in allowed.rooms.items() if began.get(id, 0) >= room.kept}
     return {id for id, room in allowed.rooms.items() if began.get(id, 0) >= room.most}
+
+
+def wished_before(shards: Sequence[Held], news: Sequence[Made], allowed: Allowed) -> list[Wish]:
+    """What a refill asks for each shard that isn't to be read further, but once more up to where it was read.
+
+    Args:
+        news: What each is to be read for.
+    """
+    found = []
+    for held, made in zip(shards, news, strict=True):
+        held.refills += 1
+        room = allowed.rooms[held.lease.queue_id]
+        found.append(
+            Wish(
+                lease=held.lease, number=held.refills, most=room.most, kept=room.kept, room=room.most,
+                after=(made.first, -1), until=min(held.after, (made.last, END[1])),
+            )
+        )  # fmt: skip
+    return found
 
 
 def wished(shards: Sequence[Held], sweeping: Collection[Held], allowed: Allowed) -> list[Wish]:
@@ -154,13 +181,28 @@ class Slots:
         queues = lines(shards, self._rules(), slots=settings.inflight_max)
         worth = 1 if self._gathered else max(1, min(settings.refill_runs, settings.inflight_max // 2))
         least = {id: min(worth, line.wanted_least) for id, line in queues.items()}
-        all, shared = share(queues, free=min(free, settings.refill_runs + sum(line.kept for line in queues.values())))
+        apart = settings.inflight_max // EXPRESS
+        most = settings.refill_runs + sum(line.kept for line in queues.values()) + apart
+        all, shared = share(queues, free=min(free, most), apart=apart)
         lacking = [least[id] - room.most for id, room in all.items() if room.most < least[id] and queues[id].most]
         self.wait_for(min(lacking, default=0))
         rooms = {id: room for id, room in all.items() if room.most >= least[id]}
         if rooms:
             self._given_at = self._clock.monotonic()
         return Allowed(self._throttles.capped(rooms, shards), shared)
+
+    def express(self, shards: Sequence[Held], *, free: int, settings: Settings) -> Allowed:
+        """What runs that go before some in hand may begin: in any slot, and in the first that becomes free.
+
+        Args:
+            shards: All that are held; a queue's slots are counted in them.
+            free: Slots that hold no run.
+        """
+        queues = lines(shards, self._rules(), slots=settings.inflight_max)
+        all, shared = share(queues, free=min(free, settings.refill_runs))
+        if free < 1:  # a queue's own bound is no reason to look at each end of others' runs
+            self.wait_for(1)
+        return Allowed(self._throttles.capped({id: room for id, room in all.items() if room.most}, shards), shared)
 
     @property
     def _gathered(self) -> bool:

@@ -323,8 +323,8 @@ update worker set serves = '{}' where owner = $1
 -- something to commit, so that an idle poll writes nothing.
 with lease as (
   select * from unnest($1::smallint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-                       $9::bigint[], $11::bigint[], $12::bigint[])
-    l(queue_id, shard, epoch, number, vt, id, most, kept, room)
+                       $9::bigint[], $11::bigint[], $12::bigint[], $15::bigint[], $16::bigint[])
+    l(queue_id, shard, epoch, number, vt, id, most, kept, room, until_vt, until_id)
 ), scanned as materialized (
   select l.queue_id, l.shard, l.kept, l.room,
          row_number() over (partition by l.queue_id order by r.vt, r.id) as place,
@@ -333,7 +333,8 @@ with lease as (
   from lease l cross join lateral (
     select o.id, o.event_id, o.workflow_id, o.attempt, o.ticket, o.vt, o.waits, o.wakes, o.keys is not null as keyed
     from run o
-    where o.queue_id = l.queue_id and o.shard = l.shard and o.state = 0 and (o.vt, o.id) > (l.vt, l.id)
+    where o.queue_id = l.queue_id and o.shard = l.shard and o.state = 0
+      and (o.vt, o.id) > (l.vt, l.id) and (o.vt, o.id) <= (l.until_vt, l.until_id)
       and o.id not in (select unnest($7::text::bigint[]))
     order by o.vt, o.id
     limit l.most

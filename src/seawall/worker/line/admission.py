@@ -20,6 +20,7 @@ from seawall.kernel.allowance import TENANT, span
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.json import parse
+from seawall.kernel.made import Made
 from seawall.kernel.metric import Metrics
 from seawall.kernel.placement import Placement
 from seawall.store import line
@@ -59,7 +60,7 @@ class Admission:
         names: Of workflows that declare limits or rates, or have done so; nothing is asked of the store without any.
         workflows: By the store's id.
         shards: In hand now.
-        ready: Called with a queue and the virtual time of a run that was let in, for those in our hands.
+        ready: Called with a queue and a run of it that was let in, for those in our hands.
         live_s: For how long a worker counts that wasn't seen.
     """
 
@@ -73,7 +74,7 @@ class Admission:
         names: Callable[[], Iterable[str]],
         workflows: Callable[[], Mapping[int, Workflow]],
         shards: Callable[[], Iterable[Held]],
-        ready: Callable[[int, int], None],
+        ready: Callable[[int, Made], None],
         live_s: Callable[[], float],
     ) -> None:
         self._store = store
@@ -239,7 +240,7 @@ class Admission:
         foreign: list[Placed] = []
         for one in placed:
             if Shard(one.queue_id, one.shard) in ours:
-                self._ready(one.queue_id, one.vt)
+                self._ready(one.queue_id, Made.of(one.vt, one.shard))
             elif one.shard >= 0:
                 foreign.append(one)
         if foreign:

@@ -1,0 +1,120 @@
+"""Hints lead a worker to every run it has room for, however reading forwards and reading what goes before alternate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seawall.kernel.made import Made
+from seawall.store.lease import Lease
+from seawall.worker.cursor import Cursors, advance
+from seawall.worker.shard import Held
+from seawall.worker.slot import Allowed, wished, wished_before
+from seawall.worker.throttle import Room
+
+QUEUE = 1
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("new"), st.integers(0, 50), st.integers(0, 2)),
+        st.tuples(st.just("forwards"), st.integers(1, 6), st.integers(0, 1)),
+        st.tuples(st.just("new"), st.integers(0, 50), st.integers(0, 2)),
+        st.tuples(st.just("before"), st.integers(1, 3), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+class World:
+    """What is ready in three shards, and one worker's reading of it. Nothing is swept: hints alone must do."""
+
+    def __init__(self) -> None:
+        self.shards = [Held(Lease(QUEUE, n, 1), 0, sweep_at=float("inf")) for n in range(3)]
+        self.cursors = Cursors()
+        self.ready: dict[int, set[tuple[int, int]]] = {n: set() for n in range(3)}
+        self.begun: list[tuple[int, int]] = []
+        self.now = 0.0
+        self._id = 0
+
+    def new(self, vt: int, shard: int) -> None:
+        self._id += 1
+        self.ready[shard].add((vt, self._id))
+        self.cursors.hint(QUEUE, Made.of(vt, shard))
+
+    def forwards(self, room: int, waits: int) -> bool:
+        self.now += waits
+        allowed = Allowed({QUEUE: Room(0, room)}, room)
+        self.cursors.go_back(self.shards, self.now)
+        more = False
+        for held, rows, whole in self._read(wished(self.shards, [], allowed), self.shards, room):
+            more |= advance(held, rows, sweep_at=None, whole=whole, now=self.now)  # type: ignore[arg-type]
+        return more
+
+    def before(self, room: int) -> None:
+        self.now += 1
+        passed = self.cursors.passed(self.shards)
+        news = self.cursors.before(passed, self.now) if passed else None
+        if news is None:
+            return
+        allowed = Allowed({QUEUE: Room(0, room)}, room)
+        read = self._read(wished_before(passed, news, allowed), passed, room)
+        for (_, rows, whole), made in zip(read, news, strict=True):
+            if not whole:
+                self.cursors.hint(QUEUE, made._replace(first=rows[-1].vt) if rows else made)
+
+    def _read(self, wishes: Sequence, shards: Sequence[Held], room: int) -> list:  # type: ignore[type-arg]
+        """As the statement does: of each shard so many, then of all so many."""
+        found = [
+            (place, held)
+            for wish, held in zip(wishes, shards, strict=True)
+            for place in sorted(p for p in self.ready[held.lease.shard] if wish.after < p <= wish.until)[: wish.most]
+        ]
+        taken = sorted(found, key=lambda one: one[0])[:room]
+        for place, held in taken:
+            self.ready[held.lease.shard].remove(place)
+        self.begun += [place for place, _ in taken]
+        result = []
+        for wish, held in zip(wishes, shards, strict=True):
+            mine = [At(*place) for place, of in taken if of is held]
+            result.append((held, mine, len(mine) < wish.most and len(taken) < room))
+        return result
+
+
+class At:
+    def __init__(self, vt: int, id: int) -> None:
+        self.vt, self.id = vt, id
+
+
+@settings(max_examples=400)
+@given(STEPS)
+def test_no_run_is_left_behind_and_none_is_read_twice(steps: list[tuple[str, int, int]]) -> None:
+    world = World()
+    for what, first, second in steps:
+        if what == "new":
+            world.new(first, second)
+        elif what == "forwards":
+            world.forwards(first, second)
+        else:
+            world.before(first)
+    for _ in range(200):
+        if not world.forwards(5, 1) and not world.cursors.behind:
+            break
+    assert not any(world.ready.values())
+    assert len(world.begun) == len(set(world.begun))
+
+
+def test_what_goes_before_is_begun_first_and_nothing_else_with_it() -> None:
+    world = World()
+    for n in range(40):
+        world.new(100 + n, n % 3)
+    world.forwards(20, 1)
+    world.new(50, 1)
+    world.before(5)
+    assert world.begun[20:] == [(50, 41)]
+
+
+def test_hints_of_shards_that_were_not_read_so_far_are_no_news() -> None:
+    world = World()
+    world.new(10, 0)
+    assert not world.cursors.passed(world.shards) and not world.cursors.behind
