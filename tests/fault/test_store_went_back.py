@@ -104,10 +104,10 @@ async def test_a_takeover_by_what_was_known_of_another_timeline_is_refused(rig: 
     known = await lease.look(store)
     await promoted(rig.db)
     with pytest.raises(Fenced):
-        await lease.take(store, Shard(QUEUE, 0), owner=uuid.uuid4(), ttl_s=1, deaths_max=3, timeline=known)
-    timeline = await lease.look(store)
-    assert timeline == known + 1
-    await lease.take(store, Shard(QUEUE, 0), owner=uuid.uuid4(), ttl_s=1, deaths_max=3, timeline=timeline)
+        await lease.take(store, Shard(QUEUE, 0), owner=uuid.uuid4(), ttl_s=1, deaths_max=3, history=known)
+    history = await lease.look(store)
+    assert history != known
+    await lease.take(store, Shard(QUEUE, 0), owner=uuid.uuid4(), ttl_s=1, deaths_max=3, history=history)
 
 
 async def test_after_a_fail_over_owners_have_a_term_before_others_take_what_expired(rig: Rig, store: Store) -> None:
@@ -229,3 +229,27 @@ async def test_workflows_are_registered_again_before_anything_is_taken(rig: Rig)
         await rig.ended(await rig.add("flow", ["ours"]))
     assert calls == ["first ours", "second ours"]
     assert await rig.db.fetchval("select count(*) from run where id = $1", foreign) == 1
+
+
+async def test_two_replicas_that_are_promoted_in_turn_share_a_timelines_number_and_nothing_else(
+    rig: Rig, store: Store
+) -> None:
+    """The second one never followed the first, and counts its timeline up from the same one."""
+    before = await rig.db.fetchrow("select * from store_life")
+    (run,) = await rig.add("nothing", [{}], shard=0)
+    held = (await take(store, uuid.uuid4(), ttl_s=0)).lease
+    number = await rig.db.fetchval("select last_value from run_number")
+    assert before is not None
+    await promoted(rig.db)
+    first, lost = await lease.look(store), await rig.db.fetchval(NEXT)
+    zombie = (await take(store, uuid.uuid4(), ttl_s=0)).lease
+    # The other replica: all of that isn't there, and its timeline has the same number.
+    await rig.db.execute("update store_life set timeline = $1, history = $2", before["timeline"], before["history"])
+    await rig.db.execute("update shard_lease set epoch = $1, timeline = $2", held.epoch, before["timeline"])
+    await rig.db.execute("select setval('run_number', $1)", number)
+    assert await lease.look(store) not in (first, before["history"])
+    assert await rig.db.fetchval(NEXT) != lost
+    winner = (await take(store, uuid.uuid4(), ttl_s=0)).lease
+    async with store.own_connection() as session:
+        assert await flush(session, outcome(run, zombie)) == set()
+        assert await flush(session, outcome(run, winner)) is None

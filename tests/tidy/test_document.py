@@ -60,9 +60,10 @@ def test_every_lease_and_every_run_number_counts_in_one_timeline() -> None:
     for path in sorted((PACKAGE / "store" / "query").glob("*.sql")):
         parts = NAME.split(path.read_text())
         for name, block in zip(parts[1::2], parts[2::2], strict=True):
-            if "shard_lease" in block and "for key share" in block and "store_timeline()" not in block:
+            sql = re.sub(r"--[^\n]*", "", block)
+            if "shard_lease" in sql and "for key share" in sql and "store_timeline()" not in sql:
                 findings.append(f"{path.relative_to(ROOT)}:1 {name} needs a lease, whatever the server's timeline")
-            if "nextval('run_number')" in block and "run_number_base()" not in block:
+            if "nextval('run_number')" in sql and "run_number_base()" not in sql:
                 findings.append(f"{path.relative_to(ROOT)}:1 {name} numbers runs without run_number_base()")
     assert not findings, report(findings, "Timelines")
 

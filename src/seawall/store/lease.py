@@ -62,16 +62,14 @@ class Taken:
     dead: tuple[tuple[int, UUID, bool], ...]  # runs ended for good: (run id, event id, somebody waits)
 
 
-async def look(store: Store) -> int:
-    """In which timeline the server is: another one than before means that it may have forgotten what it said last.
+async def look(store: Store) -> UUID:
+    """What the server's history is called: another one than before may lack what the former said last.
 
     Raises:
         Unavailable, Uncertain: Safe to repeat.
     """
-    row = await store.row(statements("worker")["look_at_store"])
-    assert row is not None
-    timeline: int = row["timeline"]
-    return timeline
+    history: UUID = await store.value(statements("worker")["look_at_store"])
+    return history
 
 
 async def free(store: Store, queue_ids: Sequence[int], *, owner: UUID, suspects: bool, grace_s: float) -> list[Free]:
@@ -104,7 +102,7 @@ async def peers(store: Store, serves: Sequence[int], *, owner: UUID, own: bool, 
 
 
 async def take(
-    store: Store, shard: Shard, *, owner: UUID, ttl_s: float, deaths_max: int, timeline: int | None = None,
+    store: Store, shard: Shard, *, owner: UUID, ttl_s: float, deaths_max: int, history: UUID | None = None,
     ours: int | None = None,
 ) -> Taken:  # fmt: skip
     """Take one shard's lease and put its former owner's runs aside, in one transaction.
@@ -113,18 +111,18 @@ async def take(
     owner's last flush wrote.
 
     Args:
-        timeline: What ``look`` said; None: whatever it is.
+        history: What ``look`` said; None: whatever it is.
         ours: The epoch under which this very process last held it: what was in hand then is no suspect, we live.
 
     Raises:
-        Fenced: Somebody else took or renewed it meanwhile, or the server is in another timeline.
+        Fenced: Somebody else took or renewed it meanwhile, or the server's history is another one.
         Unavailable: Nothing was taken.
         Uncertain: It may have been; ``free`` then offers it again to the same owner.
     """
     sql = statements("worker")
     async with store.transaction() as session:
         row = await session.row(sql["lock_lease"], shard.queue_id, shard.number, owner)
-        if row is None or not (row["ours"] or row["free"]) or timeline not in (None, row["timeline"]):
+        if row is None or not (row["ours"] or row["free"]) or history not in (None, row["history"]):
             raise Fenced(f"shard {shard.number} of queue {shard.queue_id}")
         innocent = ours if row["ours"] else None
         row = await session.row(sql["take_lease"], shard.queue_id, shard.number, owner, ttl_s)

@@ -83,7 +83,7 @@ class Leases:
         self._held: dict[Shard, Held] = {}
         self._registered = False
         self._doubted = False  # something was lost since we last began to register
-        self._timeline: int | None = None
+        self._history: UUID | None = None
         self._had: dict[Shard, int] = {}  # by what was lost in the meantime, the epoch under which we had it
         self._parked = False
         self.workflows: Mapping[int, Workflow] = {}
@@ -162,11 +162,11 @@ class Leases:
 
     async def _look(self) -> None:
         """Notice a fail-over. The replica may have lagged: what we know of the store may be what it never heard of."""
-        timeline = await look(self._store)
-        if self._timeline not in (None, timeline):
+        history = await look(self._store)
+        if self._history not in (None, history):
             log.warning(
                 "the store is another server now: what was in hand is begun again, what it lacks is routed again",
-                extra=fields(timeline=timeline, before=self._timeline),
+                extra=fields(history=str(history), before=str(self._history)),
             )  # fmt: skip
             self._spells.saw(
                 "store-failed-over", "the store is another server now, and may lack its former one's last seconds",
@@ -176,7 +176,7 @@ class Leases:
             self.register_again()
             for held in self.held():
                 self.forget(held)
-        self._timeline = timeline
+        self._history = history
 
     async def _register(self) -> None:
         self._doubted = False
@@ -253,7 +253,7 @@ class Leases:
             try:
                 taken = await take(
                     self._store, shard, owner=self._owner, ttl_s=settings.lease_ttl_s, deaths_max=settings.deaths_max,
-                    timeline=self._timeline, ours=self._had.get(shard),
+                    history=self._history, ours=self._had.get(shard),
                 )  # fmt: skip
             except Fenced:
                 continue  # another worker was faster

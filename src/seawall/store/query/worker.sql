@@ -179,9 +179,9 @@ where q.id <> all($1::smallint[])
        or exists (select 1 from (select 1 from run r where r.queue_id = q.id and r.state = 1 order by r.run_after limit 1) two))
 
 -- name: look_at_store
--- worker, each second, and first of all; the one row of store_life. In which timeline the server is, once it is known to give
--- no number twice.
-select store_timeline() as timeline, run_number_base()
+-- worker, each second, and first of all; the one row of store_life. What the server's history is called, once it is known to
+-- give no number twice.
+select store_history()
 
 -- name: free_leases
 -- worker, each second; primary key, the one row of store_life. Whoever lost it too. After a restart of the server, and after a
@@ -208,17 +208,17 @@ where w.owner <> $1 and w.serves_at > now() - $4 * interval '1 second' and u.que
 -- worker, first statement of a takeover; primary key. `for update` is what fences: it waits for each flush in flight (they
 -- hold the row `for key share`), and whatever flushes later finds no row of its epoch.
 select epoch, owner is not distinct from $3 as ours, owner is null or expires_at < now() as free,
-       store_timeline() as timeline
+       store_history() as history
 from shard_lease where queue_id = $1 and shard = $2
 for update
 
 -- name: take_lease
 -- worker, second statement of a takeover; primary keys of shard_lease and lease_taken. Numbers up to memo_below may have been run
 -- before. Who had the shard under which epoch is kept of the last 500, to be told with what was done under it. In another
--- timeline of the server the epoch leaps: the next ones may have been given out, and be forgotten.
+-- timeline of the server the epoch leaps, by chance: the next ones may have been given out, and be forgotten.
 with taken as (
   update shard_lease s
-  set owner = $3, epoch = epoch + case when s.timeline = t.here then 1 else 1048576 end, timeline = t.here,
+  set owner = $3, epoch = epoch + case when s.timeline = t.here then 1 else 1048576 + floor(random() * 1e12)::bigint end, timeline = t.here,
       expires_at = now() + $4 * interval '1 second'
   from (select store_timeline() as here) t
   where queue_id = $1 and shard = $2
