@@ -368,3 +368,13 @@ async def test_a_run_in_a_line_that_an_old_refill_names_isnt_let_in_by_being_mov
     assert done.moved == [waits] and not done.missed
     row = await rig.db.fetchrow("select state, keys, line, run_after from run where id = $1", waits)
     assert tuple(row) == (0, None, None, None), "whoever meets it gives it the keys of its version"
+
+
+async def test_rates_of_keys_that_come_once_are_forgotten_as_fast_as_they_come(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "PRUNE_ROWS", 100)
+    monkeypatch.setattr(admission, "EVERY_S", 0.05)
+    await rig.db.execute("insert into rate select n::text::bytea, 1 from generate_series(1, 350) n")
+    async with rig.running(limited(Doors(), throttle=Rate(10, per=60))):
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 0 from rate"))

@@ -46,7 +46,7 @@ PASS_COUNTS = 20_000
 """Rows that one transaction counts, about: fewer lines at once where limits are high."""
 
 SWEEP_LINES = 500
-PRUNE_ROWS = 1000
+PRUNE_ROWS = 5000
 PRUNE_S = 60.0
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.05, 0.5
 SHORT_S, SOON_S = 0.001, 0.1
@@ -180,8 +180,9 @@ class Admission:
             self._looks.add(name, await self._held.work(name, keys_max=self._lines_max(versions)))
         now = self._clock.monotonic()
         if now >= self._prune_at:
-            self._prune_at = now + PRUNE_S
-            await line.prune_rates(self._store, rows_max=PRUNE_ROWS)
+            gone = await line.prune_rates(self._store, rows_max=PRUNE_ROWS)
+            # More keys than these may have had their turn since: as many come as are let in.
+            self._prune_at = now + (PRUNE_S if gone < PRUNE_ROWS else EVERY_S)
 
     async def _sweep(self, name: str) -> None:
         start, end = span(name)
