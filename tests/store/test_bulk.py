@@ -16,7 +16,7 @@ from seawall.kernel.error import Rejected
 from seawall.kernel.seam.change import Kind
 from seawall.kernel.selection import of_runs
 from seawall.kernel.status import RunStatus
-from seawall.store import bulk, change, errand, pool, version
+from seawall.store import bulk, change, errand, pool, version, wait
 from seawall.store.bulk import Act, BulkLine, Wish
 from seawall.store.cancel import settle
 from seawall.store.change import Author
@@ -340,3 +340,28 @@ async def test_a_cancel_that_is_undone_at_once_is_undone_for_those_that_their_wo
     await desk.over()
     line = await desk.line(again)
     assert (line.done, line.missed, await desk.state(run)) == (1, 0, 0)
+
+
+async def test_an_event_that_came_before_a_run_was_cancelled_is_there_when_that_is_undone(desk: Desk) -> None:
+    """It had been woken by it, and not begun again yet: nothing but the wait's row knows of the event."""
+    woken, asleep = (await desk.runs(1))[0], (await desk.runs(1, state=1))[0]
+    await desk.sql.execute("update run set listens = true")
+    await desk.sql.executemany(
+        "insert into wait (run_id, name, nth, key, since_us, event_id) values ($1, $2, 0, '', 0, $3)",
+        [(woken, "heard", UUID(int=5)), (woken, "open", None), (asleep, "heard", UUID(int=5)), (asleep, "open", None)],
+    )
+    id = await desk.make(Act.CANCEL, "queue=default", 2)
+    await desk.over()
+
+    async def waits() -> list[tuple[int, str]]:
+        await wait.prune_ended(desk.store, after=0, rows_max=100)
+        return [tuple(row) for row in await desk.sql.fetch("select run_id, name from wait order by run_id")]
+
+    assert await waits() == [(woken, "heard"), (asleep, "heard")]
+    await bulk.undo(desk.store, id, ME, timeout_s=5.0)
+    await desk.over()
+    assert await waits() == [(woken, "heard"), (asleep, "heard")]
+    await desk.make(Act.CANCEL, "queue=default", 2)
+    await desk.over()
+    await desk.sql.execute("update run_done set finished_at = finished_at - interval '2 days'")
+    assert await waits() == []

@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -16,10 +17,12 @@ from router.rig import Rig as Routing
 from router.rig import append, record
 from seawall import App, Context, Event, Retry
 from seawall.kernel.error import Unavailable, Uncertain
-from seawall.store import pool
+from seawall.kernel.selection import of_runs
+from seawall.store import bulk, cancel, pool
 from seawall.store import wait as waits
+from seawall.store.change import Author
 from seawall.worker import ear, execution
-from worker.rig import Rig
+from worker.rig import CLOCK, Rig
 
 
 @pytest.fixture(autouse=True)
@@ -386,3 +389,26 @@ async def test_a_wait_that_is_opened_while_its_run_ends_is_not_left_behind_for_e
         for after, found in [(run, (0, 0)), (0, (1, 0))]:
             assert await waits.prune_ended(store, after=after, rows_max=10) == found
     assert await rig.db.fetchval("select count(*) from wait") == 0
+
+
+async def test_what_a_run_heard_before_it_was_cancelled_it_still_has_when_it_is_tried_again(
+    rig: Rig, routing: Routing
+) -> None:
+    app, journal = App(), routing.log()
+    listening(app)
+    async with pool.Store(pool.Settings(dsn=rig.database.dsn), role="test") as store, routing.router():
+        async with rig.running(app):
+            runs = await rig.add("open_incident", [{"id": "x"}])
+            await waiting(rig, runs)
+        await append(journal, answer("x"))
+        await rig.until(lambda: rig.db.fetchval("select event_id is not null from wait"))
+        async with store.transaction() as session:
+            marked = await cancel.mark(session, runs, "by mistake")
+        await cancel.settle(store, marked, timeout_s=5)
+        wish = replace(of_runs("state=cancelled", now_us=CLOCK.wall_us()), since_us=0)
+        author = Author("ann", CLOCK, "")
+        await bulk.make(store, bulk.Wish(act=bulk.Act.RETRY, narrow=wish, text="", expected=1), author, timeout_s=5)
+        await rig.until(lambda: rig.db.fetchval("select count(*) from run"))
+        async with rig.running(app):
+            done = await rig.ended(runs)
+    assert json.loads(done[runs[0]]["result"])["key"] == "x"

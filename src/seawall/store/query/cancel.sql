@@ -1,7 +1,8 @@
 -- name: mark
 -- console, first of a cancellation, and workers for runs whose time is over; primary key of run. A run that waits ends at
 -- once: nobody has it in hand. Others leave every index by which a worker finds runs: no refill that begins from now on takes
--- one. Runs are locked in the order of their ids, as everywhere. $2: why, of each, or of all one; $3: how they end, as ends_as.
+-- one. Runs are locked in the order of their ids, as everywhere. $2: why, of each, or of all one; $3: how they end, as ends_as. What came
+-- of its waits stays for a day, here and below: it may be tried again, and has it to read still.
 with found as materialized (
   select r.id, r.state, coalesce(u.why, ($2::text[])[1]) as why
   from unnest($1::bigint[], $2::text[]) u (id, why) join run r on r.id = u.id
@@ -10,7 +11,7 @@ with found as materialized (
   delete from run r using found f where r.id = f.id and f.state = 1
   returning r.id, r.event_id, r.workflow_id, r.tenant, r.attempt, r.created_at, r.ticket, r.listens, f.why
 ), unheard as (
-  delete from wait w using gone g where g.listens and w.run_id = g.id
+  delete from wait w using gone g where g.listens and w.run_id = g.id and w.event_id is null and not w.over
 ), done as (
   insert into run_done (id, event_id, workflow_id, tenant, status, cause, attempt, error, created_at)
   select id, event_id, workflow_id, tenant, $3::integer & 15, $3::integer >> 4, attempt, why, created_at from gone
@@ -40,7 +41,7 @@ with found as materialized (
   returning r.id, r.event_id, r.workflow_id, r.tenant, r.attempt, r.created_at, r.ticket, r.listens, r.cancelled,
             coalesce(r.ends_as, 119) as ends_as
 ), unheard as (
-  delete from wait w using gone g where g.listens and w.run_id = g.id
+  delete from wait w using gone g where g.listens and w.run_id = g.id and w.event_id is null and not w.over
 ), done as (
   insert into run_done (id, event_id, workflow_id, tenant, status, cause, attempt, error, created_at)
   select id, event_id, workflow_id, tenant, ends_as & 15, ends_as >> 4, attempt, cancelled, created_at from gone
@@ -73,7 +74,7 @@ with held as materialized (
   returning r.id, r.event_id, r.workflow_id, r.tenant, r.attempt, r.created_at, r.ticket, r.listens, r.cancelled,
             coalesce(r.ends_as, 119) as ends_as
 ), unheard as (
-  delete from wait w using gone g where g.listens and w.run_id = g.id
+  delete from wait w using gone g where g.listens and w.run_id = g.id and w.event_id is null and not w.over
 ), done as (
   insert into run_done (id, event_id, workflow_id, tenant, status, cause, attempt, error, created_at)
   select id, event_id, workflow_id, tenant, ends_as & 15, ends_as >> 4, attempt, cancelled, created_at from gone

@@ -246,13 +246,16 @@ delete from correlation where ctid = any (array(
 
 -- name: prune_ended
 -- partition, each round, a stretch of the table after the other; primary keys of wait and run. Waits whose run has ended: one
--- that was opened in that very moment is not seen by the flush that ends its run.
+-- that was opened in that very moment is not seen by the flush that ends its run, and what came of one of a run that was cancelled
+-- stays while that can be undone (cancel.mark); primary key of run_done, by day.
 with part as materialized (
   select run_id, name, nth from wait where run_id > $1 order by run_id limit $2
 ), gone as (
   delete from wait w using part p
   where w.run_id = p.run_id and w.name = p.name and w.nth = p.nth
     and (select r.id from run r where r.id = p.run_id) is null
+    and not ((w.event_id is not null or w.over) and exists (
+      select 1 from run_done d where d.id = p.run_id and d.status = 7 and d.finished_at > now() - interval '25 hours'))
   returning 1
 )
 select (select count(*) from gone) as gone, case when count(*) = $2 then max(run_id) else 0 end as next from part
