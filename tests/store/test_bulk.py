@@ -365,3 +365,21 @@ async def test_an_event_that_came_before_a_run_was_cancelled_is_there_when_that_
     await desk.over()
     await desk.sql.execute("update run_done set finished_at = finished_at - interval '2 days'")
     assert await waits() == []
+
+
+async def test_what_ended_with_its_parent_in_the_same_bulk_is_undone_with_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errand, "PIECE_RUNS", 1)
+    parent, other, gone = await desk.runs(3, state=1)
+    await desk.sql.execute("insert into run_child values ($1, $2)", parent, other)
+    id = await desk.make(Act.CANCEL, "queue=default", 3)
+    await desk.sql.execute("delete from run where id = $1", gone)
+    await desk.over()
+    line = await desk.line(id)
+    assert (line.done, line.missed) == (2, 1)
+    causes = await desk.sql.fetch("select id, cause from run_done order by id")
+    assert [tuple(row) for row in causes] == [(parent, 7), (other, 9)]
+    await bulk.undo(desk.store, id, ME, timeout_s=5.0)
+    await desk.over()
+    assert [await desk.state(run) for run in (parent, other)] == [0, 0]

@@ -271,11 +271,11 @@ async def test_families_are_bounded_and_the_error_says_who_begot_whom(rig: Rig) 
         error = json.loads((await rig.ended([run]))[run]["result"])
         ids = [row["id"] for row in await rig.db.fetch("select id from run_done order by id")]
         chain = " > ".join([f"russian ({run})", *(f"doll ({id})" for id in ids if id != run)])
-        assert error == f"NonRetryable: runs are nested 4 deep, at most 3: {chain}" and len(ids) == 4
+        assert error == f"NonRetryable: runs are nested 4 deep, worker.nesting_max is 3: {chain}" and len(ids) == 4
         enough, too_many = await rig.add("many", [4, 5])
         done = await rig.ended([enough, too_many])
     assert done[enough]["result"] == b"4"
-    assert done[too_many]["cause"] == Cause.NON_RETRYABLE and "4 others at most" in done[too_many]["error"]
+    assert done[too_many]["cause"] == Cause.NON_RETRYABLE and "more than 4 others" in done[too_many]["error"]
 
 
 async def test_a_word_that_is_none_is_refused_before_anything_begins(rig: Rig) -> None:

@@ -126,7 +126,12 @@ async def _cancel(session: Session, bulk: Row, ids: Sequence[int]) -> _Fates:
     assert row is not None
     why = f"cancelled by {bulk['by']}, bulk {bulk['id']}"
     marked = await mark(session, row["free"], f"{why}: {bulk['why']}" if bulk["why"] else why)
-    fates = _Fates(ids, [*(one.id for one in marked.ended), *marked.cancelling], row["free"], row["there"])
+    done = [*(one.id for one in marked.ended), *marked.cancelling]
+    if len(row["there"]) < len(
+        ids
+    ):  # a parent that an earlier piece has cancelled took them with it: the undo is theirs too
+        done += await session.value(_SQL["orphaned"], ids)
+    fates = _Fates(ids, done, row["free"], row["there"])
     fates.marked = marked
     return fates
 

@@ -69,6 +69,8 @@ class Beats:
         self._under_way: set[Beating] = set()
         self._reads = asyncio.Semaphore(READS_MAX)
         self._kick = asyncio.Event()
+        self.hasty = False
+        """The process stops: whatever is told is written at once, as it may be the last of its step here."""
 
     async def pulse(self, execution: Execution, name: str, nth: int, every_s: float) -> Pulse:
         """For one try of a step, with what an earlier one has told. Waits for the store, as long as its run may."""
@@ -114,7 +116,7 @@ class Beats:
 
     async def _note(self) -> None:
         now = self._clock.monotonic()
-        due = [one for one in self._under_way if one.new and (one.kept is not None or now >= one.note_at)]
+        due = [one for one in self._under_way if one.new and (self.hasty or one.kept is not None or now >= one.note_at)]
         for start in range(0, len(due), ROWS_MAX):
             part = due[start : start + ROWS_MAX]
             seen = [one.at for one in part]  # a thread may beat at any moment

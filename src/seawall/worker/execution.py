@@ -220,11 +220,11 @@ class Execution:
             await self._refused()
         nesting = child.nesting_of(row.source, row.headers) + 1
         if nesting > bench.nesting_max:
-            raise NonRetryable(
-                f"runs are nested {nesting} deep, at most {bench.nesting_max}: {await bench.chain(self.id)}"
-            )
+            chain = await bench.chain(self.id)
+            raise NonRetryable(f"runs are nested {nesting} deep, worker.nesting_max is {bench.nesting_max}: {chain}")
         if begin.number > bench.children_max:
-            raise NonRetryable(f"a run may begin {bench.children_max} others at most: let those begin some themselves")
+            most = bench.children_max
+            raise NonRetryable(f"a run begins more than {most} others (worker.children_max): let those begin some, too")
         self._begets = self._begets or begin.with_parent
         id = derived_id(self.event_id.bytes, self.workflow.name, name, str(nth))
         wanted = child.Wanted(

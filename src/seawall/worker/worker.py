@@ -254,7 +254,7 @@ class Worker:
     async def stop(self, budget: Budget) -> None:
         """The polite part of stopping, while the loops still run: begin nothing, let steps that have begun end and be
         kept, for at most ``drain_s`` of the budget. What is cut off is done again by whoever runs it next."""
-        self._bench.parked = True
+        self._bench.parked = self._bench.beats.hasty = True
         self._leases.park()
         if self._solos is not None:
             self._solos.park()

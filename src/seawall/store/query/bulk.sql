@@ -143,6 +143,11 @@ with found as materialized (select id from run where id = any ($1::bigint[]) ord
 select coalesce((select array_agg(id) from found), '{}') as free, coalesce((select array_agg(id) from run where id = any ($1)), '{}')
        as there
 
+-- name: orphaned
+-- router.bulk, in a cancellation, when some of a piece had ended; primary keys of run_done, by day. Those that ended with the run
+-- that began them.
+select coalesce(array_agg(id), '{}') from run_done where id = any ($1::bigint[]) and status = 7 and cause = 9
+
 -- name: held
 -- router.bulk, first of a release; primary keys of run and workflow.
 select r.id, r.queue_id, r.tenant, w.priority from run r join workflow w on w.id = r.workflow_id
