@@ -46,6 +46,7 @@ ASKED: dict[tuple[str, str], list[Any]] = {
     ("version", "thawed"): [1000],
     ("queue", "lines"): [1000, 100],
     ("watch", "queues"): [1000, 100, 100],
+    ("until", "look"): [],
     ("until", "due"): [1000],
     ("until", "begin"): [[5, 50_000], [1, 1], [None, 5]],
     ("cancel", "mark"): [[5, 7, 50_000], ["enough"], 119],

@@ -42,6 +42,17 @@ async def begin(session: Session, begun: Sequence[Begun]) -> None:
     await session.execute(_SQL["begin"], *columns)
 
 
+async def look(store: Store) -> tuple[bool, bool]:
+    """Whether any run's time is over, and whether any run ends with the one that began it.
+
+    Raises:
+        Unavailable: Safe to repeat.
+    """
+    row = await store.row(_SQL["look"])
+    assert row is not None
+    return row["late"], row["kin"]
+
+
 async def expire(store: Store) -> tuple[Marked, dict[int, int]]:
     """First half of ending runs whose time is over, at most `RUNS_MAX`; `cancel.settle` is the other.
 

@@ -72,8 +72,12 @@ class Endings:
 
     async def _round(self) -> bool:
         """Whether there is more to do at once."""
-        late = await self._expire()
-        return await self._follow() or await self._sweep() or late
+        late, kin = await until.look(self._store)
+        more = late and await self._expire()
+        if not kin:
+            self._parents.clear()
+            return more
+        return await self._follow() or await self._sweep() or more
 
     async def _expire(self) -> bool:
         """Whether there are more, surely or maybe."""

@@ -7,8 +7,14 @@ from unnest($1::bigint[], $2::bigint[], $3::bigint[]) u (run_id, total_ms, paren
 join run r on r.id = u.run_id and r.state <> 9
 on conflict (run_id) do nothing
 
+-- name: look
+-- worker.ending, twice a second; the first rows of run_until_due and of the primary key of run_child. Whether there is anything for
+-- what follows: mostly there isn't, and then nothing else is asked.
+select coalesce((select min(until) from run_until) <= now(), false) as late,
+       (select parent_id from run_child order by parent_id, run_id limit 1) is not null as kin
+
 -- name: due
--- worker.ending, twice a second, before cancel.mark in one transaction; run_until_due, primary key of run. Runs whose time is over,
+-- worker.ending, when a moment has come, before cancel.mark in one transaction; run_until_due, primary key of run. Runs whose time is over,
 -- wherever they are; of several workers each finds others. A run's row that somebody has locked is being flushed or woken:
 -- it isn't waited for, and comes again.
 with late as materialized (
