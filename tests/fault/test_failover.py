@@ -6,8 +6,11 @@ and nothing of the time that was lost gets into what is there now.
 
 from __future__ import annotations
 
+import http.client
+import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import asyncpg
@@ -16,7 +19,7 @@ from test_outage import APP, DRAIN_S, READY_S, traffic
 
 from seawall.lab import ledger
 from seawall.lab.part.postgres import Postgres
-from seawall.lab.platform import Platform
+from seawall.lab.platform import Platform, Source
 from seawall.lab.tree import Tree
 from seawall.lab.verify import verify
 
@@ -55,6 +58,23 @@ def tree(pair: Postgres, tmp_path: Path) -> Iterator[Tree]:
         yield made
 
 
+def _ask(tree: Tree, source: Source, number: int, *, wait_s: int, ticket: str = "") -> tuple[int, str, bytes]:
+    """Ask a workflow for its answer, or take a ticket up again: status, ticket and what was said."""
+    with Platform(tree.place) as platform:
+        host, port = platform.listen(source)
+    body = json.dumps({"type": "quote.requested", "data": {"item": "berth-12m", "count": number}})
+    with closing(http.client.HTTPConnection(host, port, timeout=wait_s + 20)) as connection:
+        how = ("GET", ticket, None) if ticket else ("POST", source.path, body)
+        connection.request(*how, {"Prefer": f"wait={wait_s}"})
+        answer = connection.getresponse()
+        return answer.status, ticket or answer.getheader("Location", ""), answer.read()
+
+
+def _count(said: bytes) -> int:
+    count: int = json.loads(said)["count"]
+    return count
+
+
 async def _numbers(pair: Postgres, node: str, sql: str) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(pair.dsn(node))
     try:
@@ -68,13 +88,20 @@ async def test_a_replica_half_a_minute_behind_costs_no_event_and_no_order_of_who
     pair: Postgres, tree: Tree, tmp_path: Path
 ) -> None:
     path = tmp_path / "ledger"
+    with Platform(tree.place) as platform:
+        source = platform.add_source("ask", kind="none", secret="", settings={"wait_ms_max": 25_000})
+    pair.settle()
     with traffic(tree, path, rate=RATE):
         pair.kill("b")
         behind = (await _numbers(pair, "a", "select count(*) from run_done"))[0][0]
         time.sleep(BEHIND_S)
+        status, told, said = _ask(tree, source, 1, wait_s=20)
+        assert (status, _count(said)) == (200, 1)
         lost = await _numbers(pair, "a", "select id, event_id from run_done union all select id, event_id from run")
         epoch = (await _numbers(pair, "a", "select max(epoch) from shard_lease"))[0][0]
         pair.kill("a")
+        status, untold, _ = _ask(tree, source, 2, wait_s=1)
+        assert status == 202, "the wait is over, and the ticket stays"
         pair.start("b")
         pair.promote("b")
         time.sleep(5)
@@ -84,6 +111,10 @@ async def test_a_replica_half_a_minute_behind_costs_no_event_and_no_order_of_who
     with Platform(tree.place) as platform:
         verdict = verify(platform, book, timeout_s=DRAIN_S, workflows=("weigh",), must_succeed=True)
     assert verdict.holds, f"{verdict.counts()} {verdict.examples}\n{tree.log_tail(40)}"
+    # An answer that was given in the lost time is there again, too, and so is one that nobody could give.
+    for number, ticket in enumerate((told, untold), 1):
+        status, _, said = _ask(tree, source, number, wait_s=20, ticket=ticket)
+        assert (status, _count(said)) == (200, number)
     assert (await _numbers(pair, "b", UNIQUE))[0][0] == 0
     there = await _numbers(pair, "b", "select id, event_id from run_done")
     assert len(lost) > behind + BEHIND_S * RATE / 2, "much was lost"

@@ -220,6 +220,7 @@ async def test_a_listeners_lost_connection_fails_its_check(settings: Settings, s
 def test_a_statement_that_may_write_is_never_taken_for_a_reader() -> None:
     assert writes("with l as (select 1), s as (INSERT into step values (1)) select count(*) from l")
     assert writes("select pg_notify('x', '')")
+    assert writes("select store_history()"), "rolled back through a pooler otherwise"
     assert writes("delete from run")
     assert not writes("-- router, each update; insert\nselect * from event where updated_at > $1")
 

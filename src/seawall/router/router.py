@@ -38,6 +38,7 @@ from seawall.store import router as rows
 from seawall.store import version
 from seawall.store import wait as waits
 from seawall.store.drain import BACKLOG, rate
+from seawall.store.lease import look
 from seawall.store.pool import Store
 from seawall.store.queue import virtual_now
 
@@ -167,9 +168,11 @@ class Router:
         while True:
             try:
                 self._spells.rest()
+                # Who first looks at a promoted server makes its numbers leap; better here than in a batch.
+                await patiently(heart, look(self._store), what=STORE)
                 self._placement.observe(*await patiently(heart, virtual_now(self._store), what=STORE))
                 self._steer(await patiently(heart, rate(self._store, BACKLOG), what=STORE))
-            except Unavailable as error:
+            except (Unavailable, Uncertain) as error:
                 await rest(heart, EVERY_S, reason=str(error))
                 continue
             await heart.beat()

@@ -42,7 +42,7 @@ _ENDED = ("57P01", "57P02", "57P03", "57P04", "57P05", "40003")
 """The server ended the session, or doesn't know itself how the statement ended."""
 
 _WRITES = re.compile(
-    r"\b(insert|update|delete|merge|create|alter|drop|truncate|commit|notify|pg_notify|nextval)\b", re.I
+    r"\b(insert|update|delete|merge|create|alter|drop|truncate|commit|notify|pg_notify|nextval|store_history)\b", re.I
 )
 _COMMENT = re.compile(r"--[^\n]*")
 

@@ -14,9 +14,9 @@ begin
     select * into before from store_life for update;
     if before.timeline <> here then
       update store_life set timeline = here, started_at = began, since = now(), history = gen_random_uuid();
-      -- 16 million, and up to four thousand million: two promoted replicas hardly choose the same, and there is room for
-      -- eight thousand fail-overs.
-      perform setval('run_number', nextval('run_number') + 16777216 + floor(random() * 4278190080)::bigint);
+      -- 16 million, and up to sixteen times that: two promoted replicas hardly choose the same, and there is room for a
+      -- hundred thousand leaps. One whose transaction is rolled back is leapt all the same.
+      perform setval('run_number', nextval('run_number') + 16777216 + floor(random() * 268435456)::bigint);
     elsif before.started_at <> began then
       update store_life set started_at = began, since = now();
       perform setval('run_number', nextval('run_number') + 16777216);

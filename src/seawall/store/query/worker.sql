@@ -179,7 +179,7 @@ where q.id <> all($1::smallint[])
        or exists (select 1 from (select 1 from run r where r.queue_id = q.id and r.state = 1 order by r.run_after limit 1) two))
 
 -- name: look_at_store
--- worker, each second, and first of all; the one row of store_life. What the server's history is called, once it is known to
+-- worker and router, each second, and first of all; the one row of store_life. What the server's history is called, once it is known to
 -- give no number twice.
 select store_history()
 
