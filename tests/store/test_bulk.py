@@ -383,3 +383,17 @@ async def test_what_ended_with_its_parent_in_the_same_bulk_is_undone_with_it(
     await bulk.undo(desk.store, id, ME, timeout_s=5.0)
     await desk.over()
     assert [await desk.state(run) for run in (parent, other)] == [0, 0]
+
+
+async def test_a_run_comes_back_behind_those_that_it_had_begun(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would find them as they had ended, and end as it had."""
+    monkeypatch.setattr(errand, "PIECE_RUNS", 1)
+    runs = await desk.runs(3, state=1)
+    await desk.make(Act.CANCEL, "queue=default", 3)
+    await desk.over()
+    await desk.make(Act.RETRY, "queue=default", 3)
+    for count in (1, 2, 3):
+        await desk.piece()
+        assert [run for run in runs if await desk.state(run) == 0] == runs[-count:]
+    await desk.over()
+    assert await desk.sql.fetchval("select sum(done) from bulk where act = 'retry' and ended_at is not null") == 3

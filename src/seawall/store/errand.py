@@ -86,7 +86,7 @@ async def work(store: Store, placing: Placing) -> Piece | None:
 
 
 async def _next(session: Session, bulk: Row) -> list[int]:
-    sql = _SQL["next_off" if bulk["rounds"] else "next"]
+    sql = _SQL["next_off" if bulk["rounds"] else "next_down" if Act(bulk["act"]) is Act.RETRY else "next"]
     return [row["run_id"] for row in await session.fetch(sql, bulk["id"], bulk["after"], PIECE_RUNS)]
 
 

@@ -120,6 +120,12 @@ select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 -- router.bulk; primary key of bulk_run.
 select run_id from bulk_run where bulk_id = $1 and run_id > $2 order by run_id limit $3
 
+-- name: next_down
+-- router.bulk, in place of next for a retry; primary key of bulk_run. The last first: a run has a smaller number than those that it
+-- began, and would fail again if it came back before them.
+select run_id from bulk_run where bulk_id = $1 and run_id < case when $2::bigint < 0 then 9223372036854775807 else $2 end
+order by run_id desc limit $3
+
 -- name: next_off
 -- router.bulk, behind the last of next; bulk_run_off.
 select run_id from bulk_run where bulk_id = $1 and fate = 1 and run_id > $2 order by run_id limit $3
