@@ -270,3 +270,28 @@ async def test_who_looks_while_another_one_begins_a_run_sees_that_it_goes_on(rig
             rows, running = await looking
     assert [row["run_id"] for row in rows] == [999] and running == {999}
     await gate.close()
+
+
+async def test_a_workflow_isnt_frozen_between_the_look_at_a_moment_and_its_run(rig: Rig) -> None:
+    """Forced order. The moment would pass without a run, and without being counted."""
+    app = App()
+    ticking(app, list[Event]()).set()
+    async with rig.running(app):
+        await rig.until(lambda: rig.db.fetchval("select count(*) from cron_line"))
+    await rig.db.execute("update cron_line set moment = now(), due_at = now()")
+    async with Store(pool.Settings(dsn=rig.database.worker_dsn), role="test") as store:
+        async with store.transaction() as session:
+            ((line,), _) = await cron.due(session, ["tick"])
+            freezing = await asyncpg.connect(rig.database.dsn)
+            frozen = asyncio.create_task(freezing.execute("update workflow set frozen = true"))
+            await rig.until(lambda: rig.db.fetchval("select count(*) from pg_locks where not granted"))
+            run = cron.Begin("tick", line["tenant"], line["moment_us"], rig.ids.next(), b"{}")
+            assert len(await cron.begin(session, [run])) == 1
+        await frozen
+        async with store.transaction() as session:
+            assert await cron.due(session, ["tick"]) == ([], set())
+        await rig.db.execute("update workflow set frozen = false")
+        async with store.transaction() as session, freezing.transaction():
+            await freezing.execute("update workflow set frozen = true")
+            assert await cron.due(session, ["tick"]) == ([], set()), "nobody waits for it"
+    await freezing.close()

@@ -46,17 +46,16 @@ where c.name = l.name and c.name = any($1::text[])
 
 -- name: due
 -- worker, each second, first of a transaction; cron_due. Lines whose moment has come, locked: nobody else begins their runs
--- meanwhile. Those of a workflow that no worker
--- has, or that is frozen, wait.
+-- meanwhile. Those of a workflow that no worker has, or that is frozen, wait; it can't be frozen before what is begun here is
+-- committed, or a moment would pass without a run.
 select l.name, l.tenant, (extract(epoch from l.moment) * 1000000)::bigint as moment_us, l.blocked, l.run_id,
        (extract(epoch from l.last) * 1000000)::bigint as last_us,
        c.expression, c.zone, c.overlap, c.catch_up, c.paused, c.tenant is null as spread,
        (extract(epoch from now()) * 1000000)::bigint as now_us
-from cron_line l join cron c on c.name = l.name
+from cron_line l join cron c on c.name = l.name join workflow w on w.name = c.name and w.active and not w.frozen
 where l.due_at <= now() and c.name = any($1::text[])
-  and exists (select 1 from workflow w where w.name = c.name and w.active and not w.frozen)
 order by l.due_at limit $2
-for update of l skip locked
+for update of l skip locked for share of w skip locked
 
 -- name: running
 -- worker, behind due, in a statement of its own: while that was under way somebody else may have begun a run of a line that is due
