@@ -6,8 +6,9 @@ In each round windows take turns, so that a moment in which the machine is slow 
 - ``flood``: the same, in one queue with the 1,000,000 pending runs of one more tenant. Each of those waits for 300 ms,
   as a call of somebody else's API does: a worker's 1,000 slots are always taken, and its core isn't;
 - ``busy``: the same, where the flood's runs do nothing, so that worker and PostgreSQL take all the CPU that they get;
-- ``even`` and ``slowed``: 100 events a second into queue `quick`, which has 100 slots reserved, and 200 a second into
-  queue `slow`, whose work takes 0.3 s, or 20 times as long at the same arrivals: then it takes all slots that it may;
+- ``even`` and ``slowed``: 50 events a second each into queues `quick`, which has 100 slots reserved, and `plain`, which
+  has none, and 200 a second into `slow`, whose work takes 0.3 s, or 20 times as long at the same arrivals: then it
+  takes all slots that it may;
 - ``refill``: the worker's own statement for 250 runs, read forwards with 1,000 and with 1,000,000 pending.
 
 Time to start is from the moment at which an event was due at the router's log to its run's first line.
@@ -58,6 +59,7 @@ LOW_RATE = 20
 crowd = App()
 pair = App()
 pair.queue("quick", reserved=100)
+NEIGHBOURS = ("quick", "plain")
 
 
 async def work(seconds: float) -> None:
@@ -71,7 +73,7 @@ async def once(event: Event, ctx: Context) -> None:
 
 for _name in ("flood", "busy", "victim"):
     crowd.workflow(on=_name, name=_name)(once)
-for _name in ("quick", "slow"):
+for _name in ("quick", "plain", "slow"):
     pair.workflow(on=_name, name=_name, queue=_name)(once)
 
 
@@ -108,7 +110,7 @@ class Found:
     def started(self, name: str, took: Sequence[float], more: str = "") -> None:
         found = Starts.of(took)
         self.starts.setdefault(name, []).append(found)
-        print(f"  {name:7} start p50 {found.p50:7.2f} ms  p99 {found.p99:7.2f} ms  {more}", flush=True)
+        print(f"  {name:12} start p50 {found.p50:7.2f} ms  p99 {found.p99:7.2f} ms  {more}", flush=True)
 
     def cost(self, name: str, found: Cost) -> None:
         self.costs.setdefault(name, []).append(found)
@@ -166,9 +168,10 @@ async def beside(engine: Engine, feed: Feeder, found: Found, name: str, *, slow_
     slow = Flow(type="slow", rate=200, tenants=10, body={"s": slow_s})
     async with engine.worker():
         await feed.feed(slow, seconds=SETTLE_S)
-        quick = Flow(type="quick", rate=100, tenants=10, body={"s": 0.05})
-        since, sent = await feed.feed(quick, slow, seconds=seconds)
-        found.started(name, await engine.starts_ms("quick", since, sent["quick"]))
+        flows = [Flow(type=queue, rate=50, tenants=10, body={"s": 0.05}) for queue in NEIGHBOURS]
+        since, sent = await feed.feed(*flows, slow, seconds=seconds)
+        for queue in NEIGHBOURS:
+            found.started(f"{name} {queue}", await engine.starts_ms(queue, since, sent[queue]))
 
 
 async def refills(engine: Engine, found: Found, name: str, *, pending: int) -> None:
@@ -290,13 +293,23 @@ def _rows(found: Found) -> list[Row]:
         row("queues: … p99 by the p99 alone", found.ratio("flood", "solo", "p99"), "ratio", at_most=3),
         row("queues: beside a flood that takes all CPU, start p50", found.start("busy", "p50"), "ms"),
         row("queues: … by the p50 alone (no bound)", found.ratio("busy", "solo", "p50"), "ratio"),
-        row("queues: beside a queue that got 20 times slower, p50", found.start("slowed", "p50"), "ms"),
-        row("queues: … by the p50 before", found.ratio("slowed", "even", "p50"), "ratio", at_most=1.05),
+        *_beside(found),
         row("queues: CPU of a refill of 250, 1,000 pending", cpu, "ms"),
         row("queues: … with much pending, by that", cpu_ratio, "ratio", at_most=1.2),
         row("queues: time of a refill of 250, 1,000 pending", took, "ms"),
         row("queues: … with much pending, by that ", took_ratio, "ratio", at_most=1.2),
     ]
+
+
+def _beside(found: Found) -> list[Row]:
+    rows = []
+    for queue in NEIGHBOURS:
+        slowed, even = f"slowed {queue}", f"even {queue}"
+        rows += [
+            row(f"queues: {queue} beside a queue that got 20 times slower, p50", found.start(slowed, "p50"), "ms"),
+            row(f"queues: … {queue} by its p50 before", found.ratio(slowed, even, "p50"), "ratio", at_most=1.05),
+        ]
+    return rows
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ from seawall.kernel.made import Made
 from seawall.store.lease import Lease
 from seawall.worker.cursor import Cursors, advance
 from seawall.worker.shard import Held
-from seawall.worker.slot import Allowed, wished, wished_before
+from seawall.worker.slot import Allowed, wished, wished_next
 from seawall.worker.throttle import Room
 
 QUEUE = 1
@@ -20,7 +20,7 @@ STEPS = st.lists(
         st.tuples(st.just("new"), st.integers(0, 50), st.integers(0, 2)),
         st.tuples(st.just("forwards"), st.integers(1, 6), st.integers(0, 1)),
         st.tuples(st.just("new"), st.integers(0, 50), st.integers(0, 2)),
-        st.tuples(st.just("before"), st.integers(1, 3), st.just(0)),
+        st.tuples(st.just("express"), st.integers(1, 3), st.integers(0, 1)),
     ),
     max_size=60,
 )
@@ -51,15 +51,17 @@ class World:
             more |= advance(held, rows, sweep_at=None, whole=whole, now=self.now)  # type: ignore[arg-type]
         return more
 
-    def before(self, room: int) -> None:
+    def express(self, room: int, poor: Collection[int]) -> None:
         self.now += 1
-        passed = self.cursors.passed(self.shards)
-        news = self.cursors.before(passed, self.now) if passed else None
+        passed = self.cursors.named(self.shards, poor=poor)
+        news = self.cursors.next(passed, self.now) if passed else None
         if news is None:
             return
         allowed = Allowed({QUEUE: Room(0, room)}, room)
-        read = self._read(wished_before(passed, news, allowed), passed, room)
-        for (_, rows, whole), made in zip(read, news, strict=True):
+        read = self._read(wished_next(passed, news, allowed), passed, room)
+        for (held, rows, whole), made in zip(read, news, strict=True):
+            if rows:
+                held.read_beyond((rows[-1].vt, rows[-1].id))
             if not whole:
                 self.cursors.hint(QUEUE, made._replace(first=rows[-1].vt) if rows else made)
 
@@ -96,7 +98,7 @@ def test_no_run_is_left_behind_and_none_is_read_twice(steps: list[tuple[str, int
         elif what == "forwards":
             world.forwards(first, second)
         else:
-            world.before(first)
+            world.express(first, [QUEUE] if second else [])
     for _ in range(200):
         if not world.forwards(5, 1) and not world.cursors.behind:
             break
@@ -110,11 +112,33 @@ def test_what_goes_before_is_begun_first_and_nothing_else_with_it() -> None:
         world.new(100 + n, n % 3)
     world.forwards(20, 1)
     world.new(50, 1)
-    world.before(5)
+    world.express(5, [])
     assert world.begun[20:] == [(50, 41)]
+
+
+def test_a_poor_queue_of_which_all_is_read_has_its_new_runs_begun_beyond_its_cursor() -> None:
+    world = World()
+    world.new(10, 0)
+    world.forwards(5, 1)
+    world.new(20, 0)
+    world.express(5, [QUEUE])
+    assert world.begun == [(10, 1), (20, 2)]
+    assert world.shards[0].after == (10, 1) and world.shards[0].top == (20, 2)
+
+
+def test_what_waited_first_is_not_passed_by_a_hint_of_something_newer() -> None:
+    world = World()
+    world.new(10, 0)
+    world.express(5, [QUEUE])  # nobody has read this shard so far: there may be more before it
+    assert not world.begun
+    world.new(20, 0)
+    world.forwards(1, 1)
+    world.new(30, 0)
+    world.express(5, [QUEUE])
+    assert world.begun == [(10, 1)]
 
 
 def test_hints_of_shards_that_were_not_read_so_far_are_no_news() -> None:
     world = World()
     world.new(10, 0)
-    assert not world.cursors.passed(world.shards) and not world.cursors.behind
+    assert not world.cursors.named(world.shards, poor=()) and not world.cursors.behind

@@ -18,7 +18,7 @@ from seawall.store.lease import Lease
 from seawall.store.queue import Rule
 from seawall.store.run import lonely
 from seawall.worker.shard import Held
-from seawall.worker.slot import Line, lines, share
+from seawall.worker.slot import Line, full, lines, share
 from worker.rig import QUICK, Rig
 
 QUEUES = st.dictionaries(
@@ -49,6 +49,28 @@ def test_a_queue_that_is_alone_in_wanting_has_all_that_is_not_kept_for_others(
     for id, room in given.rooms.items():
         others = sum(line.kept for other, line in queues.items() if other != id)
         assert room.most >= min(queues[id].most - queues[id].in_hand, free - others)
+
+
+@given(QUEUES, st.integers(0, 200), st.data())
+def test_a_queue_that_has_more_than_it_was_given_is_known_to_and_one_that_gave_all_mostly_too(
+    queues: dict[int, Line], free: int, data: st.DataObject
+) -> None:
+    allowed = share(queues, free=free)
+    ready = {id: data.draw(st.integers(0, 60)) for id in queues}
+    begun = {id: min(ready[id], room.kept) for id, room in allowed.rooms.items()}
+    turns = sorted(
+        (place - room.kept, id)
+        for id, room in allowed.rooms.items()
+        for place in range(room.kept + 1, min(ready[id], room.most) + 1)
+    )
+    for _, id in turns[: allowed.shared]:
+        begun[id] += 1
+    cut = full(allowed, begun)
+    assert cut >= {id for id in queues if begun[id] < ready[id]}
+    top = max((begun[id] - room.kept for id, room in allowed.rooms.items()), default=0)
+    assert not any(
+        begun[id] - room.kept < top - 1 and begun[id] < room.most for id, room in allowed.rooms.items() if id in cut
+    )
 
 
 @pytest.mark.parametrize(("held", "expected"), [(4, (8, 20)), (1, (2, 5))])
@@ -181,6 +203,19 @@ async def test_who_goes_before_a_flood_begins_though_the_flood_has_all_slots_but
         await rig.ended(await rig.add("victim", [{}] * 20, vt=1000))
         await asyncio.sleep(0.2)
         assert gate.now["flood"] == 126, "none of the flood began in what was left for others"
+        gate.open.set()
+        await rig.ended(flood, timeout_s=30)
+
+
+async def test_a_queue_without_a_reserve_begins_at_once_beside_one_that_floods(rig: Rig) -> None:
+    gate, settings = Gate(), replace(QUICK, inflight_max=128, refill_runs=50)
+    async with rig.worker(two_queues(gate), settings) as made:
+        await running(rig, made)
+        flood = await rig.add("slow", [{}] * 200)
+        await rig.until(lambda: gate.now["slow"] == 126)
+        for _ in range(3):  # each later than the one before, so behind nothing that was read
+            await rig.ended(await rig.add("quick", [{}] * 4))
+        assert gate.now["slow"] == 126
         gate.open.set()
         await rig.ended(flood, timeout_s=30)
 

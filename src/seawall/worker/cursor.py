@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from seawall.kernel.made import Made
 from seawall.store.run import BEGIN, Ready
@@ -11,8 +11,8 @@ from seawall.worker.shard import Held
 BACK_S = 0.01
 """A cursor goes back at most so often: reading over what is in hand costs about a millisecond for a thousand runs."""
 
-BEFORE_S = 0.002
-"""Runs that go before some in hand are looked for at most so often, where no slot but the last ones is free."""
+NEXT_S = 0.002
+"""Runs that are next are looked for at most so often, where no slot but the last ones is free."""
 
 
 class Cursors:
@@ -21,7 +21,7 @@ class Cursors:
     def __init__(self) -> None:
         self.behind: dict[int, Made] = {}  # by queue, what was hinted and isn't read yet
         self._back_at = 0.0  # monotonic; cursors may go back again
-        self._before_at = 0.0  # monotonic; what is before them may be read again
+        self._next_at = 0.0  # monotonic; what is before them may be read again
         self._sweep_now = False
 
     def hint(self, queue_id: int, made: Made) -> None:
@@ -49,18 +49,26 @@ class Cursors:
         for held in shards:
             self.behind.pop(held.lease.queue_id, None)
 
-    def passed(self, shards: Sequence[Held]) -> list[Held]:
-        """Those that were read beyond what a hint tells of. Hints that are no news for any of the shards go."""
-        found = [held for held in shards if self._passed(held)]
+    def named(self, shards: Sequence[Held], *, poor: Collection[int]) -> list[Held]:
+        """Those for which a hint tells of runs that are next: they go before some in hand, or nothing is before them in
+        their queue, which has less than its part. Hints that tell nothing of the kind for any of the shards go: reading
+        on finds those runs in their order.
+
+        Args:
+            poor: Queues that have less of all slots than their part.
+        """
+        found = [held for held in shards if self._passed(held) or self._is_next(held, poor)]
         ours = {held.lease.queue_id for held in found}
+        for held in shards:
+            held.whole = held.whole and (held.lease.queue_id in ours or self._made(held) is None)
         self.behind = {id: made for id, made in self.behind.items() if id in ours}
         return found
 
-    def before(self, shards: Sequence[Held], now: float) -> list[Made] | None:
-        """What is to be read of each before its cursor, which stays; the hints go. None: not yet."""
-        if now < self._before_at:
+    def next(self, shards: Sequence[Held], now: float) -> list[Made] | None:
+        """What is to be read of each, while its cursor stays; the hints go. None: not yet."""
+        if now < self._next_at:
             return None
-        self._before_at = now + BEFORE_S
+        self._next_at = now + NEXT_S
         made = [self.behind[held.lease.queue_id] for held in shards]
         for held in shards:
             self.behind.pop(held.lease.queue_id, None)
@@ -68,12 +76,19 @@ class Cursors:
 
     def wait_s(self, now: float) -> float | None:
         """Until hints that are left may be acted on; None: there are none, or only room is what they wait for."""
-        at = min((at for at in (self._back_at, self._before_at) if at > now), default=None)
+        at = min((at for at in (self._back_at, self._next_at) if at > now), default=None)
         return at - now if self.behind and at is not None else None
 
     def _passed(self, held: Held) -> bool:
+        made = self._made(held)
+        return made is not None and held.after > (made.first, -1)
+
+    def _is_next(self, held: Held, poor: Collection[int]) -> bool:
+        return held.whole and held.lease.queue_id in poor and self._made(held) is not None
+
+    def _made(self, held: Held) -> Made | None:
         made = self.behind.get(held.lease.queue_id)
-        return made is not None and made.has(held.lease.shard) and held.after > (made.first, -1)
+        return made if made is not None and made.has(held.lease.shard) else None
 
 
 def advance(held: Held, rows: Sequence[Ready], *, sweep_at: float | None, whole: bool, now: float) -> bool:
@@ -84,6 +99,7 @@ def advance(held: Held, rows: Sequence[Ready], *, sweep_at: float | None, whole:
         whole: All that is ready was read.
     """
     last = (rows[-1].vt, rows[-1].id) if rows else None
+    held.whole = whole
     if sweep_at is None:
         if last is not None:
             held.read_to(last)

@@ -29,7 +29,7 @@ from seawall.worker.execution import Execution
 from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held, Refill
-from seawall.worker.slot import Allowed, Slots, wished, wished_before
+from seawall.worker.slot import Allowed, Slots, wished, wished_next
 from seawall.workflow import Workflow
 
 log = logger("worker")
@@ -137,7 +137,7 @@ class Refiller:
         self._wake.clear()
 
     async def _round(self, session: Session, heart: Heart) -> bool:
-        """One refill, when there is room for it, and one of what goes before; True when there is more to read at
+        """One refill, when there is room for it, and one of what is next elsewhere; True when there is more to read at
         once."""
         if self._flusher.bytes > self.settings.unflushed_bytes_max:
             self._slots.wait_for(1)
@@ -147,14 +147,8 @@ class Refiller:
         shards = [held for held in self._shards() if not held.lost and held.leaving_until is None]
         allowed = self._slots.allowed(shards, free=self._free, settings=self.settings)
         more = await self._forwards(session, heart, shards, allowed)
-        passed = [
-            held for held in self._cursors.passed(shards) if not held.lost and held.lease.queue_id not in allowed.rooms
-        ]
-        if passed:
-            allowed = self._slots.express(shards, free=self._free, settings=self.settings)
-            await self._before(
-                session, heart, [held for held in passed if held.lease.queue_id in allowed.rooms], allowed
-            )
+        if self._cursors.behind:
+            await self._express(session, heart, shards, besides=allowed)
         return more
 
     @property
@@ -185,16 +179,24 @@ class Refiller:
             more |= advance(held, mine, sweep_at=sweep_at, whole=whole, now=now)
         return more
 
-    async def _before(self, session: Session, heart: Heart, shards: Sequence[Held], allowed: Allowed) -> None:
-        """Read what goes before runs in hand, of queues for which too few slots are free to read on: somebody who comes
-        while others have them doesn't wait until enough of theirs are free."""
+    async def _express(self, session: Session, heart: Heart, shards: Sequence[Held], *, besides: Allowed) -> None:
+        """Read what is next of queues for which too few slots are free to read on: somebody who comes while others have
+        them doesn't wait until enough of theirs are free."""
+        named = [
+            held for held in self._cursors.named(shards, poor=self._slots.poor(shards, self.settings))
+            if not held.lost and held.lease.queue_id not in besides.rooms
+        ]  # fmt: skip
+        if not named:
+            return
+        allowed = self._slots.express(shards, free=self._free, settings=self.settings)
+        shards = [held for held in named if held.lease.queue_id in allowed.rooms]
         bytes_max = self._bytes_free
         if not shards or bytes_max <= 0:
             return
-        news = self._cursors.before(shards, self._clock.monotonic())
+        news = self._cursors.next(shards, self._clock.monotonic())
         if news is None:
             return
-        wishes = wished_before(shards, news, allowed)
+        wishes = wished_next(shards, news, allowed)
         without = [
             id
             for held, made in zip(shards, news, strict=True)
@@ -203,6 +205,8 @@ class Refiller:
         ]
         read = await self._refill(session, heart, shards, wishes, allowed, without, bytes_max)
         for (held, mine, whole), made in zip(read, news, strict=True):
+            if mine:
+                held.read_beyond((mine[-1].vt, mine[-1].id))
             if not whole:
                 self._cursors.hint(held.lease.queue_id, made._replace(first=mine[-1].vt) if mine else made)
 

@@ -26,6 +26,7 @@ class Held:
     memo_below: int
     after: tuple[int, int] = BEGIN
     top: tuple[int, int] = BEGIN  # the furthest that ``after`` has been: up to there some may be in hand
+    whole: bool = False  # all that was ready behind ``after`` was read, when it was read last
     sweep: tuple[int, int] = BEGIN
     sweep_at: float = 0.0  # monotonic
     refills: int = 0  # numbers used
@@ -37,6 +38,10 @@ class Held:
     def back_to(self, vt: int) -> None:
         """Runs of this virtual time or later may be new."""
         self.after = min(self.after, (vt, -1))
+
+    def read_beyond(self, place: tuple[int, int]) -> None:
+        """Up to here some may be in hand; the cursor stays."""
+        self.top = max(self.top, place)
 
     def read_to(self, place: tuple[int, int]) -> None:
         """Everything up to here is in hand, or known to be unready."""

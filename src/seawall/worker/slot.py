@@ -105,19 +105,23 @@ def share(lines: Mapping[int, Line], *, free: int, apart: int = 0) -> Allowed:
 
 
 def full(allowed: Allowed, began: Mapping[int, int]) -> set[int]:
-    """Queues that may have more which there was no room for.
+    """Queues that may have more which there was no room for. What is shared goes to queues by turns, so one that had
+    fewer turns than others by two has no more.
 
     Args:
         began: By queue id, how many runs of it a refill gave.
     """
-    shared = sum(max(0, began.get(id, 0) - room.kept) for id, room in allowed.rooms.items())
-    if shared >= allowed.shared:
-        return {id for id, room in allowed.rooms.items() if began.get(id, 0) >= room.kept}
-    return {id for id, room in allowed.rooms.items() if began.get(id, 0) >= room.most}
+    cut = {id for id, room in allowed.rooms.items() if began.get(id, 0) >= room.most}
+    turns = {id: began.get(id, 0) - room.kept for id, room in allowed.rooms.items()}
+    if sum(max(0, count) for count in turns.values()) >= allowed.shared:
+        most = max(turns.values(), default=0)
+        cut |= {id for id, count in turns.items() if count >= max(0, most - 1)}
+    return cut
 
 
-def wished_before(shards: Sequence[Held], news: Sequence[Made], allowed: Allowed) -> list[Wish]:
-    """What a refill asks for each shard that isn't to be read further, but once more up to where it was read.
+def wished_next(shards: Sequence[Held], news: Sequence[Made], allowed: Allowed) -> list[Wish]:
+    """What a refill asks for each shard of which only what is next is to be read: up to its cursor, and beyond where
+    nothing else is.
 
     Args:
         news: What each is to be read for.
@@ -125,11 +129,11 @@ def wished_before(shards: Sequence[Held], news: Sequence[Made], allowed: Allowed
     found = []
     for held, made in zip(shards, news, strict=True):
         held.refills += 1
-        room = allowed.rooms[held.lease.queue_id]
+        room, last = allowed.rooms[held.lease.queue_id], (made.last, END[1])
         found.append(
             Wish(
                 lease=held.lease, number=held.refills, most=room.most, kept=room.kept, room=room.most,
-                after=(made.first, -1), until=min(held.after, (made.last, END[1])),
+                after=(made.first, -1), until=last if held.whole else min(held.after, last),
             )
         )  # fmt: skip
     return found
@@ -190,6 +194,12 @@ class Slots:
         if rooms:
             self._given_at = self._clock.monotonic()
         return Allowed(self._throttles.capped(rooms, shards), shared)
+
+    def poor(self, shards: Iterable[Held], settings: Settings) -> set[int]:
+        """Queues that have less than their part of all slots, where there are several."""
+        queues = lines(shards, self._rules(), slots=settings.inflight_max)
+        part = settings.inflight_max / len(queues) if len(queues) > 1 else 0
+        return {id for id, line in queues.items() if line.in_hand < part}
 
     def express(self, shards: Sequence[Held], *, free: int, settings: Settings) -> Allowed:
         """What runs that go before some in hand may begin: in any slot, and in the first that becomes free.
