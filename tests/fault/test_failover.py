@@ -18,14 +18,21 @@ import pytest
 from test_outage import APP, DRAIN_S, READY_S, traffic
 
 from seawall.lab import ledger
-from seawall.lab.part.postgres import Postgres
+from seawall.lab.part.node import DEFAULT
+from seawall.lab.part.postgres import BOUNCER, Postgres
 from seawall.lab.platform import Platform, Source
 from seawall.lab.tree import Tree
 from seawall.lab.verify import verify
 
-BEHIND_S = 30
+FETCHED = Path(__file__).resolve().parents[2] / DEFAULT / "fetched"
 RATE = 100
-DATABASE = "seawall"
+
+WAYS = [
+    pytest.param(False, 30, marks=pytest.mark.slow, id="half a minute behind"),
+    pytest.param(
+        True, 5, marks=pytest.mark.parts, id="a little behind, and a pooler changes servers under connections"
+    ),
+]
 
 UNIQUE = """
 select count(*) from (
@@ -41,8 +48,10 @@ select count(*) from (
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Postgres]:
-    with Postgres(tmp_path / "postgres", bouncer=False) as part:
+def pair(tmp_path: Path, pooled: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
+    with Postgres(tmp_path / "postgres", bouncer=pooled, fetched=FETCHED) as part:
+        if pooled:
+            monkeypatch.setenv("SEAWALL_STORE_POOLER", part.address(BOUNCER))
         yield part
 
 
@@ -83,9 +92,9 @@ async def _numbers(pair: Postgres, node: str, sql: str) -> list[asyncpg.Record]:
         await connection.close()
 
 
-@pytest.mark.slow
-async def test_a_replica_half_a_minute_behind_costs_no_event_and_no_order_of_who_is_right(
-    pair: Postgres, tree: Tree, tmp_path: Path
+@pytest.mark.parametrize(("pooled", "behind_s"), WAYS)
+async def test_a_replica_that_is_behind_costs_no_event_and_no_order_of_who_is_right(
+    pair: Postgres, tree: Tree, tmp_path: Path, pooled: bool, behind_s: int
 ) -> None:
     path = tmp_path / "ledger"
     with Platform(tree.place) as platform:
@@ -94,7 +103,7 @@ async def test_a_replica_half_a_minute_behind_costs_no_event_and_no_order_of_who
     with traffic(tree, path, rate=RATE):
         pair.kill("b")
         behind = (await _numbers(pair, "a", "select count(*) from run_done"))[0][0]
-        time.sleep(BEHIND_S)
+        time.sleep(behind_s)
         status, told, said = _ask(tree, source, 1, wait_s=20)
         assert (status, _count(said)) == (200, 1)
         lost = await _numbers(pair, "a", "select id, event_id from run_done union all select id, event_id from run")
@@ -104,6 +113,8 @@ async def test_a_replica_half_a_minute_behind_costs_no_event_and_no_order_of_who
         assert status == 202, "the wait is over, and the ticket stays"
         pair.start("b")
         pair.promote("b")
+        if pooled:
+            pair.route("b")
         time.sleep(5)
     book = ledger.read(path)
     statuses = {a.status for run in book.runs for a in run.attempts}
@@ -117,7 +128,7 @@ async def test_a_replica_half_a_minute_behind_costs_no_event_and_no_order_of_who
         assert (status, _count(said)) == (200, number)
     assert (await _numbers(pair, "b", UNIQUE))[0][0] == 0
     there = await _numbers(pair, "b", "select id, event_id from run_done")
-    assert len(lost) > behind + BEHIND_S * RATE / 2, "much was lost"
+    assert len(lost) > behind + behind_s * RATE / 2, "much was lost"
     events = {row["id"]: row["event_id"] for row in lost}
     assert all(events.get(row["id"], row["event_id"]) == row["event_id"] for row in there), "a number came again"
     leases = await _numbers(pair, "b", "select epoch from shard_lease where shard >= 0 and epoch > 0")

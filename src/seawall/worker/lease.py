@@ -84,7 +84,7 @@ class Leases:
         self._registered = False
         self._doubted = False  # something was lost since we last began to register
         self._history: UUID | None = None
-        self._had: dict[Shard, int] = {}  # by what was lost in the meantime, the epoch under which we had it
+        self._had: dict[Shard, int] = {}  # of shards that we had, under which epoch
         self._parked = False
         self.workflows: Mapping[int, Workflow] = {}
         self.rules: Mapping[int, Rule] = {}
@@ -222,7 +222,9 @@ class Leases:
         await heart.beat()
         for held in [] if self._parked else self._handover.due(self.held(), self._clock.monotonic()):
             await release(self._store, [held.lease], owner=self._owner)
-            self._held.pop(Shard(held.lease.queue_id, held.lease.shard), None)
+            shard = Shard(held.lease.queue_id, held.lease.shard)
+            self._held.pop(shard, None)
+            self._had[shard] = held.lease.epoch  # a store that forgets this has it in our hands again
             self._handover.gave(held, self._clock.monotonic())
 
     def _wants(self, one: Free) -> bool:
