@@ -244,7 +244,31 @@ async def test_a_beat_moves_its_own_deadline_and_not_the_steps() -> None:
     silent = Pulse(2.0, clock.monotonic)
     watch = deadlines.set(task, 500.0, None, pulse=silent)  # type: ignore[arg-type]
     clock.advance(2.1)
+    deadlines._expire(clock.monotonic(), stalled=True)  # nobody was let in to beat: one more tick
+    assert watch.cancels == 0
+    clock.advance(0.1)
     deadlines._expire(clock.monotonic())
     assert watch.cancels == 1 and silent.missed
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_step_that_could_not_beat_since_the_loop_was_blocked_has_not_missed_it(rig: Rig) -> None:
+    app, tries = App(), list[int]()
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def copies(event: Event, ctx: Context) -> None:
+        async def copy() -> None:
+            tries.append(1)
+            for _ in range(2):
+                ctx.heartbeat()
+                await asyncio.sleep(0.3)  # its turn comes behind that of who looks for silent ones
+
+        await ctx.step(copy, heartbeat_s=0.5)
+
+    async with rig.running(app):
+        (run,) = await rig.add("copies", [{}])
+        await rig.until(lambda: tries)
+        time.sleep(1.2)
+        assert (await rig.ended([run]))[run]["status"] == 5
+    assert tries == [1]

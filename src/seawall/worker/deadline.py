@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 TICK_S = 0.1
 """Deadlines are late by at most this; they are seconds to hours."""
 
+STALL_S = 0.5
+"""A tick that is so late says that the loop was blocked, or the process stopped: heartbeats couldn't come."""
+
 POSTPONE_S = 1.0
 
 CANCELS = 3
@@ -46,13 +49,14 @@ class Watch(msgspec.Struct, eq=False):
             self.task.uncancel()
         return self.task.cancelling() <= self.cancelling
 
-    def goes_on(self, now: float) -> bool:
-        """Whether a heartbeat came meanwhile that moves the deadline; says on the pulse when it was missed."""
+    def goes_on(self, now: float, *, stalled: bool) -> bool:
+        """Whether a heartbeat came meanwhile that moves the deadline; says on the pulse when it was missed. After a
+        stall it has one more tick to come."""
         pulse = self.pulse
         if pulse is None or self.cancels or now >= self.last:
             return False
-        pulse.missed = now >= pulse.due
-        self.at = min(self.last, pulse.due)
+        pulse.missed = now >= pulse.due and not stalled
+        self.at = min(self.last, max(pulse.due, now))
         return not pulse.missed
 
     def cancel(self) -> None:
@@ -104,23 +108,24 @@ class Deadlines:
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop."""
-        beat_at = 0.0
+        beat_at, before = 0.0, self._now()
         while True:
             now = self._now()
             if now >= self._next_at:
-                self._expire(now)
+                self._expire(now, stalled=now - before > STALL_S)
+            before = now
             if now >= beat_at:
                 await heart.beat()
                 beat_at = now + 0.5
             await asyncio.sleep(TICK_S)
 
-    def _expire(self, now: float) -> None:
+    def _expire(self, now: float, *, stalled: bool = False) -> None:
         away = self._store_away()
         for watch in [w for w in self._watches if w.at <= now]:
             if watch.of_run and away:
                 watch.at = now + POSTPONE_S
                 continue
-            if watch.goes_on(now):
+            if watch.goes_on(now, stalled=stalled):
                 continue
             watch.at = now + self._grace_s / CANCELS
             watch.cancel()
