@@ -243,11 +243,15 @@ async def test_a_beat_moves_its_own_deadline_and_not_the_steps() -> None:
     assert 4.9 < cancelled[0] < 5.2 and not pulse.missed
     silent = Pulse(2.0, clock.monotonic)
     watch = deadlines.set(task, 500.0, None, pulse=silent)  # type: ignore[arg-type]
-    clock.advance(2.1)
+    clock.advance(1.0)
+    silent.beat()
+    clock.advance(1.1)
+    deadlines._expire(clock.monotonic())  # the beat has moved it
+    clock.advance(1.0)
     deadlines._expire(clock.monotonic(), stalled=True)  # nobody was let in to beat: one more tick
     assert watch.cancels == 0
     clock.advance(0.1)
-    deadlines._expire(clock.monotonic())
+    deadlines._expire(clock.monotonic(), stalled=True)
     assert watch.cancels == 1 and silent.missed
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -262,13 +266,13 @@ async def test_a_step_that_could_not_beat_since_the_loop_was_blocked_has_not_mis
             tries.append(1)
             for _ in range(2):
                 ctx.heartbeat()
-                await asyncio.sleep(0.3)  # its turn comes behind that of who looks for silent ones
+                await asyncio.sleep(0.6)  # its turn comes behind that of who looks for silent ones
 
-        await ctx.step(copy, heartbeat_s=0.5)
+        await ctx.step(copy, heartbeat_s=1)
 
-    async with rig.running(app):
+    async with rig.running(app, replace(QUICK, lease_ttl_s=5.0)):
         (run,) = await rig.add("copies", [{}])
         await rig.until(lambda: tries)
-        time.sleep(1.2)
+        time.sleep(1.5)
         assert (await rig.ended([run]))[run]["status"] == 5
     assert tries == [1]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TICK_S = 0.1
 """Deadlines are late by at most this; they are seconds to hours."""
 
-STALL_S = 0.5
+STALL_S = 0.25
 """A tick that is so late says that the loop was blocked, or the process stopped: heartbeats couldn't come."""
 
 POSTPONE_S = 1.0
@@ -40,6 +40,7 @@ class Watch(msgspec.Struct, eq=False):
     cancels: int = 0
     pulse: Pulse | None = None  # of a step that has heartbeats: ``at`` is then the earlier of the next one and ``last``
     last: float = 0.0
+    spared: float = -1.0  # of which heartbeat on it was spared for a stall
 
     def was_it(self) -> bool:
         """In ``except CancelledError``: whether this deadline alone caused it. Takes its cancellations back then."""
@@ -51,11 +52,14 @@ class Watch(msgspec.Struct, eq=False):
 
     def goes_on(self, now: float, *, stalled: bool) -> bool:
         """Whether a heartbeat came meanwhile that moves the deadline; says on the pulse when it was missed. After a
-        stall it has one more tick to come."""
+        stall it has one more tick to come, once: a loop that is always late must not spare the silent for ever."""
         pulse = self.pulse
         if pulse is None or self.cancels or now >= self.last:
             return False
-        pulse.missed = now >= pulse.due and not stalled
+        late = now >= pulse.due
+        if late and stalled and self.spared != pulse.at:
+            late, self.spared = False, pulse.at
+        pulse.missed = late
         self.at = min(self.last, max(pulse.due, now))
         return not pulse.missed
 
