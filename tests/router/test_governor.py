@@ -112,6 +112,19 @@ async def test_what_is_set_by_hand_meanwhile_stays_and_a_former_leader_writes_no
     assert await drain.lead(store, owner, ttl_s=5.0) == (True, 7.0), "a reserve's level outlives who measures it"
 
 
+async def test_a_drain_that_was_lifted_and_set_anew_begins_as_it_was_set(rig: Rig, store: Store) -> None:
+    """A replay that is paused and resumed within a window begins slowly again, and not where it had risen to."""
+    async with store.transaction() as session:
+        await drain.put(session, "replay:1", Course(rate=10.0, floor=1.0, goal=12.5))
+    async with governing(store):
+        await until(rig, "select rate = 12.5 from drain where name = 'replay:1'")
+        async with store.transaction() as session:
+            await drain.lift(session, "replay:1")
+            await drain.put(session, "replay:1", Course(rate=1.0, floor=1.0, goal=12.5))
+        await until(rig, "select rate > 1 from drain where name = 'replay:1'")
+        assert await drain.rate(store, "replay:1") == pytest.approx(1.2, abs=0.1)
+
+
 async def test_wal_that_is_written_is_what_the_reserve_is_used_by(rig: Rig, store: Store) -> None:
     before = await drain.facts(store, live_s=15.0, window_s=10.0, start_s=10.0)
     await rig.database.execute(

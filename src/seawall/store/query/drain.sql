@@ -59,8 +59,10 @@ select q.id, d.rate, d.floor, d.goal, d.slope from queue q left join drain d on 
 where q.name = $1 for update of q
 
 -- name: put
--- console, and who begins a replay; primary key of drain.
-insert into drain (name, queue_id, rate, floor, goal, slope, set_by) values ($1, $2, $3, $4, $5, $6, $7)
+-- console, and who begins a replay; primary key of drain. A revision comes never again, also of one that was lifted meanwhile: the
+-- governor remembers of the former one how far it had risen.
+insert into drain (name, queue_id, rate, floor, goal, slope, set_by, revision)
+values ($1, $2, $3, $4, $5, $6, $7, (extract(epoch from clock_timestamp()) * 1000000)::bigint)
 on conflict (name) do update
 set rate = excluded.rate, floor = excluded.floor, goal = excluded.goal, slope = excluded.slope, set_by = excluded.set_by,
     set_at = now(), revision = drain.revision + 1
