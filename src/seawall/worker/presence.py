@@ -72,6 +72,7 @@ class Presence:
         self._work = work
         self._alerts = alerts
         self._stranded: list[str] = []
+        self._seen_before: Sequence[str] = ()
         metrics.gauge(
             "seawall_stranded_count", "Workflow versions and queues with runs that wait, and that no live worker has."
         ).read = lambda: len(self._stranded)
@@ -97,7 +98,9 @@ class Presence:
             self._forgotten()
         else:
             say_changes(changes)
-        found = await nobodys(self._store, self._met(), live_s=wait_s)
+        looked = await nobodys(self._store, self._met(), live_s=wait_s)
+        # Twice: after an outage of the store all leases have run out, and all workers weren't seen, until they say so again.
+        found, self._seen_before = [name for name in looked if name in self._seen_before], looked
         if found:
             self._alerts.raised(
                 "workflow-missing", f"runs wait for what no live worker has: {', '.join(found)}"[:SUMMARY_CHARS_MAX],
