@@ -99,7 +99,7 @@ class Presence:
         else:
             say_changes(changes)
         looked = await nobodys(self._store, self._met(), live_s=wait_s)
-        # Twice: after an outage of the store all leases have run out, and all workers weren't seen, until they say so again.
+        # Twice: after an outage all leases have run out and no worker was seen, until they say so again.
         found, self._seen_before = [name for name in looked if name in self._seen_before], looked
         if found:
             self._alerts.raised(
