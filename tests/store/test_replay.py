@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from dataclasses import replace
 from uuid import UUID
 
@@ -89,7 +89,7 @@ async def test_a_batch_that_failed_begins_nothing_and_one_that_is_repeated_nothi
         await desk.here.event(desk.here.id())
     id = await desk.begin()
 
-    def broken(events: Sequence[Row], targets: Sequence[Target]) -> Sequence[Begun]:
+    def broken(events: Sequence[Row], targets: Sequence[Target], full: Set[int]) -> Sequence[Begun]:
         raise Unavailable("router", "it died")
 
     with pytest.raises(Unavailable):
@@ -145,6 +145,13 @@ async def test_a_replay_waits_for_no_queue_in_which_it_begins_nothing(
     await desk.sql.execute("update replay set next_at = now()")
     batches = [await desk.work(id, rate=2.0) for id in (stands, goes)]
     assert [batch.seen for batch in batches if batch is not None] == [0, 1]
+    for _ in range(3):
+        await desk.sql.execute("update replay set next_at = now()")
+        await desk.work(stands, rate=2.0)
+    await desk.sql.execute("update run set state = 1")
+    await desk.sql.execute("update replay set next_at = now()")
+    await desk.work(stands, rate=2.0)
+    assert await desk.sql.fetchval("select vt = 3000 from run where state = 0"), "it didn't lose its place by waiting"
 
 
 async def test_a_replay_is_paused_resumed_from_where_it_was_and_cancelled(desk: Desk) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final
 
 from seawall.guard.patience import patiently, rest
@@ -61,18 +61,20 @@ class Replays:
         if self._rounds % PRUNE_EVERY == 0:
             await patiently(heart, rows.prune(self._store), what=STORE)
 
-    def _decide(self, events: Sequence[Row], targets: Sequence[Target]) -> list[Begun]:
-        """The runs that events begin, each in the queue beside its workflow's."""
+    def _decide(self, events: Sequence[Row], targets: Sequence[Target], full: Set[int]) -> list[Begun] | None:
+        """The runs that events begin, each in the queue beside its workflow's; None: one of these is full. No place in
+        line is taken then: who waits for hours would else come back behind all that others begin meanwhile."""
         matcher, known = matcher_of(targets), {target.id: target for target in targets}
+        wanted = [(event, known[match.id]) for event in events for match in matcher.match(event["type"])]
+        if any(target.beside_id in full for _, target in wanted):
+            return None
         found: list[Begun] = []
-        for event in events:
-            for match in matcher.match(event["type"]):
-                target = known[match.id]
-                assert target.beside_id is not None, target
-                tenant = event["tenant"]
-                shard = shard_of(event["id"].bytes, tenant.encode("utf-8", "replace"), target.shards)
-                vt = self._placement.next(target.beside_id, tenant, backlog=False, priority=target.priority)
-                found.append(Begun(event["id"], target.id, tenant, target.beside_id, shard, vt, target.frozen))
+        for event, target in wanted:
+            assert target.beside_id is not None, target
+            tenant = event["tenant"]
+            shard = shard_of(event["id"].bytes, tenant.encode("utf-8", "replace"), target.shards)
+            vt = self._placement.next(target.beside_id, tenant, backlog=False, priority=target.priority)
+            found.append(Begun(event["id"], target.id, tenant, target.beside_id, shard, vt, target.frozen))
         return found
 
 

@@ -6,7 +6,7 @@ or a commit of unknown outcome begins nothing twice, and all routers together ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -134,8 +134,9 @@ class Batch:
     over: bool
 
 
-Decide = Callable[[Sequence[Row], Sequence[Target]], Sequence[Begun]]
-"""The runs that events (id, type, tenant) begin, of workflows whose queues have one beside them."""
+Decide = Callable[[Sequence[Row], Sequence[Target], Set[int]], Sequence[Begun] | None]
+"""The runs that events (id, type, tenant) begin, of workflows whose queues have one beside them; None: some would be in
+a queue of these, which are full."""
 
 
 def course(rate: float, ramp_s: float) -> Course:
@@ -242,8 +243,8 @@ async def work(store: Store, id: int, rate: float, decide: Decide) -> Batch | No
             _SQL["events"], replay["after"], upper or replay["last"], replay["sources"], replay["likes"],
             replay["tenants"], replay["states"], replay["causes"], wanted,
         )  # fmt: skip
-        begun = decide(events, await _targets(session, replay)) if events else ()
-        if not full.isdisjoint(run.queue_id for run in begun):
+        begun = decide(events, await _targets(session, replay), full) if events else ()
+        if begun is None:
             await session.execute(_SQL["advance"], id, replay["after"], 0, 0, BUSY_S, False)
             return Batch(id, 0, 0, over=False)
         runs = await _begin(session, id, begun)
