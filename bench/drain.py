@@ -32,7 +32,7 @@ from bench.result import Row, fdatasync_p50_ms, publish, row
 from bench.whole import Platform, add_source, held, ready, running
 
 FAN = 20
-ROUNDS, SECONDS, SETTLE_S = 4, 4.0, 1.0
+ROUNDS, SECONDS, SETTLE_S = 4, 3.0, 1.0
 SYNC_RATE, API_RATE = 20, 10
 FEEDERS = 20
 PATIENCE_S = 300.0
@@ -214,7 +214,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=ROUNDS)
     arguments.add_argument("--seconds", type=float, default=SECONDS, help="of each window")
-    arguments.add_argument("--events", type=int, default=10_000, help=f"that make {FAN} runs each")
+    arguments.add_argument("--events", type=int, default=24_000, help=f"that make {FAN} runs each")
     asked = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data, app = Path(folder) / "data", Path(folder) / "app.py"

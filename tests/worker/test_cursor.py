@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,16 +11,17 @@ from seawall.kernel.made import Made
 from seawall.store.lease import Lease
 from seawall.worker.cursor import Cursors, advance
 from seawall.worker.shard import Held
-from seawall.worker.slot import Allowed, wished, wished_next
+from seawall.worker.slot import Allowed, Claims, wished, wished_next
 from seawall.worker.throttle import Room
 
 QUEUE = 1
+POOR, ALONE, RICH = Claims([QUEUE], [QUEUE]), Claims([], [QUEUE]), Claims([], [])
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("new"), st.integers(0, 50), st.integers(0, 2)),
         st.tuples(st.just("forwards"), st.integers(1, 6), st.integers(0, 1)),
         st.tuples(st.just("new"), st.integers(0, 50), st.integers(0, 2)),
-        st.tuples(st.just("express"), st.integers(1, 3), st.integers(0, 1)),
+        st.tuples(st.just("express"), st.integers(1, 3), st.integers(0, 2)),
     ),
     max_size=60,
 )
@@ -51,9 +52,9 @@ class World:
             more |= advance(held, rows, sweep_at=None, whole=whole, now=self.now)  # type: ignore[arg-type]
         return more
 
-    def express(self, room: int, poor: Collection[int]) -> None:
+    def express(self, room: int, claims: Claims) -> None:
         self.now += 1
-        passed = self.cursors.named(self.shards, poor=poor)
+        passed = self.cursors.named(self.shards, claims)
         news = self.cursors.next(passed, self.now) if passed else None
         if news is None:
             return
@@ -98,7 +99,7 @@ def test_no_run_is_left_behind_and_none_is_read_twice(steps: list[tuple[str, int
         elif what == "forwards":
             world.forwards(first, second)
         else:
-            world.express(first, [QUEUE] if second else [])
+            world.express(first, (POOR, ALONE, RICH)[second])
     for _ in range(200):
         if not world.forwards(5, 1) and not world.cursors.behind:
             break
@@ -112,7 +113,7 @@ def test_what_goes_before_is_begun_first_and_nothing_else_with_it() -> None:
         world.new(100 + n, n % 3)
     world.forwards(20, 1)
     world.new(50, 1)
-    world.express(5, [])
+    world.express(5, ALONE)
     assert world.begun[20:] == [(50, 41)]
 
 
@@ -121,7 +122,7 @@ def test_a_poor_queue_of_which_all_is_read_has_its_new_runs_begun_beyond_its_cur
     world.new(10, 0)
     world.forwards(5, 1)
     world.new(20, 0)
-    world.express(5, [QUEUE])
+    world.express(5, POOR)
     assert world.begun == [(10, 1), (20, 2)]
     assert world.shards[0].after == (10, 1) and world.shards[0].top == (20, 2)
 
@@ -129,16 +130,16 @@ def test_a_poor_queue_of_which_all_is_read_has_its_new_runs_begun_beyond_its_cur
 def test_what_waited_first_is_not_passed_by_a_hint_of_something_newer() -> None:
     world = World()
     world.new(10, 0)
-    world.express(5, [QUEUE])  # nobody has read this shard so far: there may be more before it
+    world.express(5, POOR)  # nobody has read this shard so far: there may be more before it
     assert not world.begun
     world.new(20, 0)
     world.forwards(1, 1)
     world.new(30, 0)
-    world.express(5, [QUEUE])
+    world.express(5, POOR)
     assert world.begun == [(10, 1)]
 
 
 def test_hints_of_shards_that_were_not_read_so_far_are_no_news() -> None:
     world = World()
     world.new(10, 0)
-    assert not world.cursors.named(world.shards, poor=()) and not world.cursors.behind
+    assert not world.cursors.named(world.shards, ALONE) and not world.cursors.behind

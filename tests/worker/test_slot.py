@@ -213,8 +213,9 @@ async def test_a_queue_without_a_reserve_begins_at_once_beside_one_that_floods(r
         await running(rig, made)
         flood = await rig.add("slow", [{}] * 200)
         await rig.until(lambda: gate.now["slow"] == 126)
-        for _ in range(3):  # each later than the one before, so behind nothing that was read
-            await rig.ended(await rig.add("quick", [{}] * 4))
+        flood += await rig.add("slow", [{}] * 20, vt=1000)  # next in their queue, which has more than its part
+        for _ in range(3):  # each later than the one before, so behind nothing that was read; and more than fit at once
+            await rig.ended(await rig.add("quick", [{}] * 10))
         assert gate.now["slow"] == 126
         gate.open.set()
         await rig.ended(flood, timeout_s=30)

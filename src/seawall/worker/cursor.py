@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from seawall.kernel.made import Made
 from seawall.store.run import BEGIN, Ready
 from seawall.worker.shard import Held
+from seawall.worker.slot import Claims
 
 BACK_S = 0.01
 """A cursor goes back at most so often: reading over what is in hand costs about a millisecond for a thousand runs."""
@@ -49,20 +50,17 @@ class Cursors:
         for held in shards:
             self.behind.pop(held.lease.queue_id, None)
 
-    def named(self, shards: Sequence[Held], *, poor: Collection[int]) -> list[Held]:
+    def named(self, shards: Sequence[Held], claims: Claims) -> list[Held]:
         """Those for which a hint tells of runs that are next: they go before some in hand, or nothing is before them in
         their queue, which has less than its part. Hints that tell nothing of the kind for any of the shards go: reading
         on finds those runs in their order.
-
-        Args:
-            poor: Queues that have less of all slots than their part.
         """
-        found = [held for held in shards if self._passed(held) or self._is_next(held, poor)]
+        found = [held for held in shards if self._passed(held) or self._is_next(held, claims.poor)]
         ours = {held.lease.queue_id for held in found}
         for held in shards:
             held.whole = held.whole and (held.lease.queue_id in ours or self._made(held) is None)
         self.behind = {id: made for id, made in self.behind.items() if id in ours}
-        return found
+        return [held for held in found if held.lease.queue_id in claims.express]
 
     def next(self, shards: Sequence[Held], now: float) -> list[Made] | None:
         """What is to be read of each, while its cursor stays; the hints go. None: not yet."""

@@ -183,12 +183,13 @@ class Refiller:
         """Read what is next of queues for which too few slots are free to read on: somebody who comes while others have
         them doesn't wait until enough of theirs are free."""
         named = [
-            held for held in self._cursors.named(shards, poor=self._slots.poor(shards, self.settings))
+            held for held in self._cursors.named(shards, self._slots.claims(shards, self.settings))
             if not held.lost and held.lease.queue_id not in besides.rooms
         ]  # fmt: skip
         if not named:
             return
-        allowed = self._slots.express(shards, free=self._free, settings=self.settings)
+        asking = {held.lease.queue_id for held in named}
+        allowed = self._slots.express(shards, asking, free=self._free, settings=self.settings)
         shards = [held for held in named if held.lease.queue_id in allowed.rooms]
         bytes_max = self._bytes_free
         if not shards or bytes_max <= 0:

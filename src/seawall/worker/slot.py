@@ -62,6 +62,13 @@ class Allowed(NamedTuple):
         return Allowed({id: Room(room.kept, room.kept) for id, room in self.rooms.items() if room.kept}, 0)
 
 
+class Claims(NamedTuple):
+    """Queues that may begin more than what is gathered for all."""
+
+    poor: Collection[int]  # with less than their part of all slots, where several have work
+    express: Collection[int]  # these, or the only one that has work
+
+
 def lines(shards: Iterable[Held], rules: Mapping[int, Rule], *, slots: int) -> dict[int, Line]:
     """By queue id, those whose shards are held and that aren't paused."""
     found: dict[int, Line] = {}
@@ -102,6 +109,13 @@ def share(lines: Mapping[int, Line], *, free: int, apart: int = 0) -> Allowed:
     return Allowed(
         {id: Room(kept[id], max(0, min(line.most - line.in_hand, kept[id] + left))) for id, line in lines.items()}, left
     )
+
+
+def _claims(lines: Mapping[int, Line], shards: Sequence[Held], settings: Settings) -> Claims:
+    active = {held.lease.queue_id for held in shards if held.inflight or not held.whole} & lines.keys()
+    part = settings.inflight_max / max(1, len(active))
+    poor = {id for id, line in lines.items() if len(active | {id}) > 1 and line.in_hand < part}
+    return Claims(poor, poor or active)
 
 
 def full(allowed: Allowed, began: Mapping[int, int]) -> set[int]:
@@ -188,29 +202,37 @@ class Slots:
         apart = settings.inflight_max // EXPRESS
         most = settings.refill_runs + sum(line.kept for line in queues.values()) + apart
         all, shared = share(queues, free=min(free, most), apart=apart)
+        poor = _claims(queues, shards, settings).poor
+        hungry = {id for id in poor if queues[id].in_hand < queues[id].most}
+        hungry &= {held.lease.queue_id for held in shards if not held.whole}
+        if hungry:  # they have more than what a hint names, and less than their part
+            spared, shared = share(queues, free=min(free, most))
+            all = {id: spared[id] if id in hungry else room for id, room in all.items()}
+            least.update(dict.fromkeys(hungry, 1))
         lacking = [least[id] - room.most for id, room in all.items() if room.most < least[id] and queues[id].most]
         self.wait_for(min(lacking, default=0))
         rooms = {id: room for id, room in all.items() if room.most >= least[id]}
-        if rooms:
+        if rooms and (self._gathered or not lacking):  # what one queue begins is no reason for another to wait anew
             self._given_at = self._clock.monotonic()
         return Allowed(self._throttles.capped(rooms, shards), shared)
 
-    def poor(self, shards: Iterable[Held], settings: Settings) -> set[int]:
-        """Queues that have less than their part of all slots, where there are several."""
-        queues = lines(shards, self._rules(), slots=settings.inflight_max)
-        part = settings.inflight_max / len(queues) if len(queues) > 1 else 0
-        return {id for id, line in queues.items() if line.in_hand < part}
+    def claims(self, shards: Sequence[Held], settings: Settings) -> Claims:
+        """Who may have what is next begun in the last slots. Where several queues have work, only those with less than
+        their part: others would take each slot as it becomes free, and leave none to be shared."""
+        return _claims(lines(shards, self._rules(), slots=settings.inflight_max), shards, settings)
 
-    def express(self, shards: Sequence[Held], *, free: int, settings: Settings) -> Allowed:
-        """What runs that go before some in hand may begin: in any slot, and in the first that becomes free.
+    def express(self, shards: Sequence[Held], asking: Collection[int], *, free: int, settings: Settings) -> Allowed:
+        """What runs that are next may begin: in any slot, and in the first that becomes free.
 
         Args:
             shards: All that are held; a queue's slots are counted in them.
+            asking: Queues.
             free: Slots that hold no run.
         """
         queues = lines(shards, self._rules(), slots=settings.inflight_max)
-        all, shared = share(queues, free=min(free, settings.refill_runs))
-        if free < 1:  # a queue's own bound is no reason to look at each end of others' runs
+        all, shared = share(queues, free=min(free, settings.refill_runs + sum(line.kept for line in queues.values())))
+        # A queue's own bound is no reason to look at each end of others' runs.
+        if any(not all[id].most and queues[id].in_hand < queues[id].most for id in queues.keys() & set(asking)):
             self.wait_for(1)
         return Allowed(self._throttles.capped({id: room for id, room in all.items() if room.most}, shards), shared)
 
