@@ -221,6 +221,23 @@ async def test_a_queue_without_a_reserve_begins_at_once_beside_one_that_floods(r
         await rig.ended(flood, timeout_s=30)
 
 
+async def test_a_run_in_hand_whose_place_changed_is_not_begun_twice_and_leaves_no_row_of_its_refill(rig: Rig) -> None:
+    gate = Gate()
+    async with rig.worker(crowd(gate), replace(QUICK, inflight_max=64, refill_runs=64)) as made:
+        await rig.until(lambda: len(made._leases.held()) == 4)
+        flood = await rig.add("flood", [{}] * 70, vt=5000)
+        await rig.until(lambda: gate.now["flood"] == 63)
+        numbers = [held.refills for held in made._leases.held()]
+        execution = next(iter(made._leases.held()[0].inflight.values()))
+        queue_id = await rig.db.fetchval("update run set vt = 1000 where id = $1 returning queue_id", execution.id)
+        await rig.db.execute("select pg_notify('seawall_run', $1)", f"{queue_id}:1000-1000")
+        await rig.until(lambda: [held.refills for held in made._leases.held()] > numbers)
+        gate.open.set()
+        await rig.ended(flood, timeout_s=30)
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 0 from refill"))
+    assert gate.top["flood"] <= 64
+
+
 async def test_the_first_slot_that_a_flood_leaves_goes_to_who_goes_before_it(rig: Rig) -> None:
     begun: list[asyncio.Event] = []
     app, gate = App(), Gate()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence, Set
 
 from seawall.guard import Heart
+from seawall.guard.patience import patiently
 from seawall.guard.spell import Spells
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain
@@ -15,6 +16,7 @@ from seawall.kernel.metric import Metrics
 from seawall.store import cancel, cron, wait
 from seawall.store.cancel import Marked
 from seawall.store.cron import Begin, Begun, Next
+from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Row, Session, Store
 from seawall.workflow.cron import Cron, Decision, Line, Schedule, body_of, decide, due_us
 
@@ -66,10 +68,10 @@ class Crons:
             try:
                 if self._crons and self._ready():
                     if (now := self._clock.monotonic()) >= self._sync_at:
-                        await self._sync()
+                        await patiently(heart, self._sync(), what=DEPENDENCY)
                         self._sync_at = now + SYNC_S
                         await heart.beat()
-                    more = await self._look()
+                    more = await patiently(heart, self._look(), what=DEPENDENCY)
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))

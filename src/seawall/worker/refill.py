@@ -260,6 +260,10 @@ class Refiller:
                 self._unknown(held, [row for row in mine if not row.known])
             if known:
                 starting.append((held, known))
+            elif any(
+                row.known for row in mine
+            ):  # all in hand, and their places changed meanwhile: nobody spends the row
+                self._flusher.clear(held, Spent(*held.lease, held.refills))
         kept = await self._memos(session, starting)
         await self._clocks(session, starting)
         self._doubtful.clear()

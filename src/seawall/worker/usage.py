@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from seawall.guard import Heart
+from seawall.guard.patience import patiently
 from seawall.kernel.clock import Clock
 from seawall.kernel.error import Unavailable, Uncertain, Unstorable
 from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
+from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Store
 from seawall.store.run import Ready
 from seawall.store.usage import REST, Began, Cell, Left, add
@@ -153,7 +155,7 @@ class Usage:
     async def _write(self, heart: Heart) -> None:
         heart.touch()
         try:
-            await self.write()
+            await patiently(heart, self.write(), what=DEPENDENCY)
             await heart.beat()
         except (Unavailable, Uncertain) as error:
             heart.unready(str(error))
