@@ -24,7 +24,10 @@ def tree(tmp_path: Path) -> Tree:
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
     """A process that was told to be a router, as far as its arguments say."""
-    with subprocess.Popen([sys.executable, "-c", "input()", "run", "router"], stdin=subprocess.PIPE) as made:
+    command = [sys.executable, "-c", "input(print('here', flush=True))", "run", "router"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as made:
+        assert made.stdout is not None
+        made.stdout.readline()  # for a moment after it was begun it has no arguments yet
         yield made
         made.kill()
 
