@@ -6,7 +6,6 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from seawall import App, Context, Event, Retry
 from seawall.kernel.seam.pulse import Pulse
-from seawall.store import cancel, pool, progress
+from seawall.store import cancel, progress
 from seawall.store.lease import Lease
 from seawall.store.pool import Store
 from seawall.store.progress import Told
@@ -31,12 +30,6 @@ from worker.rig import QUICK, Rig
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looking, "LOOK_S", 0.05)
     monkeypatch.setattr(beat, "LOOK_S", 0.02)
-
-
-@pytest.fixture
-async def store(rig: Rig) -> AsyncIterator[Store]:
-    async with Store(pool.Settings(dsn=rig.database.dsn), role="test") as made:
-        yield made
 
 
 @pytest.mark.parametrize("kind", ["coroutine", "thread"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -15,7 +14,6 @@ from router.rig import Rig as Routing
 from router.rig import append, record
 from seawall import App, Context, Event, Retry
 from seawall.router.broadcast import Broadcast
-from seawall.store import pool
 from seawall.store import wait as waits
 from seawall.store.flush import End, Rows, flush
 from seawall.store.lease import Lease
@@ -25,12 +23,6 @@ from worker.rig import Rig
 
 KEY = bytes(range(16))
 FIRST, SECOND = uuid.UUID(int=1), uuid.UUID(int=2)
-
-
-@pytest.fixture
-async def store(rig: Rig) -> AsyncIterator[Store]:
-    async with Store(pool.Settings(dsn=rig.database.dsn), role="test") as made:
-        yield made
 
 
 async def listening(rig: Rig, runs: int, *, waits_each: int = 1) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import asyncpg
 import pytest
 
 from seawall import App, Context, Event
-from seawall.store import cancel, pool, run
+from seawall.store import cancel, run
 from seawall.store.flush import Again, End, Rows, flush
 from seawall.store.lease import Lease
 from seawall.store.pool import Store
@@ -28,12 +28,6 @@ WHY = "cancelled by alice: wrong channel"
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looking, "LOOK_S", 0.05)
     monkeypatch.setattr(execution, "REST_S", 0.02)
-
-
-@pytest.fixture
-async def store(rig: Rig) -> AsyncIterator[Store]:
-    async with Store(pool.Settings(dsn=rig.database.dsn), role="test") as made:
-        yield made
 
 
 async def cancelled(store: Store, runs: Sequence[int]) -> cancel.Marked:

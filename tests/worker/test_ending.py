@@ -4,7 +4,6 @@ has not begun does not."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 
 from seawall import App, Context, Event, Retry
 from seawall.kernel.cause import Cause
-from seawall.store import cancel, pool, until
+from seawall.store import cancel, until
 from seawall.store.pool import Store
 from seawall.store.statement import statements
 from seawall.worker import cancel as looking
@@ -27,12 +26,6 @@ TIMED_OUT = (6, Cause.TOTAL_TIMEOUT)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looking, "LOOK_S", 0.05)
     monkeypatch.setattr(execution, "REST_S", 0.02)
-
-
-@pytest.fixture
-async def store(rig: Rig) -> AsyncIterator[Store]:
-    async with Store(pool.Settings(dsn=rig.database.dsn), role="test") as made:
-        yield made
 
 
 async def end(rig: Rig, run: int) -> tuple[int, int]:

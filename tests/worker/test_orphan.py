@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from seawall import App, Context, Event, Retry, RunFailed
 from seawall.kernel.cause import Cause
-from seawall.store import cancel, child, pool
+from seawall.store import cancel, child
 from seawall.store.pool import Store
 from seawall.store.statement import statements
 from seawall.worker import cancel as looking
@@ -31,12 +31,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "REST_S", 0.02)
     monkeypatch.setattr(children, "FIRST_LOOK_US", 50_000)
     monkeypatch.setattr(ending, "SWEEP_S", 0.05)
-
-
-@pytest.fixture
-async def store(rig: Rig) -> AsyncIterator[Store]:
-    async with Store(pool.Settings(dsn=rig.database.dsn), role="test") as made:
-        yield made
 
 
 def family(app: App) -> asyncio.Event:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -12,7 +11,7 @@ import pytest
 
 from seawall import App, Context, Event
 from seawall.kernel.error import Rejected
-from seawall.store import pool, version
+from seawall.store import version
 from seawall.store.change import Author
 from seawall.store.pool import Store
 from seawall.store.workflow import Declared, register, seen
@@ -20,12 +19,6 @@ from worker.rig import CLOCK, Rig
 from worker.test_presence import active
 
 AUTHOR = Author("ann", CLOCK, "it pages everybody")
-
-
-@pytest.fixture
-async def store(rig: Rig) -> AsyncIterator[Store]:
-    async with Store(pool.Settings(dsn=rig.database.dsn), role="test") as made:
-        yield made
 
 
 async def register_all(store: Store, owner: uuid.UUID, *versions: str) -> None:
