@@ -25,6 +25,8 @@ class FakePlatform:
         self.half_made: list[str] = []  # what the next sources meet: "cut" (made, but no answer) or "missing"
         self.page = 3  # small, so that every list has several pages
         self.answer: Callable[[str], int] = lambda key: 202
+        self.reply: Callable[[str], str] = lambda key: key  # whom the answer to a held request names; "": a ticket
+        self.tickets: dict[str, tuple[int, bytes]] = {}  # by event id; what isn't there is pending
         self.asked: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -67,6 +69,9 @@ class FakePlatform:
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 platform.asked.append(parts.path)
+                if parts.path.startswith("/in/tickets/"):
+                    self._say(*platform.tickets.get(parts.path.rpartition("/")[2], (202, b"{}")))
+                    return
                 if self.headers["authorization"] != "Bearer secret":
                     self._say(401, b"{}")
                     return
@@ -91,7 +96,14 @@ class FakePlatform:
                     self.close_connection = True
                     return
                 id = platform.keep(key, body) if status == 202 else ""
+                if status == 202 and self.headers["prefer"]:
+                    self._reply(id, platform.reply(key))
+                    return
                 self._say(status, json.dumps({"id": id, "status": "accepted"}).encode())
+
+            def _reply(self, id: str, named: str) -> None:
+                body = json.dumps({"key": named} if named else {"id": id, "reply": "pending"}).encode()
+                self._say(200 if named else 202, body, location=f"/in/tickets/{id}")
 
             def _make_source(self, asked: dict[str, Any]) -> None:
                 if asked["name"] in platform.sources:
@@ -109,8 +121,10 @@ class FakePlatform:
                 platform.removed.append(self.path.rpartition("/")[2])
                 self._say(204, b"")
 
-            def _say(self, status: int, body: bytes) -> None:
+            def _say(self, status: int, body: bytes, *, location: str = "") -> None:
                 self.send_response(status)
+                if location:
+                    self.send_header("location", location)
                 if status != 204:
                     self.send_header("content-length", str(len(body)))
                 self.end_headers()

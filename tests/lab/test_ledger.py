@@ -112,3 +112,27 @@ def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.undo()
     ledger.close()
     assert len(calls) == 1
+
+
+def test_what_a_held_request_was_answered_is_read_back(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "L") as ledger:
+        ledger.begin("r", {"wait_s": 8.0})
+        for n in range(2):
+            ledger.sent(f"r_{n}", n=n, attempt=0, sha256="x", bytes=1, sent_us=1)
+        ledger.replied("r_0", attempt=0, whose="r_0", ticket="")
+        ledger.replied("r_1", attempt=0, whose="", ticket="/in/tickets/e")
+    run = read(tmp_path / "L").runs[0]
+    assert run.held
+    assert [(a.whose, a.ticket) for a in run.attempts] == [("r_0", ""), ("", "/in/tickets/e")]
+
+
+def test_runs_that_were_written_at_once_are_told_apart(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "L") as ledger:
+        for run in ("a", "b"):
+            ledger.begin(run, {"source_id": run})
+        for key in ("a_0", "b_0", "a_1"):
+            ledger.sent(key, n=0, attempt=0, sha256="x", bytes=1, sent_us=1)
+        ledger.end("a", {"sent": 2})
+    first, second = read(tmp_path / "L").runs
+    assert [a.key for a in first.attempts] == ["a_0", "a_1"] and [a.key for a in second.attempts] == ["b_0"]
+    assert first.end == {"sent": 2} and second.end is None

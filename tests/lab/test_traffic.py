@@ -87,6 +87,41 @@ async def test_requests_are_signed_as_a_real_sender_signs(tmp_path: Path) -> Non
     assert tally.acked() == len(seen) == len(list(plan.arrivals()))
 
 
+async def test_a_held_request_knows_its_own_answer_from_anothers_and_from_a_ticket(
+    fake: FakePlatform, tmp_path: Path
+) -> None:
+    words = itertools.cycle(("own", "wrong", "ticket"))
+    given: dict[str, str] = {}
+
+    def reply(key: str) -> str:
+        given[key] = next(words)
+        return {"own": key, "wrong": "somebody", "ticket": ""}[given[key]]
+
+    fake.reply = reply
+    seen: list[str] = []
+    plan = _plan(wait_s=5.0, seconds=0.2)
+    address = ("127.0.0.1", fake._server.server_port)
+    target = Target(address=lambda: address, path="/in/t", secret=SECRET)
+    with Ledger(tmp_path / "L") as book:
+        about = {"source_id": "s1", "seed": plan.seed, "type": plan.type, "bytes_max": plan.bytes_max, "wait_s": 5.0}
+        book.begin("r", about)
+        await Traffic(plan, target, book, run="r", seen=lambda word, _: seen.append(word)).send()
+    assert sorted(seen) == sorted(given.values())
+    attempts = {a.key: a for a in read(tmp_path / "L").runs[0].attempts}
+    for key, word in given.items():
+        a = attempts[key]
+        assert {"own": a.whose == key, "wrong": a.whose == "somebody", "ticket": bool(a.ticket)}[word]
+        assert a.event_id == next(e["id"] for e in fake.events if e["dedupe_key"] == key)
+    late = {a.event_id: a.key for a in attempts.values() if a.ticket}
+    fake.tickets = {id: (200, b'{"key":"%b"}' % key.encode()) for id, key in late.items()}
+    with Platform(fake.find) as platform:
+        verdict = await asyncio.to_thread(verify, platform, read(tmp_path / "L"), timeout_s=5.0)
+    counts = {word: sum(given[key] == word for key in given) for word in ("own", "wrong", "ticket")}
+    assert (verdict.own, verdict.wrong, verdict.late) == (counts["own"], counts["wrong"], counts["ticket"])
+    assert (verdict.ticket, verdict.silent, verdict.lost) == (0, 0, 0)
+    assert not verdict.holds
+
+
 async def test_a_closed_connection_is_an_unsure_answer_and_sending_goes_on(fake: FakePlatform, tmp_path: Path) -> None:
     numbers = itertools.count()
     fake.answer = lambda key: 0 if next(numbers) % 5 == 0 else 202

@@ -152,3 +152,44 @@ def test_a_ledger_that_was_changed_is_not_believed() -> None:
 
 def test_runs_of_other_sources_do_not_answer_for_this_one() -> None:
     assert judge([Run("r", ABOUT, [_attempt(0)])], {"other": [_event(0)]}).lost == 1
+
+
+def _held(n: int, *, whose: str = "", ticket: str = "", status: int = 200) -> Attempt:
+    return replace(_attempt(n), status=status, event_id=f"e{n}" if status else "", whose=whose, ticket=ticket)
+
+
+def _judge_held(attempt: Attempt, tickets: dict[str, str] | None = None) -> dict[str, int]:
+    run = Run("r", {**ABOUT, "wait_s": 8}, [attempt])
+    verdict = judge([run], {"s": [_event(attempt.n)]}, tickets=tickets or {})
+    assert verdict.holds == (not verdict.wrong and not verdict.unknown)
+    words = _words(verdict)
+    return {word: count for word, count in words.items() if word not in ("accepted", "finished", "recovered", "held")}
+
+
+def test_a_held_request_that_got_its_own_answer() -> None:
+    assert _judge_held(_held(0, whose="r_0")) == {"own": 1}
+
+
+def test_a_held_request_that_got_anothers_answer_is_wrong_and_red() -> None:
+    assert _judge_held(_held(0, whose="r_1")) == {"wrong": 1}
+
+
+def test_a_held_request_that_found_its_own_answer_under_its_ticket_is_late() -> None:
+    assert _judge_held(_held(0, status=202, ticket="/in/tickets/e0"), {"r_0": "r_0"}) == {"late": 1}
+
+
+def test_a_ticket_under_which_anothers_answer_lies_is_wrong() -> None:
+    assert _judge_held(_held(0, status=202, ticket="/in/tickets/e0"), {"r_0": "r_7"}) == {"wrong": 1}
+
+
+def test_a_ticket_under_which_nothing_comes_is_unknown() -> None:
+    assert _judge_held(_held(0, status=202, ticket="/in/tickets/e0")) == {"ticket": 1, "unknown": 1}
+
+
+@pytest.mark.parametrize("status", [0, 503])
+def test_a_held_request_without_an_answer_is_silent_and_its_event_recovered(status: int) -> None:
+    assert _judge_held(_held(0, status=status)) == {"silent": 1}
+
+
+def test_a_ledger_without_held_requests_says_nothing_of_them() -> None:
+    assert "own" not in _judge([_attempt(0)], [_event(0)]).counts()

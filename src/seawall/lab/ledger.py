@@ -4,12 +4,17 @@ Text, one JSON array a line, appended::
 
     ["run", id, {seed, rate, seconds, source, source_id, type, bytes_max, started_us}]
     ["sent", key, n, attempt, sha256, bytes, sent_us]             before the first byte leaves
+    ["reply", key, attempt, whose, ticket]                        before the next one, of a request that was held
     ["answered", key, attempt, status, event_id, answered_us, note]
     ["end", id, {…counts}]
 
+A run that was held says so by ``wait_s``. ``whose`` is the key that the answer itself names, "" where it names none;
+``ticket`` is where to ask again, "" where that is needless.
+
 Two lines an attempt, not one: when the sender itself dies, what it had sent must still be known, or its events would
 look invented. A ``sent`` line without an ``answered`` one is an unsure answer. The last line may be torn by a crash; it
-is dropped and counted. A file may hold several runs: keys never repeat between them.
+is dropped and counted. A file may hold several runs, one after the other or at once: a key begins with its run's id and
+``_``, and never repeats.
 """
 
 from __future__ import annotations
@@ -40,6 +45,8 @@ class Attempt:
     event_id: str = ""
     answered_us: int = 0
     note: str = "no answer was seen"
+    whose: str = ""  # of a held request: the key that its answer names
+    ticket: str = ""  # of a held request: where to ask again, when the answer was only that
 
     @property
     def acked(self) -> bool:
@@ -64,6 +71,11 @@ class Run:
     @property
     def source_id(self) -> str:
         return str(self.about.get("source_id", ""))
+
+    @property
+    def held(self) -> bool:
+        """Whether its senders waited for the workflow's answer."""
+        return bool(self.about.get("wait_s"))
 
 
 @dataclass(slots=True)
@@ -109,6 +121,10 @@ class Ledger:
     def sent(self, key: str, *, n: int, attempt: int, sha256: str, bytes: int, sent_us: int) -> None:
         """Must be called before the request's first byte leaves."""
         self._append(["sent", key, n, attempt, sha256, bytes, sent_us])
+
+    def replied(self, key: str, *, attempt: int, whose: str, ticket: str) -> None:
+        """What a held request was answered; before ``answered``, which says that it was."""
+        self._append(["reply", key, attempt, whose, ticket])
 
     def answered(self, key: str, *, attempt: int, status: int, event_id: str, answered_us: int, note: str = "") -> None:
         self._append(["answered", key, attempt, status, event_id, answered_us, note])
@@ -192,17 +208,26 @@ def _take(book: Book, open_attempts: dict[tuple[str, int], Attempt], values: lis
     elif word == "sent":
         _, key, n, attempt, sha256, size, sent_us = values
         made = Attempt(str(key), _int(n), _int(attempt), str(sha256), _int(size), _int(sent_us))
-        book.runs[-1].attempts.append(made)
+        _run_of(book, made.key.rpartition("_")[0]).attempts.append(made)
         open_attempts[made.key, made.attempt] = made
+    elif word == "reply":
+        _, key, attempt, whose, ticket = values
+        told = open_attempts[str(key), _int(attempt)]
+        told.whose, told.ticket = str(whose), str(ticket)
     elif word == "answered":
         _, key, attempt, status, event_id, answered_us, note = values
         known = open_attempts[str(key), _int(attempt)]
         known.status, known.event_id = _int(status), str(event_id)
         known.answered_us, known.note = _int(answered_us), str(note)
     elif word == "end":
-        book.runs[-1].end = _about(values[2])
+        _run_of(book, str(values[1])).end = _about(values[2])
     else:
         raise ValueError(word)
+
+
+def _run_of(book: Book, id: str) -> Run:
+    """The run of this id, else the last one."""
+    return next((run for run in reversed(book.runs) if run.id == id), book.runs[-1])
 
 
 def _int(value: object) -> int:

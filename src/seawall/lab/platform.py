@@ -57,11 +57,13 @@ class Platform:
     Args:
         find: Says where it is; asked at first use and after each failure.
         patience_s: How long a call is repeated while the platform is away.
+        timeout_s: For one try of a call.
     """
 
-    def __init__(self, find: Find, *, patience_s: float = 30.0) -> None:
+    def __init__(self, find: Find, *, patience_s: float = 30.0, timeout_s: float = CALL_TIMEOUT_S) -> None:
         self._find = find
         self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._place: Place | None = None
         self._connection: http.client.HTTPConnection | None = None
 
@@ -161,6 +163,23 @@ class Platform:
                     raise
                 time.sleep(RETRY_S)
 
+    def public(self, path: str, timeout_s: float = CALL_TIMEOUT_S) -> tuple[int, bytes]:
+        """(status, body) of a page that the collector serves to anybody; nothing is repeated.
+
+        Raises:
+            Unavailable: It can't be reached.
+        """
+        parts = urlsplit(self._find().listen)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout_s)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable("the collector", f"{type(error).__name__}: {error}") from error
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """Harmless when nothing is open."""
         if self._connection is not None:
@@ -191,6 +210,6 @@ class Platform:
             self._place = self._find()
             parts = urlsplit(self._place.admin)
             self._connection = http.client.HTTPConnection(
-                parts.hostname or "", parts.port or 80, timeout=CALL_TIMEOUT_S
+                parts.hostname or "", parts.port or 80, timeout=self._timeout_s
             )
         return self._place, self._connection

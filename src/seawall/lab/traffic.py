@@ -38,6 +38,7 @@ class Plan:
     line_max: int = 10_000  # events that are due and wait for a connection
     answer_timeout_s: float = 10.0
     retries: int = 0  # repeats of an attempt that wasn't answered 2xx or 4xx, with the same id
+    wait_s: float = 0.0  # so long each sender waits for its workflow's answer (Prefer: wait); 0: for the receipt only
 
     def arrivals(self) -> Iterator[float]:
         """Seconds from the start at which events are due, in order; a function of the seed alone."""
@@ -55,6 +56,11 @@ class Target:
     address: Callable[[], tuple[str, int]]  # asked again after each failure: a restarted platform may have moved
     path: str
     secret: bytes
+
+
+Seen = Callable[[str, float], None]
+"""Told of each answer: its word (as in `Tally.answers`, or ``own``, ``wrong``, ``ticket`` of one that was held), and
+seconds since it was due."""
 
 
 @dataclass(slots=True)
@@ -95,10 +101,17 @@ class _Due:
 
 
 class Traffic:
-    """One run of the generator, into one ledger."""
+    """One run of the generator, into one ledger.
 
-    def __init__(self, plan: Plan, target: Target, ledger: Ledger, *, run: str) -> None:
+    Args:
+        seen: Told of each answer as it comes.
+    """
+
+    def __init__(
+        self, plan: Plan, target: Target, ledger: Ledger, *, run: str, seen: Seen = lambda word, took_s: None
+    ) -> None:
         self.plan = plan
+        self._seen = seen
         self.tally = Tally()
         self._target = target
         self._ledger = ledger
@@ -182,14 +195,22 @@ class Traffic:
             answer = await connection.exchange(self._target.address(), request, timeout_s=self.plan.answer_timeout_s)
         except NoAnswer as error:
             self.tally.answers[error.note] += 1
+            self._seen(error.note, time.monotonic() - due.at)
             self._ledger.answered(
                 key, attempt=attempt, status=0, event_id="", answered_us=time.time_ns() // 1000, note=error.note
             )
             return 0
-        self.tally.answers[str(answer.status)] += 1
+        took_s, word = time.monotonic() - due.at, str(answer.status)
+        self.tally.answers[word] += 1
         if 200 <= answer.status < 300:
-            self.tally.latencies_s.append(time.monotonic() - due.at)
+            self.tally.latencies_s.append(took_s)
         event_id, note = _reading(answer)
+        if self.plan.wait_s:
+            event_id = answer.headers.get("location", "").rpartition("/")[2] or event_id
+            named, ticket = _reply(answer, event_id)
+            word = "ticket" if ticket else word if not named else "own" if named == key else "wrong"
+            self._ledger.replied(key, attempt=attempt, whose=named, ticket=ticket)
+        self._seen(word, took_s)
         self._ledger.answered(
             key, attempt=attempt, status=answer.status, event_id=event_id, answered_us=time.time_ns() // 1000, note=note
         )
@@ -206,6 +227,7 @@ class Traffic:
             # For the odd bodies, which have no readable type of their own.
             f"ce-type: {self.plan.type}",
             *(f"{name}: {value}" for name, value in signed),
+            *([f"prefer: wait={self.plan.wait_s:g}"] if self.plan.wait_s else []),
         ]
         return "\r\n".join(head).encode() + b"\r\n\r\n" + data
 
@@ -219,3 +241,18 @@ def _reading(answer: Answer) -> tuple[str, str]:
     except (ValueError, AttributeError, RecursionError):
         return "", "unreadable answer"
     return event_id, note
+
+
+def _reply(answer: Answer, event_id: str) -> tuple[str, str]:
+    """(the key that a held request's answer names, where to ask again when the answer was only that)."""
+    if answer.status in (202, 504):
+        return "", f"/in/tickets/{event_id}" if event_id else ""
+    return whose(answer.body), ""
+
+
+def whose(body: bytes) -> str:
+    """The key that a workflow's answer names; "" where it names none."""
+    try:
+        return str(json.loads(body)["key"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""

@@ -11,6 +11,14 @@ The words, per event that was sent (Jepsen's total-queue checker, with its "unkn
     recovered   not answered, or unsurely, and there all the same: fine, and counted
     invented    there, and never sent, or refused with 4xx
     duplicated  more than one event for one id, or more than one run of a workflow for one event
+
+and per request that was held::
+
+    own         its answer names it
+    late        it was answered with a ticket, under which its own answer came later
+    ticket      … and it hasn't come: unknown too, when the event was accepted
+    silent      nothing came, or an answer that is nobody's: an error
+    wrong       its answer, or that of its ticket, names another
 """
 
 from __future__ import annotations
@@ -59,7 +67,16 @@ class Verdict:
     duplicated: int = 0
     recovered: int = 0
     unknown: int = 0
+    held: int = 0
+    own: int = 0
+    late: int = 0
+    ticket: int = 0
+    silent: int = 0
+    wrong: int = 0
+    effects: int = 0  # of steps, that were seen
+    repeated: int = 0  # of them, those done again under the same idempotency key: allowed, and counted
     runs: int = 0  # of the platform, for events of this ledger
+    ended: set[str] = field(default_factory=set)  # keys that are finished or recovered
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -68,11 +85,15 @@ class Verdict:
 
         Each event of the lab has a key, so two copies of one are the platform's fault.
         """
-        return self.sent > 0 and not (self.lost or self.invented or self.corrupted or self.duplicated or self.unknown)
+        wrong = self.lost or self.invented or self.corrupted or self.duplicated or self.unknown or self.wrong
+        return self.sent > 0 and not wrong
 
     def counts(self) -> dict[str, int]:
         """In the order in which a person reads them; ``lost`` comes last."""
-        names = ("sent", "accepted", "finished", "recovered", "duplicated", "unknown", "corrupted", "invented", "lost")
+        held = ("held", "own", "late", "ticket", "silent", "wrong") if self.held else ()
+        steps = ("effects", "repeated") if self.effects else ()
+        first = ("sent", "accepted", "finished", "recovered")
+        names = (*first, *held, *steps, "duplicated", "unknown", "corrupted", "invented", "lost")
         return {name: getattr(self, name) for name in names}
 
     def add(self, word: str, key: str, why: str) -> None:
@@ -83,10 +104,19 @@ class Verdict:
             kept.append(f"{key}: {why}")
 
 
+Tickets = Mapping[str, str]
+"""By the key of a request that was answered with a ticket: the key that its answer named when the ticket was looked up,
+"" while there was none."""
+
+
+NO_TICKETS: Tickets = {}
+
+
 def judge(
     runs: Sequence[Run],
     seen: Mapping[str, Iterable[SeenEvent]],
     *,
+    tickets: Tickets = NO_TICKETS,
     workflows: Iterable[str] = (),
     must_succeed: bool = False,
 ) -> Verdict:
@@ -95,6 +125,7 @@ def judge(
     Args:
         runs: Of one ledger.
         seen: Every event of each run's source, by the source's id.
+        tickets: What was found under the tickets of held requests.
         workflows: Those of which every event must have a run, beside those of which any event has one.
         must_succeed: Their code can't fail, so a run that did was failed by somebody else: it is lost.
     """
@@ -104,7 +135,27 @@ def judge(
         events = list(seen.get(run.source_id, ()))
         wanted = set(workflows) | {r.workflow for e in events for r in e.runs}
         _judge_run(verdict, run, events, wanted, good)
+        if run.held:
+            for attempt in run.attempts:
+                _judge_held(verdict, attempt, tickets.get(attempt.key, ""))
     return verdict
+
+
+def _judge_held(verdict: Verdict, attempt: Attempt, late: str) -> None:
+    """One request that waited for its workflow's answer."""
+    verdict.held += 1
+    key, named = attempt.key, attempt.whose or late
+    if named and named != key:
+        verdict.add("wrong", key, f"it was answered with what belongs to {named}")
+    elif attempt.whose:
+        verdict.own += 1
+    elif late:
+        verdict.late += 1
+    elif attempt.ticket and attempt.acked:
+        verdict.ticket += 1
+        verdict.add("unknown", key, f"its reply isn't under {attempt.ticket}")
+    else:
+        verdict.add("silent", key, f"{attempt.status or 'nothing'}: {attempt.note}")
 
 
 def _judge_run(verdict: Verdict, run: Run, events: list[SeenEvent], wanted: set[str], good: frozenset[str]) -> None:
@@ -153,6 +204,7 @@ def _judge_key(
             if found == word:
                 verdict.add(word, key, why)
                 return
+    verdict.ended.add(key)
     if acked:
         verdict.finished += 1
     else:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from seawall.kernel.error import Rejected, Unavailable
-from seawall.lab.ledger import Book
+from seawall.lab import effect
+from seawall.lab.effect import Effect
+from seawall.lab.ledger import Book, Run
 from seawall.lab.payload import sha256
 from seawall.lab.platform import Platform
+from seawall.lab.traffic import whose
 from seawall.lab.verdict import SeenEvent, SeenRun, Verdict, judge
 
 ROUND_S = 1.0
@@ -27,6 +30,7 @@ def verify(
     timeout_s: float,
     workflows: Iterable[str] = (),
     must_succeed: bool = False,
+    effects: Callable[[], Iterable[Effect]] | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
     """The verdict on a ledger: as soon as nothing is missing or unfinished, else what stands after ``timeout_s``.
@@ -34,6 +38,7 @@ def verify(
     Args:
         workflows: Those of which every event must have a run.
         must_succeed: A run that failed, or was cancelled, is lost: the workflows can't fail by themselves.
+        effects: What the workflows' steps have done, where their app writes it down.
 
     Raises:
         Rejected: The platform refuses our token, or doesn't know what we ask for.
@@ -44,7 +49,10 @@ def verify(
         began = time.monotonic()
         try:
             seen = {run.source_id: reader.events(run.source_id) for run in book.runs}
-            verdict = judge(book.runs, seen, workflows=workflows, must_succeed=must_succeed)
+            tickets = {key: named for run in book.runs if run.held for key, named in reader.tickets(run).items()}
+            verdict = judge(book.runs, seen, tickets=tickets, workflows=workflows, must_succeed=must_succeed)
+            if effects is not None:
+                effect.judge(verdict, book.runs, effects())
         except Unavailable as error:
             verdict = _nobody_looked(book, error)
         for number in book.unreadable:
@@ -75,6 +83,7 @@ class Reader:
         self._platform = platform
         self._checksums: dict[str, str] = {}
         self._sampled = 0
+        self._replies: dict[str, str] = {}
 
     def events(self, source_id: str) -> list[SeenEvent]:
         """Every event of one source with its runs, as they stand."""
@@ -85,6 +94,18 @@ class Reader:
             run = SeenRun(id=str(row["id"]), workflow=str(row["workflow"]), status=str(row["status"]))
             runs.setdefault(str(row["event"]), []).append(run)
         return [self._seen(row, runs.get(str(row["id"]), [])) for row in rows]
+
+    def tickets(self, run: Run) -> Mapping[str, str]:
+        """By key, whom the reply under the ticket of a held request names; without those that have none yet."""
+        for attempt in run.attempts:
+            if not attempt.ticket or attempt.key in self._replies:
+                continue
+            status, said = self._platform.public(attempt.ticket)
+            if status == 429:
+                break  # the next round asks on
+            if status == 200:
+                self._replies[attempt.key] = whose(said)
+        return self._replies
 
     def _seen(self, row: Mapping[str, Any], runs: list[SeenRun]) -> SeenEvent:
         id = str(row["id"])
