@@ -9,6 +9,7 @@ brokers among themselves and for our own questions, so that a fault on the way o
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ from seawall.lab.part.part import Part
 from seawall.lab.part.port import LOOPBACK
 from seawall.lab.part.process import Launch
 
+ADVERTISED = "advertised.json"
 ASK_S = 3.0
 ASK_TIMES = 4
 TOPIC_S = 30.0
@@ -52,7 +54,9 @@ class Kafka(Part):
         super().__init__(folder, nodes=nodes, ports=[*self.brokers, *inner, CONTROLLER], fetched=fetched, say=say)
         self._settings = dict(settings or {})
         self._archive = archive
-        self._advertised: dict[str, int] = {}
+        # In the folder: a broker that another process starts again must be where clients look for it.
+        self._file = self.folder / ADVERTISED
+        self._advertised = _advertised(self._file)
         self._admin: AdminClient | None = None
 
     # ── For those who use it ───────────────────────────────────────────────────────────────────────────────────────
@@ -69,6 +73,8 @@ class Kafka(Part):
     def advertise(self, node: str, port: int) -> None:
         """Tell clients to come to this port, a proxy's, for a broker. At the node's next start."""
         self._advertised[node] = port
+        self._make()
+        whole(self._file, json.dumps(self._advertised))
 
     def make_topic(
         self, name: str, *, partitions: int = 1, replication: int = 0, settings: Mapping[str, str] | None = None
@@ -208,6 +214,13 @@ class Kafka(Part):
             controller=self.port(CONTROLLER), shown=0 if controls else self._advertised.get(node, self.port(node)),
         )  # fmt: skip
         return broker.text(own | self._settings)
+
+
+def _advertised(file: Path) -> dict[str, int]:
+    try:
+        return {str(name): int(port) for name, port in json.loads(file.read_text("ascii")).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def _partitions(found: ClusterMetadata) -> Iterator[tuple[str, int, PartitionMetadata]]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from seawall.kernel.error import Misconfigured, Unavailable
+from seawall.kernel.error import Misconfigured, Rejected, Unavailable
 from seawall.lab.part import fetch, resp
 from seawall.lab.part.node import FETCHED, Say, quiet, whole
 from seawall.lab.part.part import Part
@@ -24,6 +24,7 @@ from seawall.lab.part.port import LOOPBACK
 from seawall.lab.part.process import Launch
 
 MAIN = "main"
+WHEEL = "wheel"
 DOWN_MS = 1000
 QUICK_S = 1.0
 VERSION_S = 10.0
@@ -67,7 +68,8 @@ class Redis(Part):
         nodes = [*self.servers, *self.sentinels]
         super().__init__(folder, nodes=nodes, ports=nodes, fetched=fetched, say=say)
         self._settings = dict(settings or {})
-        self._wheel = wheel
+        # Noted in the folder: whoever starts a killed node again, perhaps another process, must start the same program.
+        self._wheel = wheel or (self.folder / WHEEL).is_file()
         self._engine: Engine | None = None
 
     # ── For those who use it ───────────────────────────────────────────────────────────────────────────────────────
@@ -97,6 +99,14 @@ class Redis(Part):
                     return self._named(str(said[1]))
         raise Unavailable("the sentinels", "none of them answers")
 
+    def forget(self, node: str) -> None:
+        """Remove the data of a node that is down: at its next start it is empty. Raises Rejected when it runs."""
+        if self.pid(node) is not None:
+            raise Rejected(409, "it runs", f"{node} must be down first")
+        for name in ("appendonlydir", "dump.rdb"):
+            gone = self.folder / node / name
+            shutil.rmtree(gone) if gone.is_dir() else gone.unlink(missing_ok=True)
+
     def ask(self, node: str, *words: str, timeout_s: float = 2.0) -> resp.Reply:
         """One command to a node, with no retry.
 
@@ -109,6 +119,8 @@ class Redis(Part):
     # ── As a part ──────────────────────────────────────────────────────────────────────────────────────────────────
     def prepare(self) -> None:
         self.say(f"{self.kind}: this is {self.engine.name}")
+        if self._wheel:
+            (self.folder / WHEEL).touch()
         for name in self.nodes:
             (self.folder / name).mkdir(exist_ok=True)
             file = self.folder / name / "conf"
