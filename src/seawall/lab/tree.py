@@ -37,13 +37,17 @@ class Tree:
         app: The file with its workflows.
         log: Where its standard error goes, appended.
         options: More arguments of `seawall up`.
+        weak: Parts of it that are to be weak ones (lab/weak); the lab must have made the folder then.
     """
 
-    def __init__(self, data: Path, *, app: Path, log: Path, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, data: Path, *, app: Path, log: Path, options: Sequence[str] = (), weak: Sequence[str] = ()
+    ) -> None:
         self.data = data
         self.log = log
+        program = ["seawall.lab.weak", "--parts", ",".join(weak), "--"] if weak else ["seawall"]
         self._command = [
-            sys.executable, "-m", "seawall", "up", "--data", str(data), "--app", str(app),
+            sys.executable, "-m", *program, "up", "--data", str(data), "--app", str(app),
             "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", *options,
         ]  # fmt: skip
         self._up: subprocess.Popen[bytes] | None = None

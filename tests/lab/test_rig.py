@@ -1,0 +1,137 @@
+"""The rig's parts, without a platform: what it makes of an order, and what it reads."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from seawall.kernel.error import Rejected
+from seawall.lab.part.fault import Fault
+from seawall.lab.part.proxy import FaultProxy
+from seawall.lab.part.redis import Redis
+from seawall.lab.rig import current, own, supply, talk
+from seawall.lab.rig.flow import Recent, streams
+from seawall.lab.rig.sight import _figures
+
+METRICS = """# HELP seawall_breaker_state_code x
+seawall_breaker_state_code{role="collector",to="redis"} 2.0
+seawall_breaker_state_code{role="worker",to="redis-hints"} 0.0
+seawall_router_lag_seconds{role="router",log="a"} 0.5
+seawall_router_lag_seconds{role="router",log="b"} 1.5
+seawall_accepted_total{role="collector"} 12
+seawall_unrouted_bytes 7
+other 3
+"""
+
+
+def test_outside_of_an_experiment_there_is_no_rig() -> None:
+    with pytest.raises(Rejected, match="no rig is open"):
+        current()
+
+
+def test_a_folder_that_the_lab_did_not_make_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(Rejected, match="made-by-the-lab"), own.held(tmp_path):
+        pass
+    assert (tmp_path / "mine").exists()
+
+
+def test_what_an_earlier_rig_left_is_removed_and_two_at_once_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "rig"
+    with own.held(folder):
+        (folder / "left").write_text("x")
+        assert own.open_elsewhere(folder)
+        with pytest.raises(Rejected, match="another rig"), own.held(folder):
+            pass
+    assert not own.open_elsewhere(folder)
+    with own.held(folder):
+        assert not (folder / "left").exists()
+
+
+def test_parts_that_a_killed_runner_left_are_ended(tmp_path: Path) -> None:
+    folder = tmp_path / "rig"
+    with own.held(folder):
+        left = Redis(folder / "redis", wheel=True)
+        left.up()
+    assert left.pid("r1")
+    own.end(folder)
+    assert left.pid("r1") is None
+    own.clear(folder)
+    assert not (folder / "redis").exists()
+
+
+def test_streams_are_checked_and_have_connections_enough() -> None:
+    events, held = streams([{"kind": "events", "rate": 80}, {"kind": "held", "rate": 20, "wait_s": 8}])
+    assert events.connections == 512 and held.connections == 450
+    for wrong in (
+        {"kind": "tea", "rate": 1},
+        {"kind": "events"},
+        {"kind": "events", "rate": 0},
+        {"kind": "held", "sugar": 2},
+    ):
+        with pytest.raises(Rejected, match="traffic"):
+            streams([wrong])
+
+
+def test_recent_answers_are_counted_by_sort() -> None:
+    recent = Recent()
+    for word in ("202", "202", "503", "429", "timeout", "own", "ticket", "wrong"):
+        recent.seen(word, 0.1)
+    window = recent.window(5.0)
+    assert [window.count(sort) for sort in ("ok", "failed", "refused", "none", "own", "202")] == [5, 1, 1, 1, 1, 2]
+    assert window.all == 8 and window.quantile_s(0.99) == 0.1
+    assert recent.window(0.0).quantile_s(0.5) is None
+
+
+def test_metrics_become_figures_and_what_is_missing_is_not_there() -> None:
+    found = dict(_figures(METRICS))
+    assert found["breaker.redis_code"] == 2.0 and found["breaker.redis_hints_code"] == 0.0
+    assert found["router.lag_s"] == 1.5 and found["intake.accepted_total"] == 12
+    assert found["journal.unrouted_bytes"] == 7
+    assert "spool.lag_s" not in found
+
+
+def test_lines_are_named_by_part_and_node_and_settings_name_the_proxys_ports(tmp_path: Path) -> None:
+    with FaultProxy(tmp_path / "proxy") as proxy:
+        made = supply.supplies(
+            tmp_path, ["sentinel"], proxy, fetched=tmp_path, options={"redis": "wheel"}, say=lambda text: None
+        )
+        (redis,) = made
+        assert [line.name for line in redis.lines] == ["redis.r1", "redis.r2"]
+        hosts = ",".join(f"127.0.0.1:{line.port}" for line in redis.lines)
+        assert f'url = "redis://{hosts}"' in supply.settings(made, {})
+        assert supply.dsn(made) == ""
+        for wrong in (["rabbit"], ["redis", "sentinel"]):
+            with pytest.raises(Rejected, match="needs"):
+                supply.supplies(tmp_path, wrong, proxy, fetched=tmp_path, options={}, say=lambda text: None)
+
+
+def test_a_part_that_another_process_starts_again_is_the_same_program(tmp_path: Path) -> None:
+    with Redis(tmp_path / "redis", wheel=True) as redis:
+        redis.ask("r1", "SET", "key", "value")
+        redis.kill("r1")
+        Redis(tmp_path / "redis").up()
+        assert Redis(tmp_path / "redis").engine == redis.engine
+        assert redis.ask("r1", "GET", "key") == "value"
+        redis.kill("r1")
+        redis.forget("r1")
+        redis.up()
+        assert redis.ask("r1", "GET", "key") is None
+
+
+def test_a_round_trip_tells_a_dead_line_from_one_that_is_slow_or_alive(tmp_path: Path) -> None:
+    with Redis(tmp_path / "redis", wheel=True) as redis, FaultProxy(tmp_path / "proxy") as proxy:
+        port = proxy.link("redis.r1", redis.port("r1"))
+        assert talk.round_trip("redis", port) < 1.0
+        proxy.set("redis.r1", Fault(kind="latency", way="up", ms=300))
+        assert talk.round_trip("redis", port) >= 0.3
+        proxy.set("redis.r1", Fault(kind="hole"))
+        began = time.monotonic()
+        with pytest.raises(OSError, match="timed out"):
+            talk.round_trip("redis", port, 0.3)
+        assert time.monotonic() - began < 5.0
+        proxy.set("redis.r1", Fault(kind="refuse"))
+        with pytest.raises(OSError):
+            talk.round_trip("redis", port, 0.3)
