@@ -11,10 +11,15 @@ from unittest.mock import Mock
 import pytest
 
 from journal.test_kafka_reader import topic
+from seawall.guard.supervisor import Supervisor
 from seawall.journal.cluster import Settings
 from seawall.journal.kafka.client import client_of
-from seawall.journal.kafka.topic import CONFIG, Admin
+from seawall.journal.kafka.topic import CONFIG, UNKNOWN_S, Admin, TopicWatch
+from seawall.journal.topic import Topic
+from seawall.kernel.alert import Alerts
 from seawall.kernel.error import Unavailable
+from seawall.kernel.metric import Metrics
+from seawall.testing import ManualClock
 
 SETTINGS = Settings(bootstrap="127.0.0.1:1")
 
@@ -31,6 +36,32 @@ async def test_a_look_needs_none_of_the_threads_that_a_hung_disk_holds(monkeypat
     finally:
         released.set()
         await asyncio.gather(*hung)
+
+
+async def test_a_start_in_an_outage_is_told_within_seconds_and_its_end_too() -> None:
+    """Nothing is sent to what isn't known, so no breaker opens: a collector that was restarted in an outage said for as
+    long as a first look took, and longer, that nothing is wrong."""
+    clock, metrics, answer = ManualClock(), Metrics(), asyncio.Event()
+    alerts = Alerts(metrics, clock)
+
+    async def look() -> Topic:
+        await answer.wait()
+        return topic()
+
+    watch, supervisor = TopicWatch(look, SETTINGS, clock=clock, alerts=alerts), Supervisor(metrics)
+    supervisor.add("topic", watch.run)
+    async with asyncio.timeout(20), supervisor:
+        await asyncio.sleep(0)
+        clock.advance(UNKNOWN_S - 0.1)
+        assert not alerts.active()
+        clock.advance(0.2)
+        while not alerts.active():
+            await asyncio.sleep(0.05)
+        [alert] = alerts.active()
+        assert alert.name == "kafka-unknown" and alert.unaffected == "accepting events"
+        answer.set()
+        while alerts.active():
+            await asyncio.sleep(0.05)
 
 
 def test_brokers_that_dont_say_what_a_topic_is_like_are_no_reason_to_refuse_a_start() -> None:

@@ -33,6 +33,9 @@ LOOK_S = 2.0
 PAUSES = 4
 """Beats between two looks."""
 
+UNKNOWN_S = 5.0
+"""For so long nobody is told that a look found out nothing: a leader that changes takes as long."""
+
 SEGMENT = 1
 """The segment of every position in a partition: it has only offsets."""
 
@@ -63,6 +66,7 @@ class TopicWatch:
         self._clock = clock
         self._alerts = alerts
         self._seen_at = -math.inf
+        self._wanted_at = clock.monotonic()  # since when a look is due, or the last one found the topic
         self._said: tuple[str, ...] = ()
         self.topic: Topic | None = None
         self.failures = 0
@@ -100,6 +104,8 @@ class TopicWatch:
             log.info("Kafka's topic", extra=fields(topic=topic.name, partitions=topic.partitions,
                      replicas=topic.replicas, in_sync_min=topic.in_sync_min))  # fmt: skip
         self.topic, self._seen_at = topic, self._clock.monotonic()
+        self._wanted_at = self._seen_at
+        self._alerts.cleared("kafka-unknown", topic=topic.name)
         self._say(tuple(topic.problems(self._settings)))
         return topic
 
@@ -113,6 +119,15 @@ class TopicWatch:
         elif not problems:
             self._alerts.cleared("kafka-topic", topic=name)
         self._said = problems
+
+    def _tell_unknown(self) -> None:
+        """A collector that starts in an outage sends nothing to what it doesn't know: no breaker opens and tells."""
+        if not self.confirmed and self._clock.monotonic() - self._wanted_at >= UNKNOWN_S:
+            name = self._settings.topic
+            self._alerts.raised(
+                "kafka-unknown", f"Kafka doesn't say what topic {name} is like; events go to the local log",
+                unaffected="accepting events", cure="look at Kafka; seawall doctor", topic=name,
+            )  # fmt: skip
 
     async def run(self, heart: Heart) -> None:
         """Look again and again; for a supervisor."""
@@ -136,6 +151,7 @@ class TopicWatch:
             while not looking.done():
                 heart.touch()
                 await asyncio.wait([looking], timeout=1.0)
+                self._tell_unknown()
             looking.result()
         finally:
             looking.cancel()
