@@ -9,5 +9,5 @@ lock() { # FILE OPTIONS…
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
         --no-emit-index-url --no-emit-find-links ${UPGRADE:+--upgrade} "$@" pyproject.toml -o "$file" >/dev/null
 }
-lock requirements/run.lock --extra embedded --extra kafka --extra redis --extra geo
-lock requirements/dev.lock --extra embedded --extra kafka --extra redis --extra geo --group dev
+lock requirements/run.lock --extra embedded --extra kafka --extra redis --extra geo --extra lab
+lock requirements/dev.lock --extra embedded --extra kafka --extra redis --extra geo --extra lab --group dev

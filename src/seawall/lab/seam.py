@@ -1,8 +1,8 @@
 """Where the parts of the lab meet: what the runner needs of a rig, and what an action needs of the runner.
 
 The runner opens what the experiment's extension names as ``rig`` (default ``seawall.lab.rig``): that module's
-``open_rig``, called as `OpenRig`. An action finds the rig by that module's own ``current()``, and arms through the
-`Arm` that the rig was given.
+``open_rig``, called as `OpenRig`. An action finds the rig by that module's own ``current()``, and arms
+through the `Arm` that the rig was given.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class Rig(Protocol):
         """One look at everything that is measured, by name (record.Sample). Asked twice a second; a second at most."""
 
     def moments(self) -> Sequence[tuple[str, str]]:
-        """(kind, text) of what has happened since this was last asked: record.Moment without its time."""
+        """(kind, text) of what has happened since this was last asked: record.Moment without its time. ``killed`` with
+        ``collector: SIGKILL`` counts as a fault that ends by itself.
+        """
 
     def broken(self) -> str:
         """Why the rig itself can't be trusted any more, such as a traffic generator that died; "" when it can."""

@@ -1,0 +1,192 @@
+"""What undoes a fault, as data: written down before the fault is done, so that any process can do it.
+
+Each is idempotent: it may have been done before, by somebody else, or there may be nothing left to undo.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from functools import singledispatch
+from pathlib import Path
+from signal import SIGCONT
+
+import msgspec
+
+from seawall.kernel.error import Rejected, Unavailable
+from seawall.lab.part.catalog import CATALOG
+from seawall.lab.part.node import MARK
+from seawall.lab.part.process import Identity, Node, send, stopped
+from seawall.lab.part.proxy import FaultProxy
+
+COMMAND_S = 30.0
+CONTINUED_S = 2.0
+PART_S = 60.0
+OUTPUT_BYTES_MAX = 2000
+
+
+class _Fields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do"):
+    """What all have: strict fields, and ``do`` that names the kind."""
+
+
+class ProxyClear(_Fields, frozen=True, kw_only=True, tag="proxy.clear"):
+    """No fault is on a line of a proxy any more."""
+
+    folder: str  # of the part
+    link: str
+
+
+class Continue(_Fields, frozen=True, kw_only=True, tag="cont"):
+    """A process that SIGSTOP holds goes on."""
+
+    pid: int
+    start: str  # the kernel's ticks since boot at which it began: a number alone may be somebody else's
+
+
+class PartUp(_Fields, frozen=True, kw_only=True, tag="part.up"):
+    """Every node of a part runs and answers."""
+
+    folder: str  # of the part
+    kind: str  # its name in the catalogue
+    fetched: str  # where programs lie
+
+
+class Command(_Fields, frozen=True, kw_only=True, tag="command"):
+    """A command ended with 0, and so did the one that looks whether it helped."""
+
+    argv: list[str]
+    verify: list[str] = []
+    timeout_s: float = COMMAND_S  # of each
+
+
+Revert = ProxyClear | Continue | PartUp | Command
+
+
+def parse(said: Mapping[str, object]) -> Revert:
+    """A revert from its fields.
+
+    Raises:
+        Rejected: It isn't one: says which field, and what is wrong.
+    """
+    try:
+        made: Revert = msgspec.convert(dict(said), Revert)
+    except msgspec.ValidationError as error:
+        raise Rejected(400, "not a revert", str(error)) from error
+    if isinstance(made, PartUp) and made.kind not in CATALOG:
+        raise Rejected(400, "not a revert", f"part {made.kind!r}; there are {', '.join(CATALOG)}")
+    if isinstance(made, Command) and (not made.argv or not 0 < made.timeout_s <= PART_S):
+        raise Rejected(400, "not a revert", f"a command needs argv, and timeout_s of at most {PART_S:g}")
+    return made
+
+
+def said(revert: Revert) -> dict[str, object]:
+    """Its fields, as `parse` takes them."""
+    fields: dict[str, object] = msgspec.to_builtins(revert)
+    return fields
+
+
+def words(revert: Revert) -> str:
+    """What it does, for people."""
+    if isinstance(revert, ProxyClear):
+        return f"mend the line {revert.link}"
+    if isinstance(revert, Continue):
+        return f"let process {revert.pid} go on"
+    if isinstance(revert, PartUp):
+        return f"start {revert.kind}"
+    return f"run {' '.join(revert.argv)}"
+
+
+def undo(revert: Revert) -> str:
+    """Do it, and look whether it is done. Bounded: a minute, or twice a command's own time.
+
+    Returns:
+        What was found, for the log.
+
+    Raises:
+        SeawallError: It isn't undone yet; says why. To be tried again.
+    """
+    try:
+        return _undo(revert)
+    except OSError as error:
+        raise Unavailable(words(revert), str(error)) from error
+
+
+@singledispatch
+def _undo(revert: object) -> str:
+    raise AssertionError(f"nobody knows how to undo {revert!r}")
+
+
+@_undo.register
+def _(revert: ProxyClear) -> str:
+    folder = Path(revert.folder)
+    proxy = FaultProxy(folder)
+    if Node("proxy", folder).who() is None:
+        # A proxy keeps its links over a restart, but not their faults.
+        return "the proxy is gone, and its faults with it"
+    try:
+        proxy.clear(revert.link)
+        left = proxy.links()[revert.link]["faults"]
+    except Rejected as error:
+        if error.status == 404:
+            return "there is no such line"
+        raise
+    except Unavailable:
+        if Node("proxy", folder).who() is None:
+            return "the proxy is gone, and its faults with it"
+        raise
+    if left:
+        raise Unavailable(revert.link, f"its line still has {left}")
+    return "the line is whole"
+
+
+@_undo.register
+def _(revert: Continue) -> str:
+    who = Identity(revert.pid, revert.start)
+    latest = time.monotonic() + CONTINUED_S
+    while True:
+        if not send(who, SIGCONT):
+            return "the process is gone"
+        if not stopped(who):
+            return "it goes on"
+        if time.monotonic() > latest:
+            raise Unavailable(f"process {who.pid}", "it is still stopped")
+        time.sleep(0.01)
+
+
+@_undo.register
+def _(revert: PartUp) -> str:
+    folder = Path(revert.folder)
+    if not (folder / MARK).is_file():
+        # Nothing is made anew: whoever removed the part doesn't want it back.
+        return "the part was removed"
+    entry = CATALOG[revert.kind]
+    part = entry.make()(folder, fetched=Path(revert.fetched), **entry.options)
+    part.up(PART_S)
+    return "every node answers"
+
+
+@_undo.register
+def _(revert: Command) -> str:
+    _command(revert.argv, revert.timeout_s)
+    if revert.verify:
+        _command(revert.verify, revert.timeout_s)
+        return "done, and verified"
+    return "done"
+
+
+def _command(argv: list[str], timeout_s: float) -> None:
+    # A file, no pipe: what the command starts and leaves running would keep a pipe open, and us waiting.
+    with tempfile.TemporaryFile() as told:
+        try:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, stdout=told, stderr=told, timeout=timeout_s, check=False,
+                start_new_session=True,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise Unavailable(argv[0], f"{' '.join(argv)} didn't end within {timeout_s:g} s") from error
+        if done.returncode != 0:
+            told.seek(max(0, told.seek(0, 2) - OUTPUT_BYTES_MAX))
+            text = told.read().decode("utf-8", "replace").strip()
+            raise Unavailable(argv[0], f"{' '.join(argv)} ended with {done.returncode}: {text}")
