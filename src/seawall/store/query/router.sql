@@ -90,7 +90,7 @@ select m.moved, v.workflows, v.sources, v.shapes, b.ids as collapsed, o.source_i
 from (select count(*) as moved from moved) as m
 cross join (
   select coalesce((
-    select sum(hashtextextended(concat_ws(' ', w.id, w.queue_id, q.shards, w.priority, w.allowance, nullif(w.frozen, false), w.pattern), 0))
+    select sum(hashtextextended(concat_ws(' ', w.id, w.name, w.queue_id, q.shards, w.priority, w.allowance, nullif(w.frozen, false), w.pattern), 0))
     from workflow w join queue q on q.id = w.queue_id where w.active
   ), 0)::text as workflows, (select version || ' ' || stamp from source_version) as sources,
     coalesce((select id || ' ' || stamp from wait_shape order by id desc limit 1), '') as shapes
@@ -182,7 +182,7 @@ returning segment, "offset", (extract(epoch from at) * 1000)::bigint as at_ms
 -- name: catalogue_version
 -- router.catalogue, before it reads the rest; the small tables workflow and queue. The same text as in claim.
 select coalesce((
-  select sum(hashtextextended(concat_ws(' ', w.id, w.queue_id, q.shards, w.priority, w.allowance, nullif(w.frozen, false), w.pattern), 0))
+  select sum(hashtextextended(concat_ws(' ', w.id, w.name, w.queue_id, q.shards, w.priority, w.allowance, nullif(w.frozen, false), w.pattern), 0))
   from workflow w join queue q on q.id = w.queue_id where w.active
 ), 0)::text as workflows, (select version || ' ' || stamp from source_version) as sources,
   coalesce((select id || ' ' || stamp from wait_shape order by id desc limit 1), '') as shapes
