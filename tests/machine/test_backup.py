@@ -26,12 +26,13 @@ from seawall.machine import hold
 from seawall.machine.backup import backup, serving
 from seawall.machine.folder import Folder, Lock
 from seawall.machine.restore import RUN_NUMBERS_SKIPPED, restore
-from seawall.store import embedded, place, pool, position
+from seawall.store import embedded, lease, place, pool, position
 from seawall.store.binary import Binaries
 from seawall.store.embedded import EmbeddedPostgres
 from seawall.testing.postgres import Database
 
 FILES = LocalFilesystem()
+ME = UUID(int=7)
 
 
 @pytest.fixture
@@ -88,6 +89,8 @@ async def _fill(folder: Folder, to: Path) -> Position:
         async with pool.Store(pool.Settings(dsn=dsn), role="test") as store:
             await position.begin(store, at)
             await store.execute("insert into queue (name) values ('kept')")
+            await store.execute("insert into shard_lease values (1, 0, $1, 7, now(), store_timeline())", ME)
+            await store.value("select store_history()")
             await store.value("select nextval('run_number')")
         progress: list[str] = []
         async with _published(folder, log):
@@ -344,6 +347,11 @@ async def test_a_backup_comes_back_in_a_postgresql_of_ones_own(made: Folder, hom
     assert await _value(empty, "select salt from log_position") == at.salt
     assert await migrate.apply(pool.Settings(dsn=empty, statement_timeout_s=30)) == []
     assert await _payloads(new, at) == [b"three"]
+    # A worker of another machine that lived through it knows what came after the backup.
+    async with pool.Store(pool.Settings(dsn=empty), role="test") as store:
+        before = await store.value("select history from store_life")
+        assert await lease.renew(store, [lease.Lease(1, 0, 7)], owner=ME, ttl_s=5) == set()
+        assert await lease.look(store) != before
     # And from there again: a store that isn't ours is backed up as well.
     await backup(new, home / "C", dsn=empty, programs=_postgres(new).find_programs(), filesystem=FILES)
     with pytest.raises(Misconfigured, match="isn't empty"):

@@ -183,6 +183,8 @@ async def _load(source: Path, postgres: EmbeddedPostgres, dsn: str, progress: Pr
         ]  # fmt: skip
         await run_program(command, dsn, progress, lambda: "store: restoring", timeout_s=DUMP_TIMEOUT_S)
         await store.value(_SQL["skip_run_numbers"], RUN_NUMBERS_SKIPPED)
+        if await store.value(_SQL["has_lives"]):
+            await store.execute(_SQL["end_life"])
         await store.execute(_SQL["skip_source_versions"], SOURCE_VERSIONS_SKIPPED)
         if await store.value(_SQL["has_flags"]):
             await store.execute(_SQL["skip_flag_versions"], FLAG_VERSIONS_SKIPPED)
