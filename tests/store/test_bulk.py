@@ -20,6 +20,7 @@ from seawall.store import bulk, change, errand, pool, version, wait
 from seawall.store.bulk import Act, BulkLine, Wish
 from seawall.store.cancel import settle
 from seawall.store.change import Author
+from seawall.store.child import tell_parents
 from seawall.store.flush import Again, End, Rows, Step, flush
 from seawall.store.lease import Lease
 from seawall.store.pool import Store
@@ -178,6 +179,25 @@ async def test_a_run_that_was_held_in_hand_stays_held_when_it_fails_or_waits_and
     await desk.make(Act.RELEASE, "state=held", 2)
     await desk.over()
     assert [await desk.state(run) for run in (failing, waiting)] == [1, 1], "each at its own time"
+
+
+async def test_a_run_that_is_woken_while_it_is_held_goes_on_when_it_is_released(desk: Desk) -> None:
+    """By the end of a run that it waits for, say: it would have looked by itself minutes later."""
+    away, inhand, failing = await desk.runs(3)
+    lease = await desk.lease()
+    await desk.sql.execute("update run set state = 1, run_after = now() + interval '1 hour' where id <> $1", inhand)
+    await desk.sql.execute("update run set retrying = true where id = $1", failing)
+    await desk.make(Act.HOLD, "queue=default", 3)
+    await desk.over()
+    await tell_parents(desk.store, [away, inhand, failing])
+    assert await desk.sql.fetchval("select run_after from run where id = $1", inhand) is None, "it is in hand"
+    async with desk.store.own_connection() as session:
+        again = Again(inhand, 0, 3_600_000, 1, 0, failed=False)
+        assert await flush(session, Rows(leases=[lease], agains=[again])) is None
+    assert [await desk.state(run) for run in (away, inhand, failing)] == [2, 2, 2]
+    await desk.make(Act.RELEASE, "state=held", 3)
+    await desk.over()
+    assert [await desk.state(run) for run in (away, inhand, failing)] == [0, 0, 1]
 
 
 async def test_a_retry_runs_the_same_run_again_with_what_it_has_done(desk: Desk) -> None:

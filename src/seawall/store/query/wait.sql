@@ -211,7 +211,7 @@ select run_id from ended
 -- name: wake_heard
 -- router, behind hear; primary key of run, and one probe of run_ready for each shard. One that waits becomes ready; one that is
 -- in hand, or held, is only counted, which keeps it from being put away over it. So is one that failed and is tried again later:
--- its pause is for what it failed at. Waking puts no run before those that waited meanwhile. Not by a probe for each run: those
+-- its pause is for what it failed at. One that waited when it was held is ready when it is released. Waking puts no run before those that waited meanwhile. Not by a probe for each run: those
 -- that this statement has put before are dead weight in the index for each that follows, a thousand of them took a second.
 with woken as materialized (
   select id, queue_id, shard, state = 1 and not retrying as at_once from run where id = any($1::bigint[])
@@ -223,7 +223,8 @@ with woken as materialized (
 )
 update run r
 set wakes = r.wakes + 1, state = case when not w.at_once then r.state when r.line is null then 0 else 3 end,
-    run_after = case when w.at_once then null else r.run_after end,
+    run_after = case when w.at_once then null when r.state = 2 and r.run_after > now() and not r.retrying then now()
+                     else r.run_after end,
     vt = case when w.at_once then greatest(r.vt, f.vt) else r.vt end
 from woken w left join front f on f.queue_id = w.queue_id and f.shard = w.shard
 where r.id = w.id

@@ -382,7 +382,8 @@ select run_id, name, nth, null, false from wait where run_id = any($1::bigint[])
 -- flush whose answer was lost is simply sent again. Numbers come as text ('{1,2}'): the driver spends half a microsecond
 -- on each element of an array of numbers, the server a tenth of that. Arrays are unnested side by side in a select list:
 -- in `from` each of them would go through a tuple store of its own. An end's status has its cause in it (kernel/cause.py).
--- A run that was held or cancelled while it was in hand stays so when it is put away. One that nobody can have in hand has a
+-- A run that was held or cancelled while it was in hand stays so when it is put away, and needn't wait when it is released if it was
+-- woken meanwhile. One that nobody can have in hand has a
 -- moment in `run_after`, unless it is ready: who releases, moves or counts held ones goes by that.
 --
 -- Runs that may have open waits ($33) are locked first, in the order of their ids, as a router does with those that an event
@@ -435,7 +436,8 @@ with named as (
   set state = case when r.state in (2, 9) then r.state when r.wakes > u.wakes and not u.failed then 0 else 1 end,
       attempt = u.attempt, waits = u.waits,
       run_after = case when r.state in (2, 9) or r.wakes <= u.wakes or u.failed
-                       then now() + u.delay_ms * interval '1 millisecond' end, retrying = u.failed,
+                       then now() + u.delay_ms * (r.wakes <= u.wakes or u.failed)::integer * interval '1 millisecond' end,
+      retrying = u.failed,
       began_at = coalesce(r.began_at, to_timestamp(nullif(u.started_us, 0) / 1e6::float8))
   from guard, unnest($18::text::bigint[], $19::text::smallint[], $20::text::bigint[], $30::text::integer[],
                      $31::text::integer[], $32::text::boolean[], $34::text::bigint[])
