@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -16,7 +17,7 @@ from seawall import App, Context, Event
 from seawall.kernel.error import Fenced
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import DAY_SHIFT, RunStatus
-from seawall.store import lease, pool
+from seawall.store import child, lease, pool
 from seawall.store.flush import End, Rows, Step, flush
 from seawall.store.lease import Lease, Shard
 from seawall.store.pool import Store
@@ -213,6 +214,55 @@ async def test_runs_in_hand_go_on_from_what_the_store_has_and_nobody_is_suspecte
     assert all(calls.count(f"first {name}") == 1 for name in "abcd"), "what is kept isn't done again"
     assert sum(s.value for s in metrics.samples() if s.name == "seawall_suspects_total") == 0
     assert await rig.db.fetchval("select count(*) from step") == 8
+
+
+async def test_a_run_that_the_store_forgot_begins_no_other(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it began would be nobody's: it was cancelled as its parent wasn't there, and never woke the one that was."""
+    app, gate, noticed, asked, calls = App(), asyncio.Event(), asyncio.Event(), asyncio.Event(), list[str]()
+    look, start = lease.look, child.start
+
+    async def late(store: Store) -> uuid.UUID:
+        await noticed.wait()
+        return await look(store)
+
+    async def told(*given: Any) -> Any:
+        try:
+            return await start(*given)
+        finally:
+            asked.set()
+
+    @app.workflow(on="child")
+    async def other(event: Event, ctx: Context) -> str:
+        calls.append("called")
+        try:
+            await ctx.step(asyncio.sleep, 1.0)
+        except asyncio.CancelledError:
+            calls.append("cancelled")
+            raise
+        return "done"
+
+    @app.workflow(on="test.thing")
+    async def flow(event: Event, ctx: Context) -> Any:
+        if not noticed.is_set():
+            await gate.wait()
+        return await ctx.run("other")
+
+    async with rig.running(app):
+        monkeypatch.setattr("seawall.worker.lease.look", late)
+        monkeypatch.setattr("seawall.worker.bench.start", told)
+        (lost,) = await rig.add("flow", ["x"], shard=0)
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 1 from refill"))
+        await promoted(rig.db)
+        await rig.db.execute("delete from refill; update run set id = id + 100000000, state = 2")  # routed again
+        gate.set()
+        await asked.wait()
+        assert await rig.db.fetchval("select count(*) from run") == 1
+        noticed.set()
+        await rig.db.execute("update run set state = 0")
+        done = (await rig.ended([lost + 100000000]))[lost + 100000000]
+        headers = await rig.db.fetchval("select headers from event where source = ':run'")
+    assert done["result"] == b'"done"' and calls == ["called"]
+    assert child.parent_of(":run", headers) == lost + 100000000
 
 
 async def test_workflows_are_registered_again_before_anything_is_taken(rig: Rig) -> None:

@@ -17,6 +17,7 @@ from seawall.kernel.metric import Metrics
 from seawall.kernel.status import DAY_SHIFT
 from seawall.store import child, pool
 from seawall.store.driver import Contended
+from seawall.store.lease import Lease
 from seawall.store.partition import TABLES, Housekeeping, Settings
 from seawall.store.pool import Store
 from seawall.testing import ManualClock
@@ -208,9 +209,10 @@ async def test_how_a_run_ended_that_an_unfinished_one_began_stays(store: Store, 
     await store.execute(
         "insert into workflow (name, version, pattern, queue_id, active) select 'w', '1', '', id, true from queue"
     )
+    await store.execute("insert into shard_lease (queue_id, shard, epoch, timeline) values (1, 0, 1, store_timeline())")
     wanted = child.Wanted(
-        event_id=_id(OLD, 2).bytes, workflow="w", tenant="t", parent=_run(OLD, 1), nesting=1, payload=b"{}",
-        with_parent=False,
+        event_id=_id(OLD, 2).bytes, other_id=_id(OLD, 9).bytes, workflow="w", tenant="t", parent=_run(OLD, 1),
+        lease=Lease(1, 0, 1), nesting=1, payload=b"{}", with_parent=False,
     )  # fmt: skip
     begun = await child.start(store, wanted)
     assert begun is not None

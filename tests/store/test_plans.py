@@ -52,6 +52,8 @@ ASKED: dict[tuple[str, str], list[Any]] = {
     ("cancel", "mark"): [[5, 7, 50_000], ["enough"], 119],
     ("child", "part+orphans"): [5, 6, 1000],
     ("child", "part_of+orphans"): [[5, 50_000], 1000],
+    ("child", "parents"): [[ID]],
+    ("wait", "wake_heard"): [[5, 50_000]],
     ("progress", "note"): [[1, 2], [0, 0], [0, 0], [5, 50_000], ["s", "s"], [0, 0], [b"1", None], [0, 0]],
     ("progress", "last"): [5, "s", 0],
     ("progress", "prune_ended"): [5, 1000],

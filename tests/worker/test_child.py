@@ -12,15 +12,24 @@ from seawall import App, Context, Event, Retry, RunFailed
 from seawall.kernel.error import Uncertain
 from seawall.store import cancel, child, pool
 from seawall.store.pool import Store
+from seawall.store.statement import statements
 from seawall.worker import bench, execution
 from seawall.workflow import child as children
 from worker.rig import Rig
+
+AWAY = "state = 1 and run_after > now() + interval '1 minute'"
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "REST_S", 0.02)
     monkeypatch.setattr(children, "FIRST_LOOK_US", 50_000)
+
+
+def patient_parents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who isn't told looks by itself minutes later."""
+    monkeypatch.setattr(execution, "REST_S", 1.0)
+    monkeypatch.setattr(children, "LOOK_MIN_US", children.LOOK_MAX_US)
 
 
 def family(app: App, go: asyncio.Event) -> None:
@@ -72,6 +81,107 @@ async def test_an_end_that_is_none_is_raised_where_it_was_waited_for(rig: Rig, h
         done = await rig.ended([run])
     said = {"failed": ["failed", "ValueError: -1 is below 0"], "cancelled": ["cancelled", "cancelled: wrong"]}[how]
     assert json.loads(done[run]["result"]) == said
+
+
+async def test_a_replay_of_an_event_begins_runs_of_its_own(rig: Rig) -> None:
+    """Else it would find those of the first run, as they had ended, and fail as that had, mended or not."""
+    app, begun, broken = App(), list[Any](), True
+
+    @app.workflow(on="child", retry=Retry(attempts=1))
+    async def note(event: Event, ctx: Context) -> str:
+        begun.append(event.json)
+        if broken:
+            raise RuntimeError("broken")
+        return "mended"
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=2, first_s=0.01))
+    async def parent(event: Event, ctx: Context) -> Any:
+        await ctx.start("note", "started")
+        if ctx.attempt == 1:
+            raise RuntimeError("once more")
+        return await ctx.run("note", "waited for")
+
+    async with rig.running(app):
+        (first,) = await rig.add("parent", [None])
+        assert (await rig.ended([first]))[first]["status"] == 6
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 3 from run_done"))
+        broken = False
+        again = await rig.db.fetchval(
+            "insert into run (id, event_id, workflow_id, tenant, queue_id, shard, vt)"
+            " select d.id + 100, d.event_id, w.id, d.tenant, w.queue_id, 0, 0"
+            " from run_done d join workflow w on w.id = d.workflow_id where d.id = $1 returning id", first,
+        )  # fmt: skip
+        assert (await rig.ended([again]))[again]["result"] == b'"mended"'
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 6 from run_done"))
+    assert sorted(begun) == ["started", "started", "waited for", "waited for"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "marked", "dead"])
+async def test_who_waits_hears_of_an_end_that_no_flush_brought_about(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A cancellation ends it in the store, or a worker does that never had it in hand, or a takeover of suspects."""
+    patient_parents(monkeypatch)
+    app = App()
+
+    @app.workflow(on="child", queue="others")
+    async def patient(event: Event, ctx: Context) -> None:
+        await ctx.sleep(days=1)
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def parent(event: Event, ctx: Context) -> Any:
+        try:
+            return await ctx.run("patient")
+        except RunFailed as error:
+            return error.status
+
+    async with rig.worker(app), Store(pool.Settings(dsn=rig.database.dsn), role="test") as store:
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 2 from workflow"))
+        (run,) = await rig.add("parent", [None])
+        await rig.until(lambda: rig.db.fetchval(f"select count(*) = 2 from run where {AWAY}"))
+        begun = await rig.db.fetchval("select id from run where id <> $1", run)
+        if how == "cancelled":
+            async with store.transaction() as session:
+                marked = await cancel.mark(session, [begun], "cancelled: wrong")
+            await cancel.settle(store, marked, timeout_s=5)
+            done = await rig.ended([run])
+        elif how == "marked":
+            await rig.db.execute("update run set state = 9, cancelled = 'wrong', run_after = null where id = $1", begun)
+            done = await rig.ended([run])
+        else:
+            change = "update run set shard = -1, deaths = 3, state = 0, run_after = null where id = $1"
+            await rig.db.execute(change, begun)
+            async with rig.worker(app, solo_queue="others"):
+                done = await rig.ended([run])
+    assert json.loads(done[run]["result"]) == ("dead" if how == "dead" else "cancelled")
+
+
+async def test_who_is_held_while_that_ends_what_it_waits_for_goes_on_when_it_is_released(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient_parents(monkeypatch)
+    app, go = App(), asyncio.Event()
+
+    @app.workflow(on="child", queue="others")
+    async def quick(event: Event, ctx: Context) -> int:
+        await ctx.step(go.wait)
+        return 5
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def parent(event: Event, ctx: Context) -> Any:
+        return await ctx.run("quick")
+
+    async with rig.worker(app), Store(pool.Settings(dsn=rig.database.dsn), role="test") as store:
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 2 from workflow"))
+        (run,) = await rig.add("parent", [None])
+        await rig.until(lambda: rig.db.fetchval(f"select {AWAY} from run where id = $1", run))
+        hold = await store.row(statements("bulk")["hold"], [run])
+        assert hold is not None and hold["done"] == [run]
+        go.set()
+        await rig.until(lambda: rig.db.fetchval("select wakes = 1 and state = 2 from run where id = $1", run))
+        released = await store.row(statements("bulk")["release"], [run], [run], [0])
+        assert released is not None and released["done"] == [run]
+        assert (await rig.ended([run]))[run]["result"] == b"5"
 
 
 async def test_it_begins_once_though_its_parent_fails_or_the_store_does_not_answer(

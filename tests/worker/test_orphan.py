@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 
 from seawall import App, Context, Event, Retry, RunFailed
 from seawall.kernel.cause import Cause
+from seawall.kernel.error import Fenced
 from seawall.store import cancel, child
+from seawall.store.lease import Shard, take
 from seawall.store.pool import Store
 from seawall.store.statement import statements
 from seawall.worker import cancel as looking
@@ -154,16 +157,44 @@ async def test_a_parent_that_is_tried_again_goes_on_with_those_that_ended_with_i
     assert await rig.db.fetchval("select count(*) from step where run_id = $1 and name = 'first'", other) == 1
 
 
+async def wants(rig: Rig, store: Store, run: int) -> child.Wanted:
+    """What a run of shard 0, which is leased now, may begin."""
+    queue_id = await rig.db.fetchval("select queue_id from run where id = $1", run)
+    taken = await take(store, Shard(queue_id, 0), owner=uuid.uuid4(), ttl_s=0, deaths_max=3)
+    return child.Wanted(
+        event_id=rig.ids.next(), other_id=rig.ids.next(), workflow="patient", tenant="default", parent=run,
+        lease=taken.lease, nesting=1, payload=b"1", with_parent=True,
+    )  # fmt: skip
+
+
+async def test_who_lost_its_lease_begins_nothing_and_ties_nothing_to_itself(rig: Rig, store: Store) -> None:
+    """It stood still, say, while its run was cancelled: what it began then would go on, and nobody would ask for it."""
+    app = App()
+    family(app)
+    await rig.registered(app)
+    (run,) = await rig.add("parent", ["sleep"], shard=0)
+    zombie = await wants(rig, store, run)
+    wanted = replace(await wants(rig, store, run), event_id=zombie.event_id)
+    with pytest.raises(Fenced):
+        await child.start(store, zombie)
+    assert await rig.db.fetchval("select count(*) from event where source = ':run'") == 0
+    found = await child.start(store, wanted)
+    assert found is not None
+    await rig.db.execute("delete from run_child")
+    with pytest.raises(Fenced):
+        await child.start(store, zombie)
+    assert await rig.db.fetchval("select count(*) from run_child") == 0
+    again = await child.start(store, wanted)
+    assert again is not None and again.run == found.run
+
+
 async def test_nobody_comes_back_for_a_parent_that_is_gone(rig: Rig, store: Store) -> None:
     """Its last execution may still look, when its child has ended with it already."""
     app = App()
     family(app)
     await rig.registered(app)
     (run,) = await rig.add("parent", ["sleep"])
-    wanted = child.Wanted(
-        event_id=rig.ids.next(), workflow="patient", tenant="default", parent=run, nesting=1, payload=b"1",
-        with_parent=True,
-    )  # fmt: skip
+    wanted = await wants(rig, store, run)
     found = await child.start(store, wanted)
     assert found is not None and found.status == 0
     await rig.db.execute("delete from run where id = $1", run)
@@ -191,7 +222,9 @@ async def test_a_row_that_is_being_flushed_is_not_waited_for_and_comes_again(rig
         await transaction.rollback()
         # Another process looks already: nobody else does.
         await flushing.execute("select pg_advisory_lock(7203005)")
-        assert (await cancel.orphans(store, after=cancel.BEFORE_ALL)).seen == 0
+        # Nor is the place lost at which it was: of many workers that meet none would ever come to the end.
+        met = await cancel.orphans(store, after=(7, 7))
+        assert (met.seen, met.last) == (0, (7, 7))
     finally:
         await flushing.close()
     assert (await cancel.orphans(store, after=cancel.BEFORE_ALL)).marked.cancelling == [runs[0]]

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from seawall.kernel.cause import Cause, with_cause
 from seawall.kernel.status import CHANNEL_REPLY, RunStatus
+from seawall.store.child import tell_parents, who_began
 from seawall.store.driver import Unheard
 from seawall.store.earlier import refills_passed
 from seawall.store.lease import Lease
@@ -93,8 +94,8 @@ async def mark(
 
 
 async def settle(store: Store, marked: Marked, *, timeout_s: float) -> Marked:
-    """Second half: end what was marked and is in nobody's hands, tell those who wait for replies, and end what ended
-    runs had begun and waited for.
+    """Second half: end what was marked and is in nobody's hands, tell those who wait for replies or are runs that wait
+    for them, and end what ended runs had begun and waited for.
 
     Returns:
         All that has ended of those marked, and what its workers end: each within about a second, and the grace that it
@@ -124,6 +125,8 @@ async def _settled(store: Store, marked: Marked, *, timeout_s: float) -> Marked:
         gone = {one.id for one in more}
         ended, cancelling = [*ended, *more], [id for id in cancelling if id not in gone]
     await _tell(store, [one.event_id for one in ended if one.ticket], timeout_s=timeout_s)
+    if ended and (waiting := await who_began(store, [one.event_id for one in ended], timeout_s=timeout_s)):
+        await tell_parents(store, waiting, timeout_s=timeout_s)
     return Marked(ended, cancelling)
 
 
@@ -158,7 +161,12 @@ async def orphans(
         assert row is not None
         whys = [f"run {id}, which had begun it, has ended" for id in row["parent_ids"]]
         marked = await mark(session, row["run_ids"], whys, ends_as=ORPHANED) if whys else Marked()
-    last = BEFORE_ALL if row["count"] < rows_max else (row["last_parent"], row["last_run"])
+    if row["count"] == rows_max:
+        last = row["last_parent"], row["last_run"]
+    elif not row["turn"] and after is not None:  # or of many workers that meet none would ever come to the end
+        last = after
+    else:
+        last = BEFORE_ALL
     return Orphans(marked, row["count"], last)
 
 

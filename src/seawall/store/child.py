@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from seawall.kernel.cause import Cause
+from seawall.kernel.error import Fenced
 from seawall.kernel.event import headers_of, id_day
 from seawall.kernel.seam.child import Child
 from seawall.kernel.status import DAY_SHIFT
-from seawall.store.pool import Store, text_array
+from seawall.store.lease import Lease
+from seawall.store.pool import Row, Store, text_array
 from seawall.store.statement import statements
 
 _SQL = statements("child")
@@ -23,6 +25,9 @@ SOURCE = ":run"
 PARENT, NESTING = "seawall-parent", "seawall-nesting"
 """Headers of such an event: the run that began it, and how deep it is nested; 1: an event from outside began that."""
 
+TOLD_MAX: Final = 1000
+"""Runs that one statement wakes."""
+
 CHAIN_MAX: Final = 20
 """Names that an error about nesting says."""
 
@@ -32,9 +37,11 @@ class Wanted:
     """A run that is to be there."""
 
     event_id: bytes
+    other_id: bytes  # its event's in place of that, when the run of another parent has it
     workflow: str
     tenant: str
     parent: int
+    lease: Lease  # under which that one is in hand
     nesting: int  # its own, from 1
     payload: bytes
     with_parent: bool  # it is to be cancelled when its parent ends before it
@@ -44,25 +51,36 @@ async def start(store: Store, wanted: Wanted) -> Child | None:
     """Have it begin, unless it has, and say how it stands; None: its workflow takes no new runs.
 
     Raises:
+        Fenced: The lease is gone: whoever has the parent now begins it. Nothing was written.
         Unavailable, Uncertain: Safe to repeat.
 
     Durability: committed before return.
     """
-    headers = f"{PARENT}\0{wanted.parent}\0{NESTING}\0{wanted.nesting}".encode()
+    parent = f"{PARENT}\0{wanted.parent}\0".encode()
+    headers = parent + f"{NESTING}\0{wanted.nesting}".encode()
     values = (
         UUID(bytes=wanted.event_id), wanted.workflow, *text_array([wanted.tenant, f"run.{wanted.workflow}"]),
         headers, wanted.payload, id_day(wanted.event_id) << DAY_SHIFT, wanted.parent if wanted.with_parent else None,
+        *wanted.lease, UUID(bytes=wanted.other_id), parent,
     )  # fmt: skip
     # A second time: another execution, whose lease is gone, may have begun it behind this statement's snapshot.
-    row = await store.row(_SQL["start"], *values) or await store.row(_SQL["start"], *values)
+    row = await _standing(store, wanted, values) or await _standing(store, wanted, values)
     if row is None:
         return None
     if row["cause"] == Cause.PARENT_ENDED and await store.execute(_SQL["revive"], row["id"], wanted.parent):
-        row = await store.row(_SQL["start"], *values) or row
+        row = await _standing(store, wanted, values) or row
     return Child(
         run=row["id"], status=row["status"], result=row["result"], error=row["error"],
         began_us=_us(row["created_at"]), now_us=_us(row["now"]),
     )  # fmt: skip
+
+
+async def _standing(store: Store, wanted: Wanted, values: Sequence[object]) -> Row | None:
+    row = await store.row(_SQL["start"], *values)
+    assert row is not None
+    if not row["held"]:
+        raise Fenced(f"run {wanted.parent}")
+    return None if row["id"] is None else row
 
 
 def parent_of(source: str, headers: bytes) -> int | None:
@@ -99,13 +117,25 @@ async def chain(store: Store, run_id: int) -> list[str]:
     return found
 
 
-async def tell_parents(store: Store, run_ids: Collection[int]) -> None:
-    """Wake runs that wait for the end of one that they began.
+async def tell_parents(store: Store, run_ids: Collection[int], *, timeout_s: float | None = None) -> None:
+    """Wake runs that wait for the end of one that they began, some at a time: a statement's time is bounded.
 
     Raises:
         Unavailable, Uncertain: Safe to repeat.
     """
-    await store.fetch(statements("wait")["wake_heard"], [*run_ids])
+    ids = sorted(run_ids)
+    for start in range(0, len(ids), TOLD_MAX):
+        await store.fetch(statements("wait")["wake_heard"], ids[start : start + TOLD_MAX], timeout_s=timeout_s)
+
+
+async def who_began(store: Store, event_ids: Collection[UUID], *, timeout_s: float | None = None) -> set[int]:
+    """Runs that may wait for those which began by these events, as far as any run ends with the one that began it.
+
+    Raises:
+        Unavailable: Safe to repeat.
+    """
+    rows = await store.fetch(_SQL["parents"], [*event_ids], timeout_s=timeout_s)
+    return {parent for row in rows if (parent := parent_of(row["source"], row["headers"])) is not None}
 
 
 def _us(moment: datetime | Any) -> int:

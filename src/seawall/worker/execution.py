@@ -13,7 +13,7 @@ from uuid import UUID
 from seawall.kernel.approval import Claim
 from seawall.kernel.cause import Cause, cause_of, status_of, with_cause
 from seawall.kernel.correlation import key_of
-from seawall.kernel.error import said
+from seawall.kernel.error import Fenced, said
 from seawall.kernel.event import derived_id
 from seawall.kernel.log import fields, logger
 from seawall.kernel.seam.approval import Question, Request
@@ -226,12 +226,18 @@ class Execution:
             most = bench.children_max
             raise NonRetryable(f"a run begins more than {most} others (worker.children_max): let those begin some, too")
         self._begets = self._begets or begin.with_parent
-        id = derived_id(self.event_id.bytes, self.workflow.name, name, str(nth))
+        names = self.workflow.name, name, str(nth)
         wanted = child.Wanted(
-            event_id=id, workflow=begin.workflow, tenant=row.tenant, parent=self.id, nesting=nesting,
+            event_id=derived_id(self.event_id.bytes, *names),
+            other_id=derived_id(self.event_id.bytes, *names, str(self.id)),
+            workflow=begin.workflow, tenant=row.tenant, parent=self.id, lease=self.held.lease, nesting=nesting,
             payload=begin.payload, with_parent=begin.with_parent,
         )  # fmt: skip
-        return await bench.begin_child(wanted)
+        try:
+            return await bench.begin_child(wanted)
+        except Fenced:
+            await self._refused()
+            raise
 
     async def ask(self, name: str, nth: int, question: Question) -> Request:
         if self._over or self._ended or self.dropped or self._bench.parked:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 from seawall.guard import Heart
 from seawall.guard.patience import patiently
 from seawall.kernel.error import Unavailable, Uncertain
-from seawall.store.child import tell_parents
+from seawall.store.child import tell_parents, who_began
 from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Store
 from seawall.store.run import wake
@@ -33,11 +34,17 @@ class Timers:
         self._queue_ids = queue_ids
         self._woken = woken
         self._parents: set[int] = set()
+        self._ended: set[UUID] = set()  # events of runs that ended, whose parents aren't known yet
 
     def tell(self, parent: int) -> None:
         """A run that this one began has ended, or gone on. One that isn't told looks by itself, later."""
         if len(self._parents) < PARENTS_MAX:
             self._parents.add(parent)
+
+    def tell_of(self, event_id: UUID) -> None:
+        """As ``tell``, of a run that wasn't in hand here, so that only its event says who began it."""
+        if len(self._ended) < PARENTS_MAX:
+            self._ended.add(event_id)
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop."""
@@ -56,8 +63,10 @@ class Timers:
             await asyncio.sleep(0 if count and count >= most else min(1.0, self.settings.timer_s))
 
     async def _tell(self) -> None:
-        parents = self._parents.copy()
-        if parents:
-            await tell_parents(self._store, parents)
-            self._parents -= parents
+        if ended := self._ended.copy():
+            self._parents |= await who_began(self._store, ended)
+            self._ended -= ended
+        if told := self._parents.copy():
+            await tell_parents(self._store, told)
+            self._parents -= told
             self._woken()

@@ -330,6 +330,7 @@ class Worker:
     def _ended(self, run: Ended) -> None:
         """A run was ended that this worker didn't have in hand."""
         self._endings.bereaved(run.id)
+        self._timers.tell_of(run.event_id)
         if run.ticket:
             self._hints.add(run.event_id.hex)
 
@@ -357,6 +358,7 @@ class Worker:
         self._busy_at = self._clock.monotonic()
         for id, event_id, ticket in taken.dead:
             self._endings.bereaved(id)
+            self._timers.tell_of(event_id)
             if ticket:
                 self._hints.add(event_id.hex)
         if taken.suspects and self._solos is not None:

@@ -1,18 +1,29 @@
 -- name: start
--- worker, when a workflow begins another run, and when it looks how that stands; primary key of event, unique (name, version),
+-- worker, when a workflow begins another run, and when it looks how that stands; primary key of event, thrice, unique (name, version),
 -- run_event, run_done_event of the event's day, primary key of run_child. The event's id says which run of which is meant: there is
 -- one of it, however often it is asked for. It goes behind the first that is ready in its queue, as one by schedule does. $8: the
 -- run that begins it, when it is to be cancelled with that; said anew with each look, as somebody may have tried it again.
-with takes as (
-  select w.id, w.queue_id, q.shards from workflow w join queue q on q.id = w.queue_id
+-- $9 to $11: the lease under which that one is in hand; primary key of shard_lease. Without it nothing is written: its number may be
+-- another's by now, or nobody's, and what it began would be taken for an orphan. One row always. $12: the id, when that of $1 is of
+-- one that another run of the same event began, whose headers don't begin with $13: a replay is to begin its own.
+with ours as materialized (
+  select 1 as held from shard_lease s
+  where s.queue_id = $9 and s.shard = $10 and s.epoch = $11 and s.timeline = (select store_timeline())
+  for key share of s
+), meant as materialized (
+  select case when (select true from event e where e.id = $12)
+                   or (select substr(e.headers, 1, octet_length($13::bytea)) <> $13 from event e where e.id = $1)
+              then $12::uuid else $1::uuid end as id
+), takes as (
+  select w.id, w.queue_id, q.shards from ours cross join workflow w join queue q on q.id = w.queue_id
   where w.name = $2 and w.active and not w.frozen
 ), event as (
   insert into event (id, source_id, source, tenant, type, status, received_at, headers, body, target, peer, key_id,
                      config_version, log_id, segment, "offset")
-  select $1, '00000000-0000-0000-0000-000000000000', ':run', $3, $4, 1, now(), $5, $6, '', '', 0, 0,
+  select m.id, '00000000-0000-0000-0000-000000000000', ':run', $3, $4, 1, now(), $5, $6, '', '', 0, 0,
          '00000000-0000-0000-0000-000000000000', 0, 0
-  from takes
-  where (select e.id from event e where e.id = $1) is null
+  from takes cross join meant m
+  where (select e.id from event e where e.id = m.id) is null
   on conflict (id) do nothing
   returning id
 ), begun as (
@@ -27,17 +38,17 @@ with takes as (
   select id, 0::smallint as status, null::smallint as cause, null::bytea as result, null::text as error, now() as created_at
   from begun
   union all
-  select id, state, null, null, null, created_at from run where event_id = $1
+  select id, state, null, null, null, created_at from run where event_id = (select id from meant)
   union all
   select id, status, cause, result, error, created_at from run_done
-  where event_id = $1 and id between $7 and $7 + (1::bigint << 44) - 1
+  where event_id = (select id from meant) and id between $7 and $7 + (1::bigint << 44) - 1
   limit 1
 ), linked as (
   insert into run_child (parent_id, run_id)
-  select $8::bigint, id from standing where $8::bigint is not null and (status < 5 or status = 9)
+  select $8::bigint, id from standing cross join ours where $8::bigint is not null and (status < 5 or status = 9)
   on conflict do nothing
 )
-select *, now() as now from standing
+select s.*, now() as now, exists (select 1 from ours) as held from (select 1) one left join standing s on true
 
 -- name: revive
 -- worker, when a run that is there again looks at one that was cancelled with it; primary keys of run, run_done, run_until and
@@ -76,7 +87,9 @@ with turn as materialized (
 
 -- name: part_of
 -- worker.ending, the same of runs that have just ended; primary key of run_child.
-with part as materialized (
+with turn as (
+  select true as ours
+), part as materialized (
   select ctid as row, parent_id, run_id from run_child where parent_id = any($1::bigint[]) order by parent_id, run_id limit $2
 )
 
@@ -97,9 +110,16 @@ with part as materialized (
 )
 select coalesce(array_agg(s.run_id order by s.run_id) filter (where f.id is not null), '{}') as run_ids,
        coalesce(array_agg(s.parent_id order by s.run_id) filter (where f.id is not null), '{}') as parent_ids,
-       count(*) as count, max(s.parent_id) as last_parent,
+       count(*) as count, (select ours from turn) as turn, max(s.parent_id) as last_parent,
        (select p.run_id from part p order by p.parent_id desc, p.run_id desc limit 1) as last_run
 from seen s left join found f on f.id = s.run_id and s.orphan
+
+-- name: parents
+-- store.cancel and worker.timer, behind ends that no flush brought about; primary key of event by day. Events by which runs began
+-- that other runs may wait for: where there is no row of run_child, nobody looks.
+select source, headers from event
+where id = any($1::uuid[]) and source_id = '00000000-0000-0000-0000-000000000000' and source = ':run'
+  and exists (select 1 from run_child)
 
 -- name: ancestor
 -- worker, only to say how deep runs are nested; primary keys of run, run_done, workflow and event.
