@@ -135,6 +135,7 @@ def test_a_fault_is_undone_at_its_deadline_and_the_runner_is_told(tmp_path: Path
         assert undone.exists() and "its deadline was over: the fault" in heard.lost[0] and not armoury.armed
 
 
+@pytest.mark.slow
 def test_it_is_tried_until_it_is_undone(tmp_path: Path) -> None:
     here, undone = tmp_path / "here", tmp_path / "undone"
     with runner(tmp_path / "armed", "sh", "-c", f"test -e {here} && touch {undone}") as (child, watchdog):

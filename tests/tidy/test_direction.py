@@ -69,7 +69,7 @@ def _allowed(importer: Module, room: str) -> bool:
     if own in OUTSIDE:
         return room in OUTSIDE[own]
     if room == "lab":
-        return importer.name in ("seawall.cli.lab", "seawall.cli.parts", "seawall.cli.demo")
+        return importer.name in ("seawall.cli.lab", "seawall.cli.experiment", "seawall.cli.parts", "seawall.cli.demo")
     if room in OUTSIDE or own not in LEVEL or room not in LEVEL:
         return False
     return LEVEL[room] < LEVEL[own]

@@ -44,7 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "settings": ("seawall.cli.settings:settings", "Show every setting; preview what a file would change."),
     "backup": ("seawall.cli.backup:backup", "Write store, journal and key into one folder."),
     "restore": ("seawall.cli.backup:restore", "Make a data folder from a backup."),
-    "lab": ("seawall.cli.lab:lab", "Make traffic, and verify that nothing was lost."),
+    "lab": ("seawall.cli.lab:lab", "Make incidents happen, and verify that nothing was lost."),
 }
 """Name → where it is, and its line of help: listing commands imports none of them."""
 

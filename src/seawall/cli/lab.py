@@ -1,4 +1,4 @@
-"""``seawall lab``: traffic with a ledger, the verdict on it, and real parts to break."""
+"""``seawall lab``: experiments, traffic with a ledger, the verdict on it, and real parts to break."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from seawall.cli import experiment
 from seawall.cli.client import find as find_place
 from seawall.cli.parts import parts
 from seawall.cli.place import folder_of
@@ -32,8 +33,12 @@ SAY_EVERY_S = 1.0
 
 @click.group()
 def lab() -> None:
-    """Make traffic, verify that nothing was lost, and start real parts to break.
+    """Make incidents happen on command; make traffic, verify that nothing was lost, and start real parts to break.
 
+    \b
+      seawall lab list                            experiments, and what each breaks
+      seawall lab run redis-slow                  asks before; reverts whatever happens
+      seawall lab panic                           mends everything at once
     \b
       seawall lab traffic --rate 500 --seconds 30 --ledger L &
       kill -9 …                                   any process of the platform, any time
@@ -42,6 +47,8 @@ def lab() -> None:
 
 
 lab.add_command(parts)
+for _command in experiment.COMMANDS:
+    lab.add_command(_command)
 
 
 def finder(data: str | None, url: str | None) -> Find:

@@ -161,7 +161,8 @@ def _(revert: PartUp) -> str:
     if not (folder / MARK).is_file():
         # Nothing is made anew: whoever removed the part doesn't want it back.
         return "the part was removed"
-    entry = CATALOG[revert.kind]
+    # Two of the catalogue may be of one kind (redis, sentinel): the folder says which.
+    entry = CATALOG.get(folder.name) or CATALOG[revert.kind]
     part = entry.make()(folder, fetched=Path(revert.fetched), **entry.options)
     part.up(PART_S)
     return "every node answers"

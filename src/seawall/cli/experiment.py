@@ -1,0 +1,245 @@
+"""``seawall lab list|show|run|panic``: incidents that happen on command."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from seawall.cli.parts import told
+from seawall.cli.say import FAILED, MISUSED, Failed, json_option, say, say_json, say_table
+from seawall.kernel.error import Misconfigured
+
+if TYPE_CHECKING:
+    from seawall.lab.experiment import Experiment
+    from seawall.lab.record import Record
+    from seawall.lab.run.runner import Run
+
+FOLDER = "build/lab"
+COLUMNS = ("name", "incident", "runs", "needs", "seconds", "title")
+
+
+def folder_option(command: Any) -> Any:
+    return click.option(
+        "--folder", metavar="DIR", default=FOLDER, show_default=True,
+        help="Where the rig, the records of runs and what undoes faults lie.",
+    )(command)  # fmt: skip
+
+
+def _needs_extra() -> None:
+    """
+    Raises:
+        Misconfigured: Chaos Toolkit isn't installed; names the cure.
+    """
+    try:
+        import chaoslib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise Misconfigured([f"{error.name} is missing; cure: pip install 'seawall[lab]'"]) from error
+
+
+def _find(name: str) -> Experiment:
+    from seawall.lab import experiment
+
+    return experiment.find(name)
+
+
+@click.command(
+    "list",
+    epilog="""\b
+Examples:
+  seawall lab list
+  seawall lab list --json
+
+\b
+Exit codes: 0 done; 2 a file of the catalogue isn't right.""",
+)
+@json_option
+@told
+def list_(as_json: bool) -> int:
+    """Experiments of the catalogue."""
+    _needs_extra()
+    from seawall.lab import experiment
+
+    found = [experiment.find(name) for name in experiment.names()]
+    rows = [_row(each) for each in found]
+    if as_json:
+        say_json({"experiments": rows})
+    else:
+        shown = [{**row, "runs": ", ".join(row["runs"]), "needs": ", ".join(row["needs"])} for row in rows]
+        say_table(shown, COLUMNS, empty="the catalogue is empty")
+    return 0
+
+
+def _row(found: Experiment) -> dict[str, Any]:
+    ours = found.ours
+    return {
+        "name": found.name, "title": found.title, "incident": ours.incident,
+        "runs": ["on", "off"] if ours.without else ["on"], "without": ours.without, "needs": ours.needs,
+        "seconds": ours.seconds.max, "worst_case": ours.worst_case, "share_of_day": found.share_of_day,
+    }  # fmt: skip
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  seawall lab show redis-slow
+  seawall lab show ./mine.yaml --json
+
+\b
+Exit codes: 0 done; 2 the file isn't right, and why; 3 no such experiment."""
+)
+@click.argument("name", metavar="NAME|FILE")
+@json_option
+@told
+def show(name: str, as_json: bool) -> int:
+    """What an experiment breaks, what it expects, and what it costs at worst."""
+    _needs_extra()
+    from seawall.lab.run import preflight, toolkit
+
+    found = _find(name)
+    toolkit.check(found.document)
+    if as_json:
+        say_json({**_row(found), "description": found.description, "steps": found.steps, "path": str(found.path),
+                  "extension": msgspec.to_builtins(found.ours)})  # fmt: skip
+        return 0
+    for line in preflight.question(found, on=True, off=bool(found.ours.without)):
+        say(line)
+    say(f"  file: {found.path}")
+    for line in found.description.splitlines():
+        say(f"    {line.strip()}")
+    for word, claims in (("with the protections", found.ours.expect.on), ("without", found.ours.expect.off)):
+        if claims:
+            say(f"  expected {word}:")
+        for claim in claims:
+            say(f"    - {claim.claim}")
+    if (original := found.ours.original) is not None:
+        say(f"  the original ({original.source}): detected after {original.detect}, mitigated after "
+            f"{original.mitigate}, recovered after {original.recover}")  # fmt: skip
+    return 0
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  seawall lab run redis-slow
+  seawall lab run redis-listener-dies --twice --yes     with the protections, then without
+  seawall lab run ./mine.yaml --seed 7
+
+\b
+Everything runs on loopback, in a folder of its own. What was broken is reverted whatever happens, also when this
+command is killed. Ctrl-C reverts and ends it; a second one doesn't wait for recovery.
+Exit codes: 0 all came out as expected; 1 not; 2 misused, nothing was done; 3 no such experiment; 6 invalid: the rig
+didn't prove itself, nothing was shown; 7 aborted, and reverted."""
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME|FILE...")
+@click.option("--yes", is_flag=True, help="Don't ask. For programs.")
+@click.option("--twice", is_flag=True, help="With the protections, then without: the incident happens.")
+@click.option("--without", is_flag=True, help="Only without the protections.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of the traffic. [default: a new one]")
+@folder_option
+@json_option
+@told
+def run(
+    names: tuple[str, ...], yes: bool, twice: bool, without: bool, seed: int | None, folder: str, as_json: bool
+) -> int:
+    """Run experiments, one after the other."""
+    _needs_extra()
+    if twice and without:
+        raise Failed(MISUSED, "--twice or --without, not both")
+    from seawall.lab.run import judge, runner
+
+    wanted = [each for name in names for each in _runs(_find(name), twice=twice, without=without)]
+    if not yes:
+        _confirm(wanted)
+    records = runner.run_all(
+        wanted, folder=Path(folder), seed=seed if seed is not None else secrets.randbits(31),
+        told=lambda record: _say_record(record, Path(folder), err=as_json),
+    )  # fmt: skip
+    if as_json:
+        say_json({"runs": [_told(record) for record in records]})
+    return judge.EXIT[judge.worst(record.status for record in records)]
+
+
+def _runs(found: Experiment, *, twice: bool, without: bool) -> list[Run]:
+    from seawall.lab.run.runner import Run
+
+    if (twice or without) and not found.ours.without:
+        raise Failed(MISUSED, f"{found.name} has no run without the protections: its file names no weak part")
+    modes = [True, False] if twice else [not without]
+    return [Run(found, on) for on in modes]
+
+
+def _confirm(wanted: list[Run]) -> None:
+    """Each experiment's name must be typed."""
+    from seawall.lab.run import preflight
+
+    for found in dict.fromkeys(each.experiment.path for each in wanted):
+        mine = [each for each in wanted if each.experiment.path == found]
+        experiment = mine[0].experiment
+        lines = preflight.question(experiment, on=any(m.on for m in mine), off=any(not m.on for m in mine))
+        for line in lines:
+            say(line, err=True)
+        if not interactive():
+            raise Failed(MISUSED, "nobody is there to confirm it; --yes says that you know what it does")
+        typed = click.prompt(f"Type {experiment.name} to go on", err=True, default="", show_default=False)
+        if typed.strip() != experiment.name:
+            raise Failed(MISUSED, "not confirmed; nothing was done")
+
+
+def interactive() -> bool:
+    """Whether somebody can type."""
+    return sys.stdin.isatty()
+
+
+def _say_record(record: Record, folder: Path, *, err: bool) -> None:
+    status = str(record.status).replace("_", " ")
+    say(f"{record.name}, protections {record.protections}: {status.upper()}", err=err)
+    for why in record.why:
+        say(f"  {why}", err=err)
+    for each in record.expectations:
+        say(f"  {'ok ' if each.held else 'NOT'} {each.claim}: {each.said}", err=err)
+    times = (("detected", record.detect_s), ("mitigated", record.mitigate_s), ("recovered", record.recover_s))
+    said = ", ".join(f"{word} after {value:.1f} s" for word, value in times if value is not None)
+    if said:
+        say(f"  {said}", err=err)
+    if record.verdict:
+        say("  ledger: " + ", ".join(f"{word} {count}" for word, count in record.verdict.items()), err=err)
+    say(f"  record: {folder / 'run' / record.id}; again: {record.command}", err=err)
+
+
+def _told(record: Record) -> dict[str, Any]:
+    return {**asdict(record), "status": str(record.status), "as_expected": record.as_expected}
+
+
+@click.command(
+    epilog="""\b
+Example: seawall lab panic
+
+\b
+A run that is going on is told to stop, and what a dead one left running is ended.
+Exit codes: 0 nothing is broken any more; 1 something couldn't be undone, and why."""
+)
+@folder_option
+@json_option
+@told
+def panic(folder: str, as_json: bool) -> int:
+    """Mend everything that an experiment has broken, at once."""
+    from seawall.lab.arm import panic as panics
+
+    path = Path(folder).absolute()
+    found = panics.panic(path / "armed", rig=path / "rig", by="panic", say=lambda line: say(line, err=as_json))
+    if as_json:
+        say_json({
+            "undone": [each.text for each in found.undone], "left": found.left, "run": found.runner or None,
+        })  # fmt: skip
+    elif not found.undone and not found.left:
+        say("nothing was broken")
+    return 0 if found.ok else FAILED
+
+
+COMMANDS = (list_, show, run, panic)

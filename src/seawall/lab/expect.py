@@ -1,0 +1,182 @@
+"""What a run should show, as pure functions over what it left: an experiment names them in ``expect`` and ``effects``.
+
+Each takes `Seen` first, and returns a `Finding`. ``during`` says when: ``before`` the first fault, while there is a
+``fault``, ``after`` the last one, ``all`` the time, or ``fault:TEXT``: while one is there whose name or target has TEXT
+in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from seawall.lab.record import Moment, Record, Sample
+
+SAMPLES_MIN = 3
+"""Of fewer nothing is concluded."""
+
+STEADY = "lab.steady"
+"""The sample that is 1 while the steady state holds, else 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether a claim held, and what was measured."""
+
+    held: bool
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Some seconds of the run."""
+
+    began_s: float
+    ended_s: float
+
+    def has(self, at_s: float) -> bool:
+        return self.began_s <= at_s < self.ended_s
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One run, as its folder tells it."""
+
+    record: Record
+    samples: Sequence[Sample]
+
+    def windows(self, during: str) -> list[Window]:
+        """When that was; none when it never was.
+
+        Raises:
+            ValueError: Nobody knows what is meant.
+        """
+        word, _, text = during.partition(":")
+        faults = [each for each in self.record.faults if text in each.name or text in each.target]
+        spans = [Window(each.began_s, inf if each.ended_s is None else each.ended_s) for each in faults]
+        first = min((span.began_s for span in spans), default=inf)
+        last = max((span.ended_s for span in spans), default=inf)
+        found = {
+            "all": [Window(0.0, inf)], "before": [Window(0.0, first)], "fault": spans,
+            "after": [Window(last, inf)] if spans else [],
+        }  # fmt: skip
+        if word not in found or (text and word != "fault"):
+            raise ValueError(f"during is {during!r}; all, before, fault, after or fault:TEXT")
+        return found[word]
+
+    def values(self, name: str, during: str, skip_s: float = 0.0) -> list[float]:
+        """Of one sample's name; ``skip_s`` after a window begins they don't count."""
+        windows = [Window(each.began_s + skip_s, each.ended_s) for each in self.windows(during)]
+        return [
+            sample.values[name]
+            for sample in self.samples
+            if name in sample.values and any(window.has(sample.at_s) for window in windows)
+        ]
+
+    def moments(self, kind: str, text: str, during: str = "all") -> list[Moment]:
+        """Those of one kind with a text in them."""
+        windows = self.windows(during)
+        return [
+            each
+            for each in self.record.moments
+            if each.kind == kind and text in each.text and any(window.has(each.at_s) for window in windows)
+        ]
+
+
+def verdict(seen: Seen, **words: float | list[float]) -> Finding:
+    """The ledger's counts: a number each, or ``[least, most]``: ``lost: 0``, ``accepted: [100, 1000000]``."""
+    found = seen.record.verdict
+    if not found:
+        return Finding(False, "nobody looked: there is no verdict")
+    wrong = []
+    for word, bound in words.items():
+        least, most = bound if isinstance(bound, list) else (bound, bound)
+        if word not in found or not least <= found[word] <= most:
+            wrong.append(word)
+    said = ", ".join(f"{word} {found.get(word, 'unheard of')}" for word in words)
+    return Finding(not wrong, said)
+
+
+def stays(
+    seen: Seen,
+    name: str,
+    at_least: float = -inf,
+    at_most: float = inf,
+    during: str = "fault",
+    share: float = 1.0,
+    skip_s: float = 0.0,
+) -> Finding:
+    """A sample is within bounds for (at least a share of) the time."""
+    values = seen.values(name, during, skip_s)
+    if len(values) < SAMPLES_MIN:
+        return Finding(False, f"{name} was measured {len(values)} times")
+    inside = sum(at_least <= value <= at_most for value in values) / len(values)
+    said = f"{name} from {min(values):g} to {max(values):g}, {inside:.0%} of {len(values)} samples within bounds"
+    return Finding(inside >= share, said)
+
+
+def reaches(
+    seen: Seen,
+    name: str,
+    at_least: float = -inf,
+    at_most: float = inf,
+    during: str = "fault",
+    samples: int = SAMPLES_MIN,
+) -> Finding:
+    """A sample is within bounds at least so many times."""
+    values = seen.values(name, during)
+    inside = sum(at_least <= value <= at_most for value in values)
+    if not values:
+        return Finding(False, f"{name} was never measured")
+    said = f"{name} from {min(values):g} to {max(values):g}, {inside} of {len(values)} samples within bounds"
+    return Finding(inside >= samples, said)
+
+
+def becomes(
+    seen: Seen, name: str, least: float = 0.0, most: float = inf, during: str = "fault", skip_s: float = 0.0
+) -> Finding:
+    """A sample's mean, as a part of what it was before: ``most: 0.6`` when it falls by at least 40 %."""
+    before, now = seen.values(name, "before"), seen.values(name, during, skip_s)
+    if len(before) < SAMPLES_MIN or len(now) < SAMPLES_MIN:
+        return Finding(False, f"{name} was measured {len(before)} times before, {len(now)} times then")
+    was, becomes = sum(before) / len(before), sum(now) / len(now)
+    if was == 0:
+        return Finding(False, f"{name} was 0 before")
+    return Finding(least <= becomes / was <= most, f"{name} from {was:.3g} to {becomes:.3g}: {becomes / was:.0%} of it")
+
+
+def told(
+    seen: Seen, text: str, kind: str = "alert", during: str = "all", within_s: float = inf, times: int = 1
+) -> Finding:
+    """Something happened: an alert with a text in it, at most ``within_s`` after the first fault."""
+    first = min((each.began_s for each in seen.record.faults), default=0.0)
+    found = [each for each in seen.moments(kind, text, during) if during != "all" or each.at_s >= first]
+    if len(found) < times:
+        return Finding(False, f"{len(found)} times {kind} {text!r}")
+    after_s = found[times - 1].at_s - first
+    return Finding(after_s <= within_s, f"{kind} {found[times - 1].text!r} after {after_s:.1f} s")
+
+
+def untold(seen: Seen, text: str = "", kind: str = "alert", during: str = "all") -> Finding:
+    """Nothing of that happened."""
+    found = seen.moments(kind, text, during)
+    return Finding(not found, f"{kind} {found[0].text!r} at {found[0].at_s:.1f} s" if found else f"no {kind} {text!r}")
+
+
+def took(seen: Seen, what: str, at_most: float) -> Finding:
+    """Seconds to ``detect``, ``mitigate`` or ``recover``."""
+    times = {"detect": seen.record.detect_s, "mitigate": seen.record.mitigate_s, "recover": seen.record.recover_s}
+    if what not in times:
+        return Finding(False, f"{what!r}: nobody knows; detect, mitigate or recover")
+    found = times[what]
+    return Finding(found is not None and found <= at_most, f"{found:.1f} s" if found is not None else "never")
+
+
+def steady(seen: Seen, during: str = "fault", at_least: float = 1.0, at_most: float = 1.0) -> Finding:
+    """The steady state holds for that part of the time."""
+    values = seen.values(STEADY, during)
+    if len(values) < SAMPLES_MIN:
+        return Finding(False, f"looked at {len(values)} times")
+    share = sum(values) / len(values)
+    return Finding(at_least <= share <= at_most, f"it held {share:.0%} of {len(values)} times")

@@ -1,0 +1,70 @@
+"""The lab's working folder.
+
+::
+
+    lock          held by the runner: one experiment at a time
+    rig/          the rig's own: parts and a platform, made anew for each run
+    run/ID/       a run's record (lab/record.py)
+    armed/        what undoes faults (lab/arm)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from seawall.kernel.error import Misconfigured
+
+DEFAULT = Path("build/lab")
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """One of them."""
+
+    path: Path
+
+    @property
+    def rig(self) -> Path:
+        return self.path / "rig"
+
+    @property
+    def armed(self) -> Path:
+        return self.path / "armed"
+
+    @property
+    def runs(self) -> Path:
+        return self.path / "run"
+
+    def run(self, id: str) -> Path:
+        """A run's own, made."""
+        made = self.runs / id
+        made.mkdir(parents=True, exist_ok=True)
+        return made
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else runs an experiment here meanwhile.
+
+        Raises:
+            Misconfigured: Somebody does.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                other = lock.read().strip() or "unknown"
+                raise Misconfigured([
+                    f"process {other} runs an experiment in {self.path}; wait for it, end it by "
+                    f"`seawall lab panic`, or choose another --folder",
+                ]) from None  # fmt: skip
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            yield

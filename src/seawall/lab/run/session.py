@@ -1,0 +1,328 @@
+"""One run of one experiment: opens the rig, guards what Chaos Toolkit plays on it, reverts, and concludes."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from seawall.kernel.error import SeawallError
+from seawall.kernel.error import said as spelt
+from seawall.lab.arm.armoury import Armoury
+from seawall.lab.arm.watchdog import LEFTOVER_S
+from seawall.lab.expect import STEADY, Seen
+from seawall.lab.experiment import Experiment
+from seawall.lab.record import LOG, Expectation, Fault, Moment, Record, Sample, Status
+from seawall.lab.run import judge, preflight, times, toolkit
+from seawall.lab.run.faults import Faults
+from seawall.lab.run.place import Folder
+from seawall.lab.run.sampler import DISK, MEMORY, Sampler
+from seawall.lab.run.sentry import Conditions, Sentry
+from seawall.lab.run.steady import Steady
+from seawall.lab.seam import OpenRig, Order, Rig
+
+DISK_FREE_MB_MIN = 512.0
+UNSEEN_S = 15.0
+"""So long nothing was measured: nobody sees any more what the faults do."""
+PLAY_MORE_S = 120.0
+"""A method may take so much longer than its faults: pauses, waiting for parts."""
+HOLD_S = 0.1
+KILLED = "killed"
+"""A moment of this kind is a fault that needs no undoing: others replace what was killed."""
+
+Say = Callable[[str], None]
+
+_current: Session | None = None
+
+
+def current() -> Session | None:
+    """The run of this process; None when there is none."""
+    return _current
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How one run is made."""
+
+    folder: Folder
+    on: bool = True  # with the protections
+    seed: int = 0
+    fetched: Path
+    named: frozenset[str] = field(default_factory=frozenset)  # hosts beside loopback that may be broken
+    command: str = ""
+    leftover_s: float = LEFTOVER_S
+
+
+class Session:
+    """See above. ``open``, then ``Handler(session)`` is told of what is played, then ``conclude``, then ``close``.
+
+    Attributes:
+        record: What is known; in the run's folder, too.
+        sentry: Ends the run; `Sentry.end` from anywhere.
+    """
+
+    # Size: the order in which a run is guarded is its job; what is done at each place stands in the modules beside it.
+
+    def __init__(self, experiment: Experiment, options: Options, *, say: Say) -> None:
+        began = datetime.now(UTC)
+        ours, word = experiment.ours, "on" if options.on else "off"
+        self.experiment, self.options, self.say = experiment, options, say
+        self.record = Record(
+            id=f"{experiment.name}.{word}.{began:%Y%m%dT%H%M%S}", name=experiment.name, title=experiment.title,
+            incident=ours.incident, protections=word, weak=[] if options.on else list(ours.without),
+            seed=options.seed, command=options.command, began=began.isoformat(timespec="seconds"),
+        )  # fmt: skip
+        self.folder = options.folder.run(self.record.id)
+        self.samples: Sampler | None = None
+        self._start = time.monotonic()
+        self._played_s: float | None = None
+        self._stack = ExitStack()
+        self._invalid: list[str] = []
+        self._broken: list[str] = []
+        self._states: list[tuple[float, bool]] = []
+        self._saving = threading.Lock()
+        self._conditions = Conditions(ours.abort)
+        self._steady = Steady(experiment.document)
+        self.handler = toolkit.Handler(self)
+        self.sentry = Sentry(look=self._look, revert=self._abort, main=threading.get_ident())
+        self._rig: Rig | None = None
+        self._armoury = Armoury(
+            options.folder.armed, run=self.record.id, rig=options.folder.rig, lost=self.sentry.end,
+            told=lambda id, by: self._faults.ended(id, by), leftover_s=options.leftover_s,
+        )  # fmt: skip
+        self._faults = Faults(self._armoury, clock=self.clock, changed=self.save, max_s=ours.seconds.max)
+
+    def clock(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._start
+
+    def seen(self) -> tuple[Sequence[Sample], Sequence[Fault]]:
+        """What was measured and broken so far."""
+        return (self.samples.samples if self.samples is not None else []), self._faults.faults
+
+    def save(self) -> None:
+        """Write the record as it is."""
+        with self._saving:
+            self.record.faults, self.record.proofs = self._faults.faults, self._faults.proofs
+            self.record.seconds = round(self.clock(), 3)
+            self.record.save(self.folder)
+
+    # ── Opening ────────────────────────────────────────────────────────────────────────────────────────────────────
+    def open(self) -> bool:
+        """Make the rig, and look whether an experiment may begin. False: it may not; the record will say why.
+
+        Interrupted: what was opened is closed by ``close``.
+        """
+        global _current
+        _current = self
+        ours, options = self.experiment.ours, self.options
+        self._stack.enter_context(toolkit.logged(self.folder / LOG, quiet=options.command != ""))
+        self.save()
+        try:
+            self._stack.enter_context(self._armoury)
+            opened: OpenRig = importlib.import_module(ours.rig).open_rig
+            order = Order(
+                needs=ours.needs, profile=ours.profile, app=ours.app, traffic=ours.traffic, weak=self.record.weak,
+                seed=options.seed, folder=options.folder.rig, fetched=options.fetched, run=self.folder,
+                options=ours.options,
+            )  # fmt: skip
+            self._rig = self._stack.enter_context(opened(order, arm=self._faults, say=self._said))
+            self._faults.rig = self._rig
+            self._watch(self._rig)
+            self._invalid += preflight.look(
+                self._rig, self.experiment, self._faults, self._steady, named=options.named, given_up=self._given_up
+            )
+            preflight.wait(ours.seconds.before, given_up=self._given_up)
+        except SeawallError as error:
+            self._invalid.append(f"the rig can't be made: {error}")
+        except Exception as error:  # noqa: BLE001 - a rig of a user's own: whatever it raises, nothing was shown
+            self._invalid.append(f"the rig can't be made: {spelt(error)}")
+        self.save()
+        return not self._invalid and not self.sentry.ordered
+
+    def _watch(self, rig: Rig) -> None:
+        self.samples = Sampler(
+            rig, self.folder, clock=self.clock, more=self._more, moment=self.moment, died=self.sentry.end
+        )
+        self._stack.callback(self.samples.stop)
+        self._stack.callback(self.sentry.stop)
+        self.samples.start()
+        self.sentry.start()
+
+    def _said(self, text: str) -> None:
+        self.say(text)
+        with (self.folder / LOG).open("a", encoding="utf-8") as log:
+            log.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S,%f} lab {text}\n")
+
+    # ── While it is played (toolkit.Player) ────────────────────────────────────────────────────────────────────────
+    def playing(self, *, now: bool) -> None:
+        self.sentry.playing = now
+        if now and self._played_s is None:
+            self._played_s = self.clock()
+
+    def began(self, activity: Mapping[str, Any]) -> None:
+        self.moment("step", str(activity.get("name")))
+        self.say(str(activity.get("name")))
+
+    def ended(self, activity: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+        if run.get("status") == "failed":
+            # Chaos Toolkit would go on; what comes after an action that failed shows nothing.
+            self.sentry.end(toolkit.failures({"run": [run]})[0], Status.INVALID)
+        elif activity.get("type") == "action" and not self._faults.look():
+            self.sentry.end(f"{activity.get('name')}: it isn't as it was meant", Status.INVALID)
+
+    def looked(self, held: bool) -> None:
+        self._states.append((round(self.clock(), 3), held))
+
+    def played(self) -> None:
+        """Hold what is still broken until it has lasted long enough."""
+        least_s = self.experiment.ours.seconds.min
+        while self._faults.there and self.clock() - self._faults.first_s < least_s and not self.sentry.ordered:
+            time.sleep(HOLD_S)
+
+    def rolling_back(self) -> None:
+        self._faults.by = "rollback"
+
+    def moment(self, kind: str, text: str) -> None:
+        """Keep one moment, now."""
+        if kind == KILLED:
+            self._faults.struck(text)
+        self.record.moments.append(Moment(at_s=round(self.clock(), 3), kind=kind, text=text))
+        self.save()
+
+    def why(self) -> str:
+        """Why it may not begin, or must end."""
+        return "; ".join([*self._invalid, *(each.why for each in self.sentry.orders)]) or "it was interrupted"
+
+    # ── Guarding ───────────────────────────────────────────────────────────────────────────────────────────────────
+    def _given_up(self) -> bool:
+        return self.sentry.ordered
+
+    def _more(self) -> Mapping[str, float]:
+        found = {"lab.faults_count": float(sum(each.ended_s is None for each in self._faults.faults))}
+        if self._states:
+            found[STEADY] = float(self._states[-1][1])
+        return found
+
+    def _look(self) -> str:
+        """Why the run must end; "" when it needn't."""
+        assert self._rig is not None and self.samples is not None
+        seconds = self.experiment.ours.seconds
+        if why := self._rig.broken():
+            return f"the rig is broken: {why}"
+        if self._faults.there and self.clock() - self._faults.first_s > seconds.max:
+            return f"the faults have lasted {seconds.max:g} s, the longest that was allowed"
+        if self.sentry.playing and self._played_s is not None:
+            longest_s = seconds.max + PLAY_MORE_S
+            if self.clock() - self._played_s > longest_s:
+                return f"the method has taken {longest_s:g} s"
+        if not self.samples.samples:
+            return ""
+        last = self.samples.samples[-1]
+        if self.clock() - last.at_s > UNSEEN_S:
+            return f"nothing was measured for {UNSEEN_S:g} s"
+        if last.values[DISK] < DISK_FREE_MB_MIN:
+            return f"only {last.values[DISK]:.0f} MiB are free on the disk of {self.folder}"
+        if last.values[MEMORY] > self.experiment.ours.memory_mb:
+            return f"the rig's processes hold {last.values[MEMORY]:.0f} MiB of memory"
+        return self._conditions.met(last)
+
+    def _abort(self, why: str) -> None:
+        """Revert at once; in the sentry's thread."""
+        self._armoury.stop(why)
+        self._said(f"aborting: {why}")
+        for done in self._armoury.undo_all(by="abort"):
+            self._said(done.text)
+        self.moment("act", f"aborted: {why}")
+
+    # ── Concluding ─────────────────────────────────────────────────────────────────────────────────────────────────
+    def conclude(self) -> Record:
+        """Revert what is left, see the platform recover, judge. The record is written whole on return.
+
+        Interrupted: reverted is what there is; ``close`` does it again.
+        """
+        self.sentry.settle()
+        journal = self.handler.journal
+        self._invalid += [why for why in toolkit.failures(journal) if not self.sentry.ordered]
+        self._revert()
+        toolkit.keep(journal, self.folder)
+        if self._rig is not None and self._faults.faults and not self.sentry.ordered:
+            self._recover(self._rig)
+        elif not self._invalid and not self.sentry.ordered:
+            self._invalid.append("nothing was broken")
+        self._judge()
+        return self.record
+
+    def _revert(self) -> None:
+        by = "abort" if self.sentry.ordered else "runner"
+        left = [done for done in self._armoury.undo_all(by=by, final=True) if not done.ok]
+        self._broken = [done.text for done in left]
+        for done in left:
+            self._said(done.text)
+        self.save()
+
+    def _recover(self, rig: Rig) -> None:
+        seconds, record = self.experiment.ours.seconds, self.record
+        if not self._broken:
+            self._faults.prove_whole("everything was undone")
+        self.say("everything was undone; waiting for the steady state")
+        why = self._steady.wait(seconds.recover, given_up=self._given_up)
+        # What the hypothesis said while nobody played it: from here on it holds, or it never did.
+        self._states.append((round(self.clock(), 3), not why))
+        self.say("the steady state holds again" if not why else f"the steady state doesn't hold: {why}")
+        if self.options.on:
+            said = why or "it holds"
+            record.expectations.append(
+                Expectation(claim=f"steady again within {seconds.recover:g} s", held=not why, said=said)
+            )
+        self.say("comparing the ledger with what is there")
+        try:
+            record.verdict = dict(rig.finish(seconds.drain))
+        except SeawallError as error:
+            self._invalid.append(f"there is no verdict: {error}")
+        record.facts = {**rig.facts(), **record.facts}
+
+    def _judge(self) -> None:
+        record, faults = self.record, self._faults.faults
+        record.detect_s = times.detect_s(faults, record.moments)
+        record.mitigate_s = times.mitigate_s(faults, self._states)
+        record.recover_s = times.recover_s(faults, self._states)
+        if faults and not self.sentry.ordered:
+            self._expect()
+        judge.conclude(record, orders=self.sentry.orders, invalid=self._invalid, broken=self._broken)
+        self.save()
+
+    def _expect(self) -> None:
+        least_s, last_s = self.experiment.ours.seconds.min, self._faults.last_s
+        if least_s and last_s is not None:
+            lasted_s = last_s - self._faults.first_s
+            self._faults.prove(
+                f"the faults lasted {least_s:g} s at least", held=lasted_s >= least_s, said=f"{lasted_s:.1f} s"
+            )
+        seen = Seen(self.record, self.seen()[0])
+        for found in judge.find(self.experiment.ours.effects, seen):
+            self._faults.prove(found.claim, held=found.held, said=found.said)
+        self.record.expectations += judge.find(self.experiment.claims(on=self.options.on), seen)
+        if self.options.on and self.record.verdict:
+            unknown = self.record.verdict.get("unknown", 0)
+            self.record.expectations.append(Expectation(
+                claim="all that was accepted came to its end", held=not unknown, said=f"unknown {unknown}",
+            ))  # fmt: skip
+
+    def close(self) -> None:
+        """Revert what is left, end the rig, and say goodbye to the watchdog. Harmless when called twice."""
+        global _current
+        if self.record.status is Status.RUNNING:
+            self.sentry.settle()
+            self._revert()
+            self._judge()
+        self._stack.close()
+        self.save()
+        if _current is self:
+            _current = None

@@ -1,0 +1,71 @@
+"""``seawall lab list|show|run`` from a shell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lab.tiny import document, write
+from seawall.cli.experiment import list_, panic, run, show
+from seawall.cli.say import Failed
+from seawall.lab import experiment
+
+
+def said(*arguments: str) -> Result:
+    return CliRunner().invoke(run, arguments, standalone_mode=False)
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> str:
+    weak = {"without": ["deaf"], "expect": {
+        "on": [{"claim": "nothing is lost", "func": "verdict", "arguments": {"lost": 0}}],
+        "off": [{"claim": "something is lost", "func": "verdict", "arguments": {"lost": [1, 9]}}],
+    }}  # fmt: skip
+    return str(write(tmp_path, document(**weak, original={"source": "a retrospective", "detect": "a few moments"})))
+
+
+def test_nothing_is_broken_without_a_word(mine: str, tmp_path: Path) -> None:
+    done = said(mine, "--folder", str(tmp_path / "lab"))
+    assert isinstance(done.exception, Failed) and done.exception.code == 2 and "--yes" in str(done.exception)
+    assert "an echo is late" in done.output and "0.035 % of a day's traffic" in done.output and "- hole" in done.output
+    assert not (tmp_path / "lab").exists()
+
+
+def test_the_name_must_be_typed(mine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seawall.cli.experiment.interactive", lambda: True)
+    done = CliRunner().invoke(run, [mine, "--folder", str(tmp_path / "lab")], input="yes\n", standalone_mode=False)
+    assert isinstance(done.exception, Failed) and "not confirmed" in str(done.exception)
+    assert not (tmp_path / "lab").exists()
+
+
+def test_what_makes_no_sense_is_misused_and_nothing_is_done(mine: str, tmp_path: Path) -> None:
+    once = str(write(tmp_path, document(), "once"))
+    for code, words, why in (
+        (2, (mine, "--twice", "--without"), "not both"),
+        (2, (once, "--twice"), "names no weak part"),
+        (3, ("no-such",), "no such experiment"),
+    ):
+        done = said(*words, "--yes", "--folder", str(tmp_path / "lab"))
+        assert isinstance(done.exception, Failed) and done.exception.code == code and why in str(done.exception)
+    assert not (tmp_path / "lab").exists()
+
+
+def test_show_says_what_it_breaks_and_what_is_expected(mine: str) -> None:
+    done = CliRunner().invoke(show, [mine], standalone_mode=False)
+    for text in ("- hole", "something is lost", "a retrospective", "detected after a few moments", "not stated"):
+        assert text in done.output, done.output
+    found = json.loads(CliRunner().invoke(show, [mine, "--json"], standalone_mode=False).output)
+    assert found["runs"] == ["on", "off"] and found["extension"]["calls"] == ["echo"]
+
+
+def test_list_has_every_file_of_the_catalogue() -> None:
+    found = json.loads(CliRunner().invoke(list_, ["--json"], standalone_mode=False).output)
+    assert [each["name"] for each in found["experiments"]] == experiment.names()
+
+
+def test_panic_where_nothing_ever_ran_is_calm(tmp_path: Path) -> None:
+    done = CliRunner().invoke(panic, ["--folder", str(tmp_path / "no")], standalone_mode=False)
+    assert done.output == "nothing was broken\n" and not (tmp_path / "no").exists()

@@ -1,0 +1,300 @@
+"""What a run of an experiment says, and that nothing stays broken, whatever becomes of it. On a rig of almost nothing
+(`tiny.py`): a server, two lines through the fault proxy, and a client."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seawall.lab import experiment, record
+from seawall.lab.arm import file
+from seawall.lab.part.process import gone, identity
+from seawall.lab.part.proxy import FaultProxy
+from seawall.lab.record import Record, Status
+from seawall.lab.run import judge
+from seawall.lab.run.place import Folder
+from seawall.lab.run.runner import run
+from seawall.lab.run.session import Options
+
+from . import tiny
+from .test_armoury import REVERTED_S, until
+from .tiny import action, document, write
+
+TESTS = Path(__file__).resolve().parents[1]
+SEAWALL = [sys.executable, "-m", "seawall", "lab"]
+CHAOS = Path(sys.executable).with_name("chaos")
+WHILE_S = 60.0
+
+
+def ran(folder: Path, said: Mapping[str, Any], *, on: bool = True) -> Record:
+    """One run in this process; nothing is broken or armed after it."""
+    found = experiment.load(write(folder, said))
+    options = Options(folder=Folder(folder / "lab"), on=on, seed=7, fetched=folder, command="x")
+    made = run(found, options, screen_to=io.StringIO())
+    assert file.read_all(folder / "lab" / "armed") == ([], [])
+    assert made.status is not Status.RUNNING
+    assert record.load(folder / "lab" / "run" / made.id) == made, "the record in the folder is whole"
+    return made
+
+
+def test_what_is_expected_is_green_and_its_record_tells_it(tmp_path: Path) -> None:
+    made = ran(tmp_path, document())
+    assert made.status is Status.AS_EXPECTED and judge.EXIT[made.status] == 0, made.why
+    assert [(fault.name, fault.target, fault.ended_by) for fault in made.faults] == [
+        ("echo a black hole", "echo", "method")
+    ]
+    held = {proof.claim for proof in made.proofs if proof.held}
+    assert held >= {"the traffic calls echo", "the path to echo is dead", "the path to other is alive"}
+    assert made.detect_s is not None and made.recover_s is not None and made.verdict["lost"] == 0
+    samples = list(record.samples(tmp_path / "lab" / "run" / made.id))
+    assert any(sample.values["lab.faults_count"] for sample in samples)
+    assert [m.text for m in made.moments if m.kind == "step"] == ["hole", "wait 0.6", "mend"]
+    journal = json.loads((tmp_path / "lab" / "run" / made.id / record.JOURNAL).read_text())
+    assert [each["status"] for each in journal["run"]] == ["succeeded"] * 3
+
+
+@pytest.mark.slow
+def test_a_missed_expectation_is_red(tmp_path: Path) -> None:
+    made = ran(tmp_path, document(options={"lost": 2}))
+    assert made.status is Status.NOT_AS_EXPECTED and judge.EXIT[made.status] == 1
+    assert made.why == ["nothing is lost: lost 2"]
+
+
+@pytest.mark.slow
+def test_without_the_protection_the_incident_is_what_is_expected(tmp_path: Path) -> None:
+    off = [{"claim": "something is lost", "func": "verdict", "arguments": {"lost": [1, 100]}}]
+    said = document(options={"lost": 2}, without=["deaf"], expect={"on": tiny.EXTENSION["expect"]["on"], "off": off})
+    made = ran(tmp_path, said, on=False)
+    assert made.status is Status.AS_EXPECTED and made.protections == "off" and made.facts["weak"] == "deaf"
+    assert made.id.startswith("silent-echo.off.")
+
+
+INVALID = {
+    "the gate": (document(probe="never", seconds={"warm": 0.3}), "the steady state doesn't hold before the fault"),
+    "an open alert": (document(options={"alert": "store-away"}, seconds={"warm": 0.3}), "an alert is open: store-away"),
+    "a stranger": (document(options={"away": "192.0.2.7:6379"}), "only what is on this machine, or named"),
+    "no call": (document(options={"deaf": True}), "the traffic calls echo"),
+    "no landing": (document(action("hole", claim=False)), "the path to echo is dead: it is alive"),
+    "too much": (document(action("too_much")), "the path to other is alive: it is dead"),
+    "a failed action": (document(action("fail")), "it can't be done"),
+    "nothing": (document(action("wait", seconds=0.01)), "nothing was broken"),
+    "too short": (document(action("hole"), action("mend"), seconds={"min": 20}), "the faults lasted 20 s at least"),
+    "no effect": (
+        document(effects=[{"claim": "it falls", "func": "becomes", "arguments": {"name": "echo.ok", "most": 0.5}}]),
+        "it falls: echo.ok was measured 0 times",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", INVALID)
+def test_a_rig_that_does_not_prove_itself_shows_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seawall.lab.run.faults.LAND_S", 0.5)
+    monkeypatch.setattr("seawall.lab.run.preflight.CALLED_S", 0.5)
+    said, why = INVALID[name]
+    made = ran(tmp_path, said)
+    assert made.status is Status.INVALID and judge.EXIT[made.status] == 6, made.why
+    assert any(why in each for each in made.why), made.why
+
+
+ABORTED = {
+    "the longest time": (document(action("hole"), action("wait", seconds=60), seconds={"max": 1}), "have lasted 1 s"),
+    "the file's own": (
+        document(
+            action("hole"), action("wait", seconds=60),
+            abort=[{"claim": "too silent", "name": "echo.ok_ratio", "below": 0.5, "for_s": 0.4}],
+        ),
+        "too silent: echo.ok_ratio is 0",
+    ),
+    "the generator": (
+        document(action("hole"), action("wait", seconds=60), options={"dies_s": 2.5}), "the client is gone",
+    ),
+    "memory": (document(action("hole"), action("wait", seconds=60), memory_mb=1), "MiB of memory"),
+    "a pause": (
+        document({**action("hole"), "pauses": {"after": 60}}, seconds={"max": 1}), "the longest that was allowed",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ABORTED)
+def test_an_abort_condition_reverts_and_ends_the_run(name: str, tmp_path: Path) -> None:
+    said, why = ABORTED[name]
+    began = time.monotonic()
+    made = ran(tmp_path, said)
+    assert time.monotonic() - began < WHILE_S / 2
+    assert made.status is Status.ABORTED and judge.EXIT[made.status] == 7, made.why
+    assert why in made.why[0] and all(fault.ended_s is not None for fault in made.faults)
+
+
+@pytest.mark.slow
+def test_a_full_disk_aborts_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seawall.lab.run.session.DISK_FREE_MB_MIN", 1e12)
+    made = ran(tmp_path, document(action("hole"), action("wait", seconds=60)))
+    assert made.status is Status.ABORTED and "MiB are free" in made.why[0]
+
+
+# ── In a process of its own ────────────────────────────────────────────────────────────────────────────────────────
+LONG = document(action("hole"), action("wait", seconds=60))
+
+
+class Running:
+    """`seawall lab run` in mid-fault."""
+
+    def __init__(self, folder: Path, command: list[str]) -> None:
+        self.folder = folder / "lab"
+        self.log = folder / "out"
+        with self.log.open("ab") as out:
+            self.child = subprocess.Popen(
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                env={**os.environ, "PYTHONPATH": str(TESTS)},
+            )  # fmt: skip
+        until(lambda: self.faults() or self.child.poll() is not None, "it is broken", WHILE_S)
+        assert self.child.poll() is None, self.log.read_text()
+
+    def faults(self) -> object:
+        """What is wrong with the line; None: nobody can say."""
+        try:
+            return FaultProxy(self.folder / "rig" / "proxy").links()["echo"]["faults"]
+        except Exception:
+            return None
+
+    def whole(self) -> bool:
+        return self.faults() == []
+
+    def ends(self) -> int:
+        return self.child.wait(WHILE_S)
+
+    def record(self) -> Record:
+        (found,) = (self.folder / "run").iterdir()
+        return record.load(found)
+
+
+@contextmanager
+def running(folder: Path, said: Mapping[str, Any] = LONG, command: list[str] | None = None) -> Iterator[Running]:
+    path = write(folder, said)
+    made = Running(folder, command or [*SEAWALL, "run", str(path), "--yes", "--folder", str(folder / "lab")])
+    try:
+        yield made
+    finally:
+        made.child.kill()
+        made.child.wait()
+        holder = file.holder(made.folder / "armed")
+        if holder is not None and (watchdog := holder.watchdog) is not None:
+            os.kill(watchdog.pid, signal.SIGTERM)
+            assert gone(watchdog, WHILE_S), "the watchdog has ended what the runner left"
+        assert FaultProxy(made.folder / "rig" / "proxy").pid("proxy") is None, "nothing runs on"
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_runner_in_mid_fault_reverts(tmp_path: Path) -> None:
+    with running(tmp_path) as lab:
+        lab.child.kill()
+        assert until(lab.whole, "the line is whole") < REVERTED_S
+        assert lab.record().status is Status.RUNNING, "what it knew is there"
+
+
+@pytest.mark.slow
+def test_a_stopped_runner_reverts_and_says_so_when_it_goes_on(tmp_path: Path) -> None:
+    with running(tmp_path) as lab:
+        lab.child.send_signal(signal.SIGSTOP)
+        assert until(lab.whole, "the line is whole") < REVERTED_S
+        lab.child.send_signal(signal.SIGCONT)
+        assert lab.ends() == 7
+        found = lab.record()
+        assert found.status is Status.ABORTED and "the runner was silent" in found.why[0]
+        assert found.faults[0].ended_by.startswith("watchdog")
+
+
+@pytest.mark.slow
+def test_without_its_watchdog_the_runner_reverts_by_itself(tmp_path: Path) -> None:
+    with running(tmp_path) as lab:
+        holder = file.holder(lab.folder / "armed")
+        assert holder is not None
+        os.kill(holder.pid, signal.SIGKILL)
+        assert lab.ends() == 7
+        assert lab.record().why == ["the watchdog is gone"] and lab.record().faults[0].ended_by == "abort"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_reverts_and_ends_it(number: signal.Signals, tmp_path: Path) -> None:
+    with running(tmp_path) as lab:
+        lab.child.send_signal(number)
+        assert lab.ends() == 7, lab.log.read_text()
+        assert lab.record().status is Status.ABORTED and lab.record().faults[0].ended_s is not None
+
+
+@pytest.mark.slow
+def test_many_a_ctrl_c_still_reverts(tmp_path: Path) -> None:
+    with running(tmp_path) as lab:
+        for _ in range(4):
+            lab.child.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        assert lab.ends() == 7, lab.log.read_text()
+        assert lab.record().faults[0].ended_s is not None and file.read_all(lab.folder / "armed") == ([], [])
+
+
+@pytest.mark.slow
+def test_panic_mends_and_ends_the_run(tmp_path: Path) -> None:
+    with running(tmp_path) as lab:
+        done = subprocess.run(
+            [*SEAWALL, "panic", "--folder", str(lab.folder)], capture_output=True, text=True, timeout=WHILE_S,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0 and "echo a black hole" in done.stdout, done
+        assert lab.ends() == 7 and lab.record().why == ["panic"]
+    done = subprocess.run(
+        [*SEAWALL, "panic", "--folder", str(lab.folder)], capture_output=True, text=True, timeout=WHILE_S,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "nothing was broken\n")
+
+
+@pytest.mark.slow
+def test_one_experiment_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    with running(tmp_path) as lab:
+        command = [*SEAWALL, "run", str(tmp_path / "silent-echo.yaml"), "--yes", "--folder", str(lab.folder)]
+        other = subprocess.run(command, capture_output=True, text=True, timeout=WHILE_S, check=False,
+                               env={**os.environ, "PYTHONPATH": str(TESTS)})  # fmt: skip
+        assert other.returncode == 2 and f"process {lab.child.pid} runs an experiment" in other.stderr
+        assert not lab.whole() and identity(lab.child.pid) is not None
+
+
+@pytest.mark.slow
+def test_plain_chaos_run_does_the_same(tmp_path: Path) -> None:
+    path = write(tmp_path, document())
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    for command in ("validate", "run"):
+        done = subprocess.run([CHAOS, command, path], cwd=tmp_path, capture_output=True, text=True, env=environment,
+                              timeout=WHILE_S, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    (found,) = (tmp_path / "build" / "lab" / "run").iterdir()
+    made = record.load(found)
+    assert made.status is Status.AS_EXPECTED and made.faults[0].ended_by == "method"
+    path = write(tmp_path, document(options={"lost": 1}))
+    done = subprocess.run([CHAOS, "run", path], cwd=tmp_path, capture_output=True, text=True, env=environment,
+                          timeout=WHILE_S, check=False)  # fmt: skip
+    assert done.returncode == 1 and "nothing is lost: lost 1" in done.stderr
+    assert json.loads((tmp_path / "journal.json").read_text())["seawall"]["status"] == "not_as_expected"
+
+
+@pytest.mark.slow
+def test_plain_chaos_run_killed_in_mid_fault_reverts(tmp_path: Path) -> None:
+    (tmp_path / "lab").symlink_to(tmp_path / "build" / "lab")
+    with running(tmp_path, command=[str(CHAOS), "run", str(tmp_path / "silent-echo.yaml")]) as lab:
+        lab.child.kill()
+        assert until(lab.whole, "the line is whole") < REVERTED_S
