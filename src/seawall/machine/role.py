@@ -34,7 +34,7 @@ from seawall.machine.claim import OWN_PREFIX, bound
 from seawall.machine.folder import Folder, Lock
 from seawall.machine.hand import Hands
 from seawall.machine.handle import Handles
-from seawall.machine.stopping import Report, Stopping
+from seawall.machine.stopping import LEAVE_S, Report, Stopping
 from seawall.machine.systemd import Notifier
 from seawall.machine.tuning import Tuning
 from seawall.settings import Settings, environ
@@ -239,9 +239,16 @@ async def serve(start: Start, open_role: Role, lines: Outlet) -> int:
     if opened.report is not None:
         stopping.report(opened.report())
     status = 1 if failures else 0
+    await _end(status)
+    return status
+
+
+async def _end(status: int) -> None:
+    """Nothing that goes on all the same keeps the process: nobody takes its place before it has ended."""
     if not await loop.ended_tasks(TASKS_S):
         _leave(status)
-    return status
+    # Who asked a Kafka that is a black hole waits for its answer in a thread, and senders would wait with it.
+    loop.leave_within(LEAVE_S, status)
 
 
 def _leave(status: int) -> NoReturn:
