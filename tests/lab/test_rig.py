@@ -11,9 +11,13 @@ from seawall.kernel.error import Rejected
 from seawall.lab.part.fault import Fault
 from seawall.lab.part.proxy import FaultProxy
 from seawall.lab.part.redis import Redis
+from seawall.lab.platform import Platform
 from seawall.lab.rig import current, own, supply, talk
+from seawall.lab.rig.balancer import IN, OUT, Balancer
 from seawall.lab.rig.flow import Recent, streams
 from seawall.lab.rig.sight import _figures
+
+from .platform_server import FakePlatform
 
 METRICS = """# HELP seawall_breaker_state_code x
 seawall_breaker_state_code{role="collector",to="redis"} 2.0
@@ -135,3 +139,28 @@ def test_a_round_trip_tells_a_dead_line_from_one_that_is_slow_or_alive(tmp_path:
         proxy.set("redis.r1", Fault(kind="refuse"))
         with pytest.raises(OSError):
             talk.round_trip("redis", port, 0.3)
+
+
+def test_a_balancer_takes_a_host_out_after_some_checks_and_lets_it_in_after_some() -> None:
+    def wait(*, host_in: bool) -> None:
+        latest = time.monotonic() + 20
+        while balancer.host_in != host_in:
+            assert time.monotonic() < latest
+            time.sleep(0.01)
+
+    asked: list[str] = []
+    with FakePlatform() as fake, Platform(fake.find) as platform:
+        balancer = Balancer(platform, every_s=0.02)
+        fake.answer = lambda key: asked.append(key) or 202
+        balancer.start()
+        wait(host_in=True)
+        asked.clear()
+        fake.answer = lambda key: asked.append(key) or 503
+        wait(host_in=False)
+        assert len(asked) >= OUT and balancer.sample()["balancer.in_ratio"] == 0.0
+        asked.clear()
+        fake.answer = lambda key: asked.append(key) or 202
+        wait(host_in=True)
+        assert len(asked) >= IN
+        balancer.stop()
+        balancer.stop()

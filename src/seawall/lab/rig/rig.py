@@ -18,6 +18,7 @@ from seawall.lab.part.proxy import FaultProxy
 from seawall.lab.platform import Platform
 from seawall.lab.record import LEDGER, LOG
 from seawall.lab.rig import own, supply
+from seawall.lab.rig.balancer import Balancer
 from seawall.lab.rig.flow import Flow, streams
 from seawall.lab.rig.sight import Alert, Sight
 from seawall.lab.rig.supply import Line, Supply
@@ -115,6 +116,7 @@ class Rig:
         self._moments: list[tuple[str, str]] = []
         self._alerts: dict[str, Alert] = {}
         self._pids: dict[str, int | None] = {}
+        self._host_in = True
         self._last: tuple[float, dict[str, float]] = (float("-inf"), {})
         self._bytes: tuple[float, dict[str, int]] = (0.0, {})
 
@@ -141,8 +143,10 @@ class Rig:
         self._before = self._traffic_bytes()
         self._bytes = (time.monotonic(), dict(self._before))
         self.flow = Flow(self.platform, self._streams, self.run / LEDGER, seed=self.order.seed)
+        self.balancer = Balancer(self.platform)
         if self._streams:
             self.flow.start()
+            self.balancer.start()
             self._warm_up()
         self._pids = {role: self.tree.pid(role) for role in ROLES}
 
@@ -171,7 +175,8 @@ class Rig:
 
     def close(self) -> None:
         """End everything. What was never begun isn't missed."""
-        if hasattr(self, "flow"):
+        if hasattr(self, "balancer"):
+            self.balancer.stop()
             with suppress(Unavailable):
                 self.flow.stop()
         if hasattr(self, "tree"):
@@ -302,7 +307,11 @@ class Rig:
     def _of_traffic(self) -> dict[str, float]:
         if not self._streams:
             return {}
-        found = {"intake.open_count": float(self.flow.open), "intake.unsent_count": float(self.flow.unsent)}
+        found = {
+            **self.balancer.sample(),
+            "intake.open_count": float(self.flow.open),
+            "intake.unsent_count": float(self.flow.unsent),
+        }
         for room, kind in (("intake", "events"), ("held", "held")):
             recent = self.flow.recent[kind]
             if not recent.total:
@@ -345,6 +354,9 @@ class Rig:
             self._moments += [("alert", now[key].text) for key in now.keys() - self._alerts.keys()]
             self._moments += [("cleared", self._alerts[key].name) for key in self._alerts.keys() - now.keys()]
             self._alerts = now
+        if self.balancer.host_in != self._host_in:
+            self._host_in = self.balancer.host_in
+            self._moments.append(("balancer", "the host is let in" if self._host_in else "the host is taken out"))
         for role in ROLES:
             pid = self.tree.pid(role)
             if pid is not None and pid != self._pids[role]:
