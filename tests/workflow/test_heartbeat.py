@@ -76,7 +76,7 @@ async def test_who_has_no_heartbeat_is_told_so() -> None:
     assert len(caught) == 2
 
 
-@pytest.mark.parametrize("told", [object(), "x" * 5000, {1, (2, object())}])
+@pytest.mark.parametrize("told", [object(), "x" * 5000, {1, (2, object())}, {"done": float("nan")}, "\ud800"])
 async def test_progress_that_can_not_be_kept_fails_the_step_for_good(told: object) -> None:
     ctx = MemoryRun().context()
     with pytest.raises(StepFailed, match="progress of a step") as failed:

@@ -13,6 +13,7 @@ from seawall.kernel.seam.child import Begin, Child, ParentRun
 from seawall.kernel.status import RunStatus
 from seawall.workflow.patch import Patches
 from seawall.workflow.retry import NonRetryable
+from seawall.workflow.value import as_json
 from seawall.workflow.wait import LOOK_S, checked_name
 
 FIRST_LOOK_US = 300_000
@@ -128,10 +129,9 @@ class Children(Patches):
             raise ValueError(f'on_parent_end={on_parent_end!r}: "cancel" or "leave" is needed')
         self._begun += 1
         called = _called(workflow)
+        data = as_json(payload, limit.RESULT_BYTES_MAX, "the payload")
         with_parent = on_parent_end == "cancel"
-        return called, Begin(
-            workflow=called, payload=_payload(payload), with_parent=with_parent, number=self._begun
-        )  # fmt: skip
+        return called, Begin(workflow=called, payload=data, with_parent=with_parent, number=self._begun)
 
     async def _end_of(self, key: str, nth: int, begin: Begin) -> Outcome:
         run = self._run
@@ -168,16 +168,6 @@ def _called(workflow: object) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= limit.NAME_CHARS_MAX or not name.isprintable():
         raise TypeError(f"{workflow!r} is no workflow: give its name, or its function")
     return name
-
-
-def _payload(payload: object) -> bytes:
-    try:
-        data = _encode(payload)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise ValueError(f"the payload is no JSON: {error}") from error
-    if len(data) > limit.RESULT_BYTES_MAX:
-        raise ValueError(f"the payload is {len(data)} bytes as JSON, at most {limit.RESULT_BYTES_MAX} are kept")
-    return data
 
 
 def _said(workflow: str, outcome: Outcome) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -20,6 +19,7 @@ from seawall.workflow.approval import Approvals
 from seawall.workflow.branch import Branch, current
 from seawall.workflow.heartbeat import Heartbeats, beaten, checked_heartbeat
 from seawall.workflow.retry import NEVER, NonRetryable, Retry, StepFailed, may_retry, retry_after_s
+from seawall.workflow.value import as_json
 from seawall.workflow.wait import checked_name
 
 T = TypeVar("T")
@@ -52,16 +52,9 @@ def encoded(value: object, *what: str) -> bytes:
         Unkeepable: It is no JSON, or too large; the words of ``what`` name it.
     """
     try:
-        data = _encode(value)
-        # The encoder writes what is no number as null, and null it would be from then on.
-        if b"null" in data and not _finite(msgspec.to_builtins(value)):
-            raise ValueError("NaN and infinity are no JSON")
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise Unkeepable(f"{' '.join(what)} can't be kept as JSON: {error}") from error
-    if len(data) > limit.RESULT_BYTES_MAX:
-        most = limit.RESULT_BYTES_MAX
-        raise Unkeepable(f"{' '.join(what)} is {len(data)} bytes as JSON, at most {most} are kept: return where it is")
-    return data
+        return as_json(value, limit.RESULT_BYTES_MAX, *what)
+    except ValueError as error:
+        raise Unkeepable(str(error)) from error
 
 
 class Context(Approvals, Heartbeats):
@@ -262,15 +255,6 @@ class Context(Approvals, Heartbeats):
         assert kept is not None
         await kept
         return failure
-
-
-def _finite(value: object) -> bool:
-    """Whether all numbers in plain values are some."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(map(_finite, value.values())) and all(map(_finite, value))
-    return all(map(_finite, value)) if isinstance(value, list | tuple | set | frozenset) else True
 
 
 def _step_failed(name: str, error: Exception, attempt: int, *, retryable: bool) -> StepFailed:

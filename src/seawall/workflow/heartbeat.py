@@ -12,13 +12,13 @@ import msgspec
 from seawall.kernel import limit
 from seawall.kernel.seam.pulse import Pulse
 from seawall.workflow.retry import NonRetryable
+from seawall.workflow.value import as_json
 
 HEARTBEAT_MIN_S, HEARTBEAT_MAX_S = 0.5, 86_400.0
 
 beating: contextvars.ContextVar[Pulse | None] = contextvars.ContextVar("beating", default=None)
 """Of the step whose code runs here; a step's thread and the tasks that it begins have it too."""
 
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
@@ -88,11 +88,6 @@ def _pulse() -> Pulse:
 
 def _told(progress: object) -> bytes:
     try:
-        data = _encode(progress)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise NonRetryable(f"the progress of a step can't be kept as JSON: {error}") from error
-    if len(data) > limit.PROGRESS_BYTES_MAX:
-        raise NonRetryable(
-            f"the progress of a step is {len(data)} bytes as JSON, at most {limit.PROGRESS_BYTES_MAX} are kept"
-        )
-    return data
+        return as_json(progress, limit.PROGRESS_BYTES_MAX, "the progress of a step")
+    except ValueError as error:
+        raise NonRetryable(str(error)) from error
