@@ -86,3 +86,14 @@ async def test_which_one_is_meant_has_to_be_said_and_what_is_no_decision_is_refu
     got = await it.call("POST", f"/v1/runs/{run}/approve", {"approved": True, "approval": str(second)})
     assert got.status == 200 and json.loads(got.body)["by"], "who asks, when nobody else is named"
     assert [line["question"] for line in (await it.get("/v1/approvals")).json["items"]] == ["a?"]
+
+
+async def test_each_of_many_can_be_named(it: Api, here: World) -> None:
+    run, first = await asked(here, "the first?")
+    for n in range(25):
+        await asked(here, f"{n}?", run=run)
+    wish = {"approved": True, "approval": str(first)}
+    got = await it.call("POST", f"/v1/runs/{run}/approve", wish)
+    assert got.status == 200 and got.json["question"] == "the first?"
+    for named in ("first", "9" * 30, "-1", "0"):
+        assert is_problem(await it.call("POST", f"/v1/runs/{run}/approve", wish | {"approval": named}), 409)

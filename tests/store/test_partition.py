@@ -415,3 +415,31 @@ async def test_making_a_day_waits_for_no_writer_of_another_day(
     finally:
         await transaction.rollback()
         await holder.close()
+
+
+async def test_what_people_were_asked_stays_while_its_run_may_be_tried_again(store: Store, clock: ManualClock) -> None:
+    """Or it would ask again, by links that nobody sends: the step that sent them is done."""
+    await _unfinished(store, TODAY, 1)
+    await _finished(store, TODAY, 2)
+    for number in (1, 2, 3):
+        await store.execute(
+            "insert into approval (run_id, name, nth, key, question, people, asked_at, expires_at)"
+            " values ($1, 'a', 0, 1, '?', '{}', now() - interval '40 days', now() + interval '40 days')",
+            _run(TODAY, number),
+        )
+    await _keeper(store, clock).round()
+    left = await store.fetch("select run_id from approval order by run_id")
+    assert [row["run_id"] for row in left] == [_run(TODAY, 1), _run(TODAY, 2)]
+
+
+async def test_rows_of_ended_runs_go_in_one_round_also_where_there_are_very_many(
+    store: Store, clock: ManualClock
+) -> None:
+    await _unfinished(store, TODAY, 1)
+    await store.execute(
+        "insert into run_until (run_id, until, total_ms) select $1::bigint + n, now() + interval '7 days', 1"
+        " from generate_series(0, 25000) n",
+        _run(TODAY, 1),
+    )
+    await _keeper(store, clock).round()
+    assert await store.value("select array_agg(run_id) from run_until") == [_run(TODAY, 1)]

@@ -18,6 +18,7 @@ from seawall.store.approval import ApprovalLine
 from seawall.store.pool import Store
 
 ID_MAX: Final = 2**63 - 1
+ID_DIGITS_MAX: Final = 18
 EVERY: Final = "all"
 
 
@@ -81,9 +82,7 @@ class ApprovalDesk:
 
     async def _meant(self, run_id: int, number: str) -> Claim:
         """The one that is open; else the last one that was, which says how it stands."""
-        found = await approval.of_run(self._store, run_id, timeout_s=self._query_s)
-        if number:
-            found = [one for one in found if str(one.claim.request) == number]
+        found = await approval.of_run(self._store, run_id, number=_number(number), timeout_s=self._query_s)
         if sum(one.open for one in found) > 1:
             names = ", ".join(f"{one.claim.request} ({one.question})" for one in found if one.open)
             raise Rejected(409, "Several are open", f"run {run_id} asks several things; name one: {names}")
@@ -94,6 +93,13 @@ class ApprovalDesk:
         raise Rejected(
             409, "It isn't open", f"run {run_id} has asked nobody{f' by the number {number}' if number else ''}"
         )
+
+
+def _number(text: str) -> int | None:
+    """Of a request; None: none was named; 0, which no request has: that is no number."""
+    if not text:
+        return None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= ID_DIGITS_MAX else 0
 
 
 def _line(name: str, text: str, chars_max: int) -> str:

@@ -134,13 +134,16 @@ async def _decide(session: Session, claim: Claim, decision: Decision, clock: Clo
     return await wake(session, {claim.run})
 
 
-async def of_run(store: Store, run_id: int, *, timeout_s: float) -> list[Meant]:
+async def of_run(store: Store, run_id: int, *, number: int | None = None, timeout_s: float) -> list[Meant]:
     """A run's requests that somebody may decide, and behind them those that were, the newest first; at most OPEN_MAX.
+
+    Args:
+        number: Only the one of this number.
 
     Raises:
         Unavailable: The store didn't answer in time.
     """
-    rows = await store.fetch(_SQL["of_run"], run_id, OPEN_MAX, timeout_s=timeout_s)
+    rows = await store.fetch(_SQL["of_run"], run_id, OPEN_MAX, number, timeout_s=timeout_s)
     return [Meant(Claim(row["id"], run_id, row["nonce"].bytes, 0, 0), row["question"], row["open"]) for row in rows]
 
 

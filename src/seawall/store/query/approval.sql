@@ -43,9 +43,9 @@ where a.id = $1 and a.run_id = $2 and a.nonce = $3
 
 -- name: of_run
 -- console and rehearsals, when a run's requests are decided by number or alone; primary key of approval, which has few of a run.
--- Those that somebody may decide, or, where there is none, those that were open.
+-- Those that somebody may decide, or, where there is none, those that were open; $3: only the one of this number.
 select a.id, a.nonce, a.question, a.decided_at is null and not a.over and a.expires_at > clock_timestamp() as open
-from approval a where a.run_id = $1
+from approval a where a.run_id = $1 and ($3::bigint is null or a.id = $3)
 order by open desc, a.id desc limit $2
 
 -- name: page
@@ -67,9 +67,11 @@ where a.id < $1 and a.decided_at is null and not a.over and a.expires_at > clock
 order by a.id desc limit $2
 
 -- name: prune
--- partition, each round, in batches; approval_id, primary key of run, probed for each: joined, all pending runs were read.
--- Requests whose run has ended, so long after they were asked as runs are kept.
+-- partition, each round, in batches; approval_id, primary keys of run and run_done, probed for each: joined, all pending runs were
+-- read. Requests so old whose run is gone: one that has ended may be tried again for as long as it is there, and asks on.
 delete from approval where ctid = any (array(
   select a.ctid from approval a
-  where a.asked_at < $1 and (select r.id from run r where r.id = a.run_id) is null order by a.id limit $2
+  where a.asked_at < $1 and (select r.id from run r where r.id = a.run_id) is null
+    and (select d.id from run_done d where d.id = a.run_id) is null
+  order by a.id limit $2
 ))
