@@ -13,12 +13,12 @@ import pytest
 
 from seawall import App, Approval, ApprovalRequest, Context, Event, Retry
 from seawall.kernel.approval import Claim, Links, Settings
-from seawall.kernel.error import Uncertain
+from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.seam.approval import Decision, State, Via
 from seawall.store import approval, cancel, pool
 from seawall.store.pool import Store
 from seawall.store.statement import statements
-from seawall.worker import bench, execution
+from seawall.worker import asking, beat, bench, execution
 from worker.rig import CLOCK, Rig
 
 LINKS = Links(Settings(), b"\x07" * 32, base=lambda: "http://hooks.test")
@@ -261,7 +261,7 @@ async def test_a_store_that_does_not_answer_opens_one_request(
         return found
 
     monkeypatch.setattr(bench, "ask", unsure)
-    monkeypatch.setattr(bench, "STORE_PAUSE_S", 0.01)
+    monkeypatch.setattr(asking, "PAUSE_S", 0.01)
     async with rig.running(app, links=LINKS):
         (run,) = await rig.add("deploy", [{}])
         await put_away(rig, run)
@@ -290,3 +290,49 @@ async def test_side_by_side_a_request_is_awaited_by_two_tasks_and_beside_a_sleep
         assert await decide(store, claimed(sent[1]), NO) == (State.DECLINED, True)
         assert await decide(store, claimed(sent[0]), YES) == (State.APPROVED, True)
         assert await result(rig, run) == ["ana", "ben", "ana"]
+
+
+async def test_a_store_whose_clock_went_back_is_not_asked_without_a_pause(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fail-over, maybe: what a run knows of the store's time is ahead, so for the run the time is over already."""
+    app, asks, ask, store_us = App(), list[Any](), bench.ask, execution.Execution.store_us
+    deploys(app, [], within=1.0)
+
+    async def counted(*given: Any) -> Any:
+        asks.append(given)
+        return await ask(*given)
+
+    monkeypatch.setattr(bench, "ask", counted)
+    monkeypatch.setattr(execution.Execution, "store_us", lambda run: store_us(run) + 30_000_000)
+    async with rig.running(app, links=LINKS):
+        (run,) = await rig.add("deploy", [{}])
+        assert (await result(rig, run))[:2] == [False, True]
+    assert len(asks) < 10
+
+
+@pytest.mark.parametrize("what", ["ask", "last"])
+async def test_no_run_expires_while_the_store_does_not_answer_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Nothing of it is to be flushed then: only that it has asked in vain says that the store is away."""
+    app, began, room = App(), list[float](), bench if what == "ask" else beat
+    answer = getattr(room, what)
+
+    async def away(*given: Any) -> Any:
+        began.append(CLOCK.monotonic())
+        if began[-1] < began[0] + 1.2:
+            raise Unavailable("PostgreSQL", "it is away")
+        return await answer(*given)
+
+    monkeypatch.setattr(room, what, away)
+
+    @app.workflow(on="test.thing", timeout_s=0.5, retry=Retry(attempts=1))
+    async def deploy(event: Event, ctx: Context) -> str:
+        await (ctx.approval("deploy?") if what == "ask" else ctx.step(str, 5, heartbeat_s=60))
+        return "went on"
+
+    async with rig.running(app, links=LINKS):
+        (run,) = await rig.add("deploy", [{}])
+        assert await result(rig, run) == "went on"
+    assert len(began) > 2

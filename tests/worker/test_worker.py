@@ -18,6 +18,7 @@ import pytest
 from seawall import App, Context, Event, NonRetryable, Retry, StepFailed
 from seawall.kernel import limit
 from seawall.kernel.cause import Cause
+from seawall.kernel.error import Unavailable
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.run import step_parts
 from seawall.kernel.status import RunStatus
@@ -827,3 +828,30 @@ async def test_the_event_is_what_came(rig: Rig) -> None:
     assert (event.type, event.tenant, event.source, event.body) == ("test.thing", "default", "test", b'{"a": 1}')
     assert event.json == {"a": 1} and event.headers["x-test"] == "yes"
     assert event.received_at.utcoffset().total_seconds() == 0  # type: ignore[union-attr]
+
+
+async def test_a_run_expires_behind_an_outage_though_nothing_is_flushed_since(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only run of its process hangs: nothing else ever tells the flusher that the store is back."""
+    app, inside = App(), asyncio.Event()
+
+    @app.workflow(on="test.thing", timeout_s=2.0, retry=Retry(attempts=1))
+    async def hangs(event: Event, ctx: Context) -> None:
+        inside.set()
+        await asyncio.Event().wait()
+
+    async with rig.running(app) as worker:
+        (run,) = await rig.add("hangs", [{}])
+        await inside.wait()
+        broken, round_ = asyncio.Event(), worker._flusher._round
+
+        async def breaks(session: Any) -> None:
+            if not broken.is_set():
+                broken.set()
+                raise Unavailable("PostgreSQL", "the connection is gone")
+            await round_(session)
+
+        monkeypatch.setattr(worker._flusher, "_round", breaks)
+        row = (await rig.ended([run]))[run]
+        assert broken.is_set() and row["error"] == "TimeoutError: the workflow took longer than 2 s"

@@ -15,6 +15,7 @@ from seawall.kernel.seam.pulse import Pulse
 from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Store
 from seawall.store.progress import Told, last, note
+from seawall.worker.asking import Asking
 
 if TYPE_CHECKING:
     from seawall.worker.execution import Execution
@@ -29,7 +30,7 @@ ROWS_MAX = 1000
 """Steps in one statement."""
 
 READS_MAX = 2
-"""Steps that ask at once what is kept of them: a thousand would keep the process's loops from the store."""
+"""Steps that ask at once what is kept of them."""
 
 STORE_PAUSE_S = 0.2
 
@@ -67,20 +68,21 @@ class Beats:
         self._store = store
         self._clock = clock
         self._under_way: set[Beating] = set()
-        self._reads = asyncio.Semaphore(READS_MAX)
+        self._reads = Asking(READS_MAX)
         self._kick = asyncio.Event()
+        self._away = False  # it didn't take what was told last
         self.hasty = False
         """The process stops: whatever is told is written at once, as it may be the last of its step here."""
 
     async def pulse(self, execution: Execution, name: str, nth: int, every_s: float) -> Pulse:
         """For one try of a step, with what an earlier one has told. Waits for the store, as long as its run may."""
-        while True:
-            try:
-                async with self._reads:
-                    told = await last(self._store, execution.id, name, nth)
-                return Beating(execution, name, nth, every_s, self._clock, told)
-            except (Unavailable, Uncertain):
-                await asyncio.sleep(STORE_PAUSE_S)
+        told = await self._reads.until_answered(lambda: last(self._store, execution.id, name, nth))
+        return Beating(execution, name, nth, every_s, self._clock, told)
+
+    @property
+    def in_vain(self) -> bool:
+        """A step waits for an answer of the store, or for what it told to be kept, and the store is away."""
+        return self._reads.in_vain or (self._away and any(one.kept is not None for one in self._under_way))
 
     async def listened(self, pulse: Pulse, call: Coroutine[Any, Any, T]) -> T:
         """Keep what a try tells while it is being called. When it fails, what it told last is in the store before that
@@ -105,8 +107,10 @@ class Beats:
         while True:
             try:
                 await patiently(heart, self._note(), what=DEPENDENCY)
+                self._away = False
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
+                self._away = True
                 heart.unready(str(error))
                 await asyncio.sleep(STORE_PAUSE_S)
             with contextlib.suppress(TimeoutError):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from seawall.guard.spell import Spells
 from seawall.guard.stack import stack_of
 from seawall.kernel.approval import Links
 from seawall.kernel.clock import Clock
-from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.approval import Question, Request
@@ -20,6 +19,7 @@ from seawall.kernel.status import RunStatus
 from seawall.store.approval import Place, ask
 from seawall.store.child import Wanted, chain, start
 from seawall.store.pool import Store
+from seawall.worker.asking import Asking
 from seawall.worker.beat import Beats
 from seawall.worker.deadline import Deadlines, Watch
 from seawall.worker.ear import Ears
@@ -34,15 +34,11 @@ if TYPE_CHECKING:
 
 log = logger("worker")
 
-T = TypeVar("T")
-
 STUBBORN_MAX = 100
 """Runs that go on after their end, in one process: each holds its event, and whatever the workflow has in its hands."""
 
-STORE_PAUSE_S = 0.2
 BEGINS_MAX = 2
-"""Runs that are begun by others, and requests to people that are looked at, at once in one process: more keep its loops
-from the store."""
+"""Runs that are begun by others, and requests to people that are looked at, at once in one process."""
 
 EXIT_THREADS_HANG, EXIT_MEDDLED, EXIT_STUBBORN = 72, 74, 75
 
@@ -73,7 +69,7 @@ class Bench:
         """
         self.flusher = flusher
         self._store = store
-        self._begins = asyncio.Semaphore(BEGINS_MAX)
+        self._begins = Asking(BEGINS_MAX)
         self.grace_s = settings.cancel_grace_s
         self.nesting_max, self.children_max = settings.nesting_max, settings.children_max
         self.ears = ears
@@ -84,7 +80,7 @@ class Bench:
         self.monotonic: Callable[[], float] = store_clock.monotonic
         self.chance = chance
         self.deadlines = Deadlines(
-            clock, store_away=lambda: flusher.away, grace_s=settings.cancel_grace_s, stubborn=self._stubborn
+            clock, store_away=self._store_away, grace_s=settings.cancel_grace_s, stubborn=self._stubborn
         )
         self.loop = asyncio.get_running_loop()
         self.loop.set_task_factory(task_factory)
@@ -111,27 +107,19 @@ class Bench:
 
     async def begin_child(self, wanted: Wanted) -> Child | None:
         """Have a run that another one begins be there. Waits for the store, as a flush does, as long as its run may."""
-        return await self._patiently(lambda: start(self._store, wanted))
+        return await self._begins.until_answered(lambda: start(self._store, wanted))
 
     async def ask(self, place: Place, question: Question) -> Request | None:
         """Have a request to people be there, or see how it stands; None: the run is gone. Waits as ``begin_child``."""
-        return await self._patiently(lambda: ask(self._store, place, self.links.number, question))
-
-    async def _patiently(self, asked: Callable[[], Awaitable[T]]) -> T:
-        while True:
-            try:
-                async with self._begins:
-                    return await asked()
-            except (Unavailable, Uncertain):
-                await asyncio.sleep(STORE_PAUSE_S)
+        return await self._begins.until_answered(lambda: ask(self._store, place, self.links.number, question))
 
     async def chain(self, run_id: int) -> str:
         """By which runs a run was begun, in words."""
-        while True:
-            try:
-                return " > ".join(await chain(self._store, run_id))
-            except (Unavailable, Uncertain):
-                await asyncio.sleep(STORE_PAUSE_S)
+        return " > ".join(await self._begins.until_answered(lambda: chain(self._store, run_id)))
+
+    def _store_away(self) -> bool:
+        """Whether a run may be waiting for the store: for a flush, or for an answer."""
+        return self.flusher.away or self.ears.away or self._begins.in_vain or self.beats.in_vain
 
     def began(self, execution: Execution) -> None:
         """A run is in hand now."""

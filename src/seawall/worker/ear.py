@@ -69,6 +69,8 @@ class Ears:
         self._spells = spells
         self._clock = clock
         self._questions: list[_Question] = []
+        self.away = False
+        """Somebody has asked, and the store didn't answer."""
         self._learned: dict[Shape, UUID] = {}  # by what the store knows them; few, since it refuses to have many
         self._learning: dict[Shape, tuple[Known, float]] = {}  # and when at the latest
         self._kick = asyncio.Event()
@@ -95,9 +97,11 @@ class Ears:
         while True:
             try:
                 await patiently(heart, self._round(), what=DEPENDENCY)
+                self.away = False
                 backoff.reset()
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
+                self.away = True
                 heart.unready(str(error))
                 await asyncio.sleep(backoff.pause_s())
                 continue

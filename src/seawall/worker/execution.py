@@ -261,6 +261,10 @@ class Execution:
         rests[here] = until_us
         pause_s, waited_s = REST_LOOK_S, 0.0
         try:
+            if look_s < math.inf and until_us <= self.store_us():
+                # The store has just said that it isn't over: its clock has gone back (another server, maybe), and ours
+                # goes on from what it was. Asked again at once, it would be asked without a pause until it agrees.
+                await asyncio.sleep(REST_LOOK_MAX_S)
             while (left_s := (until_us - self.store_us()) / 1_000_000) > 0:
                 if self._over or self._ended:
                     raise asyncio.CancelledError("the run was put away, or has ended, while this task of it waits")

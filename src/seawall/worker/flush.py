@@ -72,7 +72,7 @@ class Flusher(Outcomes):
         self._sending: deque[Batch] = deque()  # in order; the first may be under way, or its outcome is uncertain
         self._sending_bytes = 0
         self.away = False
-        """The store didn't take the last flush."""
+        """The store didn't take the last flush, or isn't there for the next one."""
         self._flushes = metrics.counter("seawall_flushes_total", "Flushes committed by this worker.")
         self._refused = metrics.counter("seawall_flushes_refused_total", "Flushes refused since a lease was gone.")
         self._halved = metrics.counter(
@@ -130,6 +130,7 @@ class Flusher(Outcomes):
         if not self._sending:
             if not self._pending.count:
                 self._idle.set()
+                self.away = False  # there is a connection again, and nobody waits for what it is to take
                 await self._wait()
                 if not self._pending.count:
                     return
