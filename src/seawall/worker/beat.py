@@ -43,7 +43,7 @@ class Beating(Pulse):
     def __init__(
         self, execution: Execution, name: str, nth: int, every_s: float, clock: Clock, progress: bytes | None
     ) -> None:  # fmt: skip
-        super().__init__(every_s, clock.monotonic, progress)
+        super().__init__(every_s, clock.monotonic, progress, deserted=execution.is_over)
         self.execution = execution
         self.name = name
         self.nth = nth
@@ -57,8 +57,13 @@ class Beating(Pulse):
 
     @property
     def new(self) -> bool:
-        """It has told something that isn't in the store."""
-        return self.at != self.noted_at
+        """It has told something that isn't in the store, and that anybody will ask for."""
+        return self.at != self.noted_at and not self._deserted()
+
+    def settle(self) -> None:
+        """Let go on who waits for what it told last, once that is kept: a statement may have had the beat before."""
+        if self.kept is not None and not self.kept.done() and not self.new:
+            self.kept.set_result(None)
 
 
 class Beats:
@@ -93,7 +98,7 @@ class Beats:
             return await call
         except Exception:
             pulse.over = True  # a thread of it may go on, and tells nothing more
-            if pulse.new and not pulse.execution.held.lost:
+            if pulse.new:
                 pulse.kept = asyncio.get_running_loop().create_future()
                 self._kick.set()
                 await pulse.kept
@@ -127,8 +132,8 @@ class Beats:
             await note(self._store, [_told(one, now - at) for one, at in zip(part, seen, strict=True)])
             for one, at in zip(part, seen, strict=True):
                 one.noted_at, one.note_at = at, now + NOTE_S
-                if one.kept is not None and not one.kept.done():
-                    one.kept.set_result(None)
+        for one in self._under_way:
+            one.settle()
 
 
 def _told(one: Beating, age_s: float) -> Told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,11 @@ TICK_S = 0.1
 """Deadlines are late by at most this; they are seconds to hours."""
 
 STALL_S = 0.25
-"""A tick that is so late says that the loop was blocked, or the process stopped: heartbeats couldn't come."""
+"""A tick that comes so long after the one before says that the loop was blocked, or the process stopped: heartbeats
+couldn't come."""
+
+STALLS_MAX = 50
+"""Of so many it is known when they were."""
 
 POSTPONE_S = 1.0
 
@@ -40,7 +45,6 @@ class Watch(msgspec.Struct, eq=False):
     cancels: int = 0
     pulse: Pulse | None = None  # of a step that has heartbeats: ``at`` is then the earlier of the next one and ``last``
     last: float = 0.0
-    spared: float = -1.0  # of which heartbeat on it was spared for a stall
 
     def was_it(self) -> bool:
         """In ``except CancelledError``: whether this deadline alone caused it. Takes its cancellations back then."""
@@ -50,17 +54,19 @@ class Watch(msgspec.Struct, eq=False):
             self.task.uncancel()
         return self.task.cancelling() <= self.cancelling
 
-    def goes_on(self, now: float, *, stalled: bool) -> bool:
-        """Whether a heartbeat came meanwhile that moves the deadline; says on the pulse when it was missed. After a
-        stall it has one more tick to come, once: a loop that is always late must not spare the silent for ever."""
+    def goes_on(self, now: float, stood_s: Callable[[float], float]) -> bool:
+        """Whether a heartbeat came meanwhile that moves the deadline; says on the pulse when it was missed. Time in
+        which our loop stood still isn't the step's silence, up to as much again: one that always does must spare nobody
+        for ever."""
         pulse = self.pulse
         if pulse is None or self.cancels or now >= self.last:
             return False
-        late = now >= pulse.due
-        if late and stalled and self.spared != pulse.at:
-            late, self.spared = False, pulse.at
-        pulse.missed = late
-        self.at = min(self.last, max(pulse.due, now))
+        at = pulse.at  # a thread may beat at any moment
+        due = at + pulse.every_s
+        if now >= due and (stalled_s := stood_s(at)):
+            due += min(stalled_s, pulse.every_s) + TICK_S  # a beat may stand behind this look, in the same queue
+        pulse.missed = now >= due
+        self.at = min(self.last, due)
         return not pulse.missed
 
     def cancel(self) -> None:
@@ -73,7 +79,7 @@ class Deadlines:
     """All deadlines of one process.
 
     Args:
-        store_away: True while outcomes can't be stored: runs then wait, and no run expires for that.
+        store_away: True while outcomes can't be stored, or the store doesn't answer a run: no run expires for that.
         grace_s: How long a task may go on after it was cancelled. A third of it later it is cancelled again.
         stubborn: Called when it does go on for longer: with its deadline, once.
     """
@@ -89,6 +95,7 @@ class Deadlines:
         self.clear: Callable[[Watch], None] = self._watches.discard
         """Forget a deadline: whoever had it has ended."""
         self._next_at = float("inf")
+        self._stalls: deque[tuple[float, float]] = deque(maxlen=STALLS_MAX)  # when the loop stood still: from, to
 
     def set(
         self, task: asyncio.Task[object], timeout_s: float, run: Execution, *, of_run: bool = False,
@@ -115,21 +122,27 @@ class Deadlines:
         beat_at, before = 0.0, self._now()
         while True:
             now = self._now()
+            if now - before > STALL_S:
+                self._stalls.append((before, now))
             if now >= self._next_at:
-                self._expire(now, stalled=now - before > STALL_S)
+                self._expire(now)
             before = now
             if now >= beat_at:
                 await heart.beat()
                 beat_at = now + 0.5
             await asyncio.sleep(TICK_S)
 
-    def _expire(self, now: float, *, stalled: bool = False) -> None:
+    def _stood_s(self, since: float) -> float:
+        """How long the loop has stood still since then."""
+        return sum(ended - max(began, since) for began, ended in self._stalls if ended > since)
+
+    def _expire(self, now: float) -> None:
         away = self._store_away()
         for watch in [w for w in self._watches if w.at <= now]:
             if watch.of_run and away:
                 watch.at = now + POSTPONE_S
                 continue
-            if watch.goes_on(now, stalled=stalled):
+            if watch.goes_on(now, self._stood_s):
                 continue
             watch.at = now + self._grace_s / CANCELS
             watch.cancel()

@@ -115,6 +115,11 @@ class Execution:
         self.listens = row.waits > 0 or row.attempt > 0  # it may have open waits, from this execution or an earlier one
         self.task: RunTask | None = None
 
+    def is_over(self) -> bool:
+        """Whether nobody waits any more for what its code does: its outcome was handed in, or it was dropped. Callable
+        in any thread."""
+        return self._ended or self.dropped
+
     @property
     def vt(self) -> int:
         """Its place in the queue, when it was read."""

@@ -19,13 +19,18 @@ class Pulse:
         every_s: The longest time between two beats.
         now: Monotonic, seconds; callable in any thread.
         progress: JSON, what an earlier try told last; None: nothing.
+        deserted: Whether its run has ended without it, or isn't ours any more; callable in any thread.
     """
 
-    __slots__ = ("_now", "at", "every_s", "missed", "over", "progress")
+    __slots__ = ("_deserted", "_now", "at", "every_s", "missed", "over", "progress")
 
-    def __init__(self, every_s: float, now: Callable[[], float], progress: bytes | None = None) -> None:
+    def __init__(
+        self, every_s: float, now: Callable[[], float], progress: bytes | None = None, *,
+        deserted: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         self.every_s = every_s
         self._now = now
+        self._deserted = deserted
         self.at = now()
         self.progress = progress
         self.missed = False  # a beat didn't come in time
@@ -41,7 +46,7 @@ class Pulse:
         Raises:
             CancelledError: Nobody waits for this try any more.
         """
-        if self.over:
+        if self.over or self._deserted():
             raise asyncio.CancelledError("this step is over: its run was cancelled or put away, or it took too long")
         if progress is not None:
             self.progress = progress

@@ -6,13 +6,13 @@ with told as (
                        $8::bigint[])
     as t (queue_id, shard, epoch, run_id, name, nth, value, age_ms)
 ), held as materialized (
-  select s.queue_id, s.shard from shard_lease s
+  select s.queue_id, s.shard, s.epoch from shard_lease s
   where (s.queue_id, s.shard, s.epoch) in (select queue_id, shard, epoch from told) and s.timeline = (select store_timeline())
   for key share of s
 )
 insert into progress as p (run_id, name, nth, value, at)
 select t.run_id, t.name, t.nth, t.value, now() - t.age_ms * interval '1 millisecond'
-from told t join held h on h.queue_id = t.queue_id and h.shard = t.shard
+from told t join held h on h.queue_id = t.queue_id and h.shard = t.shard and h.epoch = t.epoch
 on conflict (run_id, name, nth) do update set value = excluded.value, at = excluded.at
 
 -- name: last
