@@ -38,6 +38,15 @@ def test_a_file_of_ones_own_is_found_by_its_path(tmp_path: Path) -> None:
     toolkit.check(found.document)
 
 
+def test_the_file_that_the_page_shows_is_right(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "lab.md"
+    path = tmp_path / "mine.yaml"
+    path.write_text(page.read_text().split("```yaml\n")[1].split("```")[0])
+    found = experiment.find(str(path))
+    toolkit.check(found.document)
+    assert len(found.ours.expect.on) == 2, "`on` is a word, though YAML takes it for true"
+
+
 def test_what_is_not_there_is_said_with_what_is(tmp_path: Path) -> None:
     with pytest.raises(Rejected, match="no-such; there are"):
         experiment.find("no-such")

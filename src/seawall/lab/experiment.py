@@ -206,13 +206,22 @@ def parse(document: Mapping[str, Any], path: Path) -> Experiment:
     if problems:
         raise Misconfigured(problems)
     try:
-        ours = msgspec.convert(found[0], Extension)
+        ours = msgspec.convert(_spelt(found[0]), Extension)
     except msgspec.ValidationError as error:
         raise Misconfigured([f"{path}: extension seawall: {error}"]) from error
     problems = [f"{path}: extension seawall: {each}" for each in _of_ours(ours)]
     if problems:
         raise Misconfigured(problems)
     return Experiment(name=path.stem, path=path.absolute(), document=document, ours=ours)
+
+
+def _spelt(said: Mapping[str, Any]) -> dict[str, Any]:
+    """``on`` and ``off`` as words: unquoted, YAML takes them for true and false."""
+    expect = said.get("expect")
+    if not isinstance(expect, dict):
+        return dict(said)
+    words = {True: "on", False: "off"}
+    return {**said, "expect": {words[key] if isinstance(key, bool) else key: each for key, each in expect.items()}}
 
 
 def _of_toolkit(document: Mapping[str, Any]) -> list[str]:

@@ -82,6 +82,7 @@ class Session:
         self.samples: Sampler | None = None
         self._start = time.monotonic()
         self._played_s: float | None = None
+        self._ending = False
         self._stack = ExitStack()
         self._invalid: list[str] = []
         self._broken: list[str] = []
@@ -212,6 +213,8 @@ class Session:
 
     def _look(self) -> str:
         """Why the run must end; "" when it needn't."""
+        if self._ending:
+            return ""
         assert self._rig is not None and self.samples is not None
         seconds = self.experiment.ours.seconds
         if why := self._rig.broken():
@@ -282,6 +285,10 @@ class Session:
                 Expectation(claim=f"steady again within {seconds.recover:g} s", held=not why, said=said)
             )
         self.say("comparing the ledger with what is there")
+        # From here on traffic ends on purpose: that is no sign of anything, and nothing that is measured then counts.
+        self._ending = True
+        if self.samples is not None:
+            self.samples.stop()
         try:
             record.verdict = dict(rig.finish(seconds.drain))
         except SeawallError as error:
