@@ -2,6 +2,7 @@
 
 A role's function opens its rooms, hands their loops to the supervisor, and yields; when it is left, its rooms finish
 what they have in hand. What all roles have in common is in ``machine/role.py``. ``run_up`` builds the parent.
+``Making`` says which classes the rooms are made of.
 """
 
 # Size: the one place where rooms are joined (STYLE 1); a second one would only hide half of what joins what.
@@ -14,7 +15,7 @@ import json
 import random
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,8 +38,10 @@ from seawall.kernel.error import Misconfigured, SeawallError
 from seawall.kernel.event import EventIds
 from seawall.kernel.log import logger
 from seawall.kernel.metric import Metrics
+from seawall.kernel.placement import Placement
 from seawall.kernel.seam.backlog import Backlog
 from seawall.kernel.seam.change import Change, Kind
+from seawall.kernel.seam.filesystem import Filesystem
 from seawall.kernel.seam.journal import Journal, JournalReader
 from seawall.machine import memory, role
 from seawall.machine.claim import OWN_PREFIX, Claim, bound
@@ -58,7 +61,10 @@ if TYPE_CHECKING:
     from seawall.cache.hint import RedisHints
     from seawall.cache.shared import Shared
     from seawall.collector import Snapshot
-    from seawall.machine.up import Database
+    from seawall.journal.spool.joint import Joint
+    from seawall.machine.up import Database, Parts
+    from seawall.responder import Responder
+    from seawall.router.governor import DrainGovernor
     from seawall.workflow import App
 
 log = logger("app")
@@ -70,13 +76,68 @@ FLOW = ("collector", "router", "worker")
 """What it takes to accept and to run."""
 
 
+# ── What rooms are made of ───────────────────────────────────────────────────────────────────────────────────────────
+class Making:
+    """Which classes stand for the parts that are joined below, and how processes of roles are started.
+
+    The product is made as this says. The lab makes the same platform with other parts, to show what the real ones are
+    for (decision 0039), by a subclass that it passes to ``cli.main``: no setting, variable or option leads here.
+    """
+
+    mark = ""  # stands first in each log line
+    program: Sequence[str] = (sys.executable, "-m", "seawall")  # is completed with "run ROLE …"
+
+    def admit(self, folder: Folder) -> None:
+        """Called before a process does anything in a data folder. Raises Misconfigured: not in this one."""
+
+    def filesystem(self) -> Filesystem:
+        """Where a collector keeps its journal."""
+        return LocalFilesystem()
+
+    def journal(self, site: Site, journal: Journal) -> AbstractAsyncContextManager[Journal]:
+        """What a collector submits to, over what keeps; left before that is closed."""
+        return nullcontext(journal)
+
+    def joint(self) -> type[Joint]:
+        from seawall.journal.spool.joint import Joint
+
+        return Joint
+
+    def responder(self) -> type[Responder]:
+        from seawall.responder import Responder
+
+        return Responder
+
+    def shared(self) -> type[Shared]:
+        from seawall.cache.shared import Shared
+
+        return Shared
+
+    def switchboard(self) -> type[Switchboard]:
+        return Switchboard
+
+    def placement(self) -> type[Placement]:
+        return Placement
+
+    def governor(self) -> type[DrainGovernor]:
+        from seawall.router.governor import DrainGovernor
+
+        return DrainGovernor
+
+    def app(self, file: str) -> App:
+        """The user's workflows. Raises as ``load_app``."""
+        from seawall.machine.application import load_app
+
+        return load_app(file)
+
+
 # ── The roles ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # Each imports its rooms when it is called: a process pays for its own role only.
 
 
 @asynccontextmanager
-async def collector(site: Site) -> AsyncIterator[Opened]:
+async def collector(site: Site, making: Making) -> AsyncIterator[Opened]:
     """Journal, responder and the HTTP front, joined: from the socket to the disk and back, with nothing in between."""
     from seawall import collector as room
     from seawall import responder
@@ -86,21 +147,21 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
 
     settings, folder, metrics, clock = site.settings, site.folder, site.metrics, site.clock
     name, vault = settings.program.collector, Vault(folder.key())
-    filesystem = LocalFilesystem()
+    filesystem = making.filesystem()
     limits = settings.of("collector", room.Settings)
     store_settings = _store_settings(site)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         store = await enter(_store(site, "collector"))
-        flags = await enter(_flags(site, "collector"))
+        flags = await enter(_flags(site, "collector", making))
         hints = _hints(site, name)
         answers = await enter(
-            responder.Responder(
+            making.responder()(
                 store_settings, settings.of("responder", responder.Settings), metrics=metrics, clock=clock,
                 alerts=site.alerts, channels=[await enter(hints)] if hints is not None else [],
             )
         )  # fmt: skip
-        shared = _shared(site, flags)
+        shared = _shared(site, flags, making)
         if shared is not None:
             (await enter(shared)).register(site.supervisor)
         snapshot = room.Snapshot(
@@ -108,10 +169,11 @@ async def collector(site: Site) -> AsyncIterator[Opened]:
             file=folder.snapshot, clock=clock, metrics=metrics, hints=store_settings,
         )  # fmt: skip
         cluster = settings.program.profile == "cluster"
-        keeping = await enter(_cluster(site, snapshot, flags) if cluster else _embedded(site))
+        keeping = await enter(_cluster(site, snapshot, flags, making) if cluster else _embedded(site, making))
+        journal = await enter(making.journal(site, keeping.journal))
         front = await enter(
             room.Collector(
-                limits, listen=site.socket or settings.program.listen, journal=keeping.journal, snapshot=snapshot,
+                limits, listen=site.socket or settings.program.listen, journal=journal, snapshot=snapshot,
                 waiting=answers, events=answers, clock=clock, metrics=metrics, ids=EventIds(clock),
                 limiter=shared.limiter if shared is not None else None,
                 alerts=site.alerts, shed=site.shed, backlog=keeping.backlog(store),
@@ -151,7 +213,7 @@ class Keeping:
 
 
 @asynccontextmanager
-async def _embedded(site: Site) -> AsyncIterator[Keeping]:
+async def _embedded(site: Site, making: Making) -> AsyncIterator[Keeping]:
     """On this machine's disk, read by this machine's router."""
     from seawall import journal
     from seawall.collector.backlog import Routed
@@ -159,7 +221,7 @@ async def _embedded(site: Site) -> AsyncIterator[Keeping]:
     name, metrics = site.settings.program.collector, site.metrics
     log_ = journal.Log(
         site.folder.journal(name), site.settings.of("journal", journal.Settings), metrics=metrics, on_failure=site.fail,
-        filesystem=LocalFilesystem(), clock=site.clock, alerts=site.alerts,
+        filesystem=making.filesystem(), clock=site.clock, alerts=site.alerts,
     )  # fmt: skip
     async with log_, journal.SyncedPublisher(log_, site.folder.synced_socket(name)) as published:
 
@@ -175,7 +237,7 @@ async def _embedded(site: Site) -> AsyncIterator[Keeping]:
 
 
 @asynccontextmanager
-async def _cluster(site: Site, snapshot: Snapshot, flags: Switchboard) -> AsyncIterator[Keeping]:
+async def _cluster(site: Site, snapshot: Snapshot, flags: Switchboard, making: Making) -> AsyncIterator[Keeping]:
     """In Kafka, with this machine's disk for when that is away."""
     from seawall import journal
     from seawall.journal import cluster
@@ -183,19 +245,19 @@ async def _cluster(site: Site, snapshot: Snapshot, flags: Switchboard) -> AsyncI
     _needs_kafka()
     from seawall.journal.kafka.client import client_of
     from seawall.journal.kafka.topic import Admin
-    from seawall.journal.spool.joint import Joint, Means
+    from seawall.journal.spool.joint import Means
 
     name, settings = site.settings.program.collector, site.settings.of("kafka", cluster.Settings)
     client = client_of(settings, name)
     means = Means(
         client=client, look=Admin(client, settings).look, settings=settings,
         local=site.settings.of("journal", journal.Settings), folder=site.folder.spool(name), on_failure=site.fail,
-        filesystem=LocalFilesystem(), clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel,
+        filesystem=making.filesystem(), clock=site.clock, metrics=site.metrics, alerts=site.alerts, panel=site.panel,
         rng=random.Random(), ordered=lambda: snapshot.ordered, forwarding=flags.switch(declared.SPOOL_FORWARD),
         spool_rate=lambda: snapshot.spool_rate,
     )  # fmt: skip
     async with AsyncExitStack() as stack:
-        joint = await stack.enter_async_context(Joint(means))
+        joint = await stack.enter_async_context(making.joint()(means))
         # For a backup beside us: the files alone don't prove the newest batch.
         published = [
             await stack.enter_async_context(journal.SyncedPublisher(log_, site.folder.published(log_.folder)))
@@ -229,21 +291,21 @@ def _needs_kafka() -> None:
 
 
 @asynccontextmanager
-async def router(site: Site) -> AsyncIterator[Opened]:
+async def router(site: Site, making: Making) -> AsyncIterator[Opened]:
     """Reads every log of the folder, and stores what it says."""
     from seawall import router as room
     from seawall.store import partition
 
     # Housekeeping has connections of its own: it waits for locks, and routing must not wait for it.
     keeper = pool.Store(replace(_store_settings(site), connections_max=2), role="housekeeping", direct=True)
-    async with _store(site, "router") as store, keeper, _logs(site) as logs, _flags(site, "router") as flags:
+    async with _store(site, "router") as store, keeper, _logs(site) as logs, _flags(site, "router", making) as flags:
         settings = site.settings.of("router", room.Settings)
         geo = _geo(site, flags)
         async with geo or nullcontext(), room.Router(
             store, logs, settings, clock=site.clock, metrics=site.metrics,
             runs_expected=bool(site.settings.program.app), alerts=site.alerts, places=geo,
             geo=flags.switch(declared.GEO), draining=flags.switch(declared.BACKLOG_DRAIN),
-            spool_rate=_spool_rate(site),
+            spool_rate=_spool_rate(site), placement=making.placement(), governor=making.governor(),
         ) as routing:  # fmt: skip
             if geo is not None:
                 geo.register(site.supervisor)
@@ -260,11 +322,10 @@ async def router(site: Site) -> AsyncIterator[Opened]:
 
 
 @asynccontextmanager
-async def worker(site: Site) -> AsyncIterator[Opened]:
+async def worker(site: Site, making: Making) -> AsyncIterator[Opened]:
     """Runs the user's workflows, under the store's role that can't read secrets."""
     from seawall import step
     from seawall import worker as room
-    from seawall.machine.application import load_app
 
     program, solo = site.settings.program, site.solo
     # Suspects run in processes of their own, which get exactly our settings, whoever has started us.
@@ -283,9 +344,9 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
         site.settings.of("step", step.Settings), clock=site.clock, rng=random.Random(), metrics=site.metrics,
         alerts=site.alerts, panel=site.panel, own_ports=lambda: own_ports(site.folder, site.settings),
     )  # fmt: skip
-    start = [sys.executable, "-m", "seawall", "run", "worker", "--data", str(site.folder.path)]
+    start = [*making.program, "run", "worker", "--data", str(site.folder.path)]
     hints = _hints(site, "worker", guarded=True)
-    app = load_app(program.app)
+    app = making.app(program.app)
     _used(site.queues, app)
     running = room.Worker(
         _store_settings(site, user_code=True), app, limits,
@@ -311,7 +372,7 @@ async def worker(site: Site) -> AsyncIterator[Opened]:
 
 
 @asynccontextmanager
-async def console(site: Site) -> AsyncIterator[Opened]:
+async def console(site: Site, making: Making) -> AsyncIterator[Opened]:
     """The admin API, and the health of the whole."""
     from seawall.console.route import Console
     from seawall.console.setting import Settings as Limits
@@ -441,9 +502,9 @@ async def _logs(site: Site) -> AsyncIterator[Find]:
 
 
 @asynccontextmanager
-async def _flags(site: Site, role: str) -> AsyncIterator[Switchboard]:
+async def _flags(site: Site, role: str, making: Making) -> AsyncIterator[Switchboard]:
     """A role's flags: as the store says, else as the last known copy on disk does."""
-    board = Switchboard(
+    board = making.switchboard()(
         declared.REGISTRY, role=role, release=__version__, clock=site.clock, loop_ready=site.supervisor.ready
     )
     watch = FlagWatch(
@@ -456,19 +517,18 @@ async def _flags(site: Site, role: str) -> AsyncIterator[Switchboard]:
         yield board
 
 
-def _shared(site: Site, flags: Switchboard) -> Shared | None:
+def _shared(site: Site, flags: Switchboard, making: Making) -> Shared | None:
     """What shares rate limits with other collectors; None: nobody said where.
 
     Raises:
         Misconfigured: Somebody did, and the package for it is missing.
     """
     from seawall.cache.setting import Settings as Limits
-    from seawall.cache.shared import Shared
 
     settings = site.settings.of("cache", Limits)
     if not settings.url:
         return None
-    shared = Shared(
+    shared = making.shared()(
         settings, name=site.settings.program.collector, clock=site.clock, metrics=site.metrics, alerts=site.alerts,
         panel=site.panel, shed=site.shed, on=flags.switch(declared.SHARED_LIMITS),
     )  # fmt: skip
@@ -526,7 +586,9 @@ def _store_settings(site: Site, *, user_code: bool = False) -> pool.Settings:
     return site.settings.of("store", pool.Settings, dsn=dsn)
 
 
-ROLES: dict[str, Role] = {"collector": collector, "router": router, "worker": worker, "console": console}
+ROLES: dict[str, Callable[[Site, Making], AbstractAsyncContextManager[Opened]]] = {
+    "collector": collector, "router": router, "worker": worker, "console": console,
+}  # fmt: skip
 
 
 def _used(queues: Sequence[str], app: App) -> None:
@@ -549,11 +611,17 @@ def owner_of(folder: Folder, name: str = "worker") -> UUID:
         return fresh
 
 
-def run_role(start: Start) -> int:
+def run_role(start: Start, making: Making | None = None) -> int:
     """Be one role until told to stop; the exit status. Raises Misconfigured before anything was started."""
-    open_role = ROLES[start.role]
+    making = making or Making()
+    making.admit(start.folder)
+    opener = ROLES[start.role]
+
+    def open_role(site: Site) -> AbstractAsyncContextManager[Opened]:
+        return opener(site, making)
+
     alone = start.parent is None and start.solo is None
-    return role.run(start, _telling(open_role, start.name) if alone else open_role)
+    return role.run(start, _telling(open_role, start.name) if alone else open_role, mark=making.mark)
 
 
 # ── The timeline ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -600,26 +668,40 @@ def _telling(open_role: Role, name: str) -> Role:
 
 
 # ── The parent ───────────────────────────────────────────────────────────────────────────────────────────────────────
-def run_up(folder: Folder, settings: Settings, reread: Callable[[], Settings], *, watch_app: bool) -> int:
+def run_up(
+    folder: Folder, settings: Settings, reread: Callable[[], Settings], *, watch_app: bool, making: Making | None = None
+) -> int:
     """Be the parent until told to stop; the exit status.
 
     Raises:
         Misconfigured: Before anything was started, and nothing is left of the attempt.
     """
+    making = making or Making()
+    making.admit(folder)
     claim = Claim(folder, settings.program)
-    with outlet.opened("up", level=settings.program.log_level) as lines:
+    with outlet.opened("up", level=settings.program.log_level, mark=making.mark) as lines:
         try:
             for line in claim.take():
                 log.warning(line)
-            return asyncio.run(_up(folder, settings, reread, claim, lines, watch_app=watch_app))
+            parts = _parts(folder, settings, reread, lines, making, watch_app=watch_app)
+            return asyncio.run(_up(parts, claim))
         finally:
             claim.release()
 
 
-async def _up(
-    folder: Folder, settings: Settings, reread: Callable[[], Settings], claim: Claim, lines: Outlet, *, watch_app: bool
-) -> int:
-    from seawall.machine.up import Parts, Up
+async def _up(parts: Parts, claim: Claim) -> int:
+    from seawall.machine.up import Up
+
+    status = await Up(parts, claim).run()
+    loop.leave_within(LEAVE_S, status)
+    return status
+
+
+def _parts(
+    folder: Folder, settings: Settings, reread: Callable[[], Settings], lines: Outlet, making: Making, *,
+    watch_app: bool,
+) -> Parts:  # fmt: skip
+    from seawall.machine.up import Parts
     from seawall.migrate import runner
 
     async def migrate(dsn: str) -> None:
@@ -628,15 +710,12 @@ async def _up(
     async def merge(dsn: str, changes: Sequence[Change]) -> None:
         await change.bring(settings.of("store", pool.Settings, dsn=dsn), changes, timeout_s=MERGE_S)
 
-    parts = Parts(
+    return Parts(
         diary=partial(_own_diary, folder, "up"), merge=merge,
         folder=folder, settings=settings, reread=reread, database=_database(folder, settings), migrate=migrate,
         set_log_level=set_log_level, lines=lines, has_senders=lambda: _has_senders(folder), watch_app=watch_app,
-        leave=partial(loop.leave_within, WRITE_S + LEAVE_S),
+        leave=partial(loop.leave_within, WRITE_S + LEAVE_S), program=making.program,
     )  # fmt: skip
-    status = await Up(parts, claim).run()
-    loop.leave_within(LEAVE_S, status)
-    return status
 
 
 def _has_senders(folder: Folder) -> bool:

@@ -19,7 +19,7 @@ import seawall
 from cache.mmdb import written
 from cache.server import Server
 from collector.authority import Authority
-from seawall.app import ROLES
+from seawall.app import ROLES, Making
 from seawall.guard import Lifecycle, Supervisor
 from seawall.guard.outlet import Outlet
 from seawall.guard.panel import Panel
@@ -227,7 +227,7 @@ async def _running(
         shed=(shed := ShedList(clock=SystemClock(), metrics=metrics, alerts=Alerts(metrics, SystemClock()))),
         socket=bound("listen", "127.0.0.1:0") if role in ("collector", "console") else None,
     )
-    async with ROLES[role](site):
+    async with ROLES[role](site, Making()):
         supervisor.add("parent", beating(Lifecycle(role)), essential=False)  # as `serve` does
         Handles(metrics, SystemClock()).register(supervisor)
         Pressure(shed, clock=SystemClock(), metrics=metrics).register(supervisor)

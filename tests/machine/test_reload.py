@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from seawall.app import ROLES
+from seawall.app import ROLES, Making
 from seawall.guard import Supervisor
 from seawall.guard.panel import Panel
 from seawall.guard.shed import ShedList
@@ -80,7 +80,7 @@ async def test_nothing_in_a_role_goes_on_with_old_limits(role: str, tmp_path: Pa
         shed=ShedList(clock=SystemClock(), metrics=metrics, alerts=alerts),
         socket=bound("listen", "127.0.0.1:0") if role in ("collector", "console") else None,
     )  # fmt: skip
-    async with ROLES[role](site) as opened, supervisor:
+    async with ROLES[role](site, Making()) as opened, supervisor:
         await until(lambda: all(one.ready for one in supervisor.health()))
         fresh = settings.tuned(changed(settings)).settings
         opened.reload(fresh)

@@ -15,6 +15,7 @@ from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import EventIds, Record, encode
 from seawall.kernel.metric import Metrics
+from seawall.kernel.placement import Placement
 from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import JournalReader, Position
 from seawall.router import Router, Settings
@@ -79,7 +80,8 @@ class Rig:
     @contextlib.asynccontextmanager
     async def router(
         self, *, clock: Any = CLOCK, metrics: Metrics | None = None, runs_expected: bool = False,
-        alerts: Alerts | None = None, draining: Switch = always, **settings: Any,
+        alerts: Alerts | None = None, draining: Switch = always, placement: type[Placement] = Placement,
+        **settings: Any,
     ) -> AsyncIterator[Supervisor]:  # fmt: skip
         metrics = metrics or self.metrics
         async with (
@@ -93,6 +95,7 @@ class Rig:
                 runs_expected=runs_expected,
                 alerts=alerts,
                 draining=draining,
+                placement=placement,
             ) as router,
         ):
             supervisor = Supervisor(metrics)

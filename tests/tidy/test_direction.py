@@ -28,6 +28,8 @@ OUTSIDE = {
     "": {"kernel", "workflow"},  # `from seawall import App`
     "__main__": {"cli"},
 }
+WEAK = "seawall.lab.weak"
+"""Weak parts are the real ones with something missing, so they name the rooms that those are in."""
 
 
 def imports(module: Module) -> Iterator[tuple[str, int, bool, bool]]:
@@ -64,6 +66,8 @@ def _allowed(importer: Module, room: str) -> bool:
         return room == ""
     if own == room:
         return True
+    if importer.name.startswith(f"{WEAK}."):
+        return room in LEVEL
     if room == "":
         return own in ("cli", "app")  # the version, and where the package lies
     if own in OUTSIDE:
@@ -105,7 +109,7 @@ def test_no_import_hides_in_a_function() -> None:
         f"{m.at(line)} {name} is imported inside a function; import it at the top, or mend the cycle that this dodges"
         for m in modules()
         for name, line, inside, _ in imports(m)
-        if inside and m.room not in ("cli", "app", "")
+        if inside and m.room not in ("cli", "app", "") and not m.name.startswith(f"{WEAK}.")
     ]
     assert not findings, report(findings, "Hidden imports")
 

@@ -67,12 +67,14 @@ class SharedLimiter:
         local: Decides without Redis.
         wanted: Whether Redis is to be asked at all.
         on: The same, as a flag says it.
+        ask_s: Longest time from a question to its answer.
     """
 
     def __init__(
         self, evaluate: Callable[..., Awaitable[Reply]], redis: Dependency[list[int]], local: LocalLimiter, *,
-        clock: Clock, metrics: Metrics, wanted: Wanted = lambda: True, on: Switch = always,
+        clock: Clock, metrics: Metrics, wanted: Wanted = lambda: True, on: Switch = always, ask_s: float = ASK_S,
     ) -> None:  # fmt: skip
+        self._ask_s = ask_s
         self._on = on
         self._evaluate = evaluate
         self._redis = redis
@@ -112,7 +114,7 @@ class SharedLimiter:
             self._alone[Cause.REJECTED].value += 1
             self._local.ask(limits, decided)
         else:
-            self._waiting.append(_Question(limits, decided, self._clock.monotonic() + ASK_S))
+            self._waiting.append(_Question(limits, decided, self._clock.monotonic() + self._ask_s))
             if not self._due:
                 self._due = True
                 asyncio.get_running_loop().call_soon(self._send)
@@ -123,7 +125,7 @@ class SharedLimiter:
     async def probe(self) -> bool:
         """Ask about a key of our own, the way events' questions are asked, so that neither the first event in an outage
         nor the trials after one are a sender's. False: no answer."""
-        question = _Question([(PROBE, PROBE_RATE)], lambda found: None, self._clock.monotonic() + ASK_S)
+        question = _Question([(PROBE, PROBE_RATE)], lambda found: None, self._clock.monotonic() + self._ask_s)
         try:
             await self._ask([question])
         except Unavailable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import dataclass
 from types import TracebackType
 
 from seawall.cache.client import Client
@@ -22,6 +23,7 @@ from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.flag import Switch, always
+from seawall.kernel.seam.limiter import ASK_S
 
 PROBE_S = 0.15
 """Without questions for so long, one of our own is asked."""
@@ -34,6 +36,17 @@ LIMITS = Limits(in_a_row=3, open_max_s=5.0, trial_s=0.15)
 """What is lost by opening too early is little (each process limits alone), so it opens early, and tries again soon."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How long anybody waits for Redis, and how often it may fail before nobody does."""
+
+    ask_s: float = ASK_S  # of an event's question
+    limits: Limits = LIMITS  # of the breaker
+
+
+BOUNDS = Bounds()
+
+
 class Shared:
     """Rate limits shared through Redis. ``async with`` opens nothing: the first question connects.
 
@@ -41,14 +54,15 @@ class Shared:
         settings: With a ``url``.
         name: What Redis calls us: that of the collector.
         on: Whether events' questions go to Redis; it is probed all the same.
+        bounds: Of waiting for Redis.
     """
 
     def __init__(
         self, settings: Settings, *, name: str, clock: Clock, metrics: Metrics, alerts: Alerts, panel: Panel,
-        rng: random.Random | None = None, shed: ShedList | None = None, on: Switch = always,
+        rng: random.Random | None = None, shed: ShedList | None = None, on: Switch = always, bounds: Bounds = BOUNDS,
     ) -> None:  # fmt: skip
         plan = Plan(
-            name="redis", timeout_s=settings.timeout_s, limits=LIMITS,
+            name="redis", timeout_s=settings.timeout_s, limits=bounds.limits,
             without="each collector keeps rate limits alone: all of them together let more through",
         )  # fmt: skip
         self._redis: Dependency[list[int]] = Dependency(
@@ -60,8 +74,9 @@ class Shared:
         self._clock = clock
         wanted = declared(shed, "shared-limits", rank=40, without=plan.without, eases=(LOOP_LAG,))
         self.limiter = SharedLimiter(
-            self._client.ask, self._redis, LocalLimiter(clock), clock=clock, metrics=metrics, wanted=wanted, on=on
-        )
+            self._client.ask, self._redis, LocalLimiter(clock), clock=clock, metrics=metrics, wanted=wanted, on=on,
+            ask_s=bounds.ask_s,
+        )  # fmt: skip
         self._meter = Meter(self._client.ask, self._redis.breaker, settings, clock=clock, metrics=metrics)
 
     @property

@@ -9,12 +9,17 @@ from __future__ import annotations
 import importlib
 import io
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from seawall import __version__
 from seawall.cli.say import Failed, say_failure
 from seawall.kernel.error import Misconfigured, SeawallError
+
+if TYPE_CHECKING:
+    from seawall.app import Making
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("seawall.cli.up:up", "Run the whole platform on this machine, in the foreground."),
@@ -84,13 +89,18 @@ def seawall() -> None:
     """
 
 
-def main() -> None:
-    """The program. Ends the process with a documented exit code; never shows a traceback for what the world does."""
+def main(making: Making | None = None, arguments: Sequence[str] | None = None) -> None:
+    """The program. Ends the process with a documented exit code; never shows a traceback for what the world does.
+
+    Args:
+        making: What a platform that it starts is made of; None: what it should be.
+        arguments: None: those of the process.
+    """
     for out in (sys.stdout, sys.stderr):
         if isinstance(out, io.TextIOWrapper):
             out.reconfigure(errors="backslashreplace")  # what this terminal can't show is spelt out, and no failure
     try:
-        sys.exit(seawall.main(standalone_mode=False) or 0)
+        sys.exit(seawall.main(arguments, standalone_mode=False, obj=making) or 0)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.UsageError as error:

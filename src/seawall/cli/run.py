@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
@@ -13,6 +14,9 @@ from seawall.cli.place import folder_of, reader
 from seawall.cli.say import data_option
 from seawall.kernel.error import Misconfigured
 from seawall.settings import host_port, load_resolved
+
+if TYPE_CHECKING:
+    from seawall.app import Making
 
 
 @click.command(
@@ -42,7 +46,10 @@ Exit codes: 0 stopped, 1 failed, 2 misconfigured, 70 a loop couldn't be stopped.
 @click.option("--owner", hidden=True)  # its name in leases
 @click.option("--turn", "turn_s", type=float, hidden=True)  # how long one may run while others wait, in seconds
 @click.option("--socket", "served", type=int, hidden=True)  # descriptor of a listening socket
+@click.pass_obj
 def run(
+    making: Making | None,
+    /,
     role: str,
     data: str | None,
     config: str | None,
@@ -89,5 +96,6 @@ def run(
                 health=address,
                 queues=tuple(dict.fromkeys(queues)),
                 solo=Solo(solo, UUID(owner), turn_s) if solo is not None else None,
-            )
+            ),
+            making,
         )

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from seawall.cli.place import folder_of, reader
 from seawall.cli.say import NOT_FOUND, TIMED_OUT, Failed, data_option, json_option, say_json
 from seawall.machine.folder import Lock, replace_private
 from seawall.machine.person import person
+
+if TYPE_CHECKING:
+    from seawall.app import Making
 
 POLL_S = 0.1
 
@@ -40,7 +44,8 @@ An app that can't be imported is refused (2) only while there is no source: late
 @click.option("--dsn-file", metavar="FILE", help="A file with the DSN of your own PostgreSQL; else the embedded one.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. [default: info]")
 @click.option("--watch", is_flag=True, help="Reload the app file when it changes (for development).")
-def up(data: str | None, config: str | None, watch: bool, **flags: str | None) -> int:
+@click.pass_obj
+def up(making: Making | None, /, data: str | None, config: str | None, watch: bool, **flags: str | None) -> int:
     """Run the whole platform on this machine, in the foreground: collector, router, worker, console and PostgreSQL.
 
     A role that dies is started again. What was accepted is on disk: kill anything, at any time.
@@ -51,7 +56,7 @@ def up(data: str | None, config: str | None, watch: bool, **flags: str | None) -
     if flags["app"]:
         flags["app"] = str(Path(flags["app"]).absolute())
     reread = reader(folder, config, flags)
-    return run_up(folder, reread(), reread, watch_app=watch)
+    return run_up(folder, reread(), reread, watch_app=watch, making=making)
 
 
 @click.command(

@@ -219,16 +219,19 @@ class _Raw(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def opened(role: str, *, level: str) -> Iterator[Outlet]:
+def opened(role: str, *, level: str, mark: str = "") -> Iterator[Outlet]:
     """Within it, nothing in this process waits for who reads its output: log lines, ``print``, warnings. On leaving,
     the last lines are given ``FLUSH_S``. Gives the outlet of standard error, which has the log.
 
     Only for a process's main line: it replaces ``sys.stdout`` and ``sys.stderr``.
+
+    Args:
+        mark: As ``kernel.log.configure``.
     """
     error, output = Outlet(2), Outlet(1)
     before = sys.stdout, sys.stderr
     handler = Handler(error)
-    configure(role, level=level, stream=sys.stderr, handler=handler)
+    configure(role, level=level, stream=sys.stderr, handler=handler, mark=mark)
     error.notice = handler.notice
     sys.stdout, sys.stderr = _text(output, before[0]), _text(error, before[1])
     try:

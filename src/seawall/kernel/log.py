@@ -50,12 +50,14 @@ def _spelt(character: str) -> str:
 class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, *, mark: str = "") -> None:
         super().__init__()
         self._role = role
+        self._mark = {"mark": mark} if mark else {}
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
+            **self._mark,
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "role": self._role,
@@ -71,14 +73,16 @@ class JsonFormatter(logging.Formatter):
 class TextFormatter(logging.Formatter):
     """One line for people."""
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, *, mark: str = "") -> None:
         super().__init__()
         self._role = role
+        self._mark = f"{mark} " if mark else ""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
         extra = " ".join(f"{k}={v}" for k, v in getattr(record, "seawall", {}).items())
-        line = printable(f"{at} {record.levelname[:4].lower()} {self._role:9} {record.getMessage()} {extra}".rstrip())
+        said = f"{at} {record.levelname[:4].lower()} {self._role:9} {record.getMessage()} {extra}"
+        line = printable(f"{self._mark}{said}".rstrip())
         if not record.exc_info:
             return line
         # Indented, since what an exception quotes may hold line ends: none of its lines must look like one of ours.
@@ -87,16 +91,18 @@ class TextFormatter(logging.Formatter):
 
 
 def configure(
-    role: str, *, level: str = "info", stream: TextIO | None = None, handler: logging.Handler | None = None
-) -> None:
+    role: str, *, level: str = "info", stream: TextIO | None = None, handler: logging.Handler | None = None,
+    mark: str = "",
+) -> None:  # fmt: skip
     """Send all of Seawall's log lines to ``stream`` (standard error): text when it is a terminal, else JSON.
 
     Args:
+        mark: Stands first in each line, of a platform that isn't what it looks like; "": nothing.
         handler: What writes them there instead of a plain stream, which makes whoever logs wait for the reader.
     """
     out = stream if stream is not None else sys.stderr
     handler = handler or logging.StreamHandler(out)
-    handler.setFormatter(TextFormatter(role) if out.isatty() else JsonFormatter(role))
+    handler.setFormatter(TextFormatter(role, mark=mark) if out.isatty() else JsonFormatter(role, mark=mark))
     root = logging.getLogger("seawall")
     root.handlers[:] = [handler]
     root.propagate = False

@@ -143,13 +143,16 @@ def own_name(queues: Sequence[str]) -> str:
     return f"{OWN_PREFIX}{plain}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
-def run(start: Start, open_role: Role) -> int:
+def run(start: Start, open_role: Role, *, mark: str = "") -> int:
     """Be one role until told to stop; the exit status.
+
+    Args:
+        mark: Stands first in each log line.
 
     Raises:
         Misconfigured: Before anything was started.
     """
-    with outlet.opened(start.role, level=start.settings.program.log_level) as lines:
+    with outlet.opened(start.role, level=start.settings.program.log_level, mark=mark) as lines:
         return _run(start, open_role, lines)
 
 

@@ -57,6 +57,9 @@ FIRST_S = 2.0
 tables that are just being made, and call it trouble."""
 
 
+PROGRAM = (sys.executable, "-m", "seawall")
+
+
 class Database(Protocol):
     """PostgreSQL, as `up` needs it. An external one does nothing in ``run`` and ``stop``."""
 
@@ -90,6 +93,7 @@ class Parts:
     has_senders: Callable[[], bool]  # whether this folder had sources when it ran last
     leave: Callable[[int], None] = lambda status: None  # end this process soon, whatever still hangs
     watch_app: bool = False
+    program: Sequence[str] = PROGRAM  # is completed with "run ROLE …"
 
 
 class Up:
@@ -195,7 +199,7 @@ class Up:
         self.supervisor.add(f"role.{child.spec.role}", child.keep, essential=False)
 
     def _child(self, role: str, *, queue: str = "") -> Child:
-        command = [sys.executable, "-m", "seawall", "run", role, "--data", str(self._folder.path)]
+        command = [*self._parts.program, "run", role, "--data", str(self._folder.path)]
         command += ["--resolved", str(self._folder.resolved_file), *(["--queue", queue] if queue else [])]
         served = {"collector": self._claim.listen, "console": self._claim.admin}.get(role)
         if served is not None:

@@ -38,6 +38,7 @@ class Responder:
     Args:
         store: How to reach the store; its bounds of number and time are replaced by the room's own.
         channels: What hints may come through beside PostgreSQL's own. Each has a listener; the caller closes it.
+        listener: Makes a channel's listener.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Responder:
         alerts: Alerts | None = None,
         channels: Sequence[HintChannel] = (),
         rng: random.Random | None = None,
+        listener: type[Listener] = Listener,
     ) -> None:
         self._settings = settings or Settings()
         rng = rng or random.Random()
@@ -64,7 +66,7 @@ class Responder:
         self._echoing = Store(replace(bounded, connections_max=1), role="echo")
         alerts = alerts or Alerts(metrics, self._clock)
         self._listeners = {
-            channel.name: Listener(
+            channel.name: listener(
                 self._board, channel, self._settings, clock=self._clock, metrics=metrics, alerts=alerts, rng=rng
             )
             for channel in (NotifyHints(self._echoing), *channels)

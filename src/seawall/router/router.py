@@ -76,18 +76,21 @@ class Router:
         geo: Whether ``places`` are asked, by tenant and source.
         draining: Whether a backlog is drained. While it isn't, it stays in its log, and fresh events go on.
         spool_rate: Records a second at which each collector forwards its spool, unless the governor says less.
+        placement: Makes what says where a run waits.
+        governor: Makes what governs drains.
     """
 
     def __init__(
         self, store: Store, logs: Logs, settings: Settings, *, clock: Clock, metrics: Metrics,
         runs_expected: bool = False, alerts: Alerts | None = None, places: Places | None = None,
         geo: Switch = always, draining: Switch = always, spool_rate: int | None = None,
+        placement: type[Placement] = Placement, governor: type[DrainGovernor] = DrainGovernor,
     ) -> None:  # fmt: skip
         self._store = store
         self._logs = logs
         self._clock = clock
         self._metrics = metrics
-        self._placement = Placement()
+        self._placement = placement()
         self._spells = Spells(alerts or Alerts(metrics, clock), clock)
         self._depths = Depths(store, metrics, self._spells, clock=clock)
         self._desk = Desk(
@@ -97,7 +100,7 @@ class Router:
             depths=self._depths,
         )  # fmt: skip
         self._broadcast = Broadcast(store, metrics)
-        self._governor = DrainGovernor(
+        self._governor = governor(
             store, settings, clock=clock, metrics=metrics, spells=self._spells, spool_rate=spool_rate
         )
         self._bulks = Bulks(store, self._placement, metrics)

@@ -90,10 +90,16 @@ class App:
     def queues(self) -> tuple[Queue, ...]:
         return tuple(self._queues.values())
 
-    def over(self, lay: Callable[[Workflow], Workflow]) -> App:
+    def over(self, lay: Callable[[Workflow], Workflow], *, queues: Sequence[Queue] | None = None) -> App:
         """The same app with each workflow as ``lay`` gives it: `seawall.testing` stands between a workflow and its run
-        this way."""
+        this way.
+
+        Args:
+            queues: In place of those that were declared; None: these.
+        """
         made = copy.copy(self)
+        if queues is not None:
+            made._queues = {queue.name: queue for queue in queues}
         made._workflows = {key: lay(workflow) for key, workflow in self._workflows.items()}
         return made
 
