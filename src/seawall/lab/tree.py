@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 
 from seawall.kernel.error import Unavailable
 from seawall.lab.platform import Place
+from seawall.lab.weak import mark, program
 
 ROLES = ("collector", "router", "worker", "console")
 PARTS = (*ROLES, "postgres", "up")
@@ -37,7 +37,7 @@ class Tree:
         app: The file with its workflows.
         log: Where its standard error goes, appended.
         options: More arguments of `seawall up`.
-        weak: Parts of it that are to be weak ones (lab/weak); the lab must have made the folder then.
+        weak: Parts of it that are weak ones (lab/weak), for which the folder must be the lab's own.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Tree:
     ) -> None:
         self.data = data
         self.log = log
-        program = ["seawall.lab.weak", "--parts", ",".join(weak), "--"] if weak else ["seawall"]
         self._command = [
-            sys.executable, "-m", *program, "up", "--data", str(data), "--app", str(app),
+            *program(weak), "up", "--data", str(data), "--app", str(app),
             "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", *options,
         ]  # fmt: skip
+        self._weak = bool(weak)
         self._up: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Tree:
@@ -61,7 +61,13 @@ class Tree:
         self.stop()
 
     def start(self) -> None:
-        """Start `seawall up`; a session of its own, so that a Ctrl-C in the terminal reaches only us."""
+        """Start `seawall up`; a session of its own, so that a Ctrl-C in the terminal reaches only us.
+
+        Raises:
+            Misconfigured: It would have weak parts in a folder that the lab didn't make.
+        """
+        if self._weak:
+            mark(self.data)
         with self.log.open("ab") as log:
             self._up = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -23,8 +23,9 @@ from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.part import catalog
 from seawall.lab.part.process import Identity, gone, identity, send
 from seawall.lab.tree import Tree
+from seawall.lab.weak.marker import MARKER
 
-MARK = "made-by-the-lab"
+MARK = MARKER
 LOCK = "lock"
 DATA, APP = "data", "app"
 WHERE = "postgres.where"
