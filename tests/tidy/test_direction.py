@@ -73,7 +73,8 @@ def _allowed(importer: Module, room: str) -> bool:
     if own in OUTSIDE:
         return room in OUTSIDE[own]
     if room == "lab":
-        return importer.name in ("seawall.cli.lab", "seawall.cli.experiment", "seawall.cli.parts", "seawall.cli.demo")
+        names = ("lab", "experiment", "parts", "report", "demo")
+        return importer.name in {f"seawall.cli.{name}" for name in names}
     if room in OUTSIDE or own not in LEVEL or room not in LEVEL:
         return False
     return LEVEL[room] < LEVEL[own]

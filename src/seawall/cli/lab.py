@@ -18,6 +18,7 @@ from seawall.cli import experiment
 from seawall.cli.client import find as find_place
 from seawall.cli.parts import parts
 from seawall.cli.place import folder_of
+from seawall.cli.report import report
 from seawall.cli.say import FAILED, MISUSED, UNREACHABLE, Failed, Number, data_option, json_option, say_json
 from seawall.kernel import limit
 from seawall.kernel.error import Rejected, Unavailable
@@ -47,7 +48,7 @@ def lab() -> None:
 
 
 lab.add_command(parts)
-for _command in experiment.COMMANDS:
+for _command in (*experiment.COMMANDS, report):
     lab.add_command(_command)
 
 

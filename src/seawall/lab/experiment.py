@@ -87,6 +87,11 @@ class Original(_Fields, frozen=True, kw_only=True):
     recover: str = "not stated"
     story: list[str] = []  # three lines
 
+    def told(self) -> dict[str, str]:
+        """For a record."""
+        return {**{name: getattr(self, name) for name in ("source", "detect", "mitigate", "recover")},
+                "story": "\n".join(self.story)}  # fmt: skip
+
 
 class Extension(_Fields, frozen=True, kw_only=True):
     """What ours adds to an experiment."""

@@ -91,6 +91,7 @@ class Record:
     weak: list[str] = field(default_factory=list)  # the weak parts of an "off" run
     seed: int = 0
     command: str = ""  # that runs it again
+    original: dict[str, str] = field(default_factory=dict)  # what the file says of the incident: experiment.Original
     began: str = ""  # ISO 8601, UTC
     seconds: float = 0.0
     status: Status = Status.RUNNING

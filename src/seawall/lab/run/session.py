@@ -77,6 +77,7 @@ class Session:
             id=f"{experiment.name}.{word}.{began:%Y%m%dT%H%M%S}", name=experiment.name, title=experiment.title,
             incident=ours.incident, protections=word, weak=[] if options.on else list(ours.without),
             seed=options.seed, command=options.command, began=began.isoformat(timespec="seconds"),
+            original=ours.original.told() if ours.original else {},
         )  # fmt: skip
         self.folder = options.folder.run(self.record.id)
         self.samples: Sampler | None = None
