@@ -156,6 +156,31 @@ async def test_who_waits_hears_of_an_end_that_no_flush_brought_about(
     assert json.loads(done[run]["result"]) == ("dead" if how == "dead" else "cancelled")
 
 
+async def test_who_waits_is_told_of_the_end_alone(rig: Rig) -> None:
+    """Each time that it is told it is called again, with all that it has done: one that polls would wake it each time."""
+    app = App()
+
+    @app.workflow(on="child", queue="others", retry=Retry(attempts=2, first_s=0.01))
+    async def poll(event: Event, ctx: Context) -> str:
+        for _ in range(3):
+            await ctx.sleep(seconds=0.1)
+        if ctx.attempt == 1:
+            raise RuntimeError("once more")
+        await ctx.sleep(days=1)
+        return "never"
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def parent(event: Event, ctx: Context) -> Any:
+        return await ctx.run("poll")
+
+    async with rig.worker(app) as worker:
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 2 from workflow"))
+        (run,) = await rig.add("parent", [None])
+        await rig.until(lambda: rig.db.fetchval(f"select count(*) = 1 from run where {AWAY} and attempt = 1"))
+        await rig.until(lambda: not worker._timers._parents)
+        assert await rig.db.fetchval("select wakes from run where id = $1", run) == 0
+
+
 async def test_who_is_held_while_that_ends_what_it_waits_for_goes_on_when_it_is_released(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

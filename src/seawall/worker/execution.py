@@ -77,8 +77,8 @@ class Execution:
 
     __slots__ = (
         "_begets", "_bench", "_calls", "_ended", "_grace", "_kept", "_memos", "_order", "_over", "_rests", "_row",
-        "_started_us", "attempt", "bereaves", "body_bytes", "dropped", "event_id", "held", "id", "listens", "now_us",
-        "refill", "task", "ticket", "workflow",
+        "_started_us", "attempt", "bereaves", "body_bytes", "dropped", "event_id", "final", "held", "id", "listens",
+        "now_us", "refill", "task", "ticket", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +111,7 @@ class Execution:
         self.ticket: bool = row.ticket
         self.workflow = workflow
         self.dropped = False
+        self.final = False  # its end was handed in, not only this attempt's
         self.bereaves = False  # it has ended, and runs that it began may have to end too
         self.listens = row.waits > 0 or row.attempt > 0  # it may have open waits, from this execution or an earlier one
         self.task: RunTask | None = None
@@ -499,7 +500,7 @@ class Execution:
     def _end(self, status: RunStatus, *, result: bytes | None, error: str | None, cause: Cause | None = None) -> None:
         if error is not None:
             (error,) = text_array([error[:ERROR_CHARS_MAX]])
-        self._ended = True
+        self._ended = self.final = True
         # What an earlier execution began, this one may not have come to: worth a look where it didn't end well.
         self.bereaves = self._begets or (status is not RunStatus.SUCCEEDED and self.held.may_have_memos(self._row))
         self._bench.counted(status)

@@ -37,7 +37,7 @@ class Timers:
         self._ended: set[UUID] = set()  # events of runs that ended, whose parents aren't known yet
 
     def tell(self, parent: int) -> None:
-        """A run that this one began has ended, or gone on. One that isn't told looks by itself, later."""
+        """A run that this one began has ended. One that isn't told looks by itself, later."""
         if len(self._parents) < PARENTS_MAX:
             self._parents.add(parent)
 

@@ -319,7 +319,7 @@ class Worker:
 
     def _settled(self, execution: Execution) -> None:
         self._bench.left(execution)
-        if (parent := execution.parent) is not None:
+        if execution.final and (parent := execution.parent) is not None:
             self._timers.tell(parent)
         if execution.bereaves:
             self._endings.bereaved(execution.id)
