@@ -212,7 +212,7 @@ async def test_how_a_run_ended_that_an_unfinished_one_began_stays(store: Store, 
     await store.execute("insert into shard_lease (queue_id, shard, epoch, timeline) values (1, 0, 1, store_timeline())")
     wanted = child.Wanted(
         event_id=_id(OLD, 2).bytes, other_id=_id(OLD, 9).bytes, workflow="w", tenant="t", parent=_run(OLD, 1),
-        lease=Lease(1, 0, 1), nesting=1, payload=b"{}", with_parent=False,
+        lease=Lease(1, 0, 1), nesting=1, payload=b"{}", turn=1, with_parent=False,
     )  # fmt: skip
     begun = await child.start(store, wanted)
     assert begun is not None

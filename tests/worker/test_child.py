@@ -10,6 +10,7 @@ import pytest
 
 from seawall import App, Context, Event, Retry, RunFailed
 from seawall.kernel.error import Uncertain
+from seawall.kernel.placement import COST
 from seawall.store import cancel, child, pool
 from seawall.store.pool import Store
 from seawall.store.statement import statements
@@ -279,6 +280,32 @@ async def test_a_run_that_begins_very_many_keeps_no_loop_of_its_worker_from_the_
         assert worker._store.waiting == 0
         await rig.until(lambda: rig.db.fetchval("select count(*) = 151 from run_done"))
     assert done[run]["result"] == b"150"
+
+
+async def test_a_family_that_begins_at_one_go_takes_turns_with_its_neighbours(rig: Rig) -> None:
+    """All of it was one turn behind the first, and so before nearly all that any other tenant had there."""
+    app = App()
+
+    @app.workflow(on="child", queue="others")
+    async def nothing(event: Event, ctx: Context) -> None: ...
+
+    @app.workflow(on="test.thing")
+    async def parent(event: Event, ctx: Context) -> int:
+        return len(await asyncio.gather(*(ctx.start("nothing") for _ in range(40))))
+
+    async with rig.worker(app) as worker:
+        await rig.until(lambda: len(worker._leases.held()) == 8)
+        await rig.db.execute("update queue set paused = true where name = 'others'")
+        await rig.until(lambda: any(rule.paused for rule in worker._leases.rules.values()))
+        served = 5_000_000
+        theirs = [
+            (await rig.add("nothing", [None], shard=n % 4, vt=served + COST * (n + 1), hint=False))[0] for n in range(8)
+        ]
+        await rig.ended(await rig.add("parent", [None]))
+        rows = await rig.db.fetch("select id from run order by vt, id")
+    order = [row["id"] for row in rows]
+    assert len(order) == 48
+    assert max(order.index(run) for run in theirs) < 20
 
 
 async def test_what_can_not_begin_says_why(rig: Rig) -> None:

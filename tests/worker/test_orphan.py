@@ -16,6 +16,7 @@ import pytest
 from seawall import App, Context, Event, Retry, RunFailed
 from seawall.kernel.cause import Cause
 from seawall.kernel.error import Fenced
+from seawall.kernel.placement import COST
 from seawall.store import cancel, child
 from seawall.store.lease import Shard, take
 from seawall.store.pool import Store
@@ -163,7 +164,7 @@ async def wants(rig: Rig, store: Store, run: int) -> child.Wanted:
     taken = await take(store, Shard(queue_id, 0), owner=uuid.uuid4(), ttl_s=0, deaths_max=3)
     return child.Wanted(
         event_id=rig.ids.next(), other_id=rig.ids.next(), workflow="patient", tenant="default", parent=run,
-        lease=taken.lease, nesting=1, payload=b"1", with_parent=True,
+        lease=taken.lease, nesting=1, payload=b"1", turn=1, with_parent=True,
     )  # fmt: skip
 
 
@@ -186,6 +187,8 @@ async def test_who_lost_its_lease_begins_nothing_and_ties_nothing_to_itself(rig:
     assert await rig.db.fetchval("select count(*) from run_child") == 0
     again = await child.start(store, wanted)
     assert again is not None and again.run == found.run
+    shards = await rig.db.fetch("select vt, shard from run order by vt")
+    assert [row["shard"] for row in shards] == [0, found.run % 4] and shards[1]["vt"] == shards[0]["vt"] + COST
 
 
 async def test_nobody_comes_back_for_a_parent_that_is_gone(rig: Rig, store: Store) -> None:

@@ -44,6 +44,7 @@ class Wanted:
     lease: Lease  # under which that one is in hand
     nesting: int  # its own, from 1
     payload: bytes
+    turn: int  # how many turns it waits behind whoever is first in its queue, from 1
     with_parent: bool  # it is to be cancelled when its parent ends before it
 
 
@@ -61,7 +62,7 @@ async def start(store: Store, wanted: Wanted) -> Child | None:
     values = (
         UUID(bytes=wanted.event_id), wanted.workflow, *text_array([wanted.tenant, f"run.{wanted.workflow}"]),
         headers, wanted.payload, id_day(wanted.event_id) << DAY_SHIFT, wanted.parent if wanted.with_parent else None,
-        *wanted.lease, UUID(bytes=wanted.other_id), parent,
+        *wanted.lease, UUID(bytes=wanted.other_id), parent, wanted.turn,
     )  # fmt: skip
     # A second time: another execution, whose lease is gone, may have begun it behind this statement's snapshot.
     row = await _standing(store, wanted, values) or await _standing(store, wanted, values)

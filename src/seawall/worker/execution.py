@@ -237,7 +237,7 @@ class Execution:
             event_id=derived_id(self.event_id.bytes, *names),
             other_id=derived_id(self.event_id.bytes, *names, str(self.id)),
             workflow=begin.workflow, tenant=row.tenant, parent=self.id, lease=self.held.lease, nesting=nesting,
-            payload=begin.payload, with_parent=begin.with_parent,
+            payload=begin.payload, turn=begin.turn, with_parent=begin.with_parent,
         )  # fmt: skip
         try:
             return await bench.begin_child(wanted)

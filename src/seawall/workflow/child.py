@@ -53,12 +53,13 @@ class RunFailed(NonRetryable):
 class Children(Patches):
     """The part of a context that begins other runs."""
 
-    __slots__ = ("_begun",)
+    __slots__ = ("_begun", "_unended")
     _run: ParentRun
 
     def __init__(self, run: ParentRun) -> None:
         super().__init__(run)
         self._begun = 0  # calls of run and start: a replay makes the same ones
+        self._unended = 0  # those of them that nothing is kept of
 
     async def run(
         self, workflow: str | Callable[..., Any], payload: object = None, *, name: str | None = None,
@@ -99,7 +100,7 @@ class Children(Patches):
             return _said(called, _decode(memo.result))
         branch.busy += 1  # as for a wait: nothing beside it may put the run away before the other one has begun
         try:
-            outcome = await self._end_of(key, nth, begin)
+            outcome = await self._end_of(key, nth, self._in_turn(begin))
         finally:
             branch.busy -= 1
         return _said(called, outcome)
@@ -117,7 +118,7 @@ class Children(Patches):
             return _decode(memo.result).run
         branch.busy += 1
         try:
-            child = await self._child(key, nth, begin)
+            child = await self._child(key, nth, self._in_turn(begin))
             return (await self._kept(key, nth, Outcome(run=child.run, status=child.status))).run
         finally:
             branch.busy -= 1
@@ -131,7 +132,11 @@ class Children(Patches):
         called = _called(workflow)
         data = as_json(payload, limit.RESULT_BYTES_MAX, "the payload")
         with_parent = on_parent_end == "cancel"
-        return called, Begin(workflow=called, payload=data, with_parent=with_parent, number=self._begun)
+        return called, Begin(workflow=called, payload=data, with_parent=with_parent, number=self._begun, turn=0)
+
+    def _in_turn(self, begin: Begin) -> Begin:
+        self._unended += 1
+        return msgspec.structs.replace(begin, turn=self._unended)
 
     async def _end_of(self, key: str, nth: int, begin: Begin) -> Outcome:
         run = self._run

@@ -1,7 +1,8 @@
 -- name: start
 -- worker, when a workflow begins another run, and when it looks how that stands; primary key of event, thrice, unique (name, version),
 -- run_event, run_done_event of the event's day, primary key of run_child. The event's id says which run of which is meant: there is
--- one of it, however often it is asked for. It goes behind the first that is ready in its queue, as one by schedule does. $8: the
+-- one of it, however often it is asked for. It goes so many turns ($14) behind the first that is ready in its shard, or else in its queue: of a family that
+-- is begun at one go each is one turn behind the other, so that it doesn't go before all that its neighbours have there. $8: the
 -- run that begins it, when it is to be cancelled with that; said anew with each look, as somebody may have tried it again.
 -- $9 to $11: the lease under which that one is in hand; primary key of shard_lease. Without it nothing is written: its number may be
 -- another's by now, or nobody's, and what it began would be taken for an orphan. One row always. $12: the id, when that of $1 is of
@@ -29,9 +30,13 @@ with ours as materialized (
 ), begun as (
   insert into run (id, event_id, workflow_id, tenant, queue_id, shard, vt)
   select n.id, e.id, t.id, $3, t.queue_id, n.id % t.shards,
-         coalesce((select o.vt + 1000 from run o
-                   where o.queue_id = t.queue_id and o.shard = n.id % t.shards and o.state = 0
-                   order by o.vt, o.id limit 1), 0)
+         $14::bigint * 1000 + coalesce(
+           (select o.vt from run o where o.queue_id = t.queue_id and o.shard = n.id % t.shards and o.state = 0
+            order by o.vt, o.id limit 1),
+           (select min(f.vt) from generate_series(0, t.shards - 1) s (shard) cross join lateral (
+              select o.vt from run o where o.queue_id = t.queue_id and o.shard = s.shard::smallint and o.state = 0
+              order by o.vt, o.id limit 1) f),
+           -1000)
   from event e cross join takes t cross join lateral (select $7::bigint + (select run_number_base()) + nextval('run_number') as id) n
   returning id, queue_id, vt
 ), standing as materialized (
