@@ -158,7 +158,7 @@ async def test_who_waits_hears_of_an_end_that_no_flush_brought_about(
 
 
 async def test_who_waits_is_told_of_the_end_alone(rig: Rig) -> None:
-    """Each time that it is told it is called again, with all that it has done: one that polls would wake it each time."""
+    """Told, it is called again with all that it has done: one that polls would have that done each time."""
     app = App()
 
     @app.workflow(on="child", queue="others", retry=Retry(attempts=2, first_s=0.01))
@@ -299,7 +299,7 @@ async def test_a_family_that_begins_at_one_go_takes_turns_with_its_neighbours(ri
         await rig.until(lambda: any(rule.paused for rule in worker._leases.rules.values()))
         served = 5_000_000
         theirs = [
-            (await rig.add("nothing", [None], shard=n % 4, vt=served + COST * (n + 1), hint=False))[0] for n in range(8)
+            (await rig.add("nothing", [n], shard=n % 4, vt=served + COST * n, hint=False))[0] for n in range(1, 9)
         ]
         await rig.ended(await rig.add("parent", [None]))
         rows = await rig.db.fetch("select id from run order by vt, id")
