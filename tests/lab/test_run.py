@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from seawall.lab import experiment, record
-from seawall.lab.arm import file
+from seawall.lab.arm import file, leftover
+from seawall.lab.arm.armoury import settle
 from seawall.lab.part.process import gone, identity
 from seawall.lab.part.proxy import FaultProxy
 from seawall.lab.record import Record, Status
@@ -204,7 +205,28 @@ def test_kill_9_of_the_runner_in_mid_fault_reverts(tmp_path: Path) -> None:
     with running(tmp_path) as lab:
         lab.child.kill()
         assert until(lab.whole, "the line is whole") < REVERTED_S
-        assert lab.record().status is Status.RUNNING, "what it knew is there"
+        until(lambda: lab.record().status is not Status.RUNNING, "its record is ended")
+        found = lab.record()
+        assert found.status is Status.ABORTED and "was killed" in found.why[0]
+        assert (found.faults[0].name, found.faults[0].ended_by) == ("echo a black hole", "watchdog")
+
+
+@pytest.mark.slow
+def test_when_both_are_killed_the_next_run_begins_with_undoing(tmp_path: Path) -> None:
+    with running(tmp_path) as lab:
+        holder = file.holder(lab.folder / "armed")
+        assert holder is not None
+        os.kill(lab.child.pid, signal.SIGSTOP)
+        os.kill(holder.pid, signal.SIGKILL)
+        lab.child.kill()
+        lab.child.wait()
+        assert not lab.whole()
+        (first,) = (lab.folder / "run").iterdir()
+        with Folder(lab.folder).held():
+            assert record.load(first).status is Status.ABORTED
+            settle(lab.folder / "armed")
+            assert lab.whole() and file.read_all(lab.folder / "armed") == ([], [])
+        leftover.end(lab.folder / "rig", lambda line: None)
 
 
 @pytest.mark.slow
@@ -246,6 +268,29 @@ def test_many_a_ctrl_c_still_reverts(tmp_path: Path) -> None:
             time.sleep(0.05)
         assert lab.ends() == 7, lab.log.read_text()
         assert lab.record().faults[0].ended_s is not None and file.read_all(lab.folder / "armed") == ([], [])
+
+
+@pytest.mark.slow
+def test_what_is_broken_is_kept_so_for_its_shortest_time(tmp_path: Path) -> None:
+    made = ran(tmp_path, document(action("hole"), seconds={"min": 1.5}))
+    (fault,) = made.faults
+    assert made.status is Status.AS_EXPECTED and fault.ended_by == "rollback", made.why
+    assert fault.ended_s is not None and fault.ended_s - fault.began_s >= 1.5
+
+
+@pytest.mark.slow
+def test_twice_says_both_and_prints_nothing_but_json(tmp_path: Path) -> None:
+    off = [{"claim": "the same", "func": "verdict", "arguments": {"lost": 0}}]
+    path = write(tmp_path, document(without=["deaf"], expect={"on": off, "off": off}))
+    done = subprocess.run(
+        [*SEAWALL, "run", str(path), "--yes", "--twice", "--json", "--folder", str(tmp_path / "lab")],
+        capture_output=True, text=True, timeout=WHILE_S, check=False, env={**os.environ, "PYTHONPATH": str(TESTS)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["runs"]
+    assert [(each["protections"], each["as_expected"], each["weak"]) for each in found] == [
+        ("on", True, []), ("off", True, ["deaf"]),
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

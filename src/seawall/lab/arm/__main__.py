@@ -1,4 +1,4 @@
-"""``python -m seawall.lab.arm FOLDER PID START [RIG [SECONDS]]``: the watchdog of one runner."""
+"""``python -m seawall.lab.arm FOLDER PID START [RIG [SECONDS [RUN]]]``: the watchdog of one runner."""
 
 import sys
 

@@ -38,6 +38,7 @@ class Armoury:
         lost: Called from a thread of ours.
         told: Hears of each that was undone, by us or by the watchdog, with who did it; from a thread.
         leftover_s: How long a dead runner's rig stays up.
+        record: The folder of the run's record, which the watchdog ends when the runner is dead.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Armoury:
         lost: Lost,
         told: Callable[[str, str], None],
         leftover_s: float = LEFTOVER_S,
+        record: Path | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.run = run
@@ -62,8 +64,8 @@ class Armoury:
         self._closed = False
         self._why = ""  # why nothing is armed any more
         self._leash = Leash(
-            self.folder, rig=rig.absolute() if rig is not None else None, leftover_s=leftover_s, heard=self._hear,
-            lost=self._lose, look=self._look,
+            self.folder, rig=rig, leftover_s=leftover_s, record=record, heard=self._hear, lost=self._lose,
+            look=self._look,
         )  # fmt: skip
 
     def __enter__(self) -> Armoury:

@@ -32,6 +32,7 @@ class Leash:
     Args:
         folder: Of what is armed.
         rig: The folder of the run's rig, which the watchdog ends when the runner is dead, after ``leftover_s``.
+        record: The folder of the run's record, which it ends then.
         heard: Called with what it says, from a thread.
         lost: Called with why it can't be relied on, from a thread; more than once, perhaps.
         look: Called five times a second.
@@ -43,11 +44,15 @@ class Leash:
         *,
         rig: Path | None,
         leftover_s: float,
+        record: Path | None,
         heard: Callable[[Said], None],
         lost: Callable[[str], None],
         look: Callable[[], None],
     ) -> None:
-        self._folder, self._rig, self._leftover_s = folder, rig, leftover_s
+        self._folder, self._leftover_s = folder, leftover_s
+        # Whole: it lives on where we may have left.
+        self._rig = rig.absolute() if rig is not None else None
+        self._record = record.absolute() if record is not None else None
         self._heard, self._lost, self._look = heard, lost, look
         self._child: subprocess.Popen[bytes] | None = None
         self._ready = threading.Event()
@@ -69,7 +74,8 @@ class Leash:
         """
         me = identity(os.getpid())
         assert me is not None
-        arguments = [str(self._folder), str(me.pid), me.started, str(self._rig or ""), f"{self._leftover_s:g}"]
+        arguments = [str(self._folder), str(me.pid), me.started, str(self._rig or ""), f"{self._leftover_s:g}",
+                     str(self._record or "")]  # fmt: skip
         with (self._folder / "watchdog.log").open("ab") as log:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "seawall.lab.arm", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,

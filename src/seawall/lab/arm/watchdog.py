@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from seawall.lab.arm import file, leftover
+from seawall.lab.arm import file, leftover, orphan
 from seawall.lab.arm.file import Armed, Holder
 from seawall.lab.arm.undoing import AT_ONCE_MAX, Undone, undo_one
 from seawall.lab.part.process import Identity, identity
@@ -39,9 +39,18 @@ LINE_BYTES_MAX = 64 * 1024
 class Watchdog:
     """One of them. ``run`` returns when nothing is armed any more and the runner is done or dead."""
 
-    def __init__(self, folder: Path, rig: Path | None, runner: Identity, *, leftover_s: float = LEFTOVER_S) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rig: Path | None,
+        runner: Identity,
+        *,
+        leftover_s: float = LEFTOVER_S,
+        run: Path | None = None,
+    ) -> None:
         self._folder = folder
         self._rig = rig
+        self._run = run
         self._runner = runner
         self._leftover_s = leftover_s
         self._held: dict[str, Armed] = {}  # neither undone nor forgotten
@@ -78,6 +87,8 @@ class Watchdog:
         while self._held:
             self._undo(list(self._held), by=f"watchdog: {why}")
             time.sleep(TICK_S)
+        if not goodbye and self._run is not None:
+            orphan.close(self._run, by="watchdog")
         if not goodbye and self._rig is not None:
             self._end_leftovers(self._rig)
         file.log(self._folder, "the watchdog ends", runner=self._runner.pid)
@@ -173,9 +184,10 @@ class Watchdog:
 
 
 def main(arguments: list[str]) -> None:
-    """FOLDER PID START [RIG [SECONDS]]: of the runner, and where its rig lies."""
+    """FOLDER PID START [RIG [SECONDS [RUN]]]: of the runner, and where its rig and its record lie."""
     folder, pid, start = Path(arguments[0]), int(arguments[1]), arguments[2]
     rig = Path(arguments[3]) if len(arguments) > 3 and arguments[3] else None
     seconds = float(arguments[4]) if len(arguments) > 4 else LEFTOVER_S
     os.set_blocking(1, False)
-    Watchdog(folder, rig, Identity(pid, start), leftover_s=seconds).run()
+    run = Path(arguments[5]) if len(arguments) > 5 and arguments[5] else None
+    Watchdog(folder, rig, Identity(pid, start), leftover_s=seconds, run=run).run()

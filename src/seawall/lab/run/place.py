@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seawall.kernel.error import Misconfigured
+from seawall.lab.arm import orphan
 
 DEFAULT = Path("build/lab")
 
@@ -67,4 +68,6 @@ class Folder:
             lock.truncate(0)
             lock.write(f"{os.getpid()}\n")
             lock.flush()
+            # Of a run whose watchdog was killed with it; what it left armed is undone before anything else is.
+            orphan.close_all(self.runs, by="the next run")
             yield

@@ -97,6 +97,7 @@ class Session:
         self._armoury = Armoury(
             options.folder.armed, run=self.record.id, rig=options.folder.rig, lost=self.sentry.end,
             told=lambda id, by: self._faults.ended(id, by), leftover_s=options.leftover_s,
+            record=self.folder,
         )  # fmt: skip
         self._faults = Faults(self._armoury, clock=self.clock, changed=self.save, max_s=ours.seconds.max)
 
