@@ -245,6 +245,24 @@ async def test_a_run_that_is_held_hears_after_its_release_what_was_decided_meanw
         assert await rig.db.fetchval("select state = 1 from run where id = $1", other), "it waits on"
 
 
+async def test_who_decides_while_the_end_of_a_run_is_undone_is_not_told_that_it_has_ended(
+    rig: Rig, store: Store
+) -> None:
+    """Forced: the run's row goes and comes back in one moment, in which the decision waits for it."""
+    app, sent = App(), list[str]()
+    deploys(app, sent)
+    async with rig.running(app, links=LINKS):
+        (run,) = await rig.add("deploy", [{}])
+        await put_away(rig, run)
+    async with rig.db.transaction():
+        await rig.db.execute("create temp table gone on commit drop as select * from run")
+        await rig.db.execute("delete from run")
+        other = asyncio.create_task(decide(store, claimed(sent[0])))
+        await rig.until(lambda: rig.db.fetchval("select count(*) from pg_locks where not granted"))
+        await rig.db.execute("insert into run select * from gone")
+    assert await other == (State.APPROVED, True)
+
+
 async def test_a_store_that_does_not_answer_opens_one_request(
     rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,8 @@ class ApprovalPages:
             address=(x.peer or x.connection.peer).decode("latin-1"),
         )  # fmt: skip
         now, won = await approvals.decide(claim, decision, timeout_s=budget.left_s)
+        if now is not None and not won and now.state is State.OPEN:
+            return self._away("The run that asks is being ended or begun again; nothing was decided.")
         if now is None or not won:
             return self._closed(now, decides=True)
         via = decision.via.value

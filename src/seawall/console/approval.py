@@ -113,6 +113,6 @@ def _stands(run_id: int, asked: Asked | None) -> str:
     if asked is None or asked.state is State.ENDED:
         return f"run {run_id} has ended"
     if asked.verdict is None:
-        return "its time is over"
+        return "its time is over" if asked.state is State.EXPIRED else f"run {run_id} comes back just now: ask again"
     at = datetime.fromtimestamp(asked.verdict.at_us / 1_000_000, tz=UTC)
     return f"it was {asked.state.value} by {asked.verdict.by} ({asked.verdict.via.value}) at {at:%Y-%m-%d %H:%M:%S} UTC"

@@ -27,6 +27,10 @@ from seawall.store.wait import Woken, tell, wake
 
 _SQL = statements("approval")
 
+TRIES: Final = 2
+"""Of a decision. A run that isn't there for the first one, and is when we look why, has come back: what ended it was
+undone in this moment."""
+
 OPEN_MAX: Final = 20
 """Requests of one run that are told apart."""
 
@@ -110,8 +114,11 @@ async def decide(
         Uncertain: It may have been.
     """
     async with store.transaction(timeout_s=timeout_s) as session:
-        woken = await _decide(session, claim, decision, clock)
-        row = await session.row(_SQL["find"], *_named(claim))
+        for _ in range(TRIES):
+            woken = await _decide(session, claim, decision, clock)
+            row = await session.row(_SQL["find"], *_named(claim))
+            if woken is not None or row is None or _state(row) is not State.OPEN:
+                break
     if woken:
         with contextlib.suppress(Unavailable, Uncertain):  # it is decided; whom nobody tells looks by himself
             await tell(store, woken)
