@@ -40,8 +40,8 @@ test-pooler: setup ## tests of all that speaks with PostgreSQL, through pgbounce
 	@SEAWALL_TEST_POOLER=1 sh tool/test.sh -n 4 --dist worksteal -q -m "not soak and not parts and not root and not slow" \
 	  $(POOLED:%=tests/%) tests/fault/test_worker_fence.py tests/fault/test_kills.py $(ARGS)
 
-lab: ## not there yet (seawall lab traffic|verify are)
-	@echo "lab: there is no catalogue of experiments yet; try .venv/bin/seawall lab --help"; exit 2
+lab: setup ## the incidents, with the protections and without, on real parts; build/lab/index.html (ARGS=names: only those)
+	@sh tool/lab.sh $(ARGS)
 
 clean: ## remove what was made here; says what it leaves
 	@if [ -d build/parts ] && [ -x .venv/bin/seawall ]; then .venv/bin/seawall lab parts down --wipe; fi

@@ -146,10 +146,11 @@ def test_an_incident_is_told_with_its_source_and_both_runs_beside_its_own_times(
 def test_an_experiment_of_a_user_tells_of_its_own_incident(tmp_path: Path) -> None:
     mine = {"source": "our own, in May", "detect": "2 h", "mitigate": NOT_STATED, "story": "It broke.\nWe looked."}
     leave(tmp_path, record("mine", incident="", original=mine))
-    leave(tmp_path, record("theirs", incident="I1", original={"source": "x", "recover": "a day"}))
+    leave(tmp_path, record("theirs", incident="I1", original={"source": "x", "recover": "a day", "story": "A rung."}))
     page = _page(tmp_path)
     text = _elements(page).text
     assert "It broke." in text and "our own, in May" in text
+    assert text.count("A rung.") == 1 and originals()["I1"].story[0] not in text
     assert _row(page.split("(mine)")[1], "Time to detect")[1:] == ["2 h", "4.2 s"]
     assert _row(page.split("(mine)")[1], "Time to mitigate")[1:] == [NOT_STATED, "2.1 s"]
     assert _row(page, "Time to recover")[1:] == ["a day", "1.5 s"]  # the file's word, where it has one

@@ -30,14 +30,15 @@ class Original(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def told(incident: str, said: Mapping[str, str]) -> Original | None:
-    """An incident as its experiment's file tells it, the rest as it is known here; None when nobody tells of one."""
+    """An incident as its experiment's file tells it, its times as they are known here where the file states none; None
+    when nobody tells of one."""
     known = originals().get(incident)
     stated = {key: said[key] for key in TIMES if said.get(key, NOT_STATED) != NOT_STATED}
-    if known is not None:
-        return msgspec.structs.replace(known, **stated)
-    if not said.get("source"):
+    if known is None and not said.get("source"):
         return None
-    return Original(who="", name="", story=said.get("story", "").splitlines(), source=said["source"], **stated)
+    base = known or Original(who="", name="", story=[], source=said["source"])
+    story, source = said.get("story", "").splitlines(), said.get("source", base.source)
+    return msgspec.structs.replace(base, story=story or base.story, source=source, **stated)
 
 
 @cache

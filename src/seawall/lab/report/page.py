@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
 from seawall.lab.record import Record
-from seawall.lab.report import part, summary, word
+from seawall.lab.report import graph, part, summary, word
 from seawall.lab.report.markup import Child, Markup, join, tag
 from seawall.lab.report.original import NOT_STATED, Original, originals, told
 from seawall.lab.report.shelf import Case, Run, Shelf
@@ -86,12 +86,18 @@ def _class(name: str) -> str | None:
 
 
 # ── An incident and its experiments ────────────────────────────────────────────────────────────────────────────────
-def incident(id: str, cases: Iterable[Case]) -> Markup:
-    """The original's story, then each experiment that makes it happen."""
+def incident(id: str, cases: Sequence[Case]) -> Markup:
+    """The original's story, then each experiment that makes it happen, with what the story says of it alone."""
     known = originals().get(id)
     title = f"{id}: {known.name}" if known else f"Incident {id}" if id else "Other experiments, and storms"
-    return tag("section", tag("h2", title, id=f"i-{id or 'other'}"), _story(known) if known else None,
-               *(experiment(case) for case in cases))  # fmt: skip
+    # A single experiment's own story is the whole one: said once.
+    head = _story(known) if known and (len(cases) > 1 or not _own(cases[0])) else None
+    return tag("section", tag("h2", title, id=f"i-{id or 'other'}"), head, *(experiment(case) for case in cases))
+
+
+def _own(case: Case) -> bool:
+    """Whether its file tells a story."""
+    return bool(case.runs[-1].record.original.get("story"))
 
 
 def _story(known: Original) -> Markup:
@@ -106,14 +112,14 @@ def experiment(case: Case) -> Markup:
     name = case.name if case.seed is None else f"{case.name}, seed {case.seed}"
     return tag("article",
         tag("h3", f"{case.title} ", tag("span", f"({name})", class_="quiet"), id=slug(case)),
-        _story(known) if known and not known.who else None,
+        _story(known) if known and (_own(case) or not known.who) else None,
         times(case, known),
         tag("div", *(part.outcome(run) for run in case.runs), class_="two"),
         tag("h4", "The ledger's verdict"),
         part.verdicts(case.runs),
         tag("h4", "What was seen"),
         _shading(case),
-        part.plots(case.runs, slug(case)),
+        graph.plots(case.runs, slug(case)),
         tag("h4", "What happened"),
         tag("div", *(part.course(run) for run in case.runs), class_="two"),
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from seawall.lab.record import Moment, Sample
+from seawall.lab.record import Moment
 from seawall.lab.report.figure import GAP_S, Point, line
 from seawall.lab.report.plot import Band, Line, Mark, Shade, Strip
 from seawall.lab.report.shelf import Run
@@ -33,7 +33,7 @@ PANELS = (
     }),
     Panel("Time to answer", "ms", {
         "intake.p50_ms": "senders, median", "intake.p99_ms": "senders, p99", "held.p50_ms": "held, median",
-        "held.p99_ms": "held, p99",
+        "held.p99_ms": "held, p99", "balancer.check_ms": "the balancer's check",
     }, log=True),
     Panel("Work done", "a second", {
         "router.events_total": "events routed", "runs.ended_total": "runs ended", "kafka.acks_total": "acks of Kafka",
@@ -48,8 +48,8 @@ PANELS = (
         "listener.redis_age_s": "last echo of Redis", "listener.notify_age_s": "last echo of LISTEN",
     }),
     Panel("Spool and journal", "bytes", {"spool.bytes": "spool", "journal.unrouted_bytes": "journal, not routed"}),
-    Panel("Reserve", "share", {
-        "governor.share_ratio": "the drain's share", "reserve.left_ratio": "reserve left",
+    Panel("Drain and reserve", "share", {
+        "governor.share_ratio": "the governor's worst signal, of what is allowed", "reserve.left_ratio": "reserve left",
     }, full=1.0),
 )  # fmt: skip
 
@@ -59,9 +59,11 @@ BREAKERS = {0: ("closed", "#00795a"), 1: ("half open", "#7a5200"), 2: ("open", "
 CODE = "_code"
 STEADY = {0: ("doesn't hold", "#b5432a"), 1: ("holds", "#00795a")}
 READY = {0: ("not ready", "#b5432a"), 1: ("ready", "#00795a")}
-STRIPS = {"lab.steady": ("steady state", STEADY), "intake.ready_ratio": ("collector", READY)}
+IN = {0: ("taken out", "#b5432a"), 1: ("in", "#00795a")}
+STRIPS = {"lab.steady": ("steady state", STEADY), "intake.ready_ratio": ("collector", READY),
+          "balancer.in_ratio": ("at the balancer", IN)}  # fmt: skip
 """What is in one state at a time, beside breakers."""
-FLAGS = ("alert", "act")
+FLAGS = ("alert", "act", "balancer")
 """Kinds of moments that get a flag; all stand in the timeline."""
 UNITS = {"ms": "ms", "s": "s", "bytes": "bytes", "count": "count", "ratio": "share", "total": "a second",
          "rate": "a second", "mb": "MiB"}  # fmt: skip
@@ -164,12 +166,13 @@ def _said(moment: Moment) -> str:
 
 
 def span(runs: Sequence[Run]) -> tuple[float, float]:
-    """From when to when all of them are seen."""
-    starts, ends = [-run.zero_s for run in runs], [_end(run) - run.zero_s for run in runs]
+    """From when to when any of them is seen: a rig takes a while before there is anything to measure."""
+    starts = [(run.samples[0].at_s if run.samples else 0.0) - run.zero_s for run in runs]
+    ends = [_end(run) - run.zero_s for run in runs]
     return min(starts, default=0.0), max([1.0, *ends])
 
 
 def _end(run: Run) -> float:
-    last: Sample | None = run.samples[-1] if run.samples else None
+    last_s = run.samples[-1].at_s if run.samples else run.record.seconds
     faults = [fault.ended_s if fault.ended_s is not None else fault.began_s for fault in run.record.faults]
-    return max([run.record.seconds, last.at_s if last else 0.0, *faults])
+    return max([last_s, *faults])

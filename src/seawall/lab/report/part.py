@@ -1,4 +1,4 @@
-"""The parts of the page: what is said of one run, and of one plot."""
+"""The parts of the page: what is said of one run, and of all runs of an experiment in one table."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from seawall.lab.record import Expectation, Fault, Moment, Proof, Record, Status
-from seawall.lab.report import figure, panel, plot, word
-from seawall.lab.report.figure import Phases, Spread
+from seawall.lab.report import word
 from seawall.lab.report.markup import Child, Markup, join, tag
-from seawall.lab.report.panel import Panel
 from seawall.lab.report.shelf import RUNS, Run
 
 TITLES = {"on": "With the protections", "off": "Without the protections"}
@@ -166,114 +164,3 @@ def _worry(record: Record, name: str) -> str | None:
 
 def facts(found: Mapping[str, str]) -> Markup | None:
     return join([tag("h5", "Figures of this run"), table(("what", ""), found.items())]) if found else None
-
-
-def plots(runs: Sequence[Run], ident: str) -> Markup:
-    """All plots of an experiment: the usual ones, then in a fold what else was measured."""
-    if not any(each.samples for each in runs):
-        return tag("p", "Nothing was measured, or its series is gone.", class_="quiet")
-    usual = [each for n, one in enumerate(panel.PANELS) if (each := drawn(one, runs, f"{ident}-p{n}"))]
-    rest = panel.others(panel.names(runs))
-    more = [each for n, one in enumerate(rest) if (each := drawn(one, runs, f"{ident}-o{n}"))]
-    fold = tag("details", tag("summary", f"What else was measured ({len(more)} plots)"), *more) if more else None
-    return join([states(runs, f"{ident}-s"), *usual, fold])
-
-
-def drawn(one: Panel, runs: Sequence[Run], ident: str) -> Markup | None:
-    """One panel of all runs, beside each other in the same frame; None when nothing of it was measured."""
-    found = [panel.lines(one, run) for run in runs]
-    moving = {name for lines in found for name, line in lines.items() if any(value for _, value in line.points)}
-    still = sorted({lines[name].label for lines in found for name in lines if name not in moving})
-    if not any(found) or not moving:
-        return None
-    start_s, end_s = panel.span(runs)
-    # In each run the same names with the same colours, also when one of them wasn't measured there.
-    names = [name for name in one.names if name in moving]
-    shown = [[lines.get(name, plot.Line(one.names[name], ())) for name in names] for lines in found]
-    frame = plot.frame([line for lines in shown for line in lines], start_s=start_s, end_s=end_s, log=one.log,
-                       full=one.full)  # fmt: skip
-    pictures = [
-        tag("div", tag("p", title(run), class_="quiet"), plot.picture(
-            [plot.curves(frame, lines, panel.shades(run), panel.marks(run), unit=_unit(one, frame))],
-            title=f"{one.title}, {one.unit}: {title(run).lower()}",
-            description=described(run, lines), ident=f"{ident}-{n}",
-        ))
-        for n, (run, lines) in enumerate(zip(runs, shown, strict=True))
-    ]  # fmt: skip
-    caption = one.title + (f" (0 throughout: {', '.join(still)})" if still else "")
-    return tag("figure", tag("figcaption", caption), tag("div", *pictures, class_="two"), figures(one, runs, shown))
-
-
-def _unit(one: Panel, frame: plot.Frame) -> str:
-    return f"{one.unit}, in decades" if frame.log else one.unit
-
-
-def states(runs: Sequence[Run], ident: str) -> Markup | None:
-    """Strips: the steady state, readiness, breakers."""
-    found = [panel.strips(run) for run in runs]
-    if not any(found):
-        return None
-    start_s, end_s = panel.span(runs)
-    frame = plot.Frame(start_s, end_s)
-    pictures = [
-        tag("div", tag("p", title(run), class_="quiet"), plot.picture(
-            [plot.strips(frame, strips, panel.shades(run), panel.marks(run))],
-            title=f"Steady state and breakers: {title(run).lower()}",
-            description="; ".join(f"{each.label}: {_changes(each)}" for each in strips) or "nothing was measured",
-            ident=f"{ident}-{n}",
-        ))
-        for n, (run, strips) in enumerate(zip(runs, found, strict=True))
-    ]  # fmt: skip
-    return tag("figure", tag("figcaption", "Steady state and breakers"), tag("div", *pictures, class_="two"))
-
-
-CHANGES_MAX = 12
-
-
-def _changes(strip: plot.Strip) -> str:
-    shown = [f"{band.text} from {band.began_s:.1f} s" for band in strip.bands[:CHANGES_MAX]]
-    return ", ".join(shown + (["and so on"] if len(strip.bands) > CHANGES_MAX else []))
-
-
-def described(run: Run, lines: Iterable[plot.Line]) -> str:
-    """In words what a plot shows."""
-    said = []
-    for line in lines:
-        found = figure.phases(line.points, run.record.faults, run.zero_s)
-        parts = [
-            f"{when} {word.number(spread.mean)} on average, {word.number(spread.least)} to {word.number(spread.most)}"
-            for when, spread in (("before", found.before), ("while broken", found.during), ("after", found.after))
-            if spread is not None
-        ]
-        said.append(f"{line.label}: {'; '.join(parts) or 'not measured'}")
-    return ". ".join(said) + ". The figures stand in the table below the picture."
-
-
-def figures(one: Panel, runs: Sequence[Run], shown: Sequence[Sequence[plot.Line]]) -> Markup:
-    """The same as a table."""
-    head = [
-        f"{one.title}, {one.unit}",
-        "protections",
-        "before: mean",
-        "while broken: least",
-        "mean",
-        "most",
-        "after: mean",
-    ]
-    rows = [
-        (line.label, run.record.protections, *_phases(figure.phases(line.points, run.record.faults, run.zero_s)))
-        for run, lines in zip(runs, shown, strict=True)
-        for line in lines
-    ]
-    return tag("details", tag("summary", "These figures as a table"), table(head, rows, right=range(2, 7)))
-
-
-def _phases(found: Phases) -> tuple[str, ...]:
-    return (
-        _mean(found.before), *([word.number(v) for v in (found.during.least, found.during.mean, found.during.most)]
-        if found.during else ["-"] * 3), _mean(found.after),
-    )  # fmt: skip
-
-
-def _mean(found: Spread | None) -> str:
-    return word.number(found.mean) if found else "-"
