@@ -88,6 +88,7 @@ INVALID = {
     "no call": (document(options={"deaf": True}), "the traffic calls echo"),
     "no landing": (document(action("hole", claim=False)), "the path to echo is dead: it is alive"),
     "too much": (document(action("too_much")), "the path to other is alive: it is dead"),
+    "too soon over": (document(action("blink")), "it was undone before anybody could look"),
     "a failed action": (document(action("fail")), "it can't be done"),
     "nothing": (document(action("wait", seconds=0.01)), "nothing was broken"),
     "too short": (document(action("hole"), action("mend"), seconds={"min": 20}), "the faults lasted 20 s at least"),
@@ -146,6 +147,20 @@ def test_a_full_disk_aborts_before_it_is_full(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("seawall.lab.run.session.DISK_FREE_MB_MIN", 1e12)
     made = ran(tmp_path, document(action("hole"), action("wait", seconds=60)))
     assert made.status is Status.ABORTED and "MiB are free" in made.why[0]
+
+
+@pytest.mark.slow
+def test_a_record_that_can_not_be_written_keeps_nothing_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = experiment.load(write(tmp_path, document(action("hole"), action("wait", seconds=0.5))))
+
+    def full(self: Record, folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Record, "save", full)
+    out = io.StringIO()
+    made = run(found, Options(folder=Folder(tmp_path / "lab"), fetched=tmp_path, command="x"), screen_to=out)
+    assert made.status is Status.AS_EXPECTED and made.faults[0].ended_by == "rollback"
+    assert "the record can't be written" in out.getvalue() and file.read_all(tmp_path / "lab" / "armed") == ([], [])
 
 
 # ── In a process of its own ────────────────────────────────────────────────────────────────────────────────────────

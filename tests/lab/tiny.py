@@ -182,6 +182,12 @@ def too_much() -> str:
     return "done"
 
 
+def blink() -> str:
+    """Over before anybody could look."""
+    hole()
+    return mend()
+
+
 def mend() -> str:
     rig = current()
     ids, rig.ids = rig.ids, []

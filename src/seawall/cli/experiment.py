@@ -186,7 +186,10 @@ def _confirm(wanted: list[Run]) -> None:
             say(line, err=True)
         if not interactive():
             raise Failed(MISUSED, "nobody is there to confirm it; --yes says that you know what it does")
-        typed = click.prompt(f"Type {experiment.name} to go on", err=True, default="", show_default=False)
+        try:
+            typed = click.prompt(f"Type {experiment.name} to go on", err=True, default="", show_default=False)
+        except click.Abort:
+            typed = ""
         if typed.strip() != experiment.name:
             raise Failed(MISUSED, "not confirmed; nothing was done")
 

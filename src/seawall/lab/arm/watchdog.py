@@ -126,15 +126,18 @@ class Watchdog:
                 file.log(self._folder, "the runner is silent", runner=self._runner.pid, armed=len(self._held))
             self._silent = True
             self._undo(list(self._held), by=f"watchdog: the runner was silent for {silence_s:.0f} s")
-        self._undo([id for id, armed in self._held.items() if armed.left_s <= 0], by="watchdog: its deadline was over")
+        held = list(self._held.items())
+        self._undo([id for id, armed in held if armed.left_s <= 0], by="watchdog: its deadline was over")
 
     def _undo(self, ids: list[str], *, by: str) -> None:
         """Begin to undo these; one that takes a minute keeps neither the others nor the runner's end waiting."""
         now = time.monotonic()
         for id in ids:
-            if id not in self._flying and self._retry.get(id, (0.0, 0.0))[0] <= now:
+            # Threads that have undone one take it away meanwhile.
+            armed = self._held.get(id)
+            if armed is not None and id not in self._flying and self._retry.get(id, (0.0, 0.0))[0] <= now:
                 self._flying.add(id)
-                self._pool.submit(self._try, self._held[id], by)
+                self._pool.submit(self._try, armed, by)
 
     def _try(self, armed: Armed, by: str) -> None:
         try:

@@ -127,6 +127,9 @@ class Faults:
             # One fault may have several lines: it ends with the last one.
             if armed is not None and not any(each.fault is armed.fault for each in self._armed.values()):
                 armed.fault.ended_s, armed.fault.ended_by = round(self._clock(), 3), by
+        if armed is not None and armed.dead and not armed.looked and by == "method":
+            claim = f"the path to {', '.join(armed.dead)} is dead"
+            self.prove(claim, held=False, said="it was undone before anybody could look")
         self._changed()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -16,6 +17,7 @@ from seawall.lab.part.node import FETCHED
 from seawall.lab.record import Record, Status
 from seawall.lab.run import toolkit
 from seawall.lab.run.place import DEFAULT, Folder
+from seawall.lab.run.sentry import KICK
 from seawall.lab.run.session import Options, Session
 from seawall.lab.run.show import Screen
 
@@ -42,7 +44,11 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         for number in SIGNALS:
-            self._before[number] = signal.signal(number, self._take)
+            # What the caller has us ignore (nohup, a script's background) stays ignored.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._take)
+        # A kick that comes when nothing is played any more must not end the process.
+        self._before[KICK] = signal.signal(KICK, signal.SIG_IGN)
         return self
 
     def __exit__(
@@ -53,7 +59,8 @@ class Interrupts:
 
     def again(self) -> None:
         """Chaos Toolkit has put its own handler for SIGTERM over ours; it restores ours at its end."""
-        signal.signal(signal.SIGTERM, self._take)
+        if signal.SIGTERM in self._before:
+            signal.signal(signal.SIGTERM, self._take)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -61,7 +68,8 @@ class Interrupts:
         self._session.sentry.end(SIGNALS[signal.Signals(number)])
         first = "reverting; once more: don't wait for recovery" if self._count == 1 else "reverting all the same"
         # No `print`: the thread under this handler may be in the middle of one.
-        os.write(2, f"\nseawall: {SIGNALS[signal.Signals(number)]}: {first}\n".encode())
+        with contextlib.suppress(OSError):
+            os.write(2, f"\nseawall: {SIGNALS[signal.Signals(number)]}: {first}\n".encode())
         # Opening is cut short once: what it has begun must be ended whole.
         raising = {"opening": 1, "playing": 2, "concluding": 2}
         if raising.get(self.phase) == self._count:

@@ -6,7 +6,7 @@ import importlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,11 +110,14 @@ class Session:
         return (self.samples.samples if self.samples is not None else []), self._faults.faults
 
     def save(self) -> None:
-        """Write the record as it is."""
+        """Write the record as it is. A disk that is full keeps nothing from being reverted: it is said, and gone on."""
         with self._saving:
             self.record.faults, self.record.proofs = self._faults.faults, self._faults.proofs
             self.record.seconds = round(self.clock(), 3)
-            self.record.save(self.folder)
+            try:
+                self.record.save(self.folder)
+            except OSError as error:
+                self.say(f"the record can't be written: {error}")
 
     # ── Opening ────────────────────────────────────────────────────────────────────────────────────────────────────
     def open(self) -> bool:
@@ -160,7 +163,7 @@ class Session:
 
     def _said(self, text: str) -> None:
         self.say(text)
-        with (self.folder / LOG).open("a", encoding="utf-8") as log:
+        with suppress(OSError), (self.folder / LOG).open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S,%f} lab {text}\n")
 
     # ── While it is played (toolkit.Player) ────────────────────────────────────────────────────────────────────────
@@ -241,9 +244,9 @@ class Session:
     def _abort(self, why: str) -> None:
         """Revert at once; in the sentry's thread."""
         self._armoury.stop(why)
-        self._said(f"aborting: {why}")
-        for done in self._armoury.undo_all(by="abort"):
-            self._said(done.text)
+        undone = self._armoury.undo_all(by="abort")
+        for line in (f"aborted: {why}", *(done.text for done in undone)):
+            self._said(line)
         self.moment("act", f"aborted: {why}")
 
     # ── Concluding ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -256,7 +259,8 @@ class Session:
         journal = self.handler.journal
         self._invalid += [why for why in toolkit.failures(journal) if not self.sentry.ordered]
         self._revert()
-        toolkit.keep(journal, self.folder)
+        with suppress(OSError):
+            toolkit.keep(journal, self.folder)
         if self._rig is not None and self._faults.faults and not self.sentry.ordered:
             self._recover(self._rig)
         elif not self._invalid and not self.sentry.ordered:
@@ -327,11 +331,13 @@ class Session:
     def close(self) -> None:
         """Revert what is left, end the rig, and say goodbye to the watchdog. Harmless when called twice."""
         global _current
-        if self.record.status is Status.RUNNING:
-            self.sentry.settle()
-            self._revert()
-            self._judge()
-        self._stack.close()
-        self.save()
-        if _current is self:
-            _current = None
+        try:
+            if self.record.status is Status.RUNNING:
+                self.sentry.settle()
+                self._revert()
+                self._judge()
+        finally:
+            self._stack.close()
+            self.save()
+            if _current is self:
+                _current = None
