@@ -28,7 +28,7 @@ PARTS = {
         ),
         WeakPart(
             name="memory-ack", incident="I4",
-            lacks="answers 202 from memory, and writes what Kafka hasn't by a handler of 4 s when it is told to stop",
+            lacks="answers 202 from memory; what Kafka hasn't is written at the end, in 4 s, under a kill after 3 s",
             making="seawall.lab.weak.memory:MemoryAcks", canary="test_memory_ack.py",
         ),
         WeakPart(

@@ -69,5 +69,5 @@ class DeafResponder(Responder):
 
 
 def _unlooking(settings: Settings) -> Settings:
-    """Tickets are never re-read; what remains of the last look comes when the wait is over."""
-    return replace(settings, first_look_ms=NEVER_MS, look_ms_max=NEVER_MS, last_look_ms=0)
+    """Tickets are never re-read: also the last look, which is so long before a deadline, comes long after it."""
+    return replace(settings, first_look_ms=NEVER_MS, look_ms_max=NEVER_MS, last_look_ms=-NEVER_MS)
