@@ -133,7 +133,7 @@ def figures(found: Graph) -> Markup:
         for run, lines in zip(found.runs, found.lines, strict=True)
         for line in lines
     ]
-    return tag("details", tag("summary", "These figures as a table"), table(head, rows, right=range(2, 7)))
+    return tag("details", tag("summary", "These figures as a table"), table(head, rows, right=range(2, 7), label=what))
 
 
 def _phases(found: Phases) -> tuple[str, ...]:

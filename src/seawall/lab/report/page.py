@@ -65,7 +65,7 @@ def overview(shelf: Shelf) -> Markup:
     missing = [f"{id} ({each.who}: {each.name.lower()})" for id, each in originals().items() if id not in seen]
     made = tag("table", tag("caption", "All runs"), tag("thead", heads), tag("tbody", *rows))
     return join([
-        tag("div", made, class_="wide"),
+        part.scrolled(made, label="Table of all runs"),
         tag("p", summary.ABOUT, class_="quiet"),
         tag("p", f"Not among these runs: {'; '.join(missing)}.", class_="quiet") if missing else None,
     ])  # fmt: skip
@@ -138,7 +138,7 @@ def _shading(case: Case) -> Markup | None:
 def times(case: Case, known: Original | None) -> Markup:
     """To detect, mitigate, recover, and what was lost."""
     head = [
-        "",
+        "figure",
         *([f"{known.who}, the original" if known.who else "the original"] if known else []),
         *(part.title(each) for each in case.runs),
     ]
@@ -155,7 +155,7 @@ def times(case: Case, known: Original | None) -> Markup:
         original = [NOT_STATED] if known else []
         rows.append(["Held requests answered", *original, *(word.held(run.record) for run in case.runs)])
     rows.append(["Came out", *(["-"] if known else []), *(part.status(run.record) for run in case.runs)])
-    return part.table(head, rows)
+    return part.table(head, rows, label="times")
 
 
 def _lost(record: Record) -> str:
@@ -173,4 +173,4 @@ def earlier(runs: Sequence[Run]) -> Markup | None:
         for run in runs
     ]  # fmt: skip
     head = ("run", "came out", "lost", "detected", "mitigated", "recovered")
-    return tag("section", tag("h2", "Earlier runs"), part.table(head, rows))
+    return tag("section", tag("h2", "Earlier runs"), part.table(head, rows, label="earlier runs"))

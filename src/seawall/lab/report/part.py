@@ -16,9 +16,7 @@ MARKS = {Status.AS_EXPECTED: "✓", Status.NOT_AS_EXPECTED: "✗"}
 TIMELINE_MAX = 400
 
 
-def table(
-    head: Sequence[str], rows: Iterable[Sequence[Child]], *, caption: str | None = None, right: Iterable[int] = ()
-) -> Markup:
+def table(head: Sequence[str], rows: Iterable[Sequence[Child]], *, label: str, right: Iterable[int] = ()) -> Markup:
     """A table whose first column names its row.
 
     Args:
@@ -34,8 +32,13 @@ def table(
         for row in rows
     ]
     heads = tag("tr", *(cell("th", n, each, "col") for n, each in enumerate(head)))
-    made = tag("table", tag("caption", caption) if caption else None, tag("thead", heads), tag("tbody", *body))
-    return tag("div", made, class_="wide")
+    made = tag("table", tag("thead", heads), tag("tbody", *body))
+    return scrolled(made, label=f"Table of {label}")
+
+
+def scrolled(content: Markup, *, label: str, style: str = "wide") -> Markup:
+    """In a box that scrolls where there is little room: reachable by keyboard, and named."""
+    return tag("div", content, class_=style, tabindex="0", role="group", aria_label=label)
 
 
 def status(record: Record) -> Markup:
@@ -108,7 +111,8 @@ def timeline(found: Run) -> Markup:
         rows.append(("", "", f"and {len(entries) - TIMELINE_MAX} more, in the run's record"))
     if not rows:
         return tag("p", "Nothing was kept.", class_="quiet")
-    return tag("div", table(("s", "what", ""), rows, right=[0]), class_="scroll")
+    made = table(("s", "kind", "what"), rows, right=[0], label="what happened")
+    return scrolled(made, label="Timeline", style="scroll")
 
 
 def _entries(faults: Sequence[Fault], moments: Sequence[Moment]) -> list[tuple[float, str, Child]]:
@@ -147,7 +151,8 @@ def verdicts(runs: Sequence[Run]) -> Markup:
     ]
     rows.append(("lost at most", "with 95 % confidence, when none of n accepted events was: 3/n",
                  *(word.bound_said(word.bound(each.record)) for each in there)))  # fmt: skip
-    return table(("", "", *(title(each) for each in there)), rows, right=range(2, 2 + len(there)))
+    return table(("word", "meaning", *(title(each) for each in there)), rows, right=range(2, 2 + len(there)),
+                 label="the verdict")  # fmt: skip
 
 
 def _counted(record: Record, name: str) -> Markup | str:
@@ -163,4 +168,8 @@ def _worry(record: Record, name: str) -> str | None:
 
 
 def facts(found: Mapping[str, str]) -> Markup | None:
-    return join([tag("h5", "Figures of this run"), table(("what", ""), found.items())]) if found else None
+    return (
+        join([tag("h5", "Figures of this run"), table(("what", "figure"), found.items(), label="figures of this run")])
+        if found
+        else None
+    )
