@@ -15,7 +15,7 @@ import pytest
 from seawall.kernel.event import DAY_MS
 from seawall.kernel.metric import Metrics
 from seawall.kernel.status import DAY_SHIFT
-from seawall.store import child, pool
+from seawall.store import child, pool, ticket
 from seawall.store.driver import Contended
 from seawall.store.lease import Lease
 from seawall.store.partition import TABLES, Housekeeping, Settings
@@ -145,6 +145,30 @@ async def test_rows_that_came_before_their_partition_are_moved_into_it(store: St
     await _keeper(store, clock).round()
     for table in ("event", "step", "ticket", "reply"):
         assert await _where(store, table) == [f"{table}_d{TODAY}"]
+
+
+async def test_who_reads_while_rows_are_moved_finds_them(store: Store, clock: ManualClock, database: Database) -> None:
+    """One that had looked which partitions there are, and then waited for the default one, found no reply in it: a held
+    request was answered as if its workflow had never replied."""
+    for number in range(400):
+        await _finished(store, TODAY, number)
+    wanted, missing, over = _id(TODAY, 7).bytes, 0, asyncio.Event()
+
+    async def read() -> int:
+        nonlocal missing
+        count = 0
+        async with Store(pool.Settings(dsn=database.dsn, connections_max=1), role="reader") as reader:
+            while not over.is_set():
+                (found,) = await ticket.outcomes(reader, [wanted], timeout_s=5.0)
+                missing += found.reply is None or found.status is None or not found.ended
+                count += 1
+        return count
+
+    readers = [asyncio.create_task(read()) for _ in range(4)]
+    await _keeper(store, clock).round()
+    over.set()
+    assert min(await asyncio.gather(*readers)) > 0 and missing == 0
+    assert set(await _where(store, "reply")) == {f"reply_d{TODAY}"}
 
 
 async def test_many_rows_in_the_default_partition_are_left_there_and_later_days_still_come(

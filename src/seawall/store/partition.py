@@ -246,7 +246,7 @@ class Housekeeping:
                 if day not in there[table.name]:
                     await self._patiently(self._make, table, day)
         kept = 0
-        for table, day in self._due(there, now_us // 1000 // DAY_MS):
+        for table, day in _due(there, now_us // 1000 // DAY_MS, self._days_kept):
             kept += not await self._patiently(self._drop, table, day)
         self._kept.value = kept
         await self._prune(now_us)
@@ -269,13 +269,6 @@ class Housekeeping:
     def _days_kept(self, table: Table) -> int:
         return self._settings.reply_days if table.brief else self._settings.retention_days
 
-    def _due(self, there: dict[str, set[int]], today: int) -> Iterator[tuple[Table, int]]:
-        """What is past its retention, oldest first."""
-        for table in TABLES:
-            for day in sorted(there[table.name]):
-                if day < today - self._days_kept(table):
-                    yield table, day
-
     async def _patiently(self, change: Callable[[Table, int], Awaitable[bool]], table: Table, day: int) -> bool:
         """Try a change a few times: locks are given up quickly, so that nobody waits behind us."""
         try:
@@ -288,14 +281,20 @@ class Housekeeping:
     async def _make(self, table: Table, day: int) -> bool:
         names = _names(table, day)
         at_most = self._settings.carry_rows_max
-        if await self._store.value(_text("count_in_default", names), at_most + 1) > at_most:
+        count = await self._store.value(_text("count_in_default", names), at_most + 1)
+        if count > at_most:
             log.warning("a day stays in the default partition: it has many rows", extra=fields(**names))
             return False
         async with self._store.transaction() as session:
             await self._begin(session)
+            if count:
+                # First: who reads holds this one while it waits for the next.
+                await session.execute(_text("lock_readers", names))
             await session.execute(_text("lock_default", names))
             await session.execute(_text("create_partition", names))
             moved = await session.execute(_text("move_from_default", names))
+            if moved and not count:
+                raise Contended("PostgreSQL", "rows of the day came just now, and their readers aren't locked out")
             await session.execute(_text("attach", names))
         if moved:
             log.info("rows moved out of the default partition", extra=fields(partition=names["partition"], rows=moved))
@@ -364,6 +363,16 @@ class Housekeeping:
             self._pruned.value += count
             if count < self._settings.batch_rows:
                 return
+
+
+def _due(
+    there: dict[str, set[int]], today: int, days_kept: Callable[[Table], int]
+) -> Iterator[tuple[Table, int]]:  # fmt: skip
+    """What is past its retention, oldest first."""
+    for table in TABLES:
+        for day in sorted(there[table.name]):
+            if day < today - days_kept(table):
+                yield table, day
 
 
 def _names(table: Table, day: int) -> dict[str, str]:

@@ -29,6 +29,11 @@ order by 1, 2
 -- partition, before it makes a day's partition; primary key of the default partition.
 select count(*) from (select 1 from {parent}_default where {key} >= '{lower}' and {key} < '{upper}' limit $1) as counted
 
+-- name: lock_readers
+-- partition, before it moves rows. Who reads looks first which partitions there are, then waits for the default one: let in
+-- after the move it would look for the rows where they were, and find that a reply had never been made. Not its partitions.
+lock table only {parent} in access exclusive mode
+
 -- name: lock_default
 -- partition, so that no row of the day joins the default partition between moving and attaching.
 lock table {parent}_default in access exclusive mode
