@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from seawall.cache.setting import Settings
+from seawall.cache.client import Client
+from seawall.cache.setting import Settings, target
 from seawall.cache.shared import Shared
 from seawall.guard import Supervisor
 from seawall.guard.panel import Panel
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
-from seawall.lab.part.redis import Redis
+from seawall.lab.part.redis import Redis, wheel_engine
 from stall import Stopwatch
 
+from .server import Network, Server
 from .test_limiter import SLOW, allowed, crowd, until
 
 
@@ -57,3 +59,24 @@ async def test_a_fail_over_is_followed_and_harms_nobody(pair: Redis) -> None:
         assert [await allowed(shared.limiter, (b"k", SLOW)) for _ in range(2)] == [True, False]
         assert decided.value == before + 2 and time.monotonic() - began < 0.5
         await until(lambda: pair.primary() == "r2")
+
+
+async def test_an_old_address_that_swallows_everything_takes_no_try_of_the_new_one(tmp_path: Path) -> None:
+    """As in an upgrade (incident I1): each try of both took all of its time at the old one, every second time."""
+    server = Server(tmp_path / "redis", wheel_engine())
+    server.start()
+    try:
+        async with Network(server.port) as old:
+            old.hole = True
+            settings = Settings(url=f"redis://127.0.0.1:{old.port},127.0.0.1:{server.port}", connect_s=0.15)
+            for _ in range(3):
+                client = Client(settings, target(settings.url), name="test")
+                watch = Stopwatch()
+                assert await client.ask("PING") == b"PONG"
+                assert watch.s < 0.15 and client.turn == 1
+                client.drop("once more")
+                assert await client.ask("PING") == b"PONG"
+                await client.close()
+            old.hole = False
+    finally:
+        server.kill()

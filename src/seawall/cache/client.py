@@ -105,24 +105,43 @@ class Client:
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> Link:
-        hosts = self._target.hosts
-        first = self.turn
-        why: Exception = ConnectionRefusedError("no address")
+        """Hosts in turn: the next is begun when one has failed, or was silent for its part of the time. After a
+        fail-over the old address may swallow all we send (incident I1), and would take the time of the new one."""
+        count = len(self._target.hosts)
+        order = [(self.turn + offset) % count for offset in range(count)]
+        # When none answers, the next try begins with another.
+        self.turn = (self.turn + 1) % count
+        trying: dict[asyncio.Task[Link], int] = {}
+        why: BaseException = ConnectionRefusedError("no address")
         try:
             async with asyncio.timeout(self._connect_s):
-                for offset in range(len(hosts)):
-                    self.turn = (first + offset) % len(hosts)
-                    try:
-                        self._link = await self._connected(*hosts[self.turn])
-                    except (OSError, Unavailable) as error:
-                        why = error
-                    else:
+                while order or trying:
+                    if order:
+                        number = order.pop(0)
+                        host, port = self._target.hosts[number]
+                        trying[asyncio.create_task(self._connected(host, port), name="cache.connect.host")] = number
+                    part_s = self._connect_s / count if order else None
+                    done, _ = await asyncio.wait(trying, timeout=part_s, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        why = self._taken(task, trying.pop(task)) or why
+                    if self._link is not None and self._link.lost is None:
                         return self._link
-        except TimeoutError:
-            # One that hangs takes all the time; the next try begins with another.
-            self.turn = (self.turn + 1) % len(hosts)
-            raise
+        finally:
+            for task in trying:
+                task.add_done_callback(_unwanted)
+                task.cancel()
         raise why
+
+    def _taken(self, task: asyncio.Task[Link], number: int) -> BaseException | None:
+        """Take the connection to a host, unless there is one; why there is none to take."""
+        error = task.exception()
+        if error is not None and not isinstance(error, (OSError, Unavailable)):
+            raise error
+        if error is None and self._link is not None and self._link.lost is None:
+            _unwanted(task)
+        elif error is None:
+            self.turn, self._link = number, task.result()
+        return error
 
     async def _connected(self, host: str, port: int) -> Link:
         why: Exception = ConnectionRefusedError(f"{host} has no address")
@@ -173,6 +192,12 @@ class Client:
                 task.add_done_callback(heed)
             return await asyncio.shield(task)
         return [host]
+
+
+def _unwanted(task: asyncio.Task[Link]) -> None:
+    """Another host was there first."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort(ConnectionAbortedError("another one was taken"))
 
 
 async def _resolved(host: str) -> list[str]:
