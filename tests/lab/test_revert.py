@@ -13,6 +13,7 @@ from seawall.lab.arm.revert import parse, said, undo, words
 from seawall.lab.part.fault import Fault
 from seawall.lab.part.process import Identity, identity, stopped
 from seawall.lab.part.proxy import FaultProxy
+from seawall.lab.part.redis import Redis
 
 
 def sleeping(child: subprocess.Popen[bytes]) -> Identity:
@@ -81,6 +82,17 @@ def test_a_part_is_started_again_and_one_that_was_removed_is_not(tmp_path: Path)
         proxy.kill("proxy")
         assert undo(revert) == "every node answers"
         assert proxy.pid("proxy") is not None
+
+
+def test_of_a_part_only_the_nodes_that_are_down_are_started(tmp_path: Path) -> None:
+    folder = tmp_path / "redis"
+    with Redis(folder, fetched=tmp_path / "fetched", replica=True, wheel=True) as redis:
+        stays = redis.pid("r2")
+        redis.kill("r1")
+        assert undo(parse({"do": "part.up", "folder": str(folder), "kind": "sentinel", "fetched": "f"})) == (
+            "every node answers"
+        )
+        assert redis.pid("r1") is not None and redis.pid("r2") == stays and redis.ask("r1", "PING") == "PONG"
 
 
 def test_a_command_must_end_well_and_its_help_is_looked_at(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import singledispatch
 from pathlib import Path
 from signal import SIGCONT
@@ -161,10 +162,16 @@ def _(revert: PartUp) -> str:
     if not (folder / MARK).is_file():
         # Nothing is made anew: whoever removed the part doesn't want it back.
         return "the part was removed"
-    # Two of the catalogue may be of one kind (redis, sentinel): the folder says which.
-    entry = CATALOG.get(folder.name) or CATALOG[revert.kind]
+    entry = CATALOG[revert.kind]
     part = entry.make()(folder, fetched=Path(revert.fetched), **entry.options)
-    part.up(PART_S)
+    down = [node for node in part.nodes if part.pid(node) is None]
+    if len(down) == len(part.nodes):
+        part.up(PART_S)
+    elif down:
+        # At once, and not until the part has healed: a Redis that was a primary is made a replica only after 10 s.
+        with ThreadPoolExecutor(len(down), thread_name_prefix="start") as pool:
+            for started in [pool.submit(part.start, node, PART_S) for node in down]:
+                started.result()
     return "every node answers"
 
 

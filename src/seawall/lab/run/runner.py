@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from seawall.lab.experiment import Experiment
+from seawall.lab.experiment import CATALOG, Experiment
 from seawall.lab.part.node import FETCHED
 from seawall.lab.record import Record, Status
 from seawall.lab.run import toolkit
@@ -138,8 +138,7 @@ def run_all(
 
 def command(experiment: Experiment, *, on: bool, seed: int, folder: Path) -> str:
     """What runs it again."""
-    from_catalogue = experiment.path.parent.name == "catalog"
-    words = ["seawall", "lab", "run", experiment.name if from_catalogue else str(experiment.path)]
+    words = ["seawall", "lab", "run", experiment.name if experiment.path.parent == CATALOG else str(experiment.path)]
     words += [] if on else ["--without"]
     words += ["--seed", str(seed)]
     words += [] if folder == DEFAULT else ["--folder", str(folder)]
