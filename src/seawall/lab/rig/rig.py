@@ -117,6 +117,7 @@ class Rig:
         self._alerts: dict[str, Alert] = {}
         self._pids: dict[str, int | None] = {}
         self._host_in = True
+        self._finishing = False
         self._last: tuple[float, dict[str, float]] = (float("-inf"), {})
         self._bytes: tuple[float, dict[str, int]] = (0.0, {})
 
@@ -223,7 +224,7 @@ class Rig:
         self._moments.append((kind, text))
 
     def broken(self) -> str:
-        if self._streams and not self.flow.running:
+        if self._streams and not self._finishing and not self.flow.running:
             return f"the traffic ended: {self.flow.died or 'nobody said why'}"
         if self.tree.pid("up") is None:
             return f"seawall up ended: {self.tree.log_tail(3)}"
@@ -260,6 +261,7 @@ class Rig:
     def finish(self, timeout_s: float) -> Mapping[str, int]:
         if not self._streams:
             return {}
+        self._finishing = True
         self.flow.stop()
         self.verdict = verify(
             self.platform, ledger.read(self.run / LEDGER), timeout_s=timeout_s, must_succeed=True,
