@@ -8,6 +8,7 @@ import random
 import sys
 from collections import Counter
 from dataclasses import replace
+from math import inf
 
 import pytest
 from hypothesis import given, settings
@@ -166,7 +167,7 @@ def test_a_shard_is_given_up_only_when_nothing_of_it_is_read_run_or_unwritten() 
     balance = Balance(own=False, settle_s=0.0)
     balance.saw([Peer(1, False, 0)])
     unwritten: set[Held] = set()
-    handover = Handover(balance, Metrics(), unwritten=unwritten.__contains__)
+    handover = Handover(balance, Metrics(), unwritten=unwritten.__contains__, most=lambda *_: inf)
     mine = [held(n) for n in range(4)]
     mine[0].inflight[7] = mine[1].inflight[8] = mine[2].inflight[9] = object()  # type: ignore[assignment]
     mine[3].reading = True

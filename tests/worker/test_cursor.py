@@ -15,12 +15,14 @@ from seawall.worker.slot import Allowed, Claims, wished, wished_next
 from seawall.worker.throttle import Room
 
 QUEUE = 1
-POOR, ALONE, RICH = Claims([QUEUE], [QUEUE]), Claims([], [QUEUE]), Claims([], [])
+POOR, ALONE, RICH = Claims({QUEUE}, {QUEUE}), Claims(set(), {QUEUE}), Claims(set(), set())
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("new"), st.integers(0, 50), st.integers(0, 2)),
         st.tuples(st.just("forwards"), st.integers(1, 6), st.integers(0, 1)),
+        st.tuples(st.just("strange"), st.integers(0, 50), st.integers(0, 2)),
         st.tuples(st.just("new"), st.integers(0, 50), st.integers(0, 2)),
+        st.tuples(st.just("sweep"), st.integers(1, 6), st.integers(0, 1)),
         st.tuples(st.just("express"), st.integers(1, 3), st.integers(0, 2)),
     ),
     max_size=60,
@@ -35,21 +37,25 @@ class World:
         self.cursors = Cursors()
         self.ready: dict[int, set[tuple[int, int]]] = {n: set() for n in range(3)}
         self.begun: list[tuple[int, int]] = []
+        self.strange: set[tuple[int, int]] = set()  # of a version that this worker doesn't have
         self.now = 0.0
         self._id = 0
 
-    def new(self, vt: int, shard: int) -> None:
+    def new(self, vt: int, shard: int, *, strange: bool = False) -> None:
         self._id += 1
         self.ready[shard].add((vt, self._id))
+        self.strange |= {(vt, self._id)} if strange else set()
         self.cursors.hint(QUEUE, Made.of(vt, shard))
 
-    def forwards(self, room: int, waits: int) -> bool:
+    def forwards(self, room: int, waits: int, *, sweep: bool = False) -> bool:
         self.now += waits
         allowed = Allowed({QUEUE: Room(0, room)}, room)
         self.cursors.go_back(self.shards, self.now)
+        shards = [held for held in self.shards if held.unread or sweep]
+        sweeping = {held: held.sweep_from(self.now, 3.0) for held in shards if sweep}
         more = False
-        for held, rows, whole in self._read(wished(self.shards, [], allowed), self.shards, room):
-            more |= advance(held, rows, sweep_at=None, whole=whole, now=self.now)  # type: ignore[arg-type]
+        for held, rows, whole in self._read(wished(shards, sweeping, allowed), shards, room):
+            more |= advance(held, rows, sweep_s=1.0 if sweep else None, whole=whole, now=self.now)  # type: ignore[arg-type]
         return more
 
     def express(self, room: int, claims: Claims) -> None:
@@ -64,7 +70,7 @@ class World:
             if rows:
                 held.read_beyond((rows[-1].vt, rows[-1].id))
             if not whole:
-                self.cursors.hint(QUEUE, made._replace(first=rows[-1].vt) if rows else made)
+                self.cursors.again(held, made, rows, self.now)
 
     def _read(self, wishes: Sequence, shards: Sequence[Held], room: int) -> list:  # type: ignore[type-arg]
         """As the statement does: of each shard so many, then of all so many."""
@@ -75,18 +81,18 @@ class World:
         ]
         taken = sorted(found, key=lambda one: one[0])[:room]
         for place, held in taken:
-            self.ready[held.lease.shard].remove(place)
-        self.begun += [place for place, _ in taken]
+            self.ready[held.lease.shard] -= {place} - self.strange
+        self.begun += [place for place, _ in taken if place not in self.strange]
         result = []
         for wish, held in zip(wishes, shards, strict=True):
-            mine = [At(*place) for place, of in taken if of is held]
+            mine = [At(*place, place not in self.strange) for place, of in taken if of is held]
             result.append((held, mine, len(mine) < wish.most and len(taken) < room))
         return result
 
 
 class At:
-    def __init__(self, vt: int, id: int) -> None:
-        self.vt, self.id = vt, id
+    def __init__(self, vt: int, id: int, known: bool) -> None:
+        self.vt, self.id, self.known = vt, id, known
 
 
 @settings(max_examples=400)
@@ -94,16 +100,18 @@ class At:
 def test_no_run_is_left_behind_and_none_is_read_twice(steps: list[tuple[str, int, int]]) -> None:
     world = World()
     for what, first, second in steps:
-        if what == "new":
-            world.new(first, second)
+        if what in ("new", "strange"):
+            world.new(first, second, strange=what == "strange")
         elif what == "forwards":
             world.forwards(first, second)
+        elif what == "sweep":
+            world.forwards(first, second, sweep=True)
         else:
             world.express(first, (POOR, ALONE, RICH)[second])
     for _ in range(200):
         if not world.forwards(5, 1) and not world.cursors.behind:
             break
-    assert not any(world.ready.values())
+    assert not set().union(*world.ready.values()) - world.strange
     assert len(world.begun) == len(set(world.begun))
 
 

@@ -23,11 +23,16 @@ class Handover:
 
     Args:
         unwritten: Whether anything of a shard waits for the store.
+        most: How many runs of a queue may be in hand when only these shards of it are left.
     """
 
-    def __init__(self, balance: Balance, metrics: Metrics, *, unwritten: Callable[[Held], bool]) -> None:
+    def __init__(
+        self, balance: Balance, metrics: Metrics, *, unwritten: Callable[[Held], bool],
+        most: Callable[[int, Sequence[Held]], float],
+    ) -> None:  # fmt: skip
         self._balance = balance
         self._unwritten = unwritten
+        self._most = most
         self._given = metrics.counter("seawall_shards_given_total", "Shards given up to other workers.")
 
     def due(self, shards: Iterable[Held], now: float) -> list[Held]:
@@ -39,13 +44,20 @@ class Handover:
         found = []
         for queue_id, mine in by_queue.items():
             self._mark(queue_id, mine, now)
-            found += [held for held in mine if held.leaving_until is not None and self._ended(held)]
+            found += self._ended_of(mine)
         return found
+
+    def _ended_of(self, mine: Sequence[Held]) -> list[Held]:
+        """Those that may go. Who takes them begins that part of the queue's `max` at once: it has to be free here."""
+        kept = [held for held in mine if held.leaving_until is None]
+        if len(kept) == len(mine) or self._in_hand(mine) > self._most(mine[0].lease.queue_id, kept):
+            return []
+        return [held for held in mine if held.leaving_until is not None and self._ended(held)]
 
     def _mark(self, queue_id: int, mine: Sequence[Held], now: float) -> None:
         leaving = [held for held in mine if held.leaving_until is not None]
         late = [held for held in leaving if held.leaving_until is not None and held.leaving_until < now]
-        if any(not self._ended(held) for held in late):
+        if set(late) - set(self._ended_of(mine)):
             self._balance.failed(queue_id, now)
             log.debug("a shard is kept: its runs take long", extra=fields(queue=queue_id))
         count = self._balance.surplus(queue_id, len(mine), now)
@@ -54,6 +66,9 @@ class Handover:
         idlest = sorted((held for held in mine if held not in leaving), key=lambda held: len(held.inflight))
         for held in idlest[: max(0, count - len(leaving))]:
             held.leaving_until = now + self._balance.patience_s(queue_id)
+
+    def _in_hand(self, shards: Iterable[Held]) -> int:
+        return sum(len(held.inflight) for held in shards)
 
     def _ended(self, held: Held) -> bool:
         return not held.inflight and not held.reading and not self._unwritten(held)

@@ -29,6 +29,7 @@ from seawall.worker.handover import Handover, shards_of
 from seawall.worker.presence import live_s, say_changes
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
+from seawall.worker.slot import most
 from seawall.workflow import App, Workflow
 from seawall.workflow.app import Queue
 
@@ -79,7 +80,9 @@ class Leases:
         self._own = bool(queues)
         self._only = frozenset(queues)
         self._balance = Balance(own=self._own, settle_s=min(SETTLE_MAX_S, settings.lease_ttl_s / 2))
-        self._handover = Handover(self._balance, metrics, unwritten=unwritten)
+        self._handover = Handover(
+            self._balance, metrics, unwritten=unwritten, most=lambda id, shards: most(self.rules.get(id), shards)
+        )
         self._held: dict[Shard, Held] = {}
         self._registered = False
         self._doubted = False  # something was lost since we last began to register

@@ -20,7 +20,7 @@ from seawall.store.child import parent_of
 from seawall.store.flush import Spent
 from seawall.store.pool import Session, Store
 from seawall.store.queue import Rule
-from seawall.store.run import Ready, Wish, memos, prepare, refill
+from seawall.store.run import BEGIN, Ready, Wish, memos, prepare, refill
 from seawall.store.until import Begun, begin
 from seawall.worker.bench import Bench
 from seawall.worker.cancel import Cancels
@@ -72,20 +72,23 @@ class Refiller:
         self._clock = clock
         self._shards = shards
         self._cancels = cancels
+        self._rules = rules
         self._slots = Slots(rules, clock)
         self._workflows = workflows
         self._unkeyed = unkeyed
         self._wake = asyncio.Event()
         self._cursors = Cursors()
         self._doubtful: list[tuple[Held, Spent]] = []  # refill rows that may be committed, without a run that started
+        self._poll_at = 0.0  # monotonic; everything is looked at
         self._unknown_at: dict[int, float] = {}
         self._met_at: dict[int, float] = {}  # workflows that we don't have, by when one of their runs was read last
         self._read = metrics.counter("seawall_runs_started_total", "Executions of runs begun by this worker.")
 
     def hint(self, queue_id: int, made: Made) -> None:
-        """A queue has new runs."""
-        self._cursors.hint(queue_id, made)
-        self._wake.set()
+        """A queue has new runs. Every worker hears of those of all queues; who serves it, reads."""
+        if queue_id in self._rules():
+            self._cursors.hint(queue_id, made)
+            self._wake.set()
 
     def sweep(self) -> None:
         """Anything may be ready: hints may have been missed, or runs were woken."""
@@ -145,8 +148,11 @@ class Refiller:
         if self._bench.parked or not self._workflows():
             return False
         shards = [held for held in self._shards() if not held.lost and held.leaving_until is None]
+        now, sweep_s = self._clock.monotonic(), self.settings.sweep_s
+        self._cursors.due(shards, now)
         allowed = self._slots.allowed(shards, free=self._free, settings=self.settings)
         more = await self._forwards(session, heart, shards, allowed)
+        self._cursors.look_anew([h for h in shards if h.lease.queue_id not in allowed.rooms], now, sweep_s)
         if self._cursors.behind:
             await self._express(session, heart, shards, besides=allowed)
         return more
@@ -168,28 +174,40 @@ class Refiller:
         shards = [held for held in shards if held.lease.queue_id in allowed.rooms]
         if not shards:
             return False
-        now = self._clock.monotonic()
+        now, sweep_s = self._clock.monotonic(), self.settings.sweep_s
         self._cursors.go_back(shards, now)
-        sweeping = [held for held in shards if now >= held.sweep_at]
-        wishes = wished(shards, sweeping, allowed)
-        without = [id for held in shards if held in sweeping or held.after < held.top for id in held.inflight]
+        sweeping = {held for held in shards if now >= held.sweep_at}
+        if now < self._poll_at:  # of hundreds of queues most have nothing new
+            shards = [held for held in shards if held.unread or held in sweeping]
+            if not shards:
+                return False
+        else:
+            self._poll_at = now + min(self.settings.poll_s, WAIT_MAX_S)
+        wishes = wished(shards, {held: held.sweep_from(now, sweep_s) for held in sweeping}, allowed)
+        without = [
+            id
+            for wish, held in zip(wishes, shards, strict=True) if wish.after < held.top
+            for id, execution in held.inflight.items() if wish.after[0] <= execution.vt <= wish.until[0]
+        ]  # fmt: skip
         more = False
         for held, mine, whole in await self._refill(session, heart, shards, wishes, allowed, without, bytes_max):
-            sweep_at = now + self.settings.sweep_s if held in sweeping else None
-            more |= advance(held, mine, sweep_at=sweep_at, whole=whole, now=now)
+            more |= advance(held, mine, sweep_s=sweep_s if held in sweeping else None, whole=whole, now=now)
+        if sweeping:
+            self._cursors.swept(sweeping)
         return more
 
     async def _express(self, session: Session, heart: Heart, shards: Sequence[Held], *, besides: Allowed) -> None:
         """Read what is next of queues for which too few slots are free to read on: somebody who comes while others have
         them doesn't wait until enough of theirs are free."""
+        claims = self._slots.claims(self._cursors.behind.keys())
         named = [
-            held for held in self._cursors.named(shards, self._slots.claims(shards, self.settings))
+            held for held in self._cursors.named(shards, claims)
             if not held.lost and held.lease.queue_id not in besides.rooms
         ]  # fmt: skip
         if not named:
             return
         asking = {held.lease.queue_id for held in named}
-        allowed = self._slots.express(shards, asking, free=self._free, settings=self.settings)
+        allowed = self._slots.express(asking, claims, free=self._free, settings=self.settings)
         shards = [held for held in named if held.lease.queue_id in allowed.rooms]
         bytes_max = self._bytes_free
         if not shards or bytes_max <= 0:
@@ -205,11 +223,14 @@ class Refiller:
             if made.first <= execution.vt <= made.last
         ]
         read = await self._refill(session, heart, shards, wishes, allowed, without, bytes_max)
+        now = self._clock.monotonic()
         for (held, mine, whole), made in zip(read, news, strict=True):
             if mine:
                 held.read_beyond((mine[-1].vt, mine[-1].id))
-            if not whole:
-                self._cursors.hint(held.lease.queue_id, made._replace(first=mine[-1].vt) if mine else made)
+            if whole:
+                held.met = BEGIN
+            else:
+                self._cursors.again(held, made, mine, now)
 
     async def _refill(
         self, session: Session, heart: Heart, shards: Sequence[Held], wishes: Sequence[Wish], allowed: Allowed,

@@ -9,14 +9,15 @@ it evenly. A queue whose shards are spread over several processes has its number
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from seawall.kernel.clock import Clock
 from seawall.kernel.made import Made
 from seawall.store.queue import Rule
-from seawall.store.run import END, Ready, Wish
+from seawall.store.run import BEGIN, END, Ready, Wish
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
 from seawall.worker.throttle import Room, Throttles
@@ -27,8 +28,8 @@ minutes, hundreds of slots would stand idle beside work that waits (bench/queues
 
 
 EXPRESS = 64
-"""One of so many slots, rounded down, begins only runs that go before some in hand: somebody who comes while another's
-flood has all other slots, for minutes maybe, waits for nobody's end."""
+"""One of so many slots that aren't reserved, rounded down, begins only runs that go before some in hand: somebody who
+comes while another's flood has all other slots, for minutes maybe, waits for nobody's end."""
 
 
 @dataclass(slots=True)
@@ -38,7 +39,21 @@ class Line:
     reserved: int
     most: int
     in_hand: int = 0
-    held: int = 0  # shards
+    shards: Sequence[Held] = ()
+
+    def count(self) -> None:
+        """See how many runs are in hand now."""
+        self.in_hand = sum(len(held.inflight) for held in self.shards)
+
+    @property
+    def full(self) -> bool:
+        """By its own bound, or a pause."""
+        return self.in_hand >= self.most
+
+    @property
+    def unread(self) -> bool:
+        """Whether more of it may be ready than is in hand."""
+        return any(held.unread for held in self.shards)
 
     @property
     def kept(self) -> int:
@@ -65,8 +80,8 @@ class Allowed(NamedTuple):
 class Claims(NamedTuple):
     """Queues that may begin more than what is gathered for all."""
 
-    poor: Collection[int]  # with less than their part of all slots, where several have work
-    express: Collection[int]  # these, or the only one that has work
+    poor: Set[int]  # with less than their part of all slots, where several have work
+    express: Set[int]  # those of them that want some now; all, while none of them does
 
 
 def lines(shards: Iterable[Held], rules: Mapping[int, Rule], *, slots: int) -> dict[int, Line]:
@@ -81,8 +96,9 @@ def lines(shards: Iterable[Held], rules: Mapping[int, Rule], *, slots: int) -> d
         most = slots if rule.most is None else min(slots, _share(rule.most, numbers, rule.shards))
         found[queue_id] = Line(
             reserved=0 if rule.paused else _share(rule.reserved, numbers, rule.shards), most=0 if rule.paused else most,
-            in_hand=sum(len(shard.inflight) for shard in held), held=len(held),
+            shards=held,
         )  # fmt: skip
+        found[queue_id].count()
     return found
 
 
@@ -92,6 +108,13 @@ def _share(whole: int, numbers: Sequence[int], shards: int) -> int:
     if numbers[0] < 0:
         return whole
     return min(whole, max(1, sum(whole * (n + 1) // shards - whole * n // shards for n in numbers)))
+
+
+def most(rule: Rule | None, shards: Sequence[Held]) -> float:
+    """How many runs of these shards, of one queue, its `max` allows, paused or not."""
+    if rule is None or rule.most is None:
+        return inf
+    return _share(rule.most, [held.lease.shard for held in shards], rule.shards) if shards else 0
 
 
 def share(lines: Mapping[int, Line], *, free: int, apart: int = 0) -> Allowed:
@@ -109,13 +132,6 @@ def share(lines: Mapping[int, Line], *, free: int, apart: int = 0) -> Allowed:
     return Allowed(
         {id: Room(kept[id], max(0, min(line.most - line.in_hand, kept[id] + left))) for id, line in lines.items()}, left
     )
-
-
-def _claims(lines: Mapping[int, Line], shards: Sequence[Held], settings: Settings) -> Claims:
-    active = {held.lease.queue_id for held in shards if held.inflight or not held.whole} & lines.keys()
-    part = settings.inflight_max / max(1, len(active))
-    poor = {id for id, line in lines.items() if len(active | {id}) > 1 and line.in_hand < part}
-    return Claims(poor, poor or active)
 
 
 def full(allowed: Allowed, began: Mapping[int, int]) -> set[int]:
@@ -147,17 +163,18 @@ def wished_next(shards: Sequence[Held], news: Sequence[Made], allowed: Allowed) 
         found.append(
             Wish(
                 lease=held.lease, number=held.refills, most=room.most, kept=room.kept, room=room.most,
-                after=(made.first, -1), until=last if held.whole else min(held.after, last),
+                after=held.met if held.met[0] == made.first else (made.first, -1),
+                until=last if held.whole else min(held.reached, last),
             )
         )  # fmt: skip
     return found
 
 
-def wished(shards: Sequence[Held], sweeping: Collection[Held], allowed: Allowed) -> list[Wish]:
+def wished(shards: Sequence[Held], sweeping: Mapping[Held, tuple[int, int]], allowed: Allowed) -> list[Wish]:
     """What a refill asks for each shard; each is the next of its shard's refills.
 
     Args:
-        sweeping: Those that are read from where their sweep is, not from where reading is.
+        sweeping: Those that are read from here, where their sweep is, not from where reading is.
     """
     counts = Counter(held.lease.queue_id for held in shards)
     found = []
@@ -166,9 +183,10 @@ def wished(shards: Sequence[Held], sweeping: Collection[Held], allowed: Allowed)
         room = allowed.rooms[held.lease.queue_id]
         found.append(
             Wish(
-                lease=held.lease, number=held.refills, after=held.sweep if held in sweeping else held.after,
+                lease=held.lease, number=held.refills, after=sweeping.get(held, held.after),
                 most=-(-room.most // counts[held.lease.queue_id]),  # work is spread evenly over shards, mostly
                 kept=room.kept, room=room.most,
+                until=(held.until, END[1]) if held.far > BEGIN and held not in sweeping else END,
             )
         )  # fmt: skip
     return found
@@ -188,23 +206,23 @@ class Slots:
         self._given_at = clock.monotonic()  # when slots were given out last
         self._need = 0  # runs that have to leave before some queue has room that it lacks; 0: none lacks any
         self._freed = 0  # that have left since
+        self._of: tuple[Sequence[Held], Mapping[int, Rule], int] = ([], {}, 0)
+        self._lines: dict[int, Line] = {}
 
-    def allowed(self, shards: Iterable[Held], *, free: int, settings: Settings) -> Allowed:
-        """What the next refill of these shards may begin.
+    def allowed(self, shards: Sequence[Held], *, free: int, settings: Settings) -> Allowed:
+        """What the next refill of these shards may begin: the beginning of a round.
 
         Args:
             free: Slots that hold no run.
         """
-        shards = list(shards)
-        queues = lines(shards, self._rules(), slots=settings.inflight_max)
+        queues = self._stand(shards, settings)
+        self._throttles.look(shards)
         worth = 1 if self._gathered else max(1, min(settings.refill_runs, settings.inflight_max // 2))
         least = {id: min(worth, line.wanted_least) for id, line in queues.items()}
-        apart = settings.inflight_max // EXPRESS
+        apart = self._apart
         most = settings.refill_runs + sum(line.kept for line in queues.values()) + apart
         all, shared = share(queues, free=min(free, most), apart=apart)
-        poor = _claims(queues, shards, settings).poor
-        hungry = {id for id in poor if queues[id].in_hand < queues[id].most}
-        hungry &= {held.lease.queue_id for held in shards if not held.whole}
+        hungry = {id for id in self._poor() if queues[id].unread}
         if hungry:  # they have more than what a hint names, and less than their part
             spared, shared = share(queues, free=min(free, most))
             all = {id: spared[id] if id in hungry else room for id, room in all.items()}
@@ -214,27 +232,63 @@ class Slots:
         rooms = {id: room for id, room in all.items() if room.most >= least[id]}
         if rooms and (self._gathered or not lacking):  # what one queue begins is no reason for another to wait anew
             self._given_at = self._clock.monotonic()
-        return Allowed(self._throttles.capped(rooms, shards), shared)
+        return Allowed(self._throttles.cap(rooms), shared)
 
-    def claims(self, shards: Sequence[Held], settings: Settings) -> Claims:
-        """Who may have what is next begun in the last slots. Where several queues have work, only those with less than
-        their part: others would take each slot as it becomes free, and leave none to be shared."""
-        return _claims(lines(shards, self._rules(), slots=settings.inflight_max), shards, settings)
-
-    def express(self, shards: Sequence[Held], asking: Collection[int], *, free: int, settings: Settings) -> Allowed:
-        """What runs that are next may begin: in any slot, and in the first that becomes free.
+    def claims(self, hinted: Collection[int]) -> Claims:
+        """Who may have what is next begun in the last slots, later in the round. Where several queues have work, those
+        with less than their part come first: others would take each slot as it becomes free, and leave none to be
+        shared.
 
         Args:
-            shards: All that are held; a queue's slots are counted in them.
+            hinted: Queues with new runs.
+        """
+        self._recount()
+        poor = self._poor()
+        return Claims(poor, {id for id in poor if id in hinted or self._lines[id].unread} or self._lines.keys())
+
+    def express(self, asking: Collection[int], claims: Claims, *, free: int, settings: Settings) -> Allowed:
+        """What runs that are next may begin: in any slot, and in the first that becomes free. Half of the last slots
+        stay for queues that have less than their part and don't ask now.
+
+        Args:
             asking: Queues.
             free: Slots that hold no run.
         """
-        queues = lines(shards, self._rules(), slots=settings.inflight_max)
+        queues, rich = self._lines, not claims.poor & set(asking)
+        if rich and any(not queues[id].kept for id in claims.poor):
+            free -= -(-self._apart // 2)
         all, shared = share(queues, free=min(free, settings.refill_runs + sum(line.kept for line in queues.values())))
         # A queue's own bound is no reason to look at each end of others' runs.
-        if any(not all[id].most and queues[id].in_hand < queues[id].most for id in queues.keys() & set(asking)):
+        if any(not all[id].most and not queues[id].full for id in queues.keys() & set(asking)):
             self.wait_for(1)
-        return Allowed(self._throttles.capped({id: room for id, room in all.items() if room.most}, shards), shared)
+        return Allowed(self._throttles.cap({id: room for id, room in all.items() if room.most}), shared)
+
+    def _stand(self, shards: Sequence[Held], settings: Settings) -> Mapping[int, Line]:
+        """The queues as they stand. Who has which shards, and under which rules, changes seldom."""
+        now = (shards, self._rules(), settings.inflight_max)
+        if now == self._of:
+            self._recount()
+        else:
+            self._of, self._lines = now, lines(shards, now[1], slots=now[2])
+        return self._lines
+
+    def _recount(self) -> None:
+        for line in self._lines.values():
+            line.count()
+
+    @property
+    def _apart(self) -> int:
+        """The last slots: of those that aren't reserved, for whoever has none would have no other."""
+        reserved = sum(min(line.reserved, line.most) for line in self._lines.values())
+        return max(0, self._of[2] - reserved) // EXPRESS
+
+    def _poor(self) -> set[int]:
+        """Queues that may begin some and have less than an even part of all slots, where several have work. What is
+        paused, full or has to wait for its rate has no use for slots, and others needn't leave it any."""
+        able = {id for id, line in self._lines.items() if not line.full and not self._throttles.waits(id)}
+        active = {id for id, line in self._lines.items() if line.in_hand or (id in able and line.unread)}
+        part = self._of[2] / max(1, len(active))
+        return {id for id in able if len(active | {id}) > 1 and self._lines[id].in_hand < part}
 
     @property
     def _gathered(self) -> bool:

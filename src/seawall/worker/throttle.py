@@ -36,33 +36,50 @@ class Throttles:
         self._rules = rules
         self._clock = clock
         self._tokens: dict[int, float] = {}  # runs that may begin, by queue
+        self._at_rate: dict[int, float] = {}  # this process's part of each throttled queue's rate
         self._at = clock.monotonic()
         self.wait_s: float | None = None  # until a queue that had to wait may begin some; None: none had to
 
     def capped(self, rooms: Mapping[int, Room], shards: Iterable[Held]) -> Mapping[int, Room]:
         """The same, with no more of each queue than its rate lets begin now."""
-        rates = self._rates(shards)
+        self.look(shards)
+        return self.cap(rooms)
+
+    def look(self, shards: Iterable[Held]) -> None:
+        """See what may begin by now."""
+        self._at_rate = rates = self._rates(shards)
         now = self._clock.monotonic()
         passed_s, self._at = now - self._at, now
         self.wait_s = None
         self._tokens = {
             id: min(max(1.0, rate * BURST_S), self._tokens.get(id, 1.0) + passed_s * rate) for id, rate in rates.items()
         }
-        if not rates:
+
+    def waits(self, id: int) -> bool:
+        """Whether a queue has to wait, as it was at the last look."""
+        rate = self._at_rate.get(id)
+        return rate is not None and self._lacks(id, rate) > ROUNDING
+
+    def cap(self, rooms: Mapping[int, Room]) -> Mapping[int, Room]:
+        """As ``capped``, by the last look."""
+        if not self._at_rate:
             return rooms
         found = {}
         for id, room in rooms.items():
-            rate = rates.get(id)
+            rate = self._at_rate.get(id)
             if rate is None:
                 found[id] = room
                 continue
-            lacks = max(1.0, rate * WORTH_S) - self._tokens[id]
+            lacks = self._lacks(id, rate)
             if lacks > ROUNDING:
                 self.wait_s = min(lacks / rate, self.wait_s or lacks / rate)
                 continue
             most = min(room.most, int(self._tokens[id] + ROUNDING))
             found[id] = Room(min(room.kept, most), most)
         return found
+
+    def _lacks(self, id: int, rate: float) -> float:
+        return max(1.0, rate * WORTH_S) - self._tokens[id]
 
     def began(self, counts: Mapping[int, int]) -> None:
         """Runs have begun, by queue."""
