@@ -40,7 +40,7 @@ ASKED: dict[tuple[str, str], list[Any]] = {
     ("worker", "nobodys_workflows"): [[1], 5.0],
     ("worker", "suspects"): [[1, 2], [ID, ID], [1]],
     ("worker", "left_behind"): [[1], [1]],
-    ("router", "virtual_now"): [100_000],
+    ("router", "virtual_now"): [100_000, 100_000],
     ("depth", "depths"): [],
     ("replay", "full"): [1000],
     ("version", "thawed"): [1000],

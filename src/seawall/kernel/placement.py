@@ -12,6 +12,10 @@ tenant's other runs.
 A tenant of weight 4 is charged a quarter for each run, so it has four turns for each of another's. A priority puts a
 run up to so many turns before or behind its place, and charges nothing: it can't starve anybody.
 
+``now`` is never more than ``AHEAD`` before what was begun last: a run that takes hours holds no clock. Else who comes
+steadily, and is served at once, would be charged for each of those hours, and a newcomer's flood would go before all
+that he sends from then on.
+
 Streams live in memory and ``now`` is read from the store each second, so after a restart each stream begins at
 ``now`` again. That costs no fairness between tenants: a tenant's new runs then share its turns with its old ones. A
 ``now`` that is a second old only delays a newcomer by what the queue did in that second.
@@ -30,6 +34,9 @@ PRIORITY_MAX = 10
 STEP = 100 * COST
 """What one of priority is: a hundred turns."""
 
+AHEAD = STEP
+"""So much may newcomers go before what was begun last, and by that before some in hand, where a flood has all slots."""
+
 STREAMS_MAX = 100_000
 
 Weights = Mapping[int, Mapping[str, int]]
@@ -45,18 +52,22 @@ class Placement:
         self._top: dict[int, int] = {}
         self._weights: Weights = {}
 
-    def observe(self, ready: Mapping[int, int | None], weights: Weights | None = None) -> None:
+    def observe(
+        self, ready: Mapping[int, int | None], weights: Weights | None = None, begun: Mapping[int, int] | None = None
+    ) -> None:
         """Take over what the store says: by queue, the virtual time of the run that is served next, None when none is
         ready. Its place without its priority, that is.
 
         Args:
             weights: In force from now on. What was handed out before stays where it is.
+            begun: By queue, the furthest virtual time of what was begun.
         """
         self._weights = weights or {}
         for queue_id, vt in ready.items():
-            # An empty queue has served all that was handed out. Time never goes back: runs of failed attempts, which
-            # wake with their old virtual time, would else hand newcomers a place before everybody.
-            served = self._top.get(queue_id, 0) if vt is None else vt
+            # An empty queue has served all that was handed out, by us and by routers before us. Time never goes back:
+            # runs of failed attempts, which wake with their old virtual time, would else hand newcomers a place before
+            # everybody.
+            served = max(self._top.get(queue_id, 0), (begun or {}).get(queue_id, 0)) if vt is None else vt
             self._now[queue_id] = max(self._now.get(queue_id, 0), served)
 
     def next(self, queue_id: int, tenant: str, *, backlog: bool, apart: str = "", priority: int = 0) -> int:
@@ -82,6 +93,11 @@ class Placement:
         self._last = {s: vt for s, vt in self._last.items() if vt > self._now.get(s[0], 0)}
         for stream in list(self._last)[: max(0, len(self._last) - STREAMS_MAX // 2)]:
             del self._last[stream]
+
+
+def without_delay(vt: int, priority: int) -> int:
+    """A place without what a low priority puts it back; a high one's isn't known to be reached before it is."""
+    return vt + min(0, priority) * STEP
 
 
 def shard_of(event_id: bytes, tenant: bytes, shards: int) -> int:

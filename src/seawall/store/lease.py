@@ -144,15 +144,20 @@ async def take(
     )
 
 
-async def renew(store: Store, leases: Sequence[Lease], *, owner: UUID, ttl_s: float) -> set[Shard]:
+async def renew(
+    store: Store, leases: Sequence[Lease], *, begun: Sequence[int] = (), owner: UUID, ttl_s: float
+) -> set[Shard]:
     """Prolong leases; returns the shards that are still ours. The others belong to somebody else: let go of them.
+
+    Args:
+        begun: For each, up to which virtual time its runs were begun; empty: it stays.
 
     Raises:
         Unavailable, Uncertain: Nothing is known; try again. What is ours stays ours until somebody takes it.
     """
     queues, shards, epochs = _columns(leases)
     sql = statements("worker")["renew_leases"]
-    rows = await store.fetch(sql, queues, shards, epochs, owner, ttl_s)
+    rows = await store.fetch(sql, queues, shards, epochs, owner, ttl_s, begun)
     return {Shard(r["queue_id"], r["shard"]) for r in rows}
 
 

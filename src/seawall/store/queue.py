@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from seawall.kernel.error import Rejected
-from seawall.kernel.placement import STEP, WEIGHT_MAX, WEIGHTS_MAX
+from seawall.kernel.placement import AHEAD, STEP, WEIGHT_MAX, WEIGHTS_MAX
 from seawall.kernel.seam.change import Kind
 from seawall.store.change import Author, record
 from seawall.store.pool import Row, Store
@@ -46,16 +46,16 @@ async def rules(store: Store, queue_ids: Sequence[int]) -> dict[int, Rule]:
     }  # fmt: skip
 
 
-async def virtual_now(store: Store) -> tuple[dict[int, int | None], dict[int, dict[str, int]]]:
-    """By queue id: the virtual time of the run that is served next, without its priority, None when none is ready; and
-    weights of tenants, where there are any.
+async def virtual_now(store: Store) -> tuple[dict[int, int | None], dict[int, dict[str, int]], dict[int, int]]:
+    """By queue id: the virtual time of the run that is served next, without its priority, None when none is ready;
+    weights of tenants, where there are any; and the furthest virtual time of what was begun.
 
     Raises:
         Unavailable: The store is away.
     """
-    rows = await store.fetch(statements("router")["virtual_now"], STEP)
+    rows = await store.fetch(statements("router")["virtual_now"], STEP, AHEAD)
     weighted = {row["queue_id"]: weights_of(row["weights"]) for row in rows if row["weights"] != "{}"}
-    return {row["queue_id"]: row["vt"] for row in rows}, weighted
+    return {row["queue_id"]: row["vt"] for row in rows}, weighted, {row["queue_id"]: row["begun"] for row in rows}
 
 
 def weights_of(text: str) -> dict[str, int]:

@@ -212,7 +212,8 @@ class Leases:
         if not held:
             return
         ttl_s = self.settings.lease_ttl_s
-        ours = await renew(self._store, [shard.lease for shard in held], owner=self._owner, ttl_s=ttl_s)
+        leases, begun = [shard.lease for shard in held], [shard.begun for shard in held]
+        ours = await renew(self._store, leases, begun=begun, owner=self._owner, ttl_s=ttl_s)
         for shard in held:
             if Shard(shard.lease.queue_id, shard.lease.shard) not in ours:
                 self.forget(shard)

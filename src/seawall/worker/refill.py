@@ -15,6 +15,7 @@ from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import fields, logger
 from seawall.kernel.made import Made
 from seawall.kernel.metric import Metrics
+from seawall.kernel.placement import without_delay
 from seawall.kernel.seam.run import Memo
 from seawall.store.child import parent_of
 from seawall.store.flush import Spent
@@ -293,6 +294,7 @@ class Refiller:
             refill = Refill(held, held.refills, len(rows), read_at)
             for row in rows:
                 self._start(refill, row, workflows[row.workflow_id], kept.get(row.id))
+            held.begun = max(held.begun, without_delay(rows[-1].vt, workflows[rows[-1].workflow_id].priority))
 
     async def _memos(self, session: Session, starting: Sequence[tuple[Held, Sequence[Ready]]]) -> dict[int, Memos]:
         ids = [row.id for held, rows in starting for row in rows if held.may_have_memos(row)]

@@ -35,6 +35,7 @@ class Held:
     deep: tuple[int, int] = BEGIN  # how far a long one had come, while the beginning is looked at once more
     anew_at: float = 0.0  # monotonic; when that is due
     met: tuple[int, int] = BEGIN  # the last run that was read, and can't be begun here, of what is next
+    begun: int = 0  # up to which virtual time, without priority, runs were begun
     refills: int = 0  # numbers used
     inflight: dict[int, Execution] = field(default_factory=dict)
     lost: bool = False

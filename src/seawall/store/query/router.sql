@@ -206,11 +206,16 @@ from (
 order by ended_at desc limit $1
 
 -- name: virtual_now
--- router.clock and worker.admission, each second; run_ready, one probe for each shard. A run's place without its priority: $1
--- for each.
-select q.id as queue_id, min(r.vt + $1 * w.priority::bigint) as vt, coalesce(q.weights, '{}') || coalesce(q.weights_set, '{}') as weights
+-- router.clock and worker.admission, each second; run_ready, one probe for each shard, and primary key of shard_lease. Of each queue the
+-- place of the first that is ready, without its priority: $1 for each. Runs in hand are ready too, and one may take hours, or wait
+-- for a version that nobody has: so no more than $2 before what was begun last. `begun`: of all shards, also when nothing is ready.
+select q.id as queue_id,
+       min(greatest(r.vt + $1 * w.priority::bigint, l.begun_vt - $2)) filter (where r.vt is not null) as vt,
+       coalesce(max(l.begun_vt), 0) as begun,
+       coalesce(q.weights, '{}') || coalesce(q.weights_set, '{}') as weights
 from queue q
-cross join lateral generate_series(-1, q.shards - 1) as s (shard)
+cross join lateral generate_series(0, q.shards - 1) as s (shard)
+left join shard_lease l on l.queue_id = q.id and l.shard = s.shard::smallint
 left join lateral (
   select vt, workflow_id from run where queue_id = q.id and shard = s.shard::smallint and state = 0 order by vt limit 1
 ) as r on true

@@ -290,8 +290,9 @@ select id, event_id, ticket from dead
 
 -- name: renew_leases
 -- worker, each second; primary key. Also when it has expired: what counts is that nobody took it.
-update shard_lease s set expires_at = now() + $5 * interval '1 second'
-from unnest($1::smallint[], $2::smallint[], $3::bigint[]) l(queue_id, shard, epoch)
+update shard_lease s
+set expires_at = now() + $5 * interval '1 second', begun_vt = greatest(s.begun_vt, l.begun_vt)
+from unnest($1::smallint[], $2::smallint[], $3::bigint[], $6::bigint[]) l(queue_id, shard, epoch, begun_vt)
 where s.queue_id = l.queue_id and s.shard = l.shard and s.epoch = l.epoch and s.owner = $4
   and s.timeline = (select store_timeline())
 returning s.queue_id, s.shard

@@ -1,0 +1,85 @@
+"""Tenants have equal turns, whatever runs in hand take how long, and whoever starts anew."""
+
+from __future__ import annotations
+
+from seawall import App, Context, Event
+from seawall.kernel.placement import AHEAD, COST, Placement
+from seawall.store.pool import Store
+from seawall.store.queue import virtual_now
+from worker.rig import Rig
+from worker.test_slot import Gate, crowd
+
+STEADY, FLOOD = 250, 400
+
+
+async def served(rig: Rig, store: Store, place: Placement, count: int) -> None:
+    """Somebody who comes steadily, each of whose runs begins at once."""
+    runs, vt = [], 0
+    for _ in range(count):
+        vt = place.next(1, "steady", backlog=False)
+        runs += await rig.add("victim", [{}], vt=vt)
+    await rig.ended(runs)
+    await rig.until(lambda: rig.db.fetchval("select max(begun_vt) >= $1 from shard_lease", vt))
+    place.observe(*await virtual_now(store))
+
+
+def before(place: Placement) -> int:
+    """How many turns of a newcomer's flood are before the next one of who came steadily."""
+    flood = [place.next(1, "newcomer", backlog=False) for _ in range(FLOOD)]
+    here = place.next(1, "steady", backlog=False)
+    return sum(vt < here for vt in flood)
+
+
+async def test_a_run_that_takes_hours_gives_no_newcomer_the_turns_that_others_had_meanwhile(
+    rig: Rig, store: Store
+) -> None:
+    gate, place = Gate(), Placement()
+    async with rig.running(crowd(gate)):
+        long = await rig.add("flood", [{}], vt=place.next(1, "slow", backlog=False), shard=0)
+        await rig.until(lambda: gate.now["flood"] == 1)
+        place.observe(*await virtual_now(store))
+        await served(rig, store, place, STEADY)
+        assert before(place) <= AHEAD // COST + 1
+        gate.open.set()
+        await rig.ended(long)
+
+
+async def test_a_router_that_begins_anew_goes_on_with_the_clock_of_the_queue(rig: Rig, store: Store) -> None:
+    """Else what slept before would wake behind all that came since."""
+    place = Placement()
+    async with rig.running(crowd(Gate())):
+        await served(rig, store, place, 20)
+        anew = Placement()
+        anew.observe(*await virtual_now(store))
+        assert anew.next(1, "newcomer", backlog=False) == 21 * COST
+
+
+async def test_the_first_of_a_tenant_goes_before_some_of_a_flood_that_is_in_hand(rig: Rig, store: Store) -> None:
+    gate, place = Gate(), Placement()
+    async with rig.running(crowd(gate)) as made:
+        flood = []
+        for _ in range(40):
+            flood += await rig.add("flood", [{}], vt=place.next(1, "flood", backlog=False))
+        await rig.until(lambda: gate.now["flood"] == 40)
+        await rig.until(lambda: rig.db.fetchval("select max(begun_vt) >= $1 from shard_lease", 40 * COST))
+        place.observe(*await virtual_now(store))
+        first = place.next(1, "newcomer", backlog=False)
+        assert any(first < run.vt for held in made._leases.held() for run in held.inflight.values())
+        gate.open.set()
+        await rig.ended(flood)
+
+
+async def test_runs_of_low_priority_that_are_alone_do_not_move_the_clock(rig: Rig, store: Store) -> None:
+    app, place = App(), Placement()
+
+    @app.workflow(on="test.thing", priority=-5)
+    async def low(event: Event, ctx: Context) -> None: ...
+
+    async with rig.running(app):
+        for _ in range(3):
+            vt = place.next(1, "a", backlog=False, priority=-5)
+            await rig.ended(await rig.add("low", [{}], vt=vt))
+            here = vt - 5 * 100 * COST
+            await rig.until(lambda here=here: rig.db.fetchval("select max(begun_vt) = $1 from shard_lease", here))
+            place.observe(*await virtual_now(store))
+        assert place.next(1, "b", backlog=False) == 4 * COST
