@@ -31,7 +31,7 @@ def folder_option(command: Any) -> Any:
     )(command)  # fmt: skip
 
 
-def _needs_extra() -> None:
+def needs_extra() -> None:
     """
     Raises:
         Misconfigured: Chaos Toolkit isn't installed; names the cure.
@@ -62,7 +62,7 @@ Exit codes: 0 done; 2 a file of the catalogue isn't right.""",
 @told
 def list_(as_json: bool) -> int:
     """Experiments of the catalogue."""
-    _needs_extra()
+    needs_extra()
     from seawall.lab import experiment
 
     found = [experiment.find(name) for name in experiment.names()]
@@ -98,7 +98,7 @@ Exit codes: 0 done; 2 the file isn't right, and why; 3 no such experiment."""
 @told
 def show(name: str, as_json: bool) -> int:
     """What an experiment breaks, what it expects, and what it costs at worst."""
-    _needs_extra()
+    needs_extra()
     from seawall.lab.run import preflight, toolkit
 
     found = _find(name)
@@ -148,7 +148,7 @@ def run(
     names: tuple[str, ...], yes: bool, twice: bool, without: bool, seed: int | None, folder: str, as_json: bool
 ) -> int:
     """Run experiments, one after the other."""
-    _needs_extra()
+    needs_extra()
     if twice and without:
         raise Failed(MISUSED, "--twice or --without, not both")
     from seawall.lab.run import judge, runner
@@ -158,10 +158,10 @@ def run(
         _confirm(wanted)
     records = runner.run_all(
         wanted, folder=Path(folder), seed=seed if seed is not None else secrets.randbits(31),
-        told=lambda record: _say_record(record, Path(folder), err=as_json),
+        told=lambda record: say_record(record, Path(folder), err=as_json),
     )  # fmt: skip
     if as_json:
-        say_json({"runs": [_told(record) for record in records]})
+        say_json({"runs": [told_record(record) for record in records]})
     return judge.EXIT[judge.worst(record.status for record in records)]
 
 
@@ -199,7 +199,8 @@ def interactive() -> bool:
     return sys.stdin.isatty()
 
 
-def _say_record(record: Record, folder: Path, *, err: bool) -> None:
+def say_record(record: Record, folder: Path, *, err: bool) -> None:
+    """One run, as people read it."""
     status = str(record.status).replace("_", " ")
     say(f"{record.name}, protections {record.protections}: {status.upper()}", err=err)
     for why in record.why:
@@ -215,7 +216,8 @@ def _say_record(record: Record, folder: Path, *, err: bool) -> None:
     say(f"  record: {folder / 'run' / record.id}; again: {record.command}", err=err)
 
 
-def _told(record: Record) -> dict[str, Any]:
+def told_record(record: Record) -> dict[str, Any]:
+    """One run, for programs."""
     return {**asdict(record), "status": str(record.status), "as_expected": record.as_expected}
 
 

@@ -20,6 +20,7 @@ from seawall.cli.parts import parts
 from seawall.cli.place import folder_of
 from seawall.cli.report import report
 from seawall.cli.say import FAILED, MISUSED, UNREACHABLE, Failed, Number, data_option, json_option, say_json
+from seawall.cli.storm import storm
 from seawall.kernel import limit
 from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab import ledger as ledgers
@@ -39,6 +40,7 @@ def lab() -> None:
     \b
       seawall lab list                            experiments, and what each breaks
       seawall lab run redis-slow                  asks before; reverts whatever happens
+      seawall lab storm --seed 7 --minutes 5      many faults at once, drawn from a seed; lost 0
       seawall lab panic                           mends everything at once
     \b
       seawall lab traffic --rate 500 --seconds 30 --ledger L &
@@ -48,7 +50,7 @@ def lab() -> None:
 
 
 lab.add_command(parts)
-for _command in (*experiment.COMMANDS, report):
+for _command in (*experiment.COMMANDS, storm, report):
     lab.add_command(_command)
 
 
