@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,24 @@ def test_what_an_earlier_rig_left_is_removed_and_two_at_once_are_refused(tmp_pat
     assert not own.open_elsewhere(folder)
     with own.held(folder):
         assert not (folder / "left").exists()
+
+
+def test_a_stream_of_several_tenants_is_one_for_each_and_they_share_its_rate() -> None:
+    found = streams([{"kind": "events", "rate": 9, "tenants": 3, "tenant": "customer", "type": "lab.ingest"}])
+    assert [(one.tenant, one.rate, one.type) for one in found] == [
+        (f"customer-{n}", 3.0, "lab.ingest") for n in (1, 2, 3)
+    ]
+    assert [one.tenant for one in streams([{"kind": "events", "rate": 9}])] == [""]
+
+
+def test_an_experiments_settings_win_over_the_rigs_and_must_be_plain() -> None:
+    told = supply.settings([], {"settings": {"worker": {"inflight_max": 8}, "pg": {"shared_buffers_mb": 64}}})
+    found = tomllib.loads(told)
+    assert found["worker"] == {"inflight_max": 8} and found["pg"] == {"shared_buffers_mb": 64}
+    assert found["collector"]["look_up_rate_per_s"] == 0
+    for wrong in ([], {"worker": 1}, {"worker": {"inflight_max": [1]}}):
+        with pytest.raises(Rejected, match="settings"):
+            supply.settings([], {"settings": wrong})
 
 
 def test_parts_that_a_killed_runner_left_are_ended(tmp_path: Path) -> None:

@@ -85,20 +85,29 @@ class Platform:
         parts = urlsplit(url)
         return parts.hostname or "", parts.port or 80
 
-    def add_source(self, name: str, *, kind: str, secret: str, settings: Mapping[str, object] = {}) -> Source:
+    def add_source(
+        self, name: str, *, kind: str, secret: str, settings: Mapping[str, object] = {}, tenant: str = ""
+    ) -> Source:
         """Make a source; on return every live collector knows it.
+
+        Args:
+            tenant: Whose it is; "": the usual one's.
 
         Raises:
             Rejected: The name is taken (also by a first try that was cut off: choose another), or a wrong value.
             Unavailable: The platform can't be reached, or a collector doesn't know the source in time.
         """
-        asked = {"name": name, "kind": kind, "secret": secret, "settings": dict(settings)}
+        asked: dict[str, object] = {"name": name, "kind": kind, "secret": secret, "settings": dict(settings)}
+        if tenant:
+            asked["tenant"] = tenant
         made = self.call("POST", "/v1/sources", asked)
         if made.get("missing"):
             raise Unavailable("collector " + ", ".join(made["missing"]), f"source {name} isn't live yet")
         return Source(id=str(made["id"]), name=name, token=str(made["token"]), url=str(made["url"]))
 
-    def own_source(self, prefix: str, *, kind: str, secret: str, settings: Mapping[str, object] = {}) -> Source:
+    def own_source(
+        self, prefix: str, *, kind: str, secret: str, settings: Mapping[str, object] = {}, tenant: str = ""
+    ) -> Source:
         """Make a source of a name of our own. A platform that is killed in the middle of it is given `patience_s` to
         come back; a half-made source of an earlier try is removed then.
 
@@ -110,7 +119,7 @@ class Platform:
         for attempt in itertools.count():
             name = f"{prefix}-{attempt}" if attempt else prefix
             try:
-                return self.add_source(name, kind=kind, secret=secret, settings=settings)
+                return self.add_source(name, kind=kind, secret=secret, settings=settings, tenant=tenant)
             except Rejected as error:
                 # 409: a try that was cut off did make it, but its token went with the answer.
                 if error.status != 409 or time.monotonic() > latest:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import threading
 import time
 from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,9 @@ class Stream:
     wait_s: float = 8.0  # of held ones
     bytes_max: int = 4096
     timeout_s: float = 10.0  # how long an answer may take, beyond wait_s, before it counts as none
+    type: str = ""  # of its events; "": the usual one of its kind
+    tenant: str = ""  # whose events they are; "": the usual one's
+    tenants: int = 1  # of so many tenants, which share the rate: NAME-1, NAME-2, …
 
     @property
     def connections(self) -> int:
@@ -57,14 +62,24 @@ def streams(said: Sequence[Mapping[str, Any]]) -> list[Stream]:
             made = Stream(**one)
         except TypeError as error:
             raise Rejected(400, "traffic", f"{dict(one)}: {error}") from error
-        ranges = {"rate": (0.1, 2000), "wait_s": (0.5, 25), "bytes_max": (0, 1 << 20), "timeout_s": (0.1, 60)}
+        ranges = {
+            "rate": (0.1, 2000), "wait_s": (0.5, 25), "bytes_max": (0, 1 << 20), "timeout_s": (0.1, 60),
+            "tenants": (1, 50),
+        }  # fmt: skip
         for name, (least, most) in ranges.items():
             if not isinstance(value := getattr(made, name), (int, float)) or not least <= value <= most:
                 raise Rejected(400, "traffic", f"{name} is {value!r}; from {least:g} to {most:g} is allowed")
         if made.kind not in TYPES:
             raise Rejected(400, "traffic", f"kind {made.kind!r}; there are {', '.join(TYPES)}")
-        found.append(made)
+        found += _of_tenants(made)
     return found
+
+
+def _of_tenants(stream: Stream) -> list[Stream]:
+    if stream.tenants == 1:
+        return [stream]
+    name, rate = stream.tenant or "tenant", stream.rate / stream.tenants
+    return [replace(stream, tenant=f"{name}-{n + 1}", tenants=1, rate=rate) for n in range(stream.tenants)]
 
 
 @dataclass(slots=True)
@@ -127,6 +142,11 @@ class Recent:
                 continue
 
 
+def _end(loop: asyncio.AbstractEventLoop, traffic: Traffic) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
+        loop.call_soon_threadsafe(traffic.stop)
+
+
 class Flow:
     """The streams, each to a source of its own, until ``stop``.
 
@@ -174,6 +194,34 @@ class Flow:
         if self.died:
             raise Unavailable("the traffic", self.died)
 
+    def more(self, stream: Stream) -> Callable[[], None]:
+        """One more stream, from now on, into the same ledger; what ends it. ``stop`` does too.
+
+        Raises:
+            Rejected, Unavailable: Its source couldn't be made, or the traffic has ended.
+        """
+        source, secret = self._source(stream)
+        begun: Future[Traffic] = Future()
+        loop = self._loop
+        if loop is None or not self._thread.is_alive():
+            raise Unavailable("the traffic", "it has ended")
+        loop.call_soon_threadsafe(self._join, stream, source, secret, begun)
+        try:
+            traffic = begun.result(BEGIN_S)
+        except TimeoutError:
+            raise Unavailable("the traffic", "it didn't begin") from None
+        return lambda: _end(loop, traffic)
+
+    def _join(self, stream: Stream, source: Source, secret: bytes, begun: Future[Traffic]) -> None:
+        try:
+            made = self._one(self._book, stream, source, secret, self._seed + len(self._traffic))
+            self._traffic.append(made)
+            self._group.create_task(made.send())
+        except Exception as error:  # noqa: BLE001 - whoever asked is in another thread, and is told
+            begun.set_exception(error)
+        else:
+            begun.set_result(made)
+
     @property
     def running(self) -> bool:
         return self._thread.is_alive()
@@ -196,28 +244,34 @@ class Flow:
         secret = "whsec_" + b64encode(secrets.token_bytes(24)).decode()
         settings = {"wait_ms_max": round(stream.wait_s * 1000)} if stream.kind == "held" else {}
         name = f"lab-{stream.kind}-{secrets.token_hex(4)}"
-        return self._platform.own_source(name, kind="standard", secret=secret, settings=settings), secret.encode()
+        made = self._platform.own_source(name, kind="standard", secret=secret, settings=settings, tenant=stream.tenant)
+        return made, secret.encode()
 
     def _run(self) -> None:
         try:
             asyncio.run(self._send())
         except Exception as error:  # noqa: BLE001 - whatever ended it: whoever asks the rig is told, nobody else listens
+            while isinstance(error, ExceptionGroup):
+                error = error.exceptions[0]
             self.died = f"{type(error).__name__}: {error}"
 
     async def _send(self) -> None:
         with Ledger(self._path) as book:
             for number, (stream, source, secret) in enumerate(self._made):
                 self._traffic.append(self._one(book, stream, source, secret, self._seed + number))
-            self._loop = asyncio.get_running_loop()
-            self._begun.set()
-            await asyncio.gather(*(each.send() for each in self._traffic))
+            self._loop, self._book = asyncio.get_running_loop(), book
+            async with asyncio.TaskGroup() as self._group:
+                for each in self._traffic:
+                    self._group.create_task(each.send())
+                self._begun.set()
 
     def _one(self, book: Ledger, stream: Stream, source: Source, secret: bytes, seed: int) -> Traffic:
         held = stream.kind == "held"
         wait_s = stream.wait_s if held else 0.0
         plan = Plan(
-            rate=stream.rate, seconds=FOR_EVER_S, seed=seed, type=TYPES[stream.kind], bytes_max=stream.bytes_max,
-            connections=stream.connections, answer_timeout_s=stream.timeout_s + wait_s, wait_s=wait_s,
+            rate=stream.rate, seconds=FOR_EVER_S, seed=seed, type=stream.type or TYPES[stream.kind],
+            bytes_max=stream.bytes_max, connections=stream.connections, answer_timeout_s=stream.timeout_s + wait_s,
+            wait_s=wait_s,
         )  # fmt: skip
         run = f"{stream.kind[0]}{secrets.token_hex(6)}"
         book.begin(run, {

@@ -23,6 +23,7 @@ from seawall.lab.rig.flow import Flow, streams
 from seawall.lab.rig.sight import Alert, Sight
 from seawall.lab.rig.supply import Line, Supply
 from seawall.lab.rig.talk import ANSWER_S, round_trip
+from seawall.lab.rig.work import Work
 from seawall.lab.seam import Arm, Order
 from seawall.lab.tree import ROLES, Tree
 from seawall.lab.verdict import Verdict
@@ -120,6 +121,7 @@ class Rig:
         self._finishing = False
         self._last: tuple[float, dict[str, float]] = (float("-inf"), {})
         self._bytes: tuple[float, dict[str, int]] = (0.0, {})
+        self._work = Work(self.folder / own.APP / "work")
 
     # ── Making ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def make(self) -> None:
@@ -200,7 +202,9 @@ class Rig:
 
     def sample(self) -> Mapping[str, float]:
         """Of the traffic, of the platform's own figures, and of the lines."""
-        found = {**self._of_traffic(), **self.sight.figures(), **self._of_lines()}
+        found = {**self._of_traffic(), **self.sight.figures(), **self._of_lines(), **self._work.sample()}
+        if self.order.options.get("api"):
+            found.update(self.sight.api())
         pid = self.tree.pid("collector")
         if pid is not None and (who := identity(pid)) is not None:
             found["collector.rss_mb"] = memory_mb(who)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -98,6 +99,17 @@ class Sight:
             Alert(str(one["name"]), ", ".join(map(str, one.get("labels", {}).values())), str(one["summary"]))
             for one in said["items"]
         ]
+
+    def api(self) -> dict[str, float]:
+        """Whether a page that needs the store is answered within ``PATIENCE_S``, and how soon: what a person sees who
+        opens the console."""
+        began = time.monotonic()
+        try:
+            with self._lock:
+                self._platform.call("GET", "/v1/runs?limit=50")
+        except (Unavailable, Rejected):
+            return {"api.ok_ratio": 0.0}
+        return {"api.ok_ratio": 1.0, "api.answer_ms": (time.monotonic() - began) * 1000}
 
     def close(self) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,32 +24,20 @@ KINDS = {
 }  # fmt: skip
 """What may be needed, and under which word its lines are known."""
 
-ALWAYS = """
-[collector]
-# So high that it never refuses: but each event asks the limiter, and that asks Redis where there is one.
-tenant_rate_per_s = 100000
-# Tickets are looked up by the lab from one address.
-look_up_rate_per_s = 0
+Tables = Mapping[str, Mapping[str, Any]]
 
-[pg]
-shared_buffers_mb = 32
-
-[journal]
-segment_bytes = 1048576
-fill_bytes = 65536
-reserve_bytes = 1048576
-resume_bytes = 3145728
-"""
-REDIS = """
-[cache]
-url = "redis://{hosts}"
-hints = "{hints}"
-"""
-KAFKA = """
-[kafka]
-bootstrap = "{bootstrap}"
-topic = "{topic}"
-"""
+ALWAYS: Tables = {
+    "collector": {
+        # So high that it never refuses: but each event asks the limiter, and that asks Redis where there is one.
+        "tenant_rate_per_s": 100_000,
+        # Tickets are looked up by the lab from one address.
+        "look_up_rate_per_s": 0,
+    },
+    "pg": {"shared_buffers_mb": 32},
+    "journal": {
+        "segment_bytes": 1 << 20, "fill_bytes": 1 << 16, "reserve_bytes": 1 << 20, "resume_bytes": 3 << 20,
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,15 +117,34 @@ def nodes(part: Part) -> Sequence[str]:
 
 
 def settings(made: Sequence[Supply], options: Mapping[str, Any]) -> str:
-    """The platform's file of settings."""
-    said = ALWAYS
+    """The platform's file of settings: the rig's, those of its parts, and then ``settings`` of the options.
+
+    Raises:
+        Rejected: ``settings`` aren't tables of plain values.
+    """
+    found = {name: dict(table) for name, table in ALWAYS.items()}
     for supply in made:
         hosts = ",".join(f"127.0.0.1:{line.port}" for line in supply.lines)
         if supply.kind == "redis":
-            said += REDIS.format(hosts=hosts, hints=options.get("hints", "redis"))
+            found["cache"] = {"url": f"redis://{hosts}", "hints": options.get("hints", "redis")}
         if supply.kind == "kafka":
-            said += KAFKA.format(bootstrap=hosts, topic=TOPIC)
-    return said
+            found["kafka"] = {"bootstrap": hosts, "topic": TOPIC}
+    more = options.get("settings", {})
+    if not isinstance(more, Mapping) or not all(isinstance(table, Mapping) for table in more.values()):
+        raise Rejected(400, "options", "settings: tables by room are needed, such as {worker: {inflight_max: 20}}")
+    for name, table in more.items():
+        found.setdefault(name, {}).update(table)
+    return "\n".join(_table(name, table) for name, table in found.items())
+
+
+def _table(name: str, table: Mapping[str, Any]) -> str:
+    for key, value in table.items():
+        if not isinstance(value, (str, int, float, bool)):
+            raise Rejected(
+                400, "options", f"settings: {name}.{key} is {value!r}: text, a number or a boolean is needed"
+            )
+    # A JSON text, number or boolean is one of TOML too.
+    return "\n".join([f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items()), ""])
 
 
 def dsn(made: Sequence[Supply]) -> str:
