@@ -22,6 +22,9 @@ READY_S = 20.0
 WRITE_S = 5.0
 GOODBYE_S = 5.0
 POLL_S = 0.2
+DEAF_S = 10.0
+"""A watchdog that has answered nothing for so long is taken for dead. Longer than it waits for us: on a machine that is
+busy we would abort for nothing."""
 
 Said = Mapping[str, object]
 
@@ -141,8 +144,8 @@ class Leash:
                 beat = woken
                 with contextlib.suppress(Unavailable):
                     self.tell(do="beat")
-            if woken - self._heard_at > SILENCE_S:
-                self._lost(f"the watchdog has been silent for {SILENCE_S:g} s")
+            if woken - self._heard_at > DEAF_S:
+                self._lost(f"the watchdog has been silent for {DEAF_S:g} s")
             self._look()
 
     def _listen(self) -> None:

@@ -15,6 +15,7 @@ from seawall.lab.record import SAMPLE_S, SERIES, Sample
 from seawall.lab.seam import Rig
 
 MEMORY_EVERY_S = 2.0
+STOP_S = 30.0
 MIB = 1024 * 1024
 DISK, MEMORY = "lab.disk_free_mb", "lab.memory_mb"
 
@@ -52,10 +53,11 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """On return nothing is written any more. Harmless when called twice, or before it began."""
+        """On return nothing is written any more, or the rig has been silent for ``STOP_S``. Harmless when called twice,
+        or before it began."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_S)
 
     def _run(self) -> None:
         try:

@@ -18,6 +18,7 @@ from seawall.lab.experiment import Condition
 from seawall.lab.record import SAMPLE_S, Sample, Status
 
 KICK_S = 0.5
+STOP_S = 150.0
 KICK = signal.SIGUSR1
 
 
@@ -51,11 +52,12 @@ class Sentry:
         self._thread.start()
 
     def stop(self) -> None:
-        """Harmless when called twice, or before it began."""
+        """On return it has reverted what it was about to, or ``STOP_S`` are over. Harmless when called twice, or before
+        it began."""
         self._stopping = True
         self._queue.put(None)
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_S)
 
     def end(self, why: str, status: Status = Status.ABORTED) -> None:
         """End the run. From any thread, and from a signal's handler; returns at once."""

@@ -12,6 +12,7 @@ from seawall.lab.record import SAMPLE_S, Fault, Sample
 
 BARS = "▁▂▃▄▅▆▇█"
 LINE_EVERY_S = 5.0
+STOP_S = 2.0
 GRAPHS_MAX = 6
 USUAL = (
     "intake.ok_rate", "intake.p99_ms", "held.own_rate", "held.p99_ms", "journal.unrouted_bytes", "alerts.open_count",
@@ -107,18 +108,23 @@ class Screen:
         self._thread.start()
 
     def stop(self) -> None:
-        """What was drawn stays. Harmless when called twice, or before it began."""
+        """What was drawn stays. Harmless when called twice, or before it began. A terminal that takes nothing (Ctrl-S)
+        keeps nobody waiting."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
-        with self._lock:
+            self._thread.join(STOP_S)
+        if self._lock.acquire(timeout=STOP_S):
             self._drawn = 0
+            self._lock.release()
 
     def say(self, text: str) -> None:
-        """A line, which stays."""
-        with self._lock:
-            self._erase()
-            self._write("".join(f"{each}\n" for each in text.splitlines()))
+        """A line, which stays; dropped while the terminal takes nothing."""
+        if self._lock.acquire(timeout=STOP_S):
+            try:
+                self._erase()
+                self._write("".join(f"{each}\n" for each in text.splitlines()))
+            finally:
+                self._lock.release()
 
     def _run(self) -> None:
         while not self._stopping.wait(SAMPLE_S):
