@@ -71,7 +71,7 @@ def shape(*, on: bool, seed: int = 1) -> Values:
             "listener.notify_age_s": rng.random(), "journal.unrouted_bytes": 2000 + 500 * math.sin(at_s),
             "breaker.redis_code": 2.0 if broken and at_s > 23 and on else 0.0, "intake.ready_ratio": 1.0,
             "lab.steady": 0.0 if hurt else 1.0, "lab.memory_mb": 600 + at_s, "collector.rss_mb": 80 + at_s / 10,
-            "line.redis_bytes_s": 0.0 if broken else 9000 + 900 * rng.random(),
+            "begun.held_p99_s": late / 4000, "line.redis_bytes_s": 0.0 if broken else 9000 + 900 * rng.random(),
         }  # fmt: skip
 
     return values

@@ -42,7 +42,8 @@ def _run(place: Path, *names: str) -> tuple[int, list[str]]:
 
 def test_all_experiments_are_run_and_reported(place: Path) -> None:
     assert _run(place) == (0, [
-        "lab parts prepare", "lab run a --twice --yes", "lab run b --yes", "lab report",
+        "lab parts prepare", "lab run a --twice --yes", "lab run b --yes", "lab storm --seed 7 --minutes 2",
+        "lab report",
     ])  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def test_only_those_that_are_named(place: Path) -> None:
 def test_one_that_fails_keeps_no_other_from_running_and_is_not_forgotten(place: Path, failing: str) -> None:
     (place / "fails").write_text(failing + "\n")
     code, called = _run(place)
-    assert code == 1 and len(called) == 4
+    assert code == 1 and len(called) == 5
 
 
 def test_nothing_is_run_on_parts_that_do_not_work(place: Path) -> None:

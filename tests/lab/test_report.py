@@ -185,6 +185,11 @@ def test_no_bound_where_a_run_may_not_speak_for_it(more: dict[str, Any], lost: s
     assert (said["lost"], said["at most"]) == (lost, at_most)
 
 
+def test_answers_that_came_late_under_a_ticket_are_not_called_answers() -> None:
+    assert row(record(verdict={**WELL, "own": 102, "late": 538}))["held answered"] == "102 of 640, 538 late"
+    assert row(record(verdict={"accepted": 5, "lost": 0}))["held answered"] == "-"
+
+
 def test_the_sum_is_of_runs_with_protections_only() -> None:
     both = [record(), record("b"), record(on=False, verdict={**WELL, "lost": 9}), record("c", status=Status.INVALID)]
     last = total(both)

@@ -99,7 +99,7 @@ def test_what_no_panel_names_is_drawn_by_room_and_unit() -> None:
     found = {(each.title, tuple(each.names.values())) for each in panel.others(measured)}
     assert ("lab: MiB", ("disk free", "memory")) in found
     assert ("line: bytes a second", ("redis",)) in found
-    assert ("credit: share", ("left",)) in found
+    assert ("Burst credits", ("left",)) in found
     assert sorted(len(names) for title, names in found if title == "many: count") == [3, 6]
     assert len({name for each in PANELS for name in each.names}) == sum(len(each.names) for each in PANELS)
 

@@ -52,7 +52,9 @@ def plots(runs: Sequence[Run], ident: str) -> Markup:
     if not any(each.samples for each in runs):
         return tag("p", "Nothing was measured, or its series is gone.", class_="quiet")
     usual = [each for n, one in enumerate(panel.PANELS) if (each := figure_of(one, runs, f"{ident}-p{n}"))]
-    rest = panel.others(panel.names(runs))
+    others = panel.others(panel.names(runs))
+    usual += [each for n, one in enumerate(others) if one.usual and (each := figure_of(one, runs, f"{ident}-u{n}"))]
+    rest = [one for one in others if not one.usual]
     more = [each for n, one in enumerate(rest) if (each := figure_of(one, runs, f"{ident}-o{n}"))]
     fold = tag("details", tag("summary", f"What else was measured ({len(more)} plots)"), *more) if more else None
     return join([states(runs, f"{ident}-s"), *usual, fold])

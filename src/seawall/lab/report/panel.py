@@ -20,6 +20,7 @@ class Panel:
     names: Mapping[str, str]  # of a sample, and what it is called
     log: bool = False
     full: float | None = None
+    usual: bool = True  # else it is shown in a fold
 
 
 PANELS = (
@@ -68,6 +69,8 @@ FLAGS = ("alert", "act", "balancer")
 UNITS = {"ms": "ms", "s": "s", "bytes": "bytes", "count": "count", "ratio": "share", "total": "a second",
          "rate": "a second", "mb": "MiB"}  # fmt: skip
 LINES_MAX = 6
+ROOMS = {"begun": "Beginning of work", "took": "Length of work", "api": "The API", "credit": "Burst credits"}
+"""What only some experiments measure, and shows what they are about; names differ by their workflows."""
 
 
 def names(runs: Iterable[Run]) -> set[str]:
@@ -88,7 +91,13 @@ def others(measured: Iterable[str]) -> list[Panel]:
         if not name.endswith(CODE) and what:
             groups.setdefault((room, unit(name)), []).append(name)
     return [
-        Panel(f"{room}: {said}", said, {name: _plain(name) for name in found[first : first + LINES_MAX]})
+        Panel(
+            ROOMS.get(room, f"{room}: {said}"),
+            said,
+            usual=room in ROOMS,
+            log=said in ("s", "ms") and room in ROOMS,
+            names={name: _plain(name) for name in found[first : first + LINES_MAX]},
+        )
         for (room, said), found in groups.items()
         for first in range(0, len(found), LINES_MAX)
     ]

@@ -120,9 +120,11 @@ def bound(record: Record) -> float | None:
 
 
 def held(record: Record) -> str:
-    """How many of the requests that waited got the answer that was theirs, at once or under a ticket."""
-    n = record.verdict.get("held", 0)
-    return f"{count(record.verdict.get('own', 0) + record.verdict.get('late', 0))} of {count(n)}" if n else "-"
+    """How many of the requests that waited got their answer; those that had to come again with a ticket aren't among
+    them, and are said."""
+    n, late = record.verdict.get("held", 0), record.verdict.get("late", 0)
+    said = f"{count(record.verdict.get('own', 0))} of {count(n)}" + (f", {count(late)} late" if late else "")
+    return said if n else "-"
 
 
 def share(value: float) -> str:
