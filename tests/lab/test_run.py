@@ -81,6 +81,12 @@ def test_without_the_protection_the_incident_is_what_is_expected(tmp_path: Path)
     assert made.id.startswith("silent-echo.off.")
 
 
+@pytest.mark.slow
+def test_the_gate_waits_for_a_good_moment(tmp_path: Path) -> None:
+    made = ran(tmp_path, document(probe="unsteady"))
+    assert made.status is Status.AS_EXPECTED, made.why
+
+
 INVALID = {
     "the gate": (document(probe="never", seconds={"warm": 0.3}), "the steady state doesn't hold before the fault"),
     "an open alert": (document(options={"alert": "store-away"}, seconds={"warm": 0.3}), "an alert is open: store-away"),

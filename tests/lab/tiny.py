@@ -64,6 +64,7 @@ class TinyRig:
         self.proxy = FaultProxy(order.folder / "proxy")
         self.ports: dict[str, int] = {}
         self.ids: list[str] = []
+        self.looks = 0
         self.answers: Counter[str] = Counter()
         self.recent: list[tuple[float, bool]] = []
         self._moments: list[tuple[str, str]] = []
@@ -206,6 +207,13 @@ def wait(seconds: float) -> None:
 
 def ok_share() -> float:
     return current().share()
+
+
+def unsteady() -> float:
+    """Not within its tolerance at the third look of a run, which would have been the gate's."""
+    rig = current()
+    rig.looks += 1
+    return float(rig.looks != 3)
 
 
 def never() -> float:

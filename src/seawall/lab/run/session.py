@@ -172,6 +172,11 @@ class Session:
         if now and self._played_s is None:
             self._played_s = self.clock()
 
+    def gate(self) -> None:
+        """Wait for a good moment: on a machine that is shared a second of it is slow now and then, and the gate looks
+        but once."""
+        self._steady.wait(self.experiment.ours.seconds.warm, given_up=self._given_up, times=1)
+
     def began(self, activity: Mapping[str, Any]) -> None:
         self.moment("step", str(activity.get("name")))
         self.say(str(activity.get("name")))

@@ -37,6 +37,9 @@ class Player(Protocol):
     def playing(self, *, now: bool) -> None:
         """From here on, or no more, the main thread may be told to leave."""
 
+    def gate(self) -> None:
+        """The hypothesis is asked next, once: what follows depends on it."""
+
     def began(self, activity: Mapping[str, Any]) -> None:
         """An action of the method begins."""
 
@@ -79,6 +82,7 @@ class Handler(RunEventHandler):  # type: ignore[misc]
 
     def start_hypothesis_before(self, experiment: Any) -> None:
         self._leaving(may=True)
+        self._player.gate()
 
     def hypothesis_before_completed(self, experiment: Any, state: Any, journal: Any) -> None:
         self._tell(state)
