@@ -25,8 +25,8 @@ check: setup ## format, lint, types and tidy tests, under a minute
 bench: setup ## the figures, with the machine's own limits beside them; also build/bench.json (ARGS=name: only that one; peers: only so)
 	@.venv/bin/python tool/bench.py $(ARGS)
 
-soak: setup ## long runs, over an hour: 100 seeds of kills, outages of minutes, memory (SEEDS=n)
-	@SEAWALL_TEST_ROOT=1 SEAWALL_TEST_SEEDS="$(or $(SEEDS),100)" SEAWALL_TEST_LIMIT_S=43200 sh tool/test.sh -q -m soak $(ARGS)
+soak: setup ## over two hours: 100 seeds of kills, outages of minutes, memory (SEEDS=n), 50 storms (STORMS=n); bench/RESULTS.md
+	@SEEDS="$(SEEDS)" STORMS="$(STORMS)" sh tool/soak.sh $(ARGS)
 
 parts: setup ## real Kafka, Redis, PostgreSQL, proxy into build/parts, each proven (a minute, 100 MB; then at once)
 	@exec .venv/bin/seawall lab parts prepare $(ARGS)
