@@ -16,6 +16,7 @@ import click
 
 from seawall.cli import experiment
 from seawall.cli.client import find as find_place
+from seawall.cli.matrix import matrix
 from seawall.cli.parts import parts
 from seawall.cli.place import folder_of
 from seawall.cli.report import report
@@ -50,7 +51,7 @@ def lab() -> None:
 
 
 lab.add_command(parts)
-for _command in (*experiment.COMMANDS, storm, report):
+for _command in (*experiment.COMMANDS, storm, matrix, report):
     lab.add_command(_command)
 
 
