@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.lab.record import Fault, Sample
-from seawall.lab.report import figure, panel, plot, word
+from seawall.lab.report import figure, graph, panel, plot, word
 from seawall.lab.report.markup import Markup, tag
 from seawall.lab.report.panel import PANELS
+from seawall.lab.report.shelf import Run
+
+from .made_runs import record, shape
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
@@ -85,6 +89,21 @@ def test_values_over_many_decades_are_drawn_in_decades() -> None:
     wide = plot.frame([plot.Line("a", [(0, 2), (1, 8000)])], start_s=0, end_s=1, log=True)
     assert wide.log and (wide.low, wide.high) == (1, 10_000)
     assert not plot.frame([plot.Line("a", [(0, 20), (1, 80)])], start_s=0, end_s=1, log=True).log
+
+
+def test_a_picture_that_stands_alone_names_its_runs_and_what_was_broken() -> None:
+    runs = [
+        Run(made, [Sample(n / 2, shape(on=on)(n / 2)) for n in range(160)])
+        for on, made in ((False, record(on=False)), (True, record()))
+    ]
+    panel_of = next(each for each in PANELS if each.title == "Held requests")
+    made = graph.alone(panel_of, runs, "x")
+    assert made is not None
+    root = ElementTree.fromstring(made)
+    said = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "Held requests: without the protections" in said and "Held requests: with the protections" in said
+    assert said.count("1  redis a black hole") == 2
+    assert graph.alone(panel_of, [Run(record())], "x") is None
 
 
 def test_bands_follow_states_and_gaps() -> None:

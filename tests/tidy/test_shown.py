@@ -15,30 +15,28 @@ from .source import ROOT
 
 README = ROOT / "README.md"
 kept = ROOT / KEPT
-is_kept = pytest.mark.skipif(not kept.exists(), reason=f"{KEPT} isn't kept yet")
 
 
-@is_kept
-def test_the_readme_has_the_table_of_the_kept_report() -> None:
+def test_the_readme_has_the_table_of_the_kept_report_and_none_while_none_is_kept() -> None:
     text = README.read_text("utf-8")
-    assert replaced(text, block(kept.read_text("utf-8"))) == text, "README.md:1 is stale; run tool/shown.py"
+    wanted = block(kept.read_text("utf-8")) if kept.exists() else f"{BEGIN}\n{END}\n"
+    assert replaced(text, wanted) == text, "README.md:1 is stale; run tool/shown.py"
 
 
-@is_kept
 def test_what_is_kept_came_out_as_expected() -> None:
-    said = json.loads(kept.read_text("utf-8"))
+    said = json.loads(kept.read_text("utf-8")) if kept.exists() else {"as_expected": True, "runs": []}
     found = records(said)
-    assert said["as_expected"] and found
-    assert all(record.status is Status.AS_EXPECTED for record in found)
-    assert {(r.incident, r.protections) for r in found} >= {("I1", "on"), ("I1", "off")}
+    assert said["as_expected"] and all(record.status is Status.AS_EXPECTED for record in found)
+    assert not found or {(r.incident, r.protections) for r in found} >= {("I1", "on"), ("I1", "off")}
 
 
-@is_kept
-def test_the_plot_is_a_picture_that_needs_nothing_else() -> None:
-    text = (ROOT / PLOT).read_text("utf-8")
-    root = ElementTree.fromstring(text)
-    assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("viewBox")
-    assert "href" not in text and "<script" not in text and "url(" not in text
+def test_the_plot_is_kept_with_the_report_and_needs_nothing_else() -> None:
+    assert (ROOT / PLOT).exists() == kept.exists()
+    if kept.exists():
+        text = (ROOT / PLOT).read_text("utf-8")
+        root = ElementTree.fromstring(text)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("viewBox")
+        assert "href" not in text and "<script" not in text and "url(" not in text
 
 
 def test_a_block_is_put_between_its_marks() -> None:

@@ -53,11 +53,11 @@ def plots(runs: Sequence[Run], ident: str) -> Markup:
         return tag("p", "Nothing was measured, or its series is gone.", class_="quiet")
     usual = [each for n, one in enumerate(panel.PANELS) if (each := figure_of(one, runs, f"{ident}-p{n}"))]
     others = panel.others(panel.names(runs))
-    usual += [each for n, one in enumerate(others) if one.usual and (each := figure_of(one, runs, f"{ident}-u{n}"))]
+    own = [each for n, one in enumerate(others) if one.usual and (each := figure_of(one, runs, f"{ident}-u{n}"))]
     rest = [one for one in others if not one.usual]
     more = [each for n, one in enumerate(rest) if (each := figure_of(one, runs, f"{ident}-o{n}"))]
     fold = tag("details", tag("summary", f"What else was measured ({len(more)} plots)"), *more) if more else None
-    return join([states(runs, f"{ident}-s"), *usual, fold])
+    return join([states(runs, f"{ident}-s"), *own, *usual, fold])
 
 
 def figure_of(one: Panel, runs: Sequence[Run], ident: str) -> Markup | None:
@@ -82,10 +82,11 @@ def alone(one: Panel, runs: Sequence[Run], ident: str) -> Markup | None:
     if found is None:
         return None
     said = " ".join(f"{title(run)}: {described(run, found.lines[n])}" for n, run in enumerate(runs))
-    return plot.picture(
-        [found.curves(n) for n in range(len(runs))], title=f"{one.title}, {one.unit}", description=said, ident=ident,
-        captions=[title(run) for run in runs],
-    )  # fmt: skip
+    parts, captions = list[Drawn](), list[str]()
+    for n, run in enumerate(runs):
+        parts += [found.curves(n), plot.notes([f"{shade.number}  {shade.text}" for shade in panel.shades(run)])]
+        captions += [f"{one.title}: {title(run).lower()}", ""]
+    return plot.picture(parts, title=f"{one.title}, {one.unit}", description=said, ident=ident, captions=captions)
 
 
 def states(runs: Sequence[Run], ident: str) -> Markup | None:

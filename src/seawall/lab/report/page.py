@@ -15,8 +15,8 @@ from seawall.lab.report.shelf import Case, Run, Shelf
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Even if something came through unescaped, a browser would run and load nothing."""
-NUMBERS = ("accepted", "at most", "held answered")
-TIGHT = ("lost", "detected", "recovered")
+NUMBERS = ("accepted", "lost at most", "held answered")
+TIGHT = ("experiment", "lost", "detected", "recovered")
 
 
 def page(shelf: Shelf) -> str:

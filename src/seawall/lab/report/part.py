@@ -41,10 +41,26 @@ def scrolled(content: Markup, *, label: str, style: str = "wide") -> Markup:
     return tag("div", content, class_=style, tabindex="0", role="group", aria_label=label)
 
 
-def status(record: Record) -> Markup:
+def status(record: Record, *, whole: bool = False) -> Markup:
     """How a run came out; the sign says it too, not the colour alone."""
     sign, style = MARKS.get(record.status, "?"), CLASSES.get(record.status, "odd")
-    return tag("span", f"{sign} {word.came_out(record)}", class_=style)
+    said = word.came_out(record)
+    if whole:
+        said = f"{said}, as expected" if said == "it happens" else word.SAYS[record.status]
+    return tag("span", f"{sign} {said}", class_=style)
+
+
+PROOFS_MAX = 8
+
+
+def proofs(found: Sequence[Proof]) -> Markup:
+    """Those that didn't hold, always; the others in a fold where they are many: a storm has dozens."""
+    if len(found) <= PROOFS_MAX:
+        return ticks(found, empty="Nothing was proven.")
+    failed = [each for each in found if not each.held]
+    held = [each for each in found if each.held]
+    fold = tag("details", tag("summary", f"{len(held)} proofs that held"), ticks(held, empty=""))
+    return join([ticks(failed, empty="") if failed else None, fold])
 
 
 def ticks(found: Sequence[Expectation | Proof], *, empty: str) -> Markup:
@@ -67,11 +83,11 @@ def outcome(found: Run) -> Markup:
     record = found.record
     return tag("section",
         tag("h4", title(found)),
-        tag("p", status(record)),
+        tag("p", status(record, whole=True)),
         tag("p", "Weak parts: ", ", ".join(record.weak)) if record.weak else None,
         tag("ul", *(tag("li", why) for why in record.why)) if record.why else None,
         tag("h5", "What this run should show"), ticks(record.expectations, empty="Nothing was expected."),
-        tag("h5", "What the rig proved of itself"), ticks(record.proofs, empty="Nothing was proven."),
+        tag("h5", "What the rig proved of itself"), proofs(record.proofs),
         class_="run",
     )  # fmt: skip
 

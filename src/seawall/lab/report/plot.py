@@ -168,6 +168,12 @@ def strips(frame: Frame, strips: Sequence[Strip], shades: Sequence[Shade] = (), 
     return Drawn(above + height + FOOT, join(body))
 
 
+def notes(lines: Sequence[str]) -> Drawn:
+    """Text below a part, a line each."""
+    body = (tag("text", line, x=LEFT, y=12 + LEGEND * n, fill=INK) for n, line in enumerate(lines))
+    return Drawn(LEGEND * len(lines) + 8.0, join(body))
+
+
 def picture(
     parts: Sequence[Drawn], *, title: str, description: str, ident: str, captions: Sequence[str] = ()
 ) -> Markup:
@@ -178,7 +184,7 @@ def picture(
     """
     body, at = [], 4.0
     for n, part in enumerate(parts):
-        if n < len(captions):
+        if n < len(captions) and captions[n]:
             body.append(tag("text", captions[n], x=4, y=at + 13, font_size=13, font_weight="bold", fill=INK))
             at += 22
         body.append(_moved(0, at, part.body))

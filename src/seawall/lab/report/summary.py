@@ -15,11 +15,11 @@ from seawall.lab.report.figure import upper_bound
 from seawall.lab.report.original import originals
 from seawall.lab.report.shelf import Run, Shelf
 
-COLUMNS = ("incident", "experiment", "protections", "came out", "accepted", "lost", "at most", "otherwise wrong",
-           "held answered", "detected", "mitigated", "recovered")  # fmt: skip
+COLUMNS = ("incident", "experiment", "protections", "came out", "accepted", "lost", "lost at most",
+           "otherwise wrong", "held answered", "detected", "mitigated", "recovered")  # fmt: skip
 """Of the table, in every form that it has."""
 ABOUT = (
-    "“At most” is the share that is lost at worst, with 95 % confidence, when none of n accepted events was: 3/n (the "
+    "“Lost at most” is the share that is lost at worst, with 95 % confidence, when none of n accepted events was: 3/n (the "
     "rule of three), as if each event were lost or not by itself. Times: detected, from the first fault to the first "
     "alert; mitigated, from the first fault to the steady state holding again with the fault still there; recovered, "
     "from the last fault's end to the steady state."
@@ -36,7 +36,7 @@ def row(record: Record) -> dict[str, str]:
         "came out": word.came_out(record),
         "accepted": word.count(word.accepted(record)) if record.verdict else "-",
         "lost": word.lost(record),
-        "at most": word.bound_said(word.bound(record)),
+        "lost at most": word.bound_said(word.bound(record)),
         "otherwise wrong": word.else_wrong(record),
         "held answered": word.held(record),
         "detected": word.detect(record),
@@ -60,7 +60,7 @@ def total(records: Iterable[Record]) -> dict[str, str] | None:
         "protections": "on",
         "accepted": word.count(accepted),
         "lost": word.count(lost),
-        "at most": word.bound_said(upper_bound(lost, accepted)),
+        "lost at most": word.bound_said(upper_bound(lost, accepted)),
     }
 
 

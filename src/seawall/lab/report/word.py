@@ -39,9 +39,11 @@ WRONG = ("lost", "invented", "corrupted", "duplicated", "unknown", "wrong")
 
 
 def came_out(record: Record) -> str:
-    """A run without the protections is as expected when the incident happens; said, since a tick looks like no harm."""
-    said = SAYS[record.status]
-    return f"{said}: it happens" if record.protections == "off" and record.as_expected else said
+    """Shortly. A run without the protections is as expected when the incident happens; said, since a tick looks like no
+    harm."""
+    if record.protections == "off" and record.as_expected:
+        return "it happens"
+    return SAYS[record.status].partition(":")[0]
 
 
 def number(value: float) -> str:
@@ -79,23 +81,24 @@ def seconds(value: float) -> str:
 
 def detect(record: Record) -> str:
     """Said also where there is no figure: that nobody noticed is the finding."""
-    if not record.faults:
-        return "-"
-    return "no alert" if record.detect_s is None else seconds(record.detect_s)
+    return _time(record, record.detect_s, "no alert")
 
 
 def mitigate(record: Record) -> str:
-    if not record.faults:
-        return "-"
-    if record.mitigate_s is None:
-        return "not while it lasted"
-    return "held throughout" if record.mitigate_s == 0 else seconds(record.mitigate_s)
+    """Against the fault that is still there."""
+    return "held throughout" if record.mitigate_s == 0 else _time(record, record.mitigate_s, "not while it lasted")
 
 
 def recover(record: Record) -> str:
-    if not record.faults:
-        return "-"
-    return "not seen" if record.recover_s is None else seconds(record.recover_s)
+    """From the last fault's end."""
+    return _time(record, record.recover_s, "not seen")
+
+
+def _time(record: Record, value: float | None, never: str) -> str:
+    if value is not None:
+        return seconds(value)
+    # Of a run that was cut off nobody knows what would have come.
+    return never if record.faults and record.status not in (Status.RUNNING, Status.ABORTED) else "-"
 
 
 def accepted(record: Record) -> int:
