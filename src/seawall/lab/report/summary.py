@@ -19,10 +19,10 @@ COLUMNS = ("incident", "experiment", "protections", "came out", "accepted", "los
            "otherwise wrong", "held answered", "detected", "mitigated", "recovered")  # fmt: skip
 """Of the table, in every form that it has."""
 ABOUT = (
-    "“Lost at most” is the share that is lost at worst, with 95 % confidence, when none of n accepted events was: 3/n (the "
-    "rule of three), as if each event were lost or not by itself. Times: detected, from the first fault to the first "
-    "alert; mitigated, from the first fault to the steady state holding again with the fault still there; recovered, "
-    "from the last fault's end to the steady state."
+    "“Lost at most” is the share that is lost at worst, with 95 % confidence, when none of n accepted events was: 3/n "
+    "(the rule of three), as if each event were lost or not by itself. Times: detected, from the first fault to the "
+    "first alert; mitigated, from the first fault to the steady state holding again with the fault still there; "
+    "recovered, from the last fault's end to the steady state."
 )
 
 
