@@ -47,6 +47,12 @@ def test_all_experiments_are_run_and_reported(place: Path) -> None:
     ])  # fmt: skip
 
 
+def test_what_comes_after_another_is_run_after_it_whatever_runs_they_have(place: Path) -> None:
+    listed = {"experiments": [{"name": "a", "runs": ["on"]}, {"name": "b", "runs": ["on", "off"], "needs": ["redis"]}]}
+    (place / "listed").write_text(json.dumps(listed))
+    assert _run(place)[1][1:3] == ["lab run a --yes", "lab run b --twice --yes"]
+
+
 def test_only_those_that_are_named(place: Path) -> None:
     assert _run(place, "b") == (0, ["lab parts prepare", "lab run b --yes", "lab report"])
     assert _run(place, "c")[0] == 3

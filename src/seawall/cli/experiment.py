@@ -141,24 +141,30 @@ didn't prove itself, nothing was shown; 7 aborted, and reverted."""
 @click.option("--twice", is_flag=True, help="With the protections, then without: the incident happens.")
 @click.option("--without", is_flag=True, help="Only without the protections.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of the traffic. [default: a new one]")
+@click.option("--force", is_flag=True, help="Also where the experiment that comes before isn't green.")
 @folder_option
 @json_option
 @told
 def run(
-    names: tuple[str, ...], yes: bool, twice: bool, without: bool, seed: int | None, folder: str, as_json: bool
-) -> int:
+    names: tuple[str, ...], yes: bool, twice: bool, without: bool, seed: int | None, force: bool, folder: str,
+    as_json: bool,
+) -> int:  # fmt: skip
     """Run experiments, one after the other."""
     needs_extra()
     if twice and without:
         raise Failed(MISUSED, "--twice or --without, not both")
-    from seawall.lab.run import judge, runner
+    from seawall.lab.run import judge, ladder, runner
+    from seawall.lab.run.place import Folder
 
     wanted = [each for name in names for each in _runs(_find(name), twice=twice, without=without)]
+    for number, each in enumerate(wanted):
+        earlier = {one.experiment.name for one in wanted[:number]}
+        ladder.admit(each.experiment, Folder(Path(folder)), force=force, earlier=earlier)
     if not yes:
         _confirm(wanted)
     records = runner.run_all(
         wanted, folder=Path(folder), seed=seed if seed is not None else secrets.randbits(31),
-        told=lambda record: say_record(record, Path(folder), err=as_json),
+        told=lambda record: say_record(record, Path(folder), err=as_json), force=force,
     )  # fmt: skip
     if as_json:
         say_json({"runs": [told_record(record) for record in records]})

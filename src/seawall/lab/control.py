@@ -21,7 +21,7 @@ from seawall.kernel.error import Misconfigured, SeawallError
 from seawall.lab import experiment as experiments
 from seawall.lab.part.node import FETCHED
 from seawall.lab.record import Status
-from seawall.lab.run import toolkit
+from seawall.lab.run import ladder, toolkit
 from seawall.lab.run.place import DEFAULT, Folder
 from seawall.lab.run.runner import Interrupts
 from seawall.lab.run.session import Options, Session, current
@@ -40,6 +40,7 @@ class Plain:
         try:
             found = experiments.parse(document, _path(document))
             folder = Folder(DEFAULT)
+            ladder.admit(found, folder)
             self._stack.enter_context(folder.held())
             options = Options(folder=folder, seed=secrets.randbits(31), fetched=FETCHED)
             self.session = Session(found, options, say=_say)

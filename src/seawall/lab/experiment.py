@@ -112,6 +112,7 @@ class Extension(_Fields, frozen=True, kw_only=True):
     memory_mb: float = 3072.0  # of all processes of the rig; above it the run is aborted
     graph: list[str] = []  # names of samples that are drawn in the terminal
     original: Original | None = None
+    after: str = ""  # the experiment that comes before it on a ladder: green in the folder, or it is refused
     rig: str = RIG
     options: dict[str, Any] = {}  # what only this rig knows
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from seawall.lab.part.process import Identity, Node, gone, identity, send
 from seawall.lab.tree import Tree
+from seawall.lab.zone import net as nets
 
 ORDERLY_S = 15.0
 DEPTH = 3
@@ -32,6 +33,10 @@ def end(rig: Path, say: Callable[[str], None]) -> None:
     for _, who in found:
         if not gone(who, max(0.0, latest - time.monotonic())):
             send(who, signal.SIGKILL)
+            gone(who, ORDERLY_S)
+    for net in nets.find(rig):
+        say(f"removes the zones of {net.folder}")
+        net.down()
 
 
 def running(rig: Path) -> list[str]:

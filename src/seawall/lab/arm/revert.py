@@ -21,6 +21,8 @@ from seawall.lab.part.catalog import CATALOG
 from seawall.lab.part.node import MARK
 from seawall.lab.part.process import Identity, Node, send, stopped
 from seawall.lab.part.proxy import FaultProxy
+from seawall.lab.zone import gate
+from seawall.lab.zone.net import Net
 
 COMMAND_S = 30.0
 CONTINUED_S = 2.0
@@ -54,6 +56,26 @@ class PartUp(_Fields, frozen=True, kw_only=True, tag="part.up"):
     fetched: str  # where programs lie
 
 
+class ZoneHeal(_Fields, frozen=True, kw_only=True, tag="zone.heal"):
+    """A host in a zone has its way to all but the balancer again."""
+
+    folder: str  # of the network
+    host: str
+
+
+class ZoneMend(_Fields, frozen=True, kw_only=True, tag="zone.mend"):
+    """No line is a black hole for a process on a host any more."""
+
+    folder: str  # of the edge
+    address: str  # of the host, inside
+
+
+class ZoneDown(_Fields, frozen=True, kw_only=True, tag="zone.down"):
+    """No network of zones is there any more; what ran in it must have ended."""
+
+    folder: str
+
+
 class Command(_Fields, frozen=True, kw_only=True, tag="command"):
     """A command ended with 0, and so did the one that looks whether it helped."""
 
@@ -62,7 +84,7 @@ class Command(_Fields, frozen=True, kw_only=True, tag="command"):
     timeout_s: float = COMMAND_S  # of each
 
 
-Revert = ProxyClear | Continue | PartUp | Command
+Revert = ProxyClear | Continue | PartUp | ZoneHeal | ZoneMend | ZoneDown | Command
 
 
 def parse(said: Mapping[str, object]) -> Revert:
@@ -96,6 +118,12 @@ def words(revert: Revert) -> str:
         return f"let process {revert.pid} go on"
     if isinstance(revert, PartUp):
         return f"start {revert.kind}"
+    if isinstance(revert, ZoneHeal):
+        return f"let host {revert.host} reach everything"
+    if isinstance(revert, ZoneMend):
+        return f"mend the lines of {revert.address}"
+    if isinstance(revert, ZoneDown):
+        return f"remove the zones of {revert.folder}"
     return f"run {' '.join(revert.argv)}"
 
 
@@ -173,6 +201,22 @@ def _(revert: PartUp) -> str:
             for started in [pool.submit(part.start, node, PART_S) for node in down]:
                 started.result()
     return "every node answers"
+
+
+@_undo.register
+def _(revert: ZoneHeal) -> str:
+    return Net(Path(revert.folder)).heal(revert.host)
+
+
+@_undo.register
+def _(revert: ZoneMend) -> str:
+    return gate.mend(Path(revert.folder), revert.address)
+
+
+@_undo.register
+def _(revert: ZoneDown) -> str:
+    Net(Path(revert.folder)).down()
+    return "there are none"
 
 
 @_undo.register

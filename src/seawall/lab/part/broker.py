@@ -52,7 +52,7 @@ def java() -> str:
 
 
 def properties(
-    node: str, *, folder: Path, single: bool, client: int, inner: int, controller: int, shown: int
+    node: str, *, folder: Path, single: bool, client: int, inner: int, controller: int, shown: tuple[str, int]
 ) -> dict[str, str]:
     """A node's server.properties.
 
@@ -77,7 +77,7 @@ def properties(
     else:
         among = f"INNER://{LOOPBACK}:{inner}"
         own["listeners"] = f"CLIENT://{LOOPBACK}:{client},{among}" + (f",{quorum}" if single else "")
-        own["advertised.listeners"] = f"CLIENT://{LOOPBACK}:{shown},{among}"
+        own["advertised.listeners"] = f"CLIENT://{shown[0]}:{shown[1]},{among}"
         own["inter.broker.listener.name"] = "INNER"
     return own | _sized(replicas, enough)
 
@@ -116,7 +116,8 @@ def template(fetched: Path, jars: Path) -> Path:
             draft, config = jars.with_name(f"{jars.name}.draft"), jars.with_name(f"{jars.name}.format.properties")
             shutil.rmtree(draft, ignore_errors=True)
             # Nobody listens there: only the shape of the folder comes from it.
-            said = properties("broker1", folder=draft, single=True, client=1, inner=2, controller=3, shown=1)
+            shown = (LOOPBACK, 1)
+            said = properties("broker1", folder=draft, single=True, client=1, inner=2, controller=3, shown=shown)
             config.write_text(text(said))
             _format(jars, config)
             draft.replace(made)

@@ -63,16 +63,17 @@ class Kafka(Part):
     @property
     def bootstrap(self) -> str:
         """``host:port,…`` for clients: the brokers' advertised addresses."""
-        return ",".join(f"{LOOPBACK}:{self._advertised.get(name, self.port(name))}" for name in self.brokers)
+        shown = [self._advertised.get(name, (LOOPBACK, self.port(name))) for name in self.brokers]
+        return ",".join(f"{host}:{port}" for host, port in shown)
 
     @property
     def direct(self) -> str:
         """``host:port,…`` past every proxy: for questions about the cluster, whatever is broken for clients."""
         return ",".join(self.address(f"{name}.inner") for name in self.brokers)
 
-    def advertise(self, node: str, port: int) -> None:
-        """Tell clients to come to this port, a proxy's, for a broker. At the node's next start."""
-        self._advertised[node] = port
+    def advertise(self, node: str, port: int, host: str = LOOPBACK) -> None:
+        """Tell clients to come to this address, a proxy's, for a broker. At the node's next start."""
+        self._advertised[node] = (host, port)
         self._make()
         whole(self._file, json.dumps(self._advertised))
 
@@ -211,15 +212,16 @@ class Kafka(Part):
         own = broker.properties(
             node, folder=self.folder / f"data-{node}", single=len(self.brokers) == 1,
             client=0 if controls else self.port(node), inner=0 if controls else self.port(f"{node}.inner"),
-            controller=self.port(CONTROLLER), shown=0 if controls else self._advertised.get(node, self.port(node)),
+            controller=self.port(CONTROLLER),
+            shown=(LOOPBACK, 0) if controls else self._advertised.get(node, (LOOPBACK, self.port(node))),
         )  # fmt: skip
         return broker.text(own | self._settings)
 
 
-def _advertised(file: Path) -> dict[str, int]:
+def _advertised(file: Path) -> dict[str, tuple[str, int]]:
     try:
-        return {str(name): int(port) for name, port in json.loads(file.read_text("ascii")).items()}
-    except (OSError, ValueError, AttributeError):
+        return {str(name): (str(host), int(port)) for name, (host, port) in json.loads(file.read_text("ascii")).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 

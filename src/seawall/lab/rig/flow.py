@@ -152,9 +152,14 @@ class Flow:
 
     Args:
         path: Of the ledger.
+        address: Where it sends, asked for each request; None: where the platform says.
     """
 
-    def __init__(self, platform: Platform, wanted: Sequence[Stream], path: Path, *, seed: int) -> None:
+    def __init__(
+        self, platform: Platform, wanted: Sequence[Stream], path: Path, *, seed: int,
+        address: Callable[[], tuple[str, int]] | None = None,
+    ) -> None:  # fmt: skip
+        self._given = address
         self._platform = platform
         self._wanted = wanted
         self._path = path
@@ -282,6 +287,9 @@ class Flow:
         return Traffic(plan, target, book, run=run, seen=self.recent[stream.kind].seen)
 
     def _where(self, source: Source) -> Callable[[], tuple[str, int]]:
+        if self._given is not None:
+            return self._given
+
         def address() -> tuple[str, int]:
             read_at, known = self._address
             if time.monotonic() - read_at > ADDRESS_S:

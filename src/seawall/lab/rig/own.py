@@ -21,9 +21,10 @@ from pathlib import Path
 
 from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.part import catalog
-from seawall.lab.part.process import Identity, gone, identity, send
+from seawall.lab.part.process import Identity, Node, gone, identity, send
 from seawall.lab.tree import Tree
 from seawall.lab.weak.marker import MARKER
+from seawall.lab.zone import net as nets
 
 MARK = MARKER
 LOCK = "lock"
@@ -85,6 +86,11 @@ def end(folder: Path) -> None:
     tree.stop()
     for part in reversed(catalog.made(folder)):
         part.down()
+    # What a kind of rig has beside the catalogue's parts: hosts, and the network that they are in.
+    for pid in folder.glob("*/*.pid"):
+        Node(pid.stem, pid.parent).end(signal.SIGTERM, GONE_S)
+    for net in nets.find(folder):
+        net.down()
 
 
 def clear(folder: Path) -> None:

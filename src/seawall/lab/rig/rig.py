@@ -15,7 +15,7 @@ from seawall.lab import effect, ledger
 from seawall.lab.part.part import Part
 from seawall.lab.part.process import identity, memory_mb
 from seawall.lab.part.proxy import FaultProxy
-from seawall.lab.platform import Platform
+from seawall.lab.platform import Place, Platform
 from seawall.lab.record import LEDGER, LOG
 from seawall.lab.rig import own, supply
 from seawall.lab.rig.balancer import Balancer
@@ -65,11 +65,17 @@ def open_rig(order: Order, *, arm: Arm, say: Callable[[str], None]) -> Iterator[
         Misconfigured: A program or a library is missing.
         Unavailable: Something didn't start.
     """
+    with opened(Rig(order, arm=arm, say=say)) as rig:
+        yield rig
+
+
+@contextmanager
+def opened(rig: Rig) -> Iterator[Rig]:
+    """A rig of any kind, made and current. Raises as ``open_rig``."""
     global _current
     if _current is not None:
         raise Rejected(409, "a rig is open", "one at a time in a process")
     with ExitStack() as stack:
-        rig = Rig(order, arm=arm, say=say)
         stack.enter_context(own.held(rig.folder))
         stack.callback(rig.close)
         rig.make()
@@ -134,24 +140,40 @@ class Rig:
         )  # fmt: skip
         self.parts = {each.kind: each.part for each in made}
         self.lines = {line.name: line for each in made for line in each.lines}
+        self.advertise(made)
         with ThreadPoolExecutor(max_workers=max(1, len(made)), thread_name_prefix="lab.part") as pool:
             for done in [pool.submit(_bring_up, each) for each in made]:
                 done.result()
-        self.tree = self._platform(made)
-        self.tree.start()
-        took_s = self.tree.wait_ready(READY_S)
-        self._say(f"the platform is ready after {took_s:.1f} s")
-        self.platform = Platform(self.tree.place)
-        self.sight = Sight(self.tree.place)
+        self.begin_platform(made)
         self._before = self._traffic_bytes()
         self._bytes = (time.monotonic(), dict(self._before))
         self.flow = Flow(self.platform, self._streams, self.run / LEDGER, seed=self.order.seed)
         self.balancer = Balancer(self.platform)
         if self._streams:
             self.flow.start()
-            self.balancer.start()
+            self.begin_balancer()
             self._warm_up()
         self._pids = {role: self.tree.pid(role) for role in ROLES}
+
+    def advertise(self, made: Sequence[Supply]) -> None:
+        """Before anything of the parts runs: say where clients find them, where that isn't the proxy on loopback."""
+
+    def begin_platform(self, made: Sequence[Supply]) -> None:
+        """Start it, and wait until it is ready."""
+        self.tree = self._platform(made)
+        self.tree.start()
+        took_s = self.tree.wait_ready(READY_S)
+        self._say(f"the platform is ready after {took_s:.1f} s")
+        self.platform = Platform(self.place)
+        self.sight = Sight(self.tree.place)
+
+    def begin_balancer(self) -> None:
+        """Look at the platform as a balancer does."""
+        self.balancer.start()
+
+    def place(self) -> Place:
+        """Where senders and the lab itself find the platform. Raises Unavailable."""
+        return self.tree.place()
 
     def _warm_up(self) -> None:
         """Until each stream was answered some times: first answers are those of a platform that is just starting."""
@@ -178,10 +200,7 @@ class Rig:
 
     def close(self) -> None:
         """End everything. What was never begun isn't missed."""
-        if hasattr(self, "balancer"):
-            self.balancer.stop()
-            with suppress(Unavailable):
-                self.flow.stop()
+        self.end_traffic()
         if hasattr(self, "tree"):
             self.tree.stop()
         if hasattr(self, "sight"):
@@ -192,13 +211,24 @@ class Rig:
         self.proxy.down()
         own.clear(self.folder)
 
+    def end_traffic(self) -> None:
+        """No more of it. Harmless when it never began."""
+        if hasattr(self, "balancer"):
+            self.balancer.stop()
+            with suppress(Unavailable):
+                self.flow.stop()
+
     # ── What the runner asks ───────────────────────────────────────────────────────────────────────────────────────
     def targets(self) -> Mapping[str, str]:
         found = {line.name: f"127.0.0.1:{self.parts[line.kind].port(line.node)}" for line in self.lines.values()}
         return {**found, **dict.fromkeys(ROLES, "")}
 
     def alerts(self) -> Sequence[str]:
-        return [each.text for each in self.sight.alerts()]
+        return [each.text for each in self.alerts_open()]
+
+    def alerts_open(self) -> Sequence[Alert]:
+        """As ``alerts``, with their parts. Raises Unavailable."""
+        return self.sight.alerts()
 
     def sample(self) -> Mapping[str, float]:
         """Of the traffic, of the platform's own figures, and of the lines."""
@@ -356,7 +386,7 @@ class Rig:
     def _look(self) -> None:
         """Note what has changed: alerts, and processes."""
         with suppress(Unavailable):
-            now = {f"{each.name} {each.labels}": each for each in self.sight.alerts()}
+            now = {f"{each.name} {each.labels}": each for each in self.alerts_open()}
             self._moments += [("alert", now[key].text) for key in now.keys() - self._alerts.keys()]
             self._moments += [("cleared", self._alerts[key].name) for key in self._alerts.keys() - now.keys()]
             self._alerts = now

@@ -82,7 +82,7 @@ class Sight:
                 text = self._platform.raw("GET", "/metrics").decode("utf-8", "replace")
         except (Unavailable, Rejected):
             return {}
-        return dict(_figures(text))
+        return numbers(text)
 
     def alerts(self) -> list[Alert]:
         """Those that are open, the oldest first.
@@ -114,6 +114,11 @@ class Sight:
     def close(self) -> None:
         with self._lock:
             self._platform.close()
+
+
+def numbers(text: str) -> dict[str, float]:
+    """Figures out of a page of metrics, by the names of ``FIGURES``."""
+    return dict(_figures(text))
 
 
 def _figures(text: str) -> Iterator[tuple[str, float]]:

@@ -13,6 +13,7 @@ from seawall.kernel.error import Misconfigured, Rejected
 from seawall.lab.part import catalog
 from seawall.lab.part.node import Say
 from seawall.lab.part.part import Part
+from seawall.lab.part.port import LOOPBACK
 from seawall.lab.part.postgres import Postgres
 from seawall.lab.part.proxy import FaultProxy
 from seawall.lab.part.redis import Redis
@@ -116,15 +117,16 @@ def nodes(part: Part) -> Sequence[str]:
     return found
 
 
-def settings(made: Sequence[Supply], options: Mapping[str, Any]) -> str:
-    """The platform's file of settings: the rig's, those of its parts, and then ``settings`` of the options.
+def settings(made: Sequence[Supply], options: Mapping[str, Any], *, host: str = LOOPBACK) -> str:
+    """The platform's file of settings, for a process that finds the parts' lines at ``host``: the rig's, those of its
+    parts, and then ``settings`` of the options.
 
     Raises:
         Rejected: ``settings`` aren't tables of plain values.
     """
     found = {name: dict(table) for name, table in ALWAYS.items()}
     for supply in made:
-        hosts = ",".join(f"127.0.0.1:{line.port}" for line in supply.lines)
+        hosts = ",".join(f"{host}:{line.port}" for line in supply.lines)
         if supply.kind == "redis":
             found["cache"] = {"url": f"redis://{hosts}", "hints": options.get("hints", "redis")}
         if supply.kind == "kafka":

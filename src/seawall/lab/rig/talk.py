@@ -11,6 +11,11 @@ from seawall.lab.part import resp
 from seawall.lab.part.port import LOOPBACK
 
 ANSWER_S = 2.0
+QUESTIONS: Mapping[str, bytes] = {
+    "redis": resp.command("PING"), "kafka": struct.pack(">ihhih", 10, 18, 0, 1, -1),
+    "postgres": struct.pack(">ii", 8, 80877103),
+}  # fmt: skip
+"""The shortest that each answers to anybody."""
 
 
 def redis(port: int, timeout_s: float) -> None:
@@ -23,12 +28,12 @@ def redis(port: int, timeout_s: float) -> None:
 
 def kafka(port: int, timeout_s: float) -> None:
     """ApiVersions, version 0, which every broker answers to anybody."""
-    _asked(port, struct.pack(">ihhih", 10, 18, 0, 1, -1), timeout_s)
+    _asked(port, QUESTIONS["kafka"], timeout_s)
 
 
 def postgres(port: int, timeout_s: float) -> None:
     """SSLRequest: one letter, from a backend that the postmaster has forked for it."""
-    _asked(port, struct.pack(">ii", 8, 80877103), timeout_s)
+    _asked(port, QUESTIONS["postgres"], timeout_s)
 
 
 TALK: Mapping[str, Callable[[int, float], None]] = {"redis": redis, "kafka": kafka, "postgres": postgres}

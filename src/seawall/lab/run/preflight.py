@@ -93,6 +93,7 @@ def question(experiment: Experiment, *, on: bool, off: bool) -> list[str]:
         "  breaks, in this order:",
         *(f"    - {step}" for step in experiment.steps),
         f"  at worst: {ours.worst_case}",
+        *([f"  comes after {ours.after}, which must be green"] if ours.after else []),
         f"  for {ours.seconds.max:g} s at most, {share(experiment)} of a day's traffic; then it is reverted by itself",
     ]
 

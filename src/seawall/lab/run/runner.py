@@ -15,7 +15,7 @@ from typing import Any
 from seawall.lab.experiment import CATALOG, Experiment
 from seawall.lab.part.node import FETCHED
 from seawall.lab.record import Record, Status
-from seawall.lab.run import toolkit
+from seawall.lab.run import ladder, toolkit
 from seawall.lab.run.place import DEFAULT, Folder
 from seawall.lab.run.sentry import KICK
 from seawall.lab.run.session import Options, Session
@@ -114,16 +114,24 @@ def _play(session: Session, experiment: Experiment, interrupts: Interrupts) -> N
 
 
 def run_all(
-    wanted: Sequence[Run], *, folder: Path, seed: int, told: Callable[[Record], None], screen_to: Any = None
-) -> list[Record]:
+    wanted: Sequence[Run], *, folder: Path, seed: int, told: Callable[[Record], None], screen_to: Any = None,
+    force: bool = False,
+) -> list[Record]:  # fmt: skip
     """Several, one after the other; none follows one that was aborted. ``told`` hears of each as it ends.
 
+    Args:
+        force: Also where the rung below on a ladder isn't green.
+
     Raises:
-        Misconfigured: Somebody else runs one in the folder, or a file isn't right.
+        Misconfigured: Somebody else runs one in the folder, a file isn't right, or one may not run here.
     """
     place, found = Folder(folder), list[Record]()
+    for number, each in enumerate(wanted):
+        ladder.admit(each.experiment, place, force=force, earlier={one.experiment.name for one in wanted[:number]})
     with place.held():
         for each in wanted:
+            # Once more: the one below may have been run meanwhile, and not have come out as expected.
+            ladder.admit(each.experiment, place, force=force)
             options = Options(
                 folder=place, on=each.on, seed=seed, fetched=FETCHED,
                 command=command(each.experiment, on=each.on, seed=seed, folder=folder),
