@@ -86,7 +86,7 @@ async def until(check: Callable[[], Any], *, within_s: float = 10.0) -> None:
 @contextlib.asynccontextmanager
 async def opened(
     mock: MockKafka, folder: Path, *, ordered: frozenset[bytes] = frozenset(),
-    facts: dict[str, Any] | None = None, forwarding: Switch = always, **settings: Any,
+    facts: dict[str, Any] | None = None, forwarding: Switch = always, kind: type[Joint] = Joint, **settings: Any,
 ) -> AsyncIterator[Desk]:  # fmt: skip
     async def look() -> Topic:
         """As the facts are now: a test may change them."""
@@ -96,14 +96,14 @@ async def opened(
         return Topic(**mock.facts(**said))
 
     chosen = cluster.Settings(bootstrap=mock.bootstrap, **settings)
-    async with opened_at(chosen, look, folder, ordered=ordered, forwarding=forwarding) as desk:
+    async with opened_at(chosen, look, folder, ordered=ordered, forwarding=forwarding, kind=kind) as desk:
         yield desk
 
 
 @contextlib.asynccontextmanager
 async def opened_at(
     chosen: cluster.Settings, look: Look, folder: Path, *, ordered: frozenset[bytes] = frozenset(),
-    forwarding: Switch = always,
+    forwarding: Switch = always, kind: type[Joint] = Joint,
 ) -> AsyncIterator[Desk]:  # fmt: skip
     """Over whatever brokers the settings say; ``look`` finds the topic."""
     metrics = Metrics()
@@ -114,7 +114,7 @@ async def opened_at(
         on_failure=pytest.fail, filesystem=LocalFilesystem(), clock=CLOCK, metrics=metrics, alerts=alerts,
         panel=Panel(), rng=random.Random(7), ordered=lambda: ordered, forwarding=forwarding,
     )  # fmt: skip
-    async with Joint(means) as joint:
+    async with kind(means) as joint:
         supervisor = Supervisor(metrics)
         joint.register(supervisor)
         async with supervisor:
