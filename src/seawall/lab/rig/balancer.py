@@ -16,7 +16,7 @@ from seawall.kernel.error import SeawallError
 from seawall.lab.platform import Platform, Source
 
 EVERY_S = 1.0
-TIMEOUT_S = 1.0
+TIMEOUT_S = 0.8
 OUT = 3
 """So many checks in a row that failed take the host out."""
 
