@@ -8,12 +8,16 @@ them overlap.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+from seawall.kernel.error import Unavailable
 from seawall.lab import act
 from seawall.lab.rig import Rig, current
 from seawall.lab.storm.row import NAMED
 
 SETTLE_S = 60.0
+REPLACE_S = 60.0
+"""So long a role's next process may take: longer than in an experiment, since much else is broken meanwhile."""
 MAX_S = 180.0
 """So long a fault of a storm stays at most, should nobody mend it: what was planned, and what may postpone it."""
 
@@ -48,10 +52,12 @@ def _wait(at_s: float) -> Rig:
 
 def strike(at_s: float, fault: str) -> str:
     """Do what a row says."""
-    _wait(at_s)
+    rig = _wait(at_s)
     row = NAMED[fault]
     if row.action == "end":
-        return act.end(row.target, **row.arguments)
+        # It may just be starting again by itself: one that ends in the middle of another outage is no surprise here.
+        _until(lambda: rig.tree.pid(row.target) is not None, f"there is a {row.target}")
+        return act.end(row.target, **row.arguments, wait_s=REPLACE_S)
     said: str = getattr(act, row.action)(row.target, max_s=MAX_S, **row.arguments)
     return said
 
@@ -64,6 +70,14 @@ def heal(at_s: float, fault: str) -> str:
     if row.node:
         rig.parts[row.part].settle(SETTLE_S)
     return said
+
+
+def _until(true: Callable[[], bool], what: str) -> None:
+    latest = time.monotonic() + REPLACE_S
+    while not true():
+        if time.monotonic() > latest:
+            raise Unavailable("the storm", f"not within {REPLACE_S:g} s: {what}")
+        time.sleep(0.1)
 
 
 def calm(at_s: float) -> str:
