@@ -28,6 +28,7 @@ from seawall.worker.batch import Batch
 from seawall.worker.outcome import Outcomes
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held
+from seawall.worker.width import Width
 
 if TYPE_CHECKING:
     from seawall.worker.execution import Execution
@@ -71,13 +72,12 @@ class Flusher(Outcomes):
         self._die = die
         self._sending: deque[Batch] = deque()  # in order; the first may be under way, or its outcome is uncertain
         self._sending_bytes = 0
+        self.width = Width()
         self.away = False
         """The store didn't take the last flush, or isn't there for the next one."""
         self._flushes = metrics.counter("seawall_flushes_total", "Flushes committed by this worker.")
         self._refused = metrics.counter("seawall_flushes_refused_total", "Flushes refused since a lease was gone.")
-        self._halved = metrics.counter(
-            "seawall_flushes_halved_total", "Flushes halved to find a value the store refuses."
-        )
+        self._halved = metrics.counter("seawall_flushes_halved_total", "Flushes halved, to find what is refused.")
         self._steps = metrics.counter("seawall_steps_kept_total", "Outcomes of steps made durable.")
         metrics.gauge("seawall_unflushed_bytes", "Results that wait for the store.").read = lambda: self.bytes
 
@@ -159,6 +159,7 @@ class Flusher(Outcomes):
     async def _send(self, session: Session, batch: Batch) -> None:
         try:
             again, batch.sent = batch.sent, True
+            began = self._loop.time()
             standing = await flush(session, batch.rows(), again=again)
         except Unstorable as error:
             self._split(batch, error)
@@ -169,6 +170,7 @@ class Flusher(Outcomes):
             raise
         self.away = False
         if standing is None:
+            self.width.committed(began, now=self._loop.time())
             self._sending.popleft()
             self._confirm(batch)
         else:

@@ -31,6 +31,7 @@ from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held, Refill
 from seawall.worker.slot import Allowed, Slots, wished, wished_next
+from seawall.worker.width import IDLE_S
 from seawall.workflow import Workflow
 
 log = logger("worker")
@@ -151,7 +152,9 @@ class Refiller:
         shards = [held for held in self._shards() if not held.lost and held.leaving_until is None]
         now, sweep_s = self._clock.monotonic(), self.settings.sweep_s
         self._cursors.due(shards, now)
-        allowed = self._slots.allowed(shards, free=self._free, settings=self.settings)
+        slots = self._width(shards)
+        free = slots - self._bench.count
+        allowed = self._slots.allowed(shards, free=free, slots=slots, settings=self.settings)
         more = await self._forwards(session, heart, shards, allowed)
         self._cursors.look_anew([h for h in shards if h.lease.queue_id not in allowed.rooms], now, sweep_s)
         if self._cursors.behind:
@@ -161,6 +164,15 @@ class Refiller:
     @property
     def _free(self) -> int:
         return self.settings.inflight_max - self._bench.count
+
+    def _width(self, shards: Sequence[Held]) -> int:
+        """Slots for what is read on: fewer than there are, while somebody waits for a run. What is next has all."""
+        slots = self.settings.inflight_max
+        if (most := self._flusher.width.most(slots, now=asyncio.get_running_loop().time())) == slots:
+            return slots
+        since = self._bench.monotonic() - IDLE_S
+        idle = sum(run.refill.read_at < since for held in shards for run in held.inflight.values())
+        return min(slots, most + idle)
 
     @property
     def _bytes_free(self) -> int:
@@ -322,6 +334,8 @@ class Refiller:
         refill.held.inflight[execution.id] = execution
         self._bench.began(execution)
         self._read.value += 1
+        if execution.ticket:
+            self._flusher.width.asked(now=asyncio.get_running_loop().time())
         if refill.held.lost:
             execution.drop()
             self._bench.left(execution)

@@ -209,15 +209,16 @@ class Slots:
         self._of: tuple[Sequence[Held], Mapping[int, Rule], int] = ([], {}, 0)
         self._lines: dict[int, Line] = {}
 
-    def allowed(self, shards: Sequence[Held], *, free: int, settings: Settings) -> Allowed:
+    def allowed(self, shards: Sequence[Held], *, free: int, slots: int, settings: Settings) -> Allowed:
         """What the next refill of these shards may begin: the beginning of a round.
 
         Args:
-            free: Slots that hold no run.
+            free: Slots that hold no run; below 0: more are in hand than should be.
+            slots: How many there are now.
         """
         queues = self._stand(shards, settings)
         self._throttles.look(shards)
-        worth = 1 if self._gathered else max(1, min(settings.refill_runs, settings.inflight_max // 2))
+        worth = 1 if self._gathered else max(1, min(settings.refill_runs, slots // 2))
         least = {id: min(worth, line.wanted_least) for id, line in queues.items()}
         apart = self._apart
         most = settings.refill_runs + sum(line.kept for line in queues.values()) + apart
