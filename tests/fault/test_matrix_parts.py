@@ -19,7 +19,7 @@ from seawall.lab.seam import Order
 
 pytestmark = pytest.mark.parts
 
-BROKEN_S = 8.0
+BROKEN_S = 4.0
 WELL_S = 90.0
 ANSWER_S = 5.0
 DRAIN_S = 180.0
