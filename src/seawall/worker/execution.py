@@ -127,6 +127,11 @@ class Execution:
         return self._row.vt
 
     @property
+    def commits(self) -> bool:
+        """Whether it waits for a commit, and for nothing else."""
+        return self._ended or (self._kept is not None and not self._kept.done())
+
+    @property
     def accounted(self) -> tuple[int, int, str]:
         """To which queue, workflow and tenant its slot's time is counted."""
         return self.held.lease.queue_id, self._row.workflow_id, self._row.tenant or ""

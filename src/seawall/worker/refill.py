@@ -31,7 +31,6 @@ from seawall.worker.flush import Flusher
 from seawall.worker.settings import Settings
 from seawall.worker.shard import Held, Refill
 from seawall.worker.slot import Allowed, Slots, wished, wished_next
-from seawall.worker.width import IDLE_S
 from seawall.workflow import Workflow
 
 log = logger("worker")
@@ -170,9 +169,8 @@ class Refiller:
         slots = self.settings.inflight_max
         if (most := self._flusher.width.most(slots, now=asyncio.get_running_loop().time())) == slots:
             return slots
-        since = self._bench.monotonic() - IDLE_S
-        idle = sum(run.refill.read_at < since for held in shards for run in held.inflight.values())
-        return min(slots, most + idle)
+        busy = sum(not run.commits for held in shards for run in held.inflight.values())
+        return min(slots, most + busy)
 
     @property
     def _bytes_free(self) -> int:

@@ -23,9 +23,6 @@ CUT, RAISE = 0.8, 1.05
 KNOWN_S = 300.0
 """The quickest commit counts for so long, and up to twice."""
 
-IDLE_S = 1.0
-"""A run that was begun so long ago waits for something else than commits, and isn't counted."""
-
 
 class Width:
     """Told of each commit, and of each run that somebody waits for. Times are monotonic, in seconds."""
