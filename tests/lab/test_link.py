@@ -313,3 +313,23 @@ def test_a_fault_that_can_not_be_meant_is_refused(said: dict[str, object]) -> No
 def test_a_fault_is_the_same_after_it_was_said() -> None:
     for fault in (Fault(kind="latency", ms=5, jitter_ms=2, way="up"), Fault(kind="cut"), Fault(kind="hole")):
         assert parse(fault.said()) == fault
+
+
+async def test_credits_are_shared_and_with_none_left_a_line_passes_its_base(world: World) -> None:
+    (_, one), (first, _) = await world.pair()
+    (_, two), (second, _) = await world.pair()
+    await world.link.set(Fault(kind="credit", bytes=100_000, bytes_s=50_000, burst_s=100_000_000))
+    watch = Stopwatch()
+    one.write(bytes(60_000))
+    await soon(first.readexactly(60_000))
+    assert watch.s < 0.5, "there are credits"
+    two.write(bytes(90_000))
+    await soon(second.readexactly(90_000))
+    # 150,000 bytes of 100,000 and 50,000 a second.
+    assert watch.wall_s >= 0.9, "the other connection has used them up"
+    left = world.link.status()["credit_left"]
+    assert isinstance(left, float) and left < 50_000
+    await world.link.set(world.link.faults[0], Fault(kind="latency", ms=1))
+    assert world.link.credit is not None and world.link.credit.left(asyncio.get_running_loop().time()) < 100_000
+    await world.link.clear()
+    assert "credit_left" not in world.link.status()

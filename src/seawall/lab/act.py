@@ -76,6 +76,18 @@ def narrow(target: str, bytes_s: int, max_s: float = MAX_S) -> str:
     return f"{target} is {said}"
 
 
+def credit(target: str, bucket: int, base_s: int, burst_s: int, max_s: float = MAX_S) -> str:
+    """From now on the server lives on burst credits (incident I5): a bucket of bytes, which gets ``base_s`` a second
+    back; while there are some, ``burst_s`` a second get to it, and then no more than the base. Nobody is told.
+    """
+    rig = current()
+    lines, said = rig.lines_of(target), f"burst credits of {bucket} bytes, {base_s} a second"
+    _arm_lines(rig, lines, said, target, max_s, dead=False)
+    for line in lines:
+        rig.proxy.set(line.name, Fault(kind="credit", bytes=bucket, bytes_s=base_s, burst_s=burst_s))
+    return f"{target} lives on {said}"
+
+
 def _cut(target: str, fault: Fault, said: str, max_s: float) -> str:
     rig = current()
     lines = rig.lines_of(target)

@@ -6,7 +6,9 @@ Actions for Chaos Toolkit files, as `seawall.lab.act`, and looks at what an oper
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +20,8 @@ from seawall.lab.rig import Rig, current, own
 from seawall.lab.rig.flow import Stream
 
 PACE = "pace"
+HEAVY = "uncached"
+SETTINGS = "seawall.toml"
 TRUE = shutil.which("true") or "true"
 TOP_S = 15.0
 
@@ -26,8 +30,7 @@ def slower(times: float, over_s: float, max_s: float = MAX_S) -> str:
     """What ingestion calls gets so many times slower, little by little within ``over_s``; just as much of it comes."""
     rig = current()
     path, said = rig.folder / own.APP / PACE, f"{times:g} times slower within {over_s:g} s"
-    revert = {"do": "command", "argv": ["rm", "-f", str(path)], "verify": ["test", "!", "-e", str(path)]}
-    id = rig.arm.arm(revert, max_s=max_s, fault=said, target="ingestion")
+    id = rig.arm.arm(_removal(path), max_s=max_s, fault=said, target="ingestion")
     rig.did("ingestion", id, lambda: path.unlink(missing_ok=True))
     _write(path, {"began_s": time.time(), "over_s": over_s, "times": times})
     return f"ingestion gets {said}"
@@ -41,6 +44,49 @@ def flood(rate: float, type: str, tenant: str = "flood", max_s: float = MAX_S) -
     id = rig.arm.arm({"do": "command", "argv": [TRUE]}, max_s=max_s, fault=said, target=tenant)
     rig.did(tenant, id, rig.flow.more(Stream(kind="events", rate=rate, type=type, tenant=tenant, bytes_max=512)))
     return f"tenant {tenant} sends {said}"
+
+
+def heavy(max_s: float = MAX_S) -> str:
+    """A configuration change switches on code whose cache doesn't exist: each run looks up, and keeps, by itself."""
+    rig = current()
+    path, said = rig.folder / own.APP / HEAVY, "caching code is live, and its cache isn't there"
+    id = rig.arm.arm(_removal(path), max_s=max_s, fault=said, target="triggers")
+    rig.did("triggers", id, lambda: path.unlink(missing_ok=True))
+    _write(path, True)
+    return said
+
+
+def throttle(queue: str, rate: float, raise_to: float | None = None, over_s: float | None = None) -> str:
+    """`seawall throttle`: as a person would. An act, and no fault: nothing is undone."""
+    rig = current()
+    wish = {"rate": rate, "raise_to": raise_to, "over_s": over_s, "why": "the lab's experiment"}
+    said = {key: value for key, value in wish.items() if value is not None}
+    found = rig.platform.call("POST", f"/v1/queues/{queue}/throttle", said)
+    rig.note("act", f"queue {queue} is throttled: {found['after']}")
+    return f"{queue}: {found['after']} (before: {found['before']})"
+
+
+def grow(room: str, name: str, value: int) -> str:
+    """A larger bound in the platform's settings, read again by SIGHUP while traffic goes on; waits until it counts."""
+    rig = current()
+    pid = rig.tree.pid("up")
+    if pid is None:
+        raise Unavailable("seawall up", "it isn't running")
+    file = rig.folder / SETTINGS
+    lines = file.read_text().splitlines()
+    begins = lines.index(f"[{room}]") + 1
+    ends = next((n for n in range(begins, len(lines)) if lines[n].startswith("[")), len(lines))
+    kept = [line for line in lines[begins:ends] if not line.startswith(f"{name} =")]
+    file.write_text("\n".join([*lines[:begins], f"{name} = {value}", *kept, *lines[ends:], ""]))
+    os.kill(pid, signal.SIGHUP)
+    wanted = f"{room}.{name}"
+    latest = time.monotonic() + TOP_S
+    while not any(wanted in json.dumps(one) for one in rig.platform.items("/v1/changes", kind="setting", since="1h")):
+        if time.monotonic() > latest:
+            raise Unavailable(wanted, f"no role has read it anew within {TOP_S:g} s")
+        time.sleep(0.2)
+    rig.note("act", f"{wanted} is {value} from now on")
+    return f"{wanted} is {value}"
 
 
 def top(by: str = "workflow", first: str = "") -> str:
@@ -68,6 +114,10 @@ def _top(rig: Rig, by: str) -> tuple[str, str]:
 def back(target: str) -> str:
     """It is as before. Harmless when nothing was done to it."""
     return f"{target}: {current().undo(target)} undone"
+
+
+def _removal(path: Path) -> Mapping[str, object]:
+    return {"do": "command", "argv": ["rm", "-f", str(path)], "verify": ["test", "!", "-e", str(path)]}
 
 
 def _write(path: Path, said: object) -> None:

@@ -66,8 +66,9 @@ PARTS: Mapping[str, str] = {
     "kafka": "kafka", "kafka3": "kafka", "redis": "redis", "sentinel": "redis", "postgres": "postgres", "proxy": "",
 }  # fmt: skip
 ACTIONS: Mapping[str, str] = {
-    "slow": "slow", "narrow": "slow", "hole": "hung", "stop": "hung", "reset": "gone", "refuse": "gone",
-    "kill": "gone", "forget": "gone", "fail_over": "gone", "upgrade": "gone", "kick_subscribers": "gone",
+    "slow": "slow", "narrow": "slow", "credit": "slow", "hole": "hung", "stop": "hung", "reset": "gone",
+    "refuse": "gone", "kill": "gone", "forget": "gone", "fail_over": "gone", "upgrade": "gone",
+    "kick_subscribers": "gone",
     **dict.fromkeys(("reachable", "end", "back", "all_back"), ""),
 }  # fmt: skip
 """Which way of failing each action of `seawall.lab.act` is."""

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from seawall.kernel.error import Rejected
 
-Kind = Literal["latency", "bandwidth", "hole", "cut", "reset", "refuse"]
+Kind = Literal["latency", "bandwidth", "hole", "cut", "reset", "refuse", "credit"]
 Way = Literal["both", "up", "down"]
 
 LATENCY_MS_MAX = 60_000.0
@@ -28,6 +28,9 @@ class Fault:
     - ``cut``: a connection ends after ``bytes`` of this way were handed on, in the middle of whatever that is.
     - ``reset``: every connection gets a RST, new ones at once.
     - ``refuse``: nobody listens; connections that are there stay.
+    - ``credit``: the server behind lives on burst credits, as small volumes and machines of clouds do: a bucket of
+      ``bytes``, which all connections share, gets ``bytes_s`` a second back. What goes to the server takes as much out
+      of it, at ``burst_s`` bytes a second at most; with nothing left it gets through at ``bytes_s``. Nobody is told.
 
     One way only (``up`` to the server, ``down`` from it) is for latency, bandwidth, hole and cut.
     """
@@ -38,6 +41,7 @@ class Fault:
     jitter_ms: float = 0.0
     bytes: int = 0
     bytes_s: int = 0
+    burst_s: int = 0
 
     def __post_init__(self) -> None:
         wrong = next((why for why in _problems(self) if why), "")
@@ -58,12 +62,15 @@ def _problems(fault: Fault) -> list[str]:
     return [
         f"kind is {kind!r}; one of {', '.join(get_args(Kind))}" if kind not in get_args(Kind) else "",
         f"way is {way!r}; one of {', '.join(get_args(Way))}" if way not in get_args(Way) else "",
-        f"{kind} is always both ways" if kind in ("reset", "refuse") and way != "both" else "",
+        f"{kind} is always both ways" if kind in ("reset", "refuse", "credit") and way != "both" else "",
         f"ms is {fault.ms}; latency needs 0 < ms <= {LATENCY_MS_MAX:g}"
         if kind == "latency" and not 0 < fault.ms <= LATENCY_MS_MAX else "",
         f"jitter_ms is {fault.jitter_ms}; it is from 0 to ms" if not 0 <= fault.jitter_ms <= fault.ms else "",
         f"bytes_s is {fault.bytes_s}; bandwidth needs {BANDWIDTH_MIN} or more"
         if kind == "bandwidth" and fault.bytes_s < BANDWIDTH_MIN else "",
+        f"bytes_s is {fault.bytes_s}, burst_s {fault.burst_s}, bytes {fault.bytes}; "
+        "credit needs 0 < bytes_s < burst_s, and a bucket of 1 byte or more"
+        if kind == "credit" and not (0 < fault.bytes_s < fault.burst_s and fault.bytes > 0) else "",
         f"bytes is {fault.bytes}; it can't be below 0" if fault.bytes < 0 else "",
     ]  # fmt: skip
 
@@ -86,4 +93,6 @@ def parse(said: Mapping[str, object]) -> Fault:
     return Fault(**values)  # type: ignore[arg-type]
 
 
-_NUMBERS: Mapping[str, type[int] | type[float]] = {"ms": float, "jitter_ms": float, "bytes": int, "bytes_s": int}
+_NUMBERS: Mapping[str, type[int] | type[float]] = {
+    "ms": float, "jitter_ms": float, "bytes": int, "bytes_s": int, "burst_s": int,
+}  # fmt: skip

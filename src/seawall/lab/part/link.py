@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 
 from seawall.kernel.error import Rejected, Unavailable
+from seawall.lab.part.credit import Credit
 from seawall.lab.part.fault import FAULTS_MAX, Fault
 from seawall.lab.part.pipe import Close, End, Pipe, abort
 from seawall.lab.part.port import LOOPBACK, free
@@ -54,7 +55,7 @@ class _Connection:
 
     def change(self) -> None:
         for pipe in self.pipes or ():
-            pipe.change(self._link.faults)
+            pipe.change(self._link.faults, self._link.credit)
 
     def _done(self) -> None:
         if self.task is not None:
@@ -89,6 +90,7 @@ class Link:
         self.upstream = upstream
         self.port = port
         self.faults: tuple[Fault, ...] = ()
+        self.credit: Credit | None = None
         self.counts = Counts()
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
@@ -120,6 +122,7 @@ class Link:
         if len(faults) > FAULTS_MAX:
             raise Rejected(400, "too many faults", f"{len(faults)}; at most {FAULTS_MAX}")
         self.faults = faults
+        self._grant(next((each for each in faults if each.kind == "credit"), None))
         (self._healed.clear if self._has("hole") else self._healed.set)()
         if self._has("refuse"):
             self._stop_listening()
@@ -139,8 +142,9 @@ class Link:
         """Port, server behind, faults and counts."""
         self._count()
         faults = [fault.said() for fault in self.faults]
+        left = {"credit_left": self.credit.left(asyncio.get_running_loop().time())} if self.credit else {}
         return {"port": self.port, "upstream": f"{self.upstream[0]}:{self.upstream[1]}", "faults": faults,
-                **asdict(self.counts)}  # fmt: skip
+                **asdict(self.counts), **left}  # fmt: skip
 
     def close(self) -> None:
         """Listen no more, and reset what is open. Harmless when called twice."""
@@ -184,6 +188,13 @@ class Link:
             made.close(False)
             return
         made.join()
+
+    def _grant(self, fault: Fault | None) -> None:
+        """Credits are kept while the same fault stays, whatever else is wrong with the line."""
+        if fault is None:
+            self.credit = None
+        elif self.credit is None or self.credit.fault != fault:
+            self.credit = Credit(fault, asyncio.get_running_loop().time())
 
     def _has(self, kind: str) -> bool:
         return any(fault.kind == kind for fault in self.faults)

@@ -15,6 +15,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from seawall.lab.part.credit import Credit
 from seawall.lab.part.fault import Fault
 
 BUFFER_BYTES = 256 * 1024
@@ -137,6 +138,7 @@ class Pipe:
         self._left: int | None = None
         self._hole = False
         self._plain = True
+        self._credit: Credit | None = None
         source.out = self
         target.into = self
 
@@ -145,16 +147,19 @@ class Pipe:
         """Its end came, and was handed on."""
         return self._finished
 
-    def change(self, faults: Sequence[Fault]) -> None:
-        """These faults are there now. What waits goes by the new ones, except for a latency that it has already."""
+    def change(self, faults: Sequence[Fault], credit: Credit | None = None) -> None:
+        """These faults are there now, and these credits, which the line's other connections use too.
+
+        What waits goes by the new ones, except for a latency that it has already."""
         mine = [fault for fault in faults if fault.on(self.way)]
         cuts = [fault.bytes for fault in mine if fault.kind == "cut"]
         self._latency = [fault for fault in mine if fault.kind == "latency"]
         self._bytes_s = min((fault.bytes_s for fault in mine if fault.kind == "bandwidth"), default=0)
         self._hole = any(fault.kind == "hole" for fault in mine)
         self._left = min(cuts) if cuts else None
-        self._plain = not (self._latency or self._bytes_s or self._hole or cuts)
-        if not self._latency:
+        self._credit = credit if self.way == "up" else None
+        self._plain = not (self._latency or self._bytes_s or self._hole or cuts or self._credit)
+        if not self._latency and not self._credit:
             self._queue = deque((0.0, data) for _, data in self._queue)
             self._due = 0.0
         self._free_at = 0.0
@@ -165,7 +170,7 @@ class Pipe:
         if self._plain and not self._queue and not self._blocked:
             self._write(data)
             return
-        self._queue.append((self._when(), memoryview(data)))
+        self._queue.append((self._when(len(data)), memoryview(data)))
         self.held += len(data)
         self._move()
 
@@ -194,12 +199,14 @@ class Pipe:
             self._timer = None
 
     # ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _when(self) -> float:
+    def _when(self, count: int) -> float:
         """When bytes that came now are due: never before those that came earlier."""
-        if not self._latency:
+        if not self._latency and self._credit is None:
             return 0.0
+        now = self._loop.time()
+        due = now if self._credit is None else self._credit.due(count, now)
         late_s = sum(one.ms + random.uniform(-one.jitter_ms, one.jitter_ms) for one in self._latency) / 1000
-        self._due = max(self._due, self._loop.time() + late_s)
+        self._due = max(self._due, due + late_s)
         return self._due
 
     def _move(self) -> None:

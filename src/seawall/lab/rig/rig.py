@@ -144,6 +144,9 @@ class Rig:
         with ThreadPoolExecutor(max_workers=max(1, len(made)), thread_name_prefix="lab.part") as pool:
             for done in [pool.submit(_bring_up, each) for each in made]:
                 done.result()
+        for line in self.lines.values():
+            # A part whose port somebody else took meanwhile has come up with another one.
+            self.proxy.link(line.name, self.parts[line.kind].port(line.node))
         self.begin_platform(made)
         self._before = self._traffic_bytes()
         self._bytes = (time.monotonic(), dict(self._before))
@@ -362,13 +365,18 @@ class Rig:
         return found
 
     def _of_lines(self) -> dict[str, float]:
-        """Bytes a second that went to each kind of part."""
+        """Bytes a second that went to each kind of part, and what is left of its burst credits."""
         now, (at, before) = time.monotonic(), self._bytes
-        bytes = self._traffic_bytes()
+        lines = self._links()
+        bytes = _bytes(lines)
         self._bytes = (now, bytes)
         if not before:
             return {}
         found: dict[str, float] = {}
+        for name, said in lines.items():
+            if (left := said.get("credit_left")) is not None:
+                room = f"line.{name.partition('.')[0]}_credit_bytes"
+                found[room] = min(found.get(room, float("inf")), float(str(left)))
         for name, count in bytes.items():
             room = f"line.{name.partition('.')[0]}_bytes_s"
             found[room] = found.get(room, 0.0) + max(0, count - before.get(name, 0)) / max(0.01, now - at)
@@ -376,11 +384,11 @@ class Rig:
 
     def _traffic_bytes(self) -> dict[str, int]:
         """What each line has handed on, to the servers and back."""
+        return _bytes(self._links())
+
+    def _links(self) -> Mapping[str, Mapping[str, object]]:
         with suppress(Unavailable):
-            return {
-                name: int(str(said["bytes_up"])) + int(str(said["bytes_down"]))
-                for name, said in self.proxy.links().items()
-            }
+            return self.proxy.links()
         return {}
 
     def _look(self) -> None:
@@ -403,6 +411,10 @@ class Rig:
 def _bring_up(made: Supply) -> None:
     made.part.up()
     supply.ready(made)
+
+
+def _bytes(lines: Mapping[str, Mapping[str, object]]) -> dict[str, int]:
+    return {name: int(str(said["bytes_up"])) + int(str(said["bytes_down"])) for name, said in lines.items()}
 
 
 def _of(name: str, target: str) -> bool:

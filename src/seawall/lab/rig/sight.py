@@ -44,6 +44,8 @@ FIGURES: Mapping[str, Figure] = {
     "runs.inflight_count": Figure("seawall_runs_inflight_count"),
     "runs.ended_total": Figure("seawall_runs_ended_total"),
     "governor.share_ratio": Figure("seawall_governor_share_ratio", _most),
+    "governor.cuts_total": Figure("seawall_governor_windows_total", _total, 'act="cut"'),
+    "governor.raises_total": Figure("seawall_governor_windows_total", _total, 'act="raise"'),
     "listener.redis_age_s": Figure("seawall_reply_echo_age_seconds", _most, 'channel="redis"'),
     "listener.notify_age_s": Figure("seawall_reply_echo_age_seconds", _most, 'channel="notify"'),
     "limiter.shared_total": Figure("seawall_limiter_shared_total"),
