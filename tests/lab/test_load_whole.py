@@ -73,6 +73,16 @@ def test_a_queue_is_throttled_and_a_bound_is_raised_under_traffic(rig: Rig) -> N
     assert rig.ready()
 
 
+def test_a_flag_that_is_set_before_what_it_requires_is_there_is_said_to_be_held(rig: Rig) -> None:
+    said = load.flag("geo")
+    assert said.startswith("flag geo is set on, and is held at its safe value: ") and ("act", said) in rig.moments()
+    assert ARMED.reverts
+    load.back("geo")
+    assert not ARMED.reverts
+    geo = next(one for one in rig.platform.call("GET", "/v1/flags")["items"] if one["name"] == "geo")
+    assert geo["value"] == "off"
+
+
 def test_all_of_it_is_in_the_ledger_and_then_there_is_no_more(rig: Rig) -> None:
     assert rig.finish(60)["lost"] == 0
     assert len(read(rig.run / LEDGER).runs) >= 3

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ HEAVY = "uncached"
 SETTINGS = "seawall.toml"
 TRUE = shutil.which("true") or "true"
 TOP_S = 15.0
+WHY = "the lab's experiment"
 
 
 def slower(times: float, over_s: float, max_s: float = MAX_S) -> str:
@@ -59,11 +61,28 @@ def heavy(max_s: float = MAX_S) -> str:
 def throttle(queue: str, rate: float, raise_to: float | None = None, over_s: float | None = None) -> str:
     """`seawall throttle`: as a person would. An act, and no fault: nothing is undone."""
     rig = current()
-    wish = {"rate": rate, "raise_to": raise_to, "over_s": over_s, "why": "the lab's experiment"}
+    wish = {"rate": rate, "raise_to": raise_to, "over_s": over_s, "why": WHY}
     said = {key: value for key, value in wish.items() if value is not None}
     found = rig.platform.call("POST", f"/v1/queues/{queue}/throttle", said)
     rig.note("act", f"queue {queue} is throttled: {found['after']}")
     return f"{queue}: {found['after']} (before: {found['before']})"
+
+
+def flag(name: str, max_s: float = MAX_S) -> str:
+    """`seawall flags set NAME on`, by a change for all. Until ``back``, which sets it off again."""
+    rig = current()
+    place = str(rig.tree.data / "run" / "admin.json")
+    off = [sys.executable, "-m", "seawall", "flags", "set", name, "off", "--why", WHY, "--data", str(rig.tree.data)]
+    # A platform that has ended has no flags.
+    argv = ["sh", "-c", 'test -e "$0" || exit 0; exec "$@"', place, *off]
+    id = rig.arm.arm({"do": "command", "argv": argv}, max_s=max_s, fault="switched on", target=name)
+    rig.did(name, id, lambda: rig.set_flag(name, "off"))
+    rig.set_flag(name, "on")
+    found = next(one for one in rig.platform.call("GET", "/v1/flags")["items"] if one["name"] == name)
+    held = sorted({str(role["held"]) for role in found["roles"] if role["held"]})
+    said = f"flag {name} is set on, and is held at its safe value: {', '.join(held)}" if held else f"flag {name} is on"
+    rig.note("act", said)
+    return said
 
 
 def grow(room: str, name: str, value: int) -> str:
@@ -74,6 +93,8 @@ def grow(room: str, name: str, value: int) -> str:
         raise Unavailable("seawall up", "it isn't running")
     file = rig.folder / SETTINGS
     lines = file.read_text().splitlines()
+    if f"[{room}]" not in lines:
+        lines.append(f"[{room}]")
     begins = lines.index(f"[{room}]") + 1
     ends = next((n for n in range(begins, len(lines)) if lines[n].startswith("[")), len(lines))
     kept = [line for line in lines[begins:ends] if not line.startswith(f"{name} =")]

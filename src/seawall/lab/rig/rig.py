@@ -148,6 +148,8 @@ class Rig:
             # A part whose port somebody else took meanwhile has come up with another one.
             self.proxy.link(line.name, self.parts[line.kind].port(line.node))
         self.begin_platform(made)
+        for name, value in self.order.options.get("flags", {}).items():
+            self.set_flag(name, value)
         self._before = self._traffic_bytes()
         self._bytes = (time.monotonic(), dict(self._before))
         self.flow = Flow(self.platform, self._streams, self.run / LEDGER, seed=self.order.seed)
@@ -328,6 +330,19 @@ class Rig:
         if not found:
             raise Rejected(404, "no such target", f"{target}; there are {', '.join(self.targets())}")
         return found
+
+    def set_flag(self, name: str, value: str) -> None:
+        """As a person would.
+
+        Raises:
+            Rejected: No such flag or value.
+            Unavailable: Not every role works with it in time.
+        """
+        seen = self.platform.call("POST", f"/v1/flags/{name}/preview", {"value": value})
+        said = {"value": value, "why": "the lab's experiment", "version": seen["version"]}
+        found = self.platform.call("POST", f"/v1/flags/{name}", said)
+        if not found["live"]:
+            raise Unavailable(f"flag {name}", f"it isn't live in {', '.join(found['missing'])}")
 
     def did(self, target: str, id: str, undo: Callable[[], object]) -> None:
         """A fault is armed as ``id``; ``undo`` ends it."""
