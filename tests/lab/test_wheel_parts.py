@@ -83,6 +83,17 @@ def test_a_replica_has_what_was_written_and_takes_over(pair: Postgres) -> None:
     assert pair.read("a") == "second"
 
 
+def test_a_server_that_another_process_starts_again_is_where_it_was(pair: Postgres) -> None:
+    """As a watchdog does, which knows the folder and the kind."""
+    before = pair.port("a")
+    pair.kill("a")
+    again = catalog.parts(pair.folder.parent, ["postgres"])[0]
+    again.start("a")
+    assert isinstance(again, Postgres) and again.nodes == ("a", "b") and again.port("a") == pair.port("a") == before
+    pair.settle()
+    assert pair.primary() == "a"
+
+
 def test_a_stopped_server_holds_its_backends_too(pair: Postgres) -> None:
     pair.stop("a")
     with pytest.raises(Unavailable):

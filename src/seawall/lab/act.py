@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from seawall.kernel.error import Rejected, Unavailable
@@ -121,15 +122,10 @@ def stop(target: str, max_s: float = MAX_S) -> str:
     lines = rig.lines_of(target)
     for line in lines:
         part = rig.parts[line.kind]
-        pid = part.pid(line.node)
-        who = [each for each in (identity(pid or 0), *part.others(line.node)) if each is not None]
-        for number, each in enumerate(who):
-            revert = {"do": "cont", "pid": each.pid, "start": each.started}
-            id = rig.arm.arm(
-                revert, max_s=max_s, fault="stopped", target=target, dead=[line.name]
-            )  # fmt: skip
-            # One SIGCONT is for all processes of the node.
-            rig.did(line.name, id, partial(_cont, part, line.node) if number == 0 else _nothing)
+        id = rig.arm.arm(
+            _revert_of_stop(part, line.node), max_s=max_s, fault="stopped", target=target, dead=[line.name]
+        )  # fmt: skip
+        rig.did(line.name, id, partial(_cont, part, line.node))
         part.stop(line.node)
     return f"{target} is stopped"
 
@@ -252,9 +248,16 @@ def _cont(part: Part, node: str) -> None:
         part.cont(node)
 
 
-def _nothing() -> None:
-    """Its like has done it."""
-    return
+def _revert_of_stop(part: Part, node: str) -> Mapping[str, object]:
+    """What lets a node go on. PostgreSQL has a process for each connection, and some come until it is stopped: which,
+    is found out when they are to go on."""
+    who = identity(part.pid(node) or 0)
+    if who is None:
+        raise Unavailable(node, "it isn't running")
+    if not part.others(node):
+        return {"do": "cont", "pid": who.pid, "start": who.started}
+    command = [sys.executable, "-m", "seawall", "lab", "parts", "kill", part.kind, node, "--signal", "CONT"]
+    return {"do": "command", "argv": [*command, "--folder", str(part.folder.parent)]}
 
 
 def _until(true: Callable[[], bool], what: str, within_s: float) -> None:

@@ -21,6 +21,7 @@ from seawall.lab.part.server import INITDB_S, QUICK_S, ROLE, Server
 
 SERVERS = ("a", "b")
 BOUNCER = "bouncer"
+ALONE = "no-bouncer"
 PROMOTE_S = 30
 PACKAGES = {"pgbouncer": "pgbouncer", "libc-ares2": "a library of it", "libevent-2.1-7": "a library of it"}
 
@@ -47,7 +48,9 @@ class Postgres(Part):
         self, folder: Path, *, bouncer: bool = True, settings: Mapping[str, str] | None = None,
         fetched: Path = FETCHED, say: Say = quiet,
     ) -> None:  # fmt: skip
-        nodes = [*SERVERS, BOUNCER] if bouncer else list(SERVERS)
+        # Noted in the folder: another process that starts a killed node again must not look for ports that it hasn't.
+        self._alone = not bouncer or (folder / ALONE).is_file()
+        nodes = list(SERVERS) if self._alone else [*SERVERS, BOUNCER]
         super().__init__(folder, nodes=nodes, ports=nodes, fetched=fetched, say=say)
         self._settings = {**SETTINGS, **(settings or {})}
         self._server = Server(self.folder)
@@ -122,6 +125,8 @@ class Postgres(Part):
 
     # ── As a part ──────────────────────────────────────────────────────────────────────────────────────────────────
     def prepare(self) -> None:
+        if self._alone:
+            (self.folder / ALONE).touch()
         self._server.make_home()
         if not self.data("a").exists():
             self._server.make_data(self._settings)
