@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.result import fdatasync_p50_ms, publish, row
 
-from seawall.lab import ledger
+from seawall.lab.checker import ledger
+from seawall.lab.checker.verify import verify
 from seawall.lab.platform import Platform
 from seawall.lab.tree import Tree
-from seawall.lab.verify import verify
 from seawall.testing.postgres import PostgresServer
 
 APP = Path(__file__).resolve().parents[1] / "examples" / "demo.py"

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from seawall.lab import ledger
+from seawall.lab.checker import ledger
+from seawall.lab.checker.verify import verify
 from seawall.lab.platform import Platform
 from seawall.lab.tree import Tree
-from seawall.lab.verify import verify
 from seawall.store import place
 
 APP = Path(__file__).resolve().parents[2] / "examples" / "demo.py"

@@ -32,7 +32,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from seawall.kernel.error import Unavailable
 from seawall.kernel.event import decode
-from seawall.lab import ledger
+from seawall.lab.checker import ledger
 from seawall.lab.part.fault import Fault
 from seawall.lab.part.kafka import Kafka
 from seawall.lab.part.node import DEFAULT

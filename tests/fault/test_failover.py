@@ -17,12 +17,12 @@ import asyncpg
 import pytest
 from test_outage import APP, DRAIN_S, READY_S, traffic
 
-from seawall.lab import ledger
+from seawall.lab.checker import ledger
+from seawall.lab.checker.verify import verify
 from seawall.lab.part.node import DEFAULT
 from seawall.lab.part.postgres import BOUNCER, Postgres
 from seawall.lab.platform import Platform, Source
 from seawall.lab.tree import Tree
-from seawall.lab.verify import verify
 
 FETCHED = Path(__file__).resolve().parents[2] / DEFAULT / "fetched"
 RATE = 100

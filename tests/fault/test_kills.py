@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from seawall.kernel.error import Unavailable
-from seawall.lab import ledger
+from seawall.lab.checker import ledger
+from seawall.lab.checker.verify import verify
 from seawall.lab.platform import Platform
 from seawall.lab.tree import PARTS, Tree
-from seawall.lab.verify import verify
 from seawall.store import place
 
 APP = Path(__file__).resolve().parents[2] / "examples" / "demo.py"

@@ -17,7 +17,8 @@ import pytest
 from disk_rig import HERE, call, program
 
 from seawall.kernel.error import Rejected, Unavailable
-from seawall.lab import ledger
+from seawall.lab.checker import ledger
+from seawall.lab.checker.verify import verify
 from seawall.lab.part.fault import Fault
 from seawall.lab.part.postgres import Postgres
 from seawall.lab.part.proxy import FaultProxy
@@ -26,7 +27,6 @@ from seawall.lab.platform import Platform
 from seawall.lab.rig.flow import Flow, streams
 from seawall.lab.rig.rig import APPS
 from seawall.lab.tree import Tree
-from seawall.lab.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs LD_PRELOAD")]
 

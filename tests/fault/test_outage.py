@@ -16,10 +16,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from seawall.lab import ledger
+from seawall.lab.checker import ledger
+from seawall.lab.checker.verify import verify
 from seawall.lab.platform import Platform
 from seawall.lab.tree import Tree
-from seawall.lab.verify import verify
 from seawall.testing.postgres import PostgresServer
 
 APP = Path(__file__).resolve().parents[2] / "examples" / "demo.py"

@@ -21,9 +21,9 @@ from disk_rig import needs_root
 from outage_fault import Run
 from outage_rig import Rig, Sender, Told
 
+from seawall.lab.checker.verdict import Verdict
+from seawall.lab.checker.verify import verify
 from seawall.lab.platform import Platform
-from seawall.lab.verdict import Verdict
-from seawall.lab.verify import verify
 from seawall.testing.postgres import PostgresServer
 
 pytestmark = pytest.mark.parts

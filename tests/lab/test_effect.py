@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seawall.lab.effect import Effect, judge, read
-from seawall.lab.ledger import Attempt, Run
-from seawall.lab.verdict import Verdict
+from seawall.lab.checker.effect import Effect, judge, read
+from seawall.lab.checker.ledger import Attempt, Run
+from seawall.lab.checker.verdict import Verdict
 
 KEYS = ("r_0", "r_1")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from seawall.lab.ledger import Ledger, read
+from seawall.lab.checker.ledger import Ledger, read
 
 WRITER = """
 import sys
 from pathlib import Path
-from seawall.lab.ledger import Ledger
+from seawall.lab.checker.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 ledger.begin("r", {"source_id": "s"})
 n = 0

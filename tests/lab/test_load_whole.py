@@ -9,7 +9,7 @@ import pytest
 
 from seawall.kernel.error import Unavailable
 from seawall.lab import load
-from seawall.lab.ledger import read
+from seawall.lab.checker.ledger import read
 from seawall.lab.record import LEDGER
 from seawall.lab.rig import Rig, open_rig
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from seawall.lab.payload import body, is_odd
+from seawall.lab.traffic.payload import body, is_odd
 
 
 def test_a_body_can_be_made_again_from_seed_and_number() -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from seawall.kernel.signature import DEFAULT, KINDS, Verified
-from seawall.lab.ledger import Ledger, Run, read
+from seawall.lab.checker.ledger import Ledger, Run, read
+from seawall.lab.checker.verify import verify
 from seawall.lab.platform import Platform
 from seawall.lab.traffic import Plan, Target, Traffic
-from seawall.lab.verify import verify
 
 from .platform_server import FakePlatform
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from seawall.lab.ledger import Attempt, Run
-from seawall.lab.payload import body, sha256
-from seawall.lab.verdict import SeenEvent, SeenRun, Verdict, judge
+from seawall.lab.checker.ledger import Attempt, Run
+from seawall.lab.checker.verdict import SeenEvent, SeenRun, Verdict, judge
+from seawall.lab.traffic.payload import body, sha256
 
 ABOUT = {"source_id": "s", "seed": 5, "type": "t", "bytes_max": 500}
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from seawall.kernel.error import Rejected, Unavailable
-from seawall.lab.ledger import Book, Ledger, read
-from seawall.lab.payload import body, sha256
+from seawall.lab.checker.ledger import Book, Ledger, read
+from seawall.lab.checker.verdict import Verdict
+from seawall.lab.checker.verify import verify
 from seawall.lab.platform import Place, Platform
-from seawall.lab.verdict import Verdict
-from seawall.lab.verify import verify
+from seawall.lab.traffic.payload import body, sha256
 
 from .platform_server import FakePlatform
 

@@ -17,10 +17,10 @@ from seawall.app import Making
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.error import Misconfigured
 from seawall.kernel.log import JsonFormatter, TextFormatter
-from seawall.lab import ledger
+from seawall.lab.checker import ledger
+from seawall.lab.checker.verify import verify
 from seawall.lab.platform import Platform
 from seawall.lab.tree import Tree
-from seawall.lab.verify import verify
 from seawall.lab.weak import PARTS, mark, program
 from seawall.lab.weak.making import making_of
 from seawall.lab.weak.marker import MARKER, marked

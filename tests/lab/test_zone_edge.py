@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from seawall.lab.arm.revert import parse, undo, words
-from seawall.lab.connection import Answer, Connection, NoAnswer
 from seawall.lab.part.port import LOOPBACK, free
+from seawall.lab.traffic.connection import Answer, Connection, NoAnswer
 from seawall.lab.zone import balancer, gate
 from seawall.lab.zone.balancer import Balancer
 

@@ -50,7 +50,7 @@ def test_sql_is_only_in_sql_files() -> None:
 
 
 def test_fsync_is_called_in_three_files() -> None:
-    allowed = {"seawall.journal.filesystem", "seawall.lab.ledger", "seawall.lab.arm.file"}
+    allowed = {"seawall.journal.filesystem", "seawall.lab.checker.ledger", "seawall.lab.arm.file"}
     findings = [
         f"{m.at(line)} {name}; use kernel.seam.filesystem, whose errors the journal understands"
         for m in modules()

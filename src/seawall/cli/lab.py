@@ -24,12 +24,12 @@ from seawall.cli.say import FAILED, MISUSED, UNREACHABLE, Failed, Number, data_o
 from seawall.cli.storm import storm
 from seawall.kernel import limit
 from seawall.kernel.error import Rejected, Unavailable
-from seawall.lab import ledger as ledgers
-from seawall.lab.ledger import Ledger
+from seawall.lab.checker import ledger as ledgers
+from seawall.lab.checker.ledger import Ledger
+from seawall.lab.checker.verdict import Verdict
+from seawall.lab.checker.verify import verify as verified
 from seawall.lab.platform import Find, Place, Platform, Source
 from seawall.lab.traffic import Plan, Tally, Target, Traffic
-from seawall.lab.verdict import Verdict
-from seawall.lab.verify import verify as verified
 
 SAY_EVERY_S = 1.0
 

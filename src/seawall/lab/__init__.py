@@ -1,6 +1,12 @@
-"""Drives Seawall from outside and judges it: traffic with a ledger, and the verdict on what became of each event.
+"""Drives Seawall from outside, breaks what it stands on, and judges it.
 
 The lab speaks to the product only as anybody may: HTTP, signals, files that the data folder documents. What it claims
-rests on its own ledger, never on the product's word: ``ledger`` keeps what was sent and answered, ``traffic`` sends,
-``verdict`` is the pure comparison, ``verify`` reads the platform for it, ``demo`` shows all of it to a newcomer.
+rests on its own book, never on the product's word. In the order in which a run meets them:
+
+``catalog/`` the experiments, ``experiment`` how such a file is read · ``rig/`` real parts (``part/``) behind a fault
+proxy, zones (``zone/``), a platform of its own (``tree``, ``platform``), or one with a protection missing (``weak/``)
+· ``traffic/`` what is sent · ``act``, ``load`` what an experiment does, ``arm/`` what undoes it whatever happens ·
+``run/`` the runner, ``storm/`` random ones · ``probe``, ``expect``, ``claim`` what is looked at, ``checker/`` what
+became of each event · ``record`` what stays, ``report/`` the page, ``matrix/`` which promise is shown where · ``demo``
+all of it for a newcomer.
 """

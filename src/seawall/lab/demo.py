@@ -20,11 +20,11 @@ from pathlib import Path
 
 from seawall.kernel.error import Unavailable
 from seawall.kernel.signature import sign
-from seawall.lab import ledger
+from seawall.lab.checker import ledger
+from seawall.lab.checker.verdict import END_STATES, Verdict
+from seawall.lab.checker.verify import verify
 from seawall.lab.platform import Platform, Source
 from seawall.lab.tree import Tree
-from seawall.lab.verdict import END_STATES, Verdict
-from seawall.lab.verify import verify
 
 START_S = 90.0
 """A first start makes a database; a loaded machine takes its time."""

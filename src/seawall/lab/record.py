@@ -9,7 +9,7 @@
 ``journal.json``
     Chaos Toolkit's own journal.
 ``ledger``
-    of the traffic (lab/ledger.py).
+    of the traffic (lab/checker/ledger.py).
 ``log``
     what the platform and the runner wrote.
 """

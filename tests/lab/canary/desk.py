@@ -15,11 +15,12 @@ from seawall.kernel.error import SeawallError
 from seawall.kernel.event import EventIds, Record, decode, encode, id_text
 from seawall.kernel.seam.filesystem import Filesystem
 from seawall.kernel.seam.journal import Journal, Outcome, Position
-from seawall.lab import ledger, record
+from seawall.lab import record
+from seawall.lab.checker import ledger
+from seawall.lab.checker.verdict import SeenEvent, Verdict, judge
 from seawall.lab.expect import Seen
-from seawall.lab.payload import body, sha256
 from seawall.lab.record import Fault, Sample
-from seawall.lab.verdict import SeenEvent, Verdict, judge
+from seawall.lab.traffic.payload import body, sha256
 
 CLOCK = SystemClock()
 SMALL = Settings(segment_bytes=64 * 1024, fill_bytes=4096, reserve_bytes=0, resume_bytes=4096)

@@ -14,9 +14,10 @@ from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import id_text
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.ticket import Reply
-from seawall.lab import expect, ledger
-from seawall.lab.payload import sha256
-from seawall.lab.verdict import SeenEvent, Verdict, judge
+from seawall.lab import expect
+from seawall.lab.checker import ledger
+from seawall.lab.checker.verdict import SeenEvent, Verdict, judge
+from seawall.lab.traffic.payload import sha256
 from seawall.lab.weak.deaf import DeafResponder
 from seawall.responder import Responder
 from seawall.store import pool

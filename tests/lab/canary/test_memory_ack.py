@@ -13,7 +13,7 @@ from seawall.journal import Log
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.kernel.metric import Metrics
 from seawall.lab import expect
-from seawall.lab.verdict import Verdict
+from seawall.lab.checker.verdict import Verdict
 from seawall.lab.weak.memory import MemoryAck
 
 from .desk import SMALL, Sender, payloads_in, seen

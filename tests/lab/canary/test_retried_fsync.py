@@ -11,7 +11,7 @@ from seawall.journal import Log
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.filesystem import Filesystem
 from seawall.lab import expect
-from seawall.lab.verdict import Verdict
+from seawall.lab.checker.verdict import Verdict
 from seawall.lab.weak.disk import RetriedFilesystem
 from seawall.testing import CrashDisk
 

@@ -33,7 +33,7 @@ MEANS = {
     "invented": "there, and never sent, or refused",
     "lost": "accepted, and not there, or a run missing or dead",
 }
-"""The words of a verdict (lab/verdict.py), in the order in which they are read."""
+"""The words of a verdict (lab/checker/verdict.py), in the order in which they are read."""
 WRONG = ("lost", "invented", "corrupted", "duplicated", "unknown", "wrong")
 """Words of a verdict of which one is too many."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from seawall.kernel.error import Rejected, Unavailable
-from seawall.lab.ledger import Ledger
+from seawall.lab.checker.ledger import Ledger
 from seawall.lab.platform import Platform, Source
 from seawall.lab.traffic import Plan, Target, Traffic
 

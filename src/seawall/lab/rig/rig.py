@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seawall.kernel.error import Rejected, Unavailable
-from seawall.lab import effect, ledger
+from seawall.lab.checker import effect, ledger
+from seawall.lab.checker.verdict import Verdict
+from seawall.lab.checker.verify import verify
 from seawall.lab.part.part import Part
 from seawall.lab.part.process import identity, memory_mb
 from seawall.lab.part.proxy import FaultProxy
@@ -26,8 +28,6 @@ from seawall.lab.rig.talk import ANSWER_S, round_trip
 from seawall.lab.rig.work import Work
 from seawall.lab.seam import Arm, Order
 from seawall.lab.tree import ROLES, Tree
-from seawall.lab.verdict import Verdict
-from seawall.lab.verify import verify
 
 APPS = Path(__file__).resolve().parents[1] / "catalog" / "app"
 USUAL_APP = "basic.py"

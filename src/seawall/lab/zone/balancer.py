@@ -23,9 +23,9 @@ from pathlib import Path
 
 import httptools
 
-from seawall.lab.connection import Answer, Connection, NoAnswer
 from seawall.lab.part.node import whole
 from seawall.lab.part.port import LOOPBACK
+from seawall.lab.traffic.connection import Answer, Connection, NoAnswer
 from seawall.lab.zone.gate import ended
 
 HOSTS, ROTATION, STATS = "balancer.json", "rotation.json", "balancer.stats"

@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from seawall.kernel.error import Misconfigured, Rejected, Unavailable
-from seawall.lab import ledger
+from seawall.lab.checker import ledger
+from seawall.lab.checker.verify import verify
 from seawall.lab.experiment import Experiment
 from seawall.lab.part.port import LOOPBACK
 from seawall.lab.platform import Place, Platform
@@ -29,7 +30,6 @@ from seawall.lab.rig.sight import Alert
 from seawall.lab.rig.supply import Supply
 from seawall.lab.rig.talk import QUESTIONS
 from seawall.lab.seam import Arm, Order
-from seawall.lab.verify import verify
 from seawall.lab.zone import net as nets
 from seawall.lab.zone.host import PORT, Edge, Hosts, dsn_by
 from seawall.lab.zone.net import Net

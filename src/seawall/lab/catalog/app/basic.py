@@ -1,6 +1,6 @@
 """The workflows of the lab's platform, unless an experiment names others: one for events, one that answers who waits.
 
-The rig copies this file into its own folder; each step writes down there what it does (seawall/lab/effect.py).
+The rig copies this file into its own folder; each step writes down there what it does (seawall/lab/checker/effect.py).
 """
 
 from __future__ import annotations

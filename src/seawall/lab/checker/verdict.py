@@ -26,8 +26,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from seawall.lab.ledger import Attempt, Run
-from seawall.lab.payload import body, sha256
+from seawall.lab.checker.ledger import Attempt, Run
+from seawall.lab.traffic.payload import body, sha256
 
 END_STATES = frozenset({"succeeded", "failed", "cancelled"})
 EXAMPLES_MAX = 20

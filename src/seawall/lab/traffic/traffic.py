@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from seawall.kernel.signature import sign
-from seawall.lab.connection import Answer, Connection, NoAnswer
-from seawall.lab.ledger import Ledger
-from seawall.lab.payload import body, sha256
+from seawall.lab.checker.ledger import Ledger
+from seawall.lab.traffic.connection import Answer, Connection, NoAnswer
+from seawall.lab.traffic.payload import body, sha256
 
 RETRY_S = 0.25
 """First pause before a repeat, doubled each time."""

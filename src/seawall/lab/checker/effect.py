@@ -21,8 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seawall.lab.ledger import Run
-from seawall.lab.verdict import Verdict
+from seawall.lab.checker.ledger import Run
+from seawall.lab.checker.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from seawall.kernel.error import Rejected, Unavailable
-from seawall.lab import effect
-from seawall.lab.effect import Effect
-from seawall.lab.ledger import Book, Run
-from seawall.lab.payload import sha256
+from seawall.lab.checker import effect
+from seawall.lab.checker.effect import Effect
+from seawall.lab.checker.ledger import Book, Run
+from seawall.lab.checker.verdict import SeenEvent, SeenRun, Verdict, judge
 from seawall.lab.platform import Platform
-from seawall.lab.traffic import whose
-from seawall.lab.verdict import SeenEvent, SeenRun, Verdict, judge
+from seawall.lab.traffic.payload import sha256
+from seawall.lab.traffic.traffic import whose
 
 ROUND_S = 1.0
 SAMPLE = 500
