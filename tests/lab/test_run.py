@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from seawall.lab import experiment, record
+from seawall.lab import experiment, history, record
 from seawall.lab.arm import file, leftover
 from seawall.lab.arm.armoury import settle
 from seawall.lab.part.process import gone, identity
@@ -60,6 +60,7 @@ def test_what_is_expected_is_green_and_its_record_tells_it(tmp_path: Path) -> No
     assert made.detect_s is not None and made.recover_s is not None and made.verdict["lost"] == 0
     samples = list(record.samples(tmp_path / "lab" / "run" / made.id))
     assert any(sample.values["lab.faults_count"] for sample in samples)
+    assert [each.record.id for each in history.read(tmp_path / "lab")] == [made.id]
     assert [m.text for m in made.moments if m.kind == "step"] == ["hole", "wait 0.6", "mend"]
     journal = json.loads((tmp_path / "lab" / "run" / made.id / record.JOURNAL).read_text())
     assert [each["status"] for each in journal["run"]] == ["succeeded"] * 3

@@ -16,6 +16,7 @@ import click
 
 from seawall.cli import experiment
 from seawall.cli.client import find as find_place
+from seawall.cli.history import history
 from seawall.cli.matrix import matrix
 from seawall.cli.parts import parts
 from seawall.cli.place import folder_of
@@ -51,7 +52,7 @@ def lab() -> None:
 
 
 lab.add_command(parts)
-for _command in (*experiment.COMMANDS, storm, matrix, report):
+for _command in (*experiment.COMMANDS, storm, matrix, report, history):
     lab.add_command(_command)
 
 

@@ -86,10 +86,18 @@ def outcome(found: Run) -> Markup:
         tag("p", status(record, whole=True)),
         tag("p", "Weak parts: ", ", ".join(record.weak)) if record.weak else None,
         tag("ul", *(tag("li", why) for why in record.why)) if record.why else None,
+        worse(found.worse),
         tag("h5", "What this run should show"), ticks(record.expectations, empty="Nothing was expected."),
         tag("h5", "What the rig proved of itself"), proofs(record.proofs),
         class_="run",
     )  # fmt: skip
+
+
+def worse(found: Sequence[str]) -> Markup | None:
+    """What has got worse since earlier runs."""
+    if not found:
+        return None
+    return join([tag("p", "Worse than before:", class_="bad"), tag("ul", *(tag("li", why) for why in found))])
 
 
 def course(found: Run) -> Markup:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
+from seawall.lab import history
 from seawall.lab.record import JOURNAL, LEDGER, LOG, RUN, SERIES, Record, Sample, load, samples
 from seawall.lab.report.original import originals
 
@@ -26,6 +27,7 @@ class Run:
     samples: Sequence[Sample] = ()
     folder: str = ""  # its name; "" when there is none
     files: tuple[str, ...] = ()  # those of it that a reader may want to open
+    worse: tuple[str, ...] = ()  # what has got worse since earlier runs, by lab/history.py
 
     @property
     def on(self) -> bool:
@@ -93,7 +95,8 @@ def read(folder: Path) -> Shelf:
             problems.append(f"{path.name}: it has no {RUN}")
         except (OSError, msgspec.DecodeError) as error:
             problems.append(f"{path.name}: {RUN} can't be read: {error}")
-    runs = [Run(record, folder=path.name, files=_files(path)) for path, record in found]
+    worse = {each.record.id: tuple(each.worse) for each in history.read(folder)}
+    runs = [Run(record, folder=path.name, files=_files(path), worse=worse.get(record.id, ())) for path, record in found]
     return Shelf([_measured(folder, case, problems) for case in arrange(runs)], problems)
 
 
@@ -138,7 +141,7 @@ def _with_samples(runs: Path, run: Run, problems: list[str]) -> Run:
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{run.folder}: {SERIES} can't be read: {error}")
         return run
-    return Run(run.record, sorted(found, key=lambda sample: sample.at_s), run.folder, run.files)
+    return replace(run, samples=sorted(found, key=lambda sample: sample.at_s))
 
 
 def _finite(sample: Sample) -> Sample:

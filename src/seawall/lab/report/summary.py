@@ -86,7 +86,13 @@ def document(shelf: Shelf) -> dict[str, Any]:
 def _whole(run: Run) -> dict[str, Any]:
     record = run.record
     found: dict[str, Any] = msgspec.to_builtins(record)
-    return {**found, "as_expected": record.as_expected, "lost_share_max": word.bound(record), "folder": run.folder}
+    return {
+        **found,
+        "as_expected": record.as_expected,
+        "lost_share_max": word.bound(record),
+        "folder": run.folder,
+        "worse": list(run.worse),
+    }
 
 
 def _short(run: Run) -> dict[str, Any]:

@@ -6,6 +6,7 @@
     rig/          the rig's own: parts and a platform, made anew for each run
     run/ID/       a run's record (lab/record.py)
     armed/        what undoes faults (lab/arm)
+    history.jsonl all runs that have ended (lab/history.py)
 """
 
 from __future__ import annotations

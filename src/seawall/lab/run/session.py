@@ -14,6 +14,7 @@ from typing import Any
 
 from seawall.kernel.error import SeawallError
 from seawall.kernel.error import said as spelt
+from seawall.lab import history
 from seawall.lab.arm.armoury import Armoury
 from seawall.lab.arm.watchdog import LEFTOVER_S
 from seawall.lab.expect import STEADY, Seen
@@ -84,6 +85,7 @@ class Session:
         self._start = time.monotonic()
         self._played_s: float | None = None
         self._ending = False
+        self._kept = False
         self._stack = ExitStack()
         self._invalid: list[str] = []
         self._broken: list[str] = []
@@ -344,5 +346,16 @@ class Session:
         finally:
             self._stack.close()
             self.save()
+            self._keep()
             if _current is self:
                 _current = None
+
+    def _keep(self) -> None:
+        """Among all runs of the folder, once."""
+        if self._kept:
+            return
+        self._kept = True
+        try:
+            history.keep(self.options.folder.path, self.record)
+        except OSError as error:
+            self.say(f"the history can't be written: {error}")
