@@ -14,7 +14,7 @@ from seawall.kernel.placement import COST
 from seawall.store import cancel, child, pool
 from seawall.store.pool import Store
 from seawall.store.statement import statements
-from seawall.worker import bench, execution
+from seawall.worker import bench, execution, timer
 from seawall.workflow import child as children
 from worker.rig import Rig
 
@@ -121,8 +121,16 @@ async def test_a_replay_of_an_event_begins_runs_of_its_own(rig: Rig) -> None:
 async def test_who_waits_hears_of_an_end_that_no_flush_brought_about(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """A cancellation ends it in the store, or a worker does that never had it in hand, or a takeover of suspects."""
+    """A cancellation ends it in the store, or a worker does that never had it in hand, or a takeover of suspects. The
+    sweep may have forgotten whose child it was before any of them tells who waits."""
     patient_parents(monkeypatch)
+
+    async def behind_the_sweep(store: Store, *given: Any, **more: Any) -> set[int]:
+        await rig.until(lambda: store.value("select not exists (select 1 from run_child)"))
+        return await child.who_began(store, *given, **more)
+
+    monkeypatch.setattr(cancel, "who_began", behind_the_sweep)
+    monkeypatch.setattr(timer, "who_began", behind_the_sweep)
     app = App()
 
     @app.workflow(on="child", queue="others")

@@ -20,8 +20,9 @@ from seawall.kernel.status import CHANNEL_REPLY, RunStatus
 from seawall.store.child import tell_parents, who_began
 from seawall.store.driver import Unheard
 from seawall.store.earlier import refills_passed
+from seawall.store.end import Ended
 from seawall.store.lease import Lease
-from seawall.store.pool import Row, Session, Store
+from seawall.store.pool import Session, Store
 from seawall.store.statement import statements
 
 _SQL = statements("cancel")
@@ -42,14 +43,6 @@ FOLLOWS_MAX: Final = 5
 
 BEFORE_ALL: Final = (-1, -1)
 """Before the first row of runs with parents."""
-
-
-class Ended(NamedTuple):
-    """A run that was ended."""
-
-    id: int
-    event_id: UUID
-    ticket: bool  # somebody waits for its reply
 
 
 @dataclass(slots=True)
@@ -87,7 +80,7 @@ async def mark(
     whys = [why] if isinstance(why, str) else why
     for row in await session.fetch(_SQL["mark"], run_ids, whys, ends_as):
         if row["ended"]:
-            marked.ended.append(_ended(row))
+            marked.ended.append(Ended.of(row))
         else:
             marked.cancelling.append(row["id"])
     return marked
@@ -125,8 +118,8 @@ async def _settled(store: Store, marked: Marked, *, timeout_s: float) -> Marked:
         gone = {one.id for one in more}
         ended, cancelling = [*ended, *more], [id for id in cancelling if id not in gone]
     await _tell(store, [one.event_id for one in ended if one.ticket], timeout_s=timeout_s)
-    if ended and (waiting := await who_began(store, [one.event_id for one in ended], timeout_s=timeout_s)):
-        await tell_parents(store, waiting, timeout_s=timeout_s)
+    if awaited := [one.event_id for one in ended if one.kin]:
+        await tell_parents(store, await who_began(store, awaited, timeout_s=timeout_s), timeout_s=timeout_s)
     return Marked(ended, cancelling)
 
 
@@ -173,7 +166,7 @@ async def orphans(
 async def finish(store: Store, run_ids: Sequence[int], *, timeout_s: float) -> list[Ended]:
     """End those marked that no refill row names. The caller has seen the end of the refills that began before they were
     marked."""
-    return [_ended(row) for row in await store.fetch(_SQL["finish"], run_ids, timeout_s=timeout_s)]
+    return [Ended.of(row) for row in await store.fetch(_SQL["finish"], run_ids, timeout_s=timeout_s)]
 
 
 async def _tell(store: Store, event_ids: Sequence[UUID], *, timeout_s: float) -> None:
@@ -207,8 +200,4 @@ async def end_ours(session: Session, leases: Sequence[Lease], run_ids: Sequence[
     Durability: committed before return.
     """
     columns = [x.queue_id for x in leases], [x.shard for x in leases], [x.epoch for x in leases]
-    return [_ended(row) for row in await session.fetch(_SQL["end_ours"], *columns, run_ids)]
-
-
-def _ended(row: Row) -> Ended:
-    return Ended(row["id"], row["event_id"], row["ticket"])
+    return [Ended.of(row) for row in await session.fetch(_SQL["end_ours"], *columns, run_ids)]

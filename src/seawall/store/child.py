@@ -130,7 +130,7 @@ async def tell_parents(store: Store, run_ids: Collection[int], *, timeout_s: flo
 
 
 async def who_began(store: Store, event_ids: Collection[UUID], *, timeout_s: float | None = None) -> set[int]:
-    """Runs that may wait for those which began by these events, as far as any run ends with the one that began it.
+    """Runs that may wait for those which began by these events, and have ended.
 
     Raises:
         Unavailable: Safe to repeat.

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from seawall.kernel.error import Fenced
 from seawall.kernel.status import SUSPECT_SHARD
+from seawall.store.end import Ended
 from seawall.store.pool import Row, Store
 from seawall.store.statement import statements
 
@@ -59,7 +60,7 @@ class Taken:
     memo_below: int  # runs with a number (id without its day) up to this may have been run before
     suspects: int  # runs that were in the hands of the former owner, moved aside
     deaths: int  # suspects that were alone in a process that died
-    dead: tuple[tuple[int, UUID, bool], ...]  # runs ended for good: (run id, event id, somebody waits)
+    dead: tuple[Ended, ...]  # runs ended for good
 
 
 async def look(store: Store) -> UUID:
@@ -140,7 +141,7 @@ async def take(
         memo_below=row["memo_below"],
         suspects=suspects,
         deaths=deaths,
-        dead=tuple((r["id"], r["event_id"], r["ticket"]) for r in dead),
+        dead=tuple(map(Ended.of, dead)),
     )
 
 

@@ -8,7 +8,8 @@ from seawall.kernel.cause import status_of
 from seawall.kernel.clock import Clock
 from seawall.kernel.log import fields, logger
 from seawall.kernel.status import RunStatus
-from seawall.store.cancel import Ended, end_ours, ours
+from seawall.store.cancel import end_ours, ours
+from seawall.store.end import Ended
 from seawall.store.pool import Session
 from seawall.worker.bench import Bench
 from seawall.worker.shard import Held

@@ -296,11 +296,11 @@ def say_taken(spells: Spells, shard: Shard, taken: Taken) -> None:
         )  # fmt: skip
     else:
         log.debug("a shard was taken", extra=said)
-    for run_id, event_id, _ in taken.dead:
-        log.warning("run is dead", extra=fields(run=run_id, event=str(event_id), reason="its process kept dying"))
+    for run in taken.dead:
+        log.warning("run is dead", extra=fields(run=run.id, event=str(run.event_id), reason="its process kept dying"))
         spells.saw(
-            "run-ends-processes", f"run {run_id} is dead: its process kept dying",
-            unaffected="other runs", cure=f"seawall runs show {run_id}",
+            "run-ends-processes", f"run {run.id} is dead: its process kept dying",
+            unaffected="other runs", cure=f"seawall runs show {run.id}",
         )  # fmt: skip
 
 

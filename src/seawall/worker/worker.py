@@ -23,7 +23,7 @@ from seawall.kernel.log import fields, logger
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.hint import HintChannel
 from seawall.store import pool
-from seawall.store.cancel import Ended
+from seawall.store.end import Ended
 from seawall.store.hint import NotifyHints
 from seawall.store.lease import Taken, give_way
 from seawall.store.pool import Store
@@ -330,7 +330,8 @@ class Worker:
     def _ended(self, run: Ended) -> None:
         """A run was ended that this worker didn't have in hand."""
         self._endings.bereaved(run.id)
-        self._timers.tell_of(run.event_id)
+        if run.kin:
+            self._timers.tell_of(run.event_id)
         if run.ticket:
             self._hints.add(run.event_id.hex)
 
@@ -356,11 +357,8 @@ class Worker:
 
     def _taken(self, taken: Taken) -> None:
         self._busy_at = self._clock.monotonic()
-        for id, event_id, ticket in taken.dead:
-            self._endings.bereaved(id)
-            self._timers.tell_of(event_id)
-            if ticket:
-                self._hints.add(event_id.hex)
+        for run in taken.dead:
+            self._ended(run)
         if taken.suspects and self._solos is not None:
             self._solos.hint()
         self._refiller.sweep()

@@ -2,7 +2,9 @@
 -- console, first of a cancellation, and workers for runs whose time is over; primary key of run. A run that waits ends at
 -- once: nobody has it in hand. Others leave every index by which a worker finds runs: no refill that begins from now on takes
 -- one. Runs are locked in the order of their ids, as everywhere. $2: why, of each, or of all one; $3: how they end, as ends_as. What came
--- of its waits stays for a day, here and below: it may be tried again, and has it to read still.
+-- of its waits stays for a day, here and below: it may be tried again, and has it to read still. `kin`, here and below: somebody may
+-- wait for it, as any run ends with its parent. It is asked for while the run is there still: when its row has gone, the sweep forgets whose
+-- child it was.
 with found as materialized (
   select r.id, r.state, coalesce(u.why, ($2::text[])[1]) as why
   from unnest($1::bigint[], $2::text[]) u (id, why) join run r on r.id = u.id
@@ -20,7 +22,8 @@ with found as materialized (
   update run r set state = 9, cancelled = f.why, ends_as = $3, run_after = null from found f
   where r.id = f.id and f.state <> 1 and f.state <> 9
 )
-select f.id, g.event_id, g.ticket, g.id is not null as ended from found f left join gone g on g.id = f.id
+select f.id, g.event_id, g.ticket, g.id is not null as ended, exists (select 1 from run_child) as kin
+from found f left join gone g on g.id = f.id
 
 -- name: refills
 -- console, after mark; no table, the locks that are held. Refills and flushes that are under way: each has its lock on
@@ -47,7 +50,7 @@ with found as materialized (
   select id, event_id, workflow_id, tenant, ends_as & 15, ends_as >> 4, attempt, cancelled, created_at from gone
   on conflict do nothing
 )
-select id, event_id, ticket from gone
+select id, event_id, ticket, exists (select 1 from run_child) as kin from gone
 
 -- name: ours
 -- worker, each second, between two refills of its own; run_cancelling, which is empty mostly. Marked runs of shards in hand.
@@ -80,4 +83,4 @@ with held as materialized (
   select id, event_id, workflow_id, tenant, ends_as & 15, ends_as >> 4, attempt, cancelled, created_at from gone
   on conflict do nothing
 )
-select id, event_id, ticket from gone
+select id, event_id, ticket, exists (select 1 from run_child) as kin from gone

@@ -121,10 +121,9 @@ from seen s left join found f on f.id = s.run_id and s.orphan
 
 -- name: parents
 -- store.cancel and worker.timer, behind ends that no flush brought about; primary key of event by day. Events by which runs began
--- that other runs may wait for: where there is no row of run_child, nobody looks.
+-- that other runs may wait for. Only of those for which `kin` was said when they ended.
 select source, headers from event
 where id = any($1::uuid[]) and source_id = '00000000-0000-0000-0000-000000000000' and source = ':run'
-  and exists (select 1 from run_child)
 
 -- name: ancestor
 -- worker, only to say how deep runs are nested; primary keys of run, run_done, workflow and event.

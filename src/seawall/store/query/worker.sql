@@ -271,7 +271,8 @@ update run r set vt = greatest(r.vt, last.vt + 1)
 from held, last where r.id = $3 and r.queue_id = $1 and r.shard = -1 and r.state = 0
 
 -- name: end_dead
--- worker, last statement of a takeover of suspects; run_ready. At most 100: what is left ends with the next takeover.
+-- worker, last statement of a takeover of suspects; run_ready. At most 100: what is left ends with the next takeover. `kin`: as in
+-- cancel.mark.
 with dead as (
   delete from run where id in (
     select id from run where queue_id = $1 and shard = -1 and state = 0 and deaths >= $2 limit 100
@@ -286,7 +287,7 @@ with dead as (
   from dead
   on conflict do nothing
 )
-select id, event_id, ticket from dead
+select id, event_id, ticket, exists (select 1 from run_child) as kin from dead
 
 -- name: renew_leases
 -- worker, each second; primary key. Also when it has expired: what counts is that nobody took it.
