@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from seawall.kernel.error import Unavailable
-from seawall.lab import load
+from seawall.lab import load, probe, tune, volume
+from seawall.lab.arm import revert
 from seawall.lab.checker.ledger import read
 from seawall.lab.record import LEDGER
 from seawall.lab.rig import Rig, open_rig
@@ -71,6 +72,25 @@ def test_a_queue_is_throttled_and_a_bound_is_raised_under_traffic(rig: Rig) -> N
     acts = [text for kind, text in rig.moments() if kind == "act"]
     assert acts[-1] == "journal.pending_records_max is 30000 from now on"
     assert rig.ready()
+
+
+def test_the_journal_is_full_until_its_volume_grows_and_takes_all_of_it_then(rig: Rig) -> None:
+    before = (rig.folder / tune.FILE).read_text()
+    assert "now there is none" in volume.confine(room_bytes=1)
+    assert ARMED.reverts
+    load.back("journal")
+    assert not ARMED.reverts and (rig.folder / tune.FILE).read_text() == before
+    until(lambda: probe.ok_share(seconds=1.0) == 1.0)
+    assert rig.sample()["intake.bare_count"] == 0, "each refusal said when to try again"
+
+
+def test_whoever_else_undoes_a_full_journal_needs_its_folder_alone(rig: Rig) -> None:
+    volume.confine(room_bytes=1)
+    [said] = ARMED.reverts.values()
+    for _ in range(2):
+        revert.undo(revert.parse(said))
+    until(lambda: probe.ok_share(seconds=1.0) == 1.0)
+    load.back("journal")
 
 
 def test_a_flag_that_is_set_before_what_it_requires_is_there_is_said_to_be_held(rig: Rig) -> None:

@@ -100,11 +100,11 @@ def test_streams_are_checked_and_have_connections_enough() -> None:
 
 def test_recent_answers_are_counted_by_sort() -> None:
     recent = Recent()
-    for word in ("202", "202", "503", "429", "timeout", "own", "ticket", "wrong"):
+    for word in ("202", "202", "503", "503 bare", "429", "timeout", "own", "ticket", "wrong"):
         recent.seen(word, 0.1)
     window = recent.window(5.0)
-    assert [window.count(sort) for sort in ("ok", "failed", "refused", "none", "own", "202")] == [5, 1, 1, 1, 1, 2]
-    assert window.all == 8 and window.quantile_s(0.99) == 0.1
+    assert [window.count(sort) for sort in ("ok", "failed", "refused", "none", "own", "202")] == [5, 2, 1, 1, 1, 2]
+    assert window.all == 9 and window.quantile_s(0.99) == 0.1
     assert recent.window(0.0).quantile_s(0.5) is None
 
 

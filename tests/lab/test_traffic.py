@@ -62,6 +62,24 @@ async def test_every_event_and_its_answer_stand_in_the_ledger(fake: FakePlatform
     assert verdict.finished == len(run.attempts)
 
 
+@pytest.mark.parametrize(("header", "word"), [(b"retry-after: 2\r\n", "503"), (b"", "503 bare")])
+async def test_a_refusal_that_does_not_say_when_to_try_again_is_told_apart(
+    fake: FakePlatform, tmp_path: Path, header: bytes, word: str
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 No\r\n" + header + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        run = await _send(fake, tmp_path / "L", _plan(rate=40, bytes_max=40), port)
+    assert run.end is not None
+    assert run.end["answers"] == {word: len(run.attempts)} and {a.status for a in run.attempts} == {503}
+
+
 async def test_requests_are_signed_as_a_real_sender_signs(tmp_path: Path) -> None:
     seen: list[bytes] = []
 

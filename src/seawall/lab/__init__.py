@@ -5,8 +5,8 @@ rests on its own book, never on the product's word. In the order in which a run 
 
 ``catalog/`` the experiments, ``experiment`` how such a file is read · ``rig/`` real parts (``part/``) behind a fault
 proxy, zones (``zone/``), a platform of its own (``tree``, ``platform``), or one with a protection missing (``weak/``)
-· ``traffic/`` what is sent · ``act``, ``load`` what an experiment does, ``arm/`` what undoes it whatever happens ·
-``run/`` the runner, ``storm/`` random ones · ``probe``, ``expect``, ``claim`` what is looked at, ``checker/`` what
-became of each event · ``record`` what stays, ``report/`` the page, ``matrix/`` which promise is shown where · ``demo``
-all of it for a newcomer.
+· ``traffic/`` what is sent · ``act``, ``load``, ``volume``, ``tune`` what an experiment does, ``arm/`` what undoes it
+whatever happens · ``run/`` the runner, ``storm/`` random ones · ``probe``, ``expect``, ``claim`` what is looked at,
+``checker/`` what became of each event · ``record`` what stays, ``report/`` the page, ``matrix/`` which promise is
+shown where · ``demo`` all of it for a newcomer.
 """

@@ -6,9 +6,7 @@ Actions for Chaos Toolkit files, as `seawall.lab.act`, and looks at what an oper
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -16,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from seawall.kernel.error import Unavailable
+from seawall.lab import tune
 from seawall.lab.act import MAX_S
 from seawall.lab.rig import Rig, current, own
 from seawall.lab.rig.flow import Stream
 
 PACE = "pace"
 HEAVY = "uncached"
-SETTINGS = "seawall.toml"
 TRUE = shutil.which("true") or "true"
 TOP_S = 15.0
 WHY = "the lab's experiment"
@@ -86,26 +84,13 @@ def flag(name: str, max_s: float = MAX_S) -> str:
 
 
 def grow(room: str, name: str, value: int) -> str:
-    """A larger bound in the platform's settings, read again by SIGHUP while traffic goes on; waits until it counts."""
+    """A larger bound in the platform's settings, read again by SIGHUP under traffic; returns when it is in force."""
     rig = current()
-    pid = rig.tree.pid("up")
-    if pid is None:
+    if rig.tree.pid("up") is None:
         raise Unavailable("seawall up", "it isn't running")
-    file = rig.folder / SETTINGS
-    lines = file.read_text().splitlines()
-    if f"[{room}]" not in lines:
-        lines.append(f"[{room}]")
-    begins = lines.index(f"[{room}]") + 1
-    ends = next((n for n in range(begins, len(lines)) if lines[n].startswith("[")), len(lines))
-    kept = [line for line in lines[begins:ends] if not line.startswith(f"{name} =")]
-    file.write_text("\n".join([*lines[:begins], f"{name} = {value}", *kept, *lines[ends:], ""]))
-    os.kill(pid, signal.SIGHUP)
+    tune.put(rig.folder, room, {name: value})
+    tune.reread(rig.folder, room)
     wanted = f"{room}.{name}"
-    latest = time.monotonic() + TOP_S
-    while not any(wanted in json.dumps(one) for one in rig.platform.items("/v1/changes", kind="setting", since="1h")):
-        if time.monotonic() > latest:
-            raise Unavailable(wanted, f"no role has read it anew within {TOP_S:g} s")
-        time.sleep(0.2)
     rig.note("act", f"{wanted} is {value} from now on")
     return f"{wanted} is {value}"
 

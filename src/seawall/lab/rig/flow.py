@@ -105,7 +105,7 @@ class Window:
 
 
 def _sort(word: str) -> str:
-    if not word.isdigit():
+    if not word[:3].isdigit():
         return "ok" if word in ("own", "ticket", "wrong") else "none"
     return {"2": "ok", "4": "refused", "5": "failed"}.get(word[0], "none")
 

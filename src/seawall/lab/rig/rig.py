@@ -27,6 +27,7 @@ from seawall.lab.rig.supply import Line, Supply
 from seawall.lab.rig.talk import ANSWER_S, round_trip
 from seawall.lab.rig.work import Work
 from seawall.lab.seam import Arm, Order
+from seawall.lab.traffic import BARE
 from seawall.lab.tree import ROLES, Tree
 
 APPS = Path(__file__).resolve().parents[1] / "catalog" / "app"
@@ -373,6 +374,7 @@ class Rig:
             second, lately = recent.window(1.0), recent.window(LATE_S)
             for sort in ("ok", "refused", "failed", "none", *(("own", "ticket", "wrong") if room == "held" else ())):
                 found[f"{room}.{sort}_rate"] = float(second.count(sort))
+            found[f"{room}.bare_count"] = float(sum(n for word, n in [*recent.total.items()] if word.endswith(BARE)))
             found[f"{room}.ok_ratio"] = lately.count("own" if room == "held" else "ok") / max(1, lately.all)
             for name, share in (("p50", 0.5), ("p99", 0.99)):
                 if (value := second.quantile_s(share)) is not None:

@@ -2,6 +2,6 @@
 HTTP to one address, ``payload`` bodies that can be made again from a seed.
 """
 
-from seawall.lab.traffic.traffic import Plan, Tally, Target, Traffic
+from seawall.lab.traffic.traffic import BARE, Plan, Tally, Target, Traffic
 
-__all__ = ["Plan", "Tally", "Target", "Traffic"]
+__all__ = ["BARE", "Plan", "Tally", "Target", "Traffic"]

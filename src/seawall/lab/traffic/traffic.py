@@ -24,6 +24,10 @@ from seawall.lab.traffic.payload import body, sha256
 RETRY_S = 0.25
 """First pause before a repeat, doubled each time."""
 
+COME_AGAIN = frozenset({429, 503})
+BARE = " bare"
+"""At the word of such an answer that doesn't say when: a sender is promised that it does."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -201,6 +205,8 @@ class Traffic:
             )
             return 0
         took_s, word = time.monotonic() - due.at, str(answer.status)
+        if answer.status in COME_AGAIN and "retry-after" not in answer.headers:
+            word += BARE
         self.tally.answers[word] += 1
         if 200 <= answer.status < 300:
             self.tally.latencies_s.append(took_s)
