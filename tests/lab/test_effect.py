@@ -55,3 +55,11 @@ def test_a_torn_line_was_never_done(tmp_path: Path) -> None:
     file.write_text('["effect","r_0","a","k",5]\n["effect","r_1","a",\n')
     assert list(read(file)) == [Effect("r_0", "a", "k", 5)]
     assert list(read(tmp_path / "none")) == []
+
+
+def test_where_each_step_writes_down_what_it_does_none_at_all_is_a_loss() -> None:
+    attempts = [Attempt(key, n, 0, "x", 1, 1, 202) for n, key in enumerate(KEYS)]
+    for must in (False, True):
+        verdict = Verdict(sent=2, accepted=2, finished=2, ended=set(KEYS))
+        judge(verdict, [Run("r", {}, attempts)], [], must=must)
+        assert verdict.lost == (2 if must else 0)

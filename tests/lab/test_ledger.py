@@ -136,3 +136,54 @@ def test_runs_that_were_written_at_once_are_told_apart(tmp_path: Path) -> None:
     first, second = read(tmp_path / "L").runs
     assert [a.key for a in first.attempts] == ["a_0", "a_1"] and [a.key for a in second.attempts] == ["b_0"]
     assert first.end == {"sent": 2} and second.end is None
+
+
+def _damage(path: Path) -> list[str]:
+    return [why for _, why in read(path).damage()]
+
+
+def test_a_generator_that_was_killed_tears_one_line_and_more_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "L"
+    _write(path, run="a", acked=2)
+    assert _damage(path) == []
+    with path.open("ab") as file:
+        file.write(b'["answered","a_1",0,202\n')
+    assert "more than generators that didn't end" in _damage(path)[0]
+    with path.open("ab") as file:
+        file.write(b'["run","b",{"source_id":"s"}]\n["sent","b_0",0,0,"ab"')
+    assert "2 torn lines, 1 more" in _damage(path)[0]
+
+
+@pytest.mark.parametrize("gone", ["sent", "answered"])
+def test_lines_that_the_generator_counted_and_that_are_gone_are_damage(tmp_path: Path, gone: str) -> None:
+    path = tmp_path / "L"
+    with Ledger(path) as ledger:
+        ledger.begin("a", {"source_id": "s"})
+        for n in range(3):
+            ledger.sent(f"a_{n}", n=n, attempt=0, sha256="ab", bytes=2, sent_us=5)
+            ledger.answered(f"a_{n}", attempt=0, status=202, event_id=f"e{n}", answered_us=9)
+        ledger.end("a", {"sent": 3, "acked": 3})
+    assert _damage(path) == []
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if f'"{gone}","a_2"' not in line and '"answered","a_2"' not in line]
+    path.write_text("".join(kept))
+    assert "and the ledger has 2" in _damage(path)[0]
+
+
+def test_a_sync_that_failed_after_the_last_line_is_told_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def failing(descriptor: int) -> None:
+        calls.append(descriptor)
+        raise OSError(5, "Input/output error")
+
+    ledger = Ledger(tmp_path / "L")
+    monkeypatch.setattr(os, "fsync", failing)
+    ledger.begin("r", {})
+    ledger._syncer.join()
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="Input/output"):
+        ledger.close()
+    assert len(calls) == 1, "a second sync may claim what the first one lost"

@@ -68,7 +68,8 @@ def test_an_experiments_settings_win_over_the_rigs_and_must_be_plain() -> None:
     found = tomllib.loads(told)
     assert found["worker"] == {"inflight_max": 8} and found["pg"] == {"shared_buffers_mb": 64}
     assert found["collector"]["look_up_rate_per_s"] == 0
-    for wrong in ([], {"worker": 1}, {"worker": {"inflight_max": [1]}}):
+    elsewhere = ({"cache": {"url": "redis://192.0.2.7"}}, {"kafka": {"bootstrap": "192.0.2.7:9092"}})
+    for wrong in ([], {"worker": 1}, {"worker": {"inflight_max": [1]}}, *elsewhere):
         with pytest.raises(Rejected, match="settings"):
             supply.settings([], {"settings": wrong})
 

@@ -141,3 +141,38 @@ def test_a_wrong_token_is_said_and_not_waited_out(fake: FakePlatform, book: Book
 
 def test_a_ledger_in_which_nothing_was_sent_proves_nothing() -> None:
     assert not Verdict().holds
+
+
+def test_a_copy_that_comes_while_something_is_under_way_is_seen(fake: FakePlatform, book: Book) -> None:
+    asked: list[int] = []
+
+    def drained() -> bool:
+        asked.append(1)
+        if len(asked) == 2:
+            _double_event(fake)
+        return len(asked) > 1
+
+    with Platform(fake.find) as platform:
+        verdict = verify(platform, book, timeout_s=30.0, drained=drained)
+    assert verdict.duplicated == 1 and len(asked) == 2
+
+
+def test_what_never_drains_keeps_nobody_waiting_for_ever(fake: FakePlatform, book: Book) -> None:
+    with Platform(fake.find) as platform:
+        assert verify(platform, book, timeout_s=0.0, drained=lambda: False).holds
+
+
+def test_events_of_which_none_has_a_run_are_lost_where_there_is_a_workflow(fake: FakePlatform, book: Book) -> None:
+    fake.runs.clear()
+    with Platform(fake.find, patience_s=0.1) as platform:
+        assert verify(platform, book, timeout_s=0.0).holds
+        assert verify(platform, book, timeout_s=0.0, must_run=True).lost == COUNT
+
+
+def test_a_damaged_ledger_is_unknown(fake: FakePlatform, tmp_path: Path, book: Book) -> None:
+    del book
+    path = tmp_path / "L"
+    path.write_text(path.read_text() + '["answered","r_3",0,20\n["end","r",{}]\n')
+    with Platform(fake.find, patience_s=0.1) as platform:
+        verdict = verify(platform, read(path), timeout_s=0.0)
+    assert not verdict.holds and "torn" in verdict.examples["unknown"][0]

@@ -74,6 +74,7 @@ def narrow(target: str, bytes_s: int, max_s: float = MAX_S) -> str:
     _arm_lines(rig, lines, said, target, max_s, dead=False)
     for line in lines:
         rig.proxy.set(line.name, Fault(kind="bandwidth", bytes_s=bytes_s))
+    _there(rig, lines, "bandwidth")
     return f"{target} is {said}"
 
 
@@ -86,7 +87,16 @@ def credit(target: str, bucket: int, base_s: int, burst_s: int, max_s: float = M
     _arm_lines(rig, lines, said, target, max_s, dead=False)
     for line in lines:
         rig.proxy.set(line.name, Fault(kind="credit", bytes=bucket, bytes_s=base_s, burst_s=burst_s))
+    _there(rig, lines, "credit")
     return f"{target} lives on {said}"
+
+
+def _there(rig: Rig, lines: Sequence[Line], kind: str) -> None:
+    """What one question is too short to feel is on each line, as the proxy itself says."""
+    links = rig.proxy.links()
+    for line in lines:
+        if f"'{kind}'" not in str(links[line.name]["faults"]):
+            raise Unavailable(line.name, f"its line has no {kind}: {links[line.name]['faults']}")
 
 
 def _cut(target: str, fault: Fault, said: str, max_s: float) -> str:

@@ -7,17 +7,25 @@ in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isnan
+from typing import Any
 
 from seawall.lab.record import Moment, Record, Sample
 
 SAMPLES_MIN = 3
 """Of fewer nothing is concluded."""
 
+MISSING_MAX = 0.1
+"""So large a part of the samples may lack what is asked for: a look came too late now and then. More of them count as
+out of bounds: where nobody is answered, nobody is answered in time."""
+
 STEADY = "lab.steady"
 """The sample that is 1 while the steady state holds, else 0."""
+UNREAD = "alerts.unread_count"
+"""The sample that is 1 when nobody could say which alerts are open, else 0."""
+UNREAD_MAX = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,15 @@ class Seen:
             if name in sample.values and any(window.has(sample.at_s) for window in windows)
         ]
 
+    def missing(self, name: str, during: str, skip_s: float = 0.0) -> int:
+        """How many samples of that time lack it, though it had been measured before."""
+        windows = [Window(each.began_s + skip_s, each.ended_s) for each in self.windows(during)]
+        first_s = next((sample.at_s for sample in self.samples if name in sample.values), inf)
+        return sum(
+            name not in sample.values and sample.at_s > first_s and any(window.has(sample.at_s) for window in windows)
+            for sample in self.samples
+        )
+
     def moments(self, kind: str, text: str, during: str = "all") -> list[Moment]:
         """Those of one kind with a text in them."""
         windows = self.windows(during)
@@ -107,13 +124,14 @@ def stays(
     share: float = 1.0,
     skip_s: float = 0.0,
 ) -> Finding:
-    """A sample is within bounds for (at least a share of) the time."""
-    values = seen.values(name, during, skip_s)
+    """A sample is within bounds for (at least a share of) the time. What is missing is out of bounds, but for a few."""
+    values, missing = seen.values(name, during, skip_s), seen.missing(name, during, skip_s)
     if len(values) < SAMPLES_MIN:
         return Finding(False, f"{name} was measured {len(values)} times")
-    inside = sum(at_least <= value <= at_most for value in values) / len(values)
+    looks = len(values) + max(0.0, missing - MISSING_MAX * (len(values) + missing))
+    inside = sum(at_least <= value <= at_most for value in values) / looks
     said = f"{name} from {min(values):g} to {max(values):g}, {inside:.0%} of {len(values)} samples within bounds"
-    return Finding(inside >= share, said)
+    return Finding(inside >= share, said + (f"; {missing} more have none" if missing else ""))
 
 
 def reaches(
@@ -159,7 +177,12 @@ def told(
 
 
 def untold(seen: Seen, text: str = "", kind: str = "alert", during: str = "all") -> Finding:
-    """Nothing of that happened."""
+    """Nothing of that happened, in a time that there was, and in which somebody looked."""
+    if not seen.windows(during):
+        return Finding(False, f"there was no {during!r}")
+    unread = seen.values(UNREAD, during) if kind == "alert" else []
+    if unread and sum(unread) > UNREAD_MAX * len(unread):
+        return Finding(False, f"in {sum(unread):.0f} of {len(unread)} looks nobody could say which alerts are open")
     found = seen.moments(kind, text, during)
     return Finding(not found, f"{kind} {found[0].text!r} at {found[0].at_s:.1f} s" if found else f"no {kind} {text!r}")
 
@@ -180,3 +203,45 @@ def steady(seen: Seen, during: str = "fault", at_least: float = 1.0, at_most: fl
         return Finding(False, f"looked at {len(values)} times")
     share = sum(values) / len(values)
     return Finding(at_least <= share <= at_most, f"it held {share:.0%} of {len(values)} times")
+
+
+# ── Claims that say nothing ────────────────────────────────────────────────────────────────────────────────────────
+def vain(func: str, arguments: Mapping[str, Any]) -> str:
+    """Why a claim by a function of this module is the same whatever a run has shown; "" when it isn't."""
+    if nans := sorted(name for name, value in arguments.items() if _nan(value)):
+        return f"{', '.join(nans)}: not a number"
+    check = _VAIN.get(func)
+    return check(arguments) if check is not None else ""
+
+
+def _nan(value: object) -> bool:
+    return any(isinstance(each, float) and isnan(each) for each in (value if isinstance(value, list) else [value]))
+
+
+def _within(*names: str) -> Callable[[Mapping[str, Any]], str]:
+    """One of these bounds at least; and of what is counted, some."""
+
+    def check(arguments: Mapping[str, Any]) -> str:
+        if not any(name in arguments for name in names):
+            return f"it holds always: {' or '.join(names)} is needed"
+        return _some(arguments)
+
+    return check
+
+
+def _some(arguments: Mapping[str, Any]) -> str:
+    """``share``, ``samples``, ``times`` above 0."""
+    none = [name for name in ("share", "samples", "times") if name in arguments and not arguments[name] > 0]
+    return f"it holds always: {none[0]} must be above 0" if none else ""
+
+
+def _steady(arguments: Mapping[str, Any]) -> str:
+    always = arguments.get("at_least", 1.0) <= 0 and arguments.get("at_most", 1.0) >= 1
+    return "it holds always: at_least above 0 or at_most below 1 is needed" if always else ""
+
+
+_VAIN: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "verdict": lambda arguments: "" if arguments else "it holds always: a word of the ledger is needed",
+    "stays": _within("at_least", "at_most"), "reaches": _within("at_least", "at_most"),
+    "becomes": _within("least", "most"), "told": _some, "steady": _steady,
+}  # fmt: skip

@@ -50,10 +50,13 @@ def read(path: Path) -> Iterator[Effect]:
             yield Effect(str(key), str(step), str(idempotency), int(at_us))
 
 
-def judge(verdict: Verdict, runs: Sequence[Run], effects: Iterable[Effect]) -> None:
+def judge(verdict: Verdict, runs: Sequence[Run], effects: Iterable[Effect], *, must: bool = False) -> None:
     """Add to a verdict what the effects say.
 
     A missing effect is a finding only of events that have ended: the others are red already.
+
+    Args:
+        must: Every event has an effect, so where none of a run's has one all of them are missing.
     """
     done: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for each in effects:
@@ -65,6 +68,8 @@ def judge(verdict: Verdict, runs: Sequence[Run], effects: Iterable[Effect]) -> N
         keys = {attempt.key for attempt in run.attempts}
         known |= keys
         wanted = {step for key in keys & done.keys() for step in done[key]}
+        if must and not wanted:
+            wanted = {"any"}
         for key in keys & (done.keys() | verdict.ended):
             _judge_key(verdict, key, done.get(key, {}), wanted if key in verdict.ended else set())
     for key in done.keys() - known:

@@ -72,6 +72,17 @@ class Run:
     def source_id(self) -> str:
         return str(self.about.get("source_id", ""))
 
+    def gap(self) -> str:
+        """What the generator counted at its end and the ledger lacks; "" when it is whole."""
+        there = {"sent": len({attempt.key for attempt in self.attempts}),
+                 "acked": sum(attempt.acked for attempt in self.attempts)}  # fmt: skip
+        said = {word: self.end.get(word) for word in there} if self.end is not None else {}
+        return ", ".join(
+            f"{word} {count}, and the ledger has {there[word]}"
+            for word, count in said.items()
+            if isinstance(count, int) and count > there[word]
+        )
+
     @property
     def held(self) -> bool:
         """Whether its senders waited for the workflow's answer."""
@@ -85,6 +96,18 @@ class Book:
     runs: list[Run]
     torn_lines: int  # 1 when the last line was cut by a crash; more means damage
     unreadable: list[int]  # numbers of complete lines that don't make sense: the ledger can't be trusted
+
+    def damage(self) -> Iterator[tuple[str, str]]:
+        """(where, why) it can't be trusted: what was accepted may stand in what is missing."""
+        for number in self.unreadable:
+            yield f"line {number}", "the ledger can't be read there"
+        # A generator that was killed tears one line; one that came to its end has none torn.
+        torn = self.torn_lines - sum(run.end is None for run in self.runs)
+        if torn > 0:
+            yield "the ledger", f"{self.torn_lines} torn lines, {torn} more than generators that didn't end"
+        for run in self.runs:
+            if why := run.gap():
+                yield f"run {run.id}", why
 
 
 class Ledger:
@@ -100,6 +123,7 @@ class Ledger:
         self._mend_tail()
         self._dirty = False
         self._failure: OSError | None = None
+        self._told = False
         self._closing = threading.Event()
         self._syncer = threading.Thread(target=self._sync_loop, name="ledger.sync", daemon=True)
         self._syncer.start()
@@ -133,16 +157,26 @@ class Ledger:
         self._append(["end", run, dict(counts)])
 
     def close(self) -> None:
-        """Sync what is written, and close. Harmless when called twice."""
+        """Sync what is written, and close. Harmless when called twice.
+
+        Raises:
+            OSError: What was written may not outlive the machine, and nobody was told so yet.
+        """
         if self._closing.is_set():
             return
         self._closing.set()
         self._syncer.join()
-        os.fsync(self._file)
-        os.close(self._file)
+        try:
+            if self._failure is None:
+                os.fsync(self._file)
+            elif not self._told:
+                raise self._failure
+        finally:
+            os.close(self._file)
 
     def _append(self, line: list[object]) -> None:
         if self._failure is not None:
+            self._told = True
             raise self._failure
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         written = os.write(self._file, data)

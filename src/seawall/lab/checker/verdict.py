@@ -119,6 +119,7 @@ def judge(
     tickets: Tickets = NO_TICKETS,
     workflows: Iterable[str] = (),
     must_succeed: bool = False,
+    must_run: bool = False,
 ) -> Verdict:
     """Compare.
 
@@ -128,12 +129,15 @@ def judge(
         tickets: What was found under the tickets of held requests.
         workflows: Those of which every event must have a run, beside those of which any event has one.
         must_succeed: Their code can't fail, so a run that did was failed by somebody else: it is lost.
+        must_run: There is a workflow for every event, so where none has a run all of them are missing.
     """
     verdict = Verdict()
     good = frozenset({"succeeded"}) if must_succeed else END_STATES
     for run in runs:
         events = list(seen.get(run.source_id, ()))
         wanted = set(workflows) | {r.workflow for e in events for r in e.runs}
+        if must_run and not wanted:
+            wanted = {"any workflow"}
         _judge_run(verdict, run, events, wanted, good)
         if run.held:
             for attempt in run.attempts:

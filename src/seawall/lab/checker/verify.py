@@ -30,7 +30,9 @@ def verify(
     timeout_s: float,
     workflows: Iterable[str] = (),
     must_succeed: bool = False,
+    must_run: bool = False,
     effects: Callable[[], Iterable[Effect]] | None = None,
+    drained: Callable[[], bool] | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
     """The verdict on a ledger: as soon as nothing is missing or unfinished, else what stands after ``timeout_s``.
@@ -38,7 +40,10 @@ def verify(
     Args:
         workflows: Those of which every event must have a run.
         must_succeed: A run that failed, or was cancelled, is lost: the workflows can't fail by themselves.
+        must_run: Each stream of events has a workflow, and where their app writes down what steps do, an effect.
         effects: What the workflows' steps have done, where their app writes it down.
+        drained: Whether nothing is under way any more. Asked before each look: while it is, a second copy of an event
+            may still come, and the look isn't the last one.
 
     Raises:
         Rejected: The platform refuses our token, or doesn't know what we ask for.
@@ -47,19 +52,22 @@ def verify(
     latest = time.monotonic() + timeout_s
     while True:
         began = time.monotonic()
+        last = drained is None or drained()
         try:
             seen = {run.source_id: reader.events(run.source_id) for run in book.runs}
             tickets = {key: named for run in book.runs if run.held for key, named in reader.tickets(run).items()}
-            verdict = judge(book.runs, seen, tickets=tickets, workflows=workflows, must_succeed=must_succeed)
+            verdict = judge(
+                book.runs, seen, tickets=tickets, workflows=workflows, must_succeed=must_succeed, must_run=must_run
+            )
             if effects is not None:
-                effect.judge(verdict, book.runs, effects())
+                effect.judge(verdict, book.runs, effects(), must=must_run)
         except Unavailable as error:
             verdict = _nobody_looked(book, error)
-        for number in book.unreadable:
-            verdict.add("unknown", f"line {number}", "the ledger can't be read there")
+        for where, why in book.damage():
+            verdict.add("unknown", where, why)
         if progress is not None:
             progress(verdict)
-        if not (verdict.lost or verdict.unknown) or time.monotonic() > latest:
+        if (last and not (verdict.lost or verdict.unknown)) or time.monotonic() > latest:
             return verdict
         # A round of a large ledger takes a while; never spend more than half of the platform's time on our reading.
         time.sleep(max(ROUND_S, time.monotonic() - began))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.checker import effect, ledger
 from seawall.lab.checker.verdict import Verdict
 from seawall.lab.checker.verify import verify
+from seawall.lab.expect import UNREAD
 from seawall.lab.part.part import Part
 from seawall.lab.part.process import identity, memory_mb
 from seawall.lab.part.proxy import FaultProxy
@@ -39,6 +41,10 @@ LATE_S = 5.0
 
 CALLS = {"redis": "limiter.shared_total", "kafka": "kafka.acks_total", "postgres": "router.events_total"}
 """What an event makes grow when it calls a dependency, and nothing else does."""
+
+WAITING = ("router.lag_s", "spool.lag_s")
+DRAINED_S = 1.0
+"""Older is nothing that waits: checks of the balancer come on."""
 
 WARM = 20
 WARM_S = 30.0
@@ -122,6 +128,9 @@ class Rig:
         self._before: Mapping[str, int] = {}
         self._done: list[_Done] = []
         self._moments: list[tuple[str, str]] = []
+        # A probe of the main thread takes a sample too, beside whoever takes one twice a second.
+        self._noting = threading.RLock()
+        self._unread = 0.0  # whether nobody could say, at the last look, which alerts are open
         self._alerts: dict[str, Alert] = {}
         self._pids: dict[str, int | None] = {}
         self._host_in = True
@@ -246,8 +255,9 @@ class Rig:
             found["collector.rss_mb"] = memory_mb(who)
         found["intake.ready_ratio"] = float(self.ready())
         found["spool.bytes"] = float(sum(_size(file) for file in (self.tree.data / "spool").rglob("*")))
-        self._last = (time.monotonic(), found)
         self._look()
+        found[UNREAD] = self._unread
+        self._last = (time.monotonic(), found)
         return found
 
     def sampled(self, age_s: float = 1.0) -> Mapping[str, float]:
@@ -256,12 +266,14 @@ class Rig:
         return found if time.monotonic() - at <= age_s else self.sample()
 
     def moments(self) -> Sequence[tuple[str, str]]:
-        found, self._moments = self._moments, []
+        with self._noting:
+            found, self._moments = self._moments, []
         return found
 
     def note(self, kind: str, text: str) -> None:
         """A moment that whoever reads the record wants to see."""
-        self._moments.append((kind, text))
+        with self._noting:
+            self._moments.append((kind, text))
 
     def broken(self) -> str:
         if self._streams and not self._finishing and not self.flow.running:
@@ -303,9 +315,12 @@ class Rig:
             return {}
         self._finishing = True
         self.flow.stop()
+        # Our own apps have a workflow for each stream, and each of their steps writes down what it does: where nothing
+        # is written, nothing was done. Of somebody else's we know less.
+        ours = (APPS / (self.order.app or USUAL_APP)).resolve().parent == APPS
         self.verdict = verify(
-            self.platform, ledger.read(self.run / LEDGER), timeout_s=timeout_s, must_succeed=True,
-            effects=lambda: effect.read(self.folder / own.APP / "effects"),
+            self.platform, ledger.read(self.run / LEDGER), timeout_s=timeout_s, must_succeed=True, must_run=ours,
+            effects=lambda: effect.read(self.folder / own.APP / "effects"), drained=self._drained,
         )  # fmt: skip
         return self.verdict.counts()
 
@@ -359,6 +374,10 @@ class Rig:
         return len(chosen)
 
     # ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _drained(self) -> bool:
+        """Whether nothing waits any more, so that no copy of anything comes later."""
+        return idle(self.sight.figures())
+
     def _of_traffic(self) -> dict[str, float]:
         if not self._streams:
             return {}
@@ -410,19 +429,29 @@ class Rig:
 
     def _look(self) -> None:
         """Note what has changed: alerts, and processes."""
+        now: dict[str, Alert] | None = None
         with suppress(Unavailable):
             now = {f"{each.name} {each.labels}": each for each in self.alerts_open()}
-            self._moments += [("alert", now[key].text) for key in now.keys() - self._alerts.keys()]
-            self._moments += [("cleared", self._alerts[key].name) for key in self._alerts.keys() - now.keys()]
-            self._alerts = now
-        if self.balancer.host_in != self._host_in:
-            self._host_in = self.balancer.host_in
-            self._moments.append(("balancer", "the host is let in" if self._host_in else "the host is taken out"))
-        for role in ROLES:
-            pid = self.tree.pid(role)
-            if pid is not None and pid != self._pids[role]:
-                self._moments.append(("child", f"{role} is another process"))
-                self._pids[role] = pid
+        with self._noting:
+            self._unread = float(now is None)
+            if now is not None:
+                self._moments += [("alert", now[key].text) for key in now.keys() - self._alerts.keys()]
+                self._moments += [("cleared", self._alerts[key].name) for key in self._alerts.keys() - now.keys()]
+                self._alerts = now
+            if self.balancer.host_in != self._host_in:
+                self._host_in = self.balancer.host_in
+                said = "the host is let in" if self._host_in else "the host is taken out"
+                self._moments.append(("balancer", said))
+            for role in ROLES:
+                pid = self.tree.pid(role)
+                if pid is not None and pid != self._pids[role]:
+                    self._moments.append(("child", f"{role} is another process"))
+                    self._pids[role] = pid
+
+
+def idle(figures: Mapping[str, float]) -> bool:
+    """Whether a process says that nothing waits in it; one that says nothing may hold anything."""
+    return bool(figures) and all(figures.get(name, 0.0) < DRAINED_S for name in WAITING)
 
 
 def _bring_up(made: Supply) -> None:

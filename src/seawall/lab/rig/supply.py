@@ -25,6 +25,9 @@ KINDS = {
 }  # fmt: skip
 """What may be needed, and under which word its lines are known."""
 
+PLACES = (("cache", "url"), ("cache", "url_file"), ("kafka", "bootstrap"))
+"""Settings that say where parts are: an experiment's file never leads the platform to others."""
+
 Tables = Mapping[str, Mapping[str, Any]]
 
 ALWAYS: Tables = {
@@ -122,7 +125,7 @@ def settings(made: Sequence[Supply], options: Mapping[str, Any], *, host: str = 
     parts, and then ``settings`` of the options.
 
     Raises:
-        Rejected: ``settings`` aren't tables of plain values.
+        Rejected: ``settings`` aren't tables of plain values, or lead elsewhere than to the rig's own parts.
     """
     found = {name: dict(table) for name, table in ALWAYS.items()}
     for supply in made:
@@ -134,6 +137,11 @@ def settings(made: Sequence[Supply], options: Mapping[str, Any], *, host: str = 
     more = options.get("settings", {})
     if not isinstance(more, Mapping) or not all(isinstance(table, Mapping) for table in more.values()):
         raise Rejected(400, "options", "settings: tables by room are needed, such as {worker: {inflight_max: 20}}")
+    for name, key in PLACES:
+        if key in more.get(name, {}):
+            raise Rejected(
+                400, "options", f"settings: {name}.{key} says where a part is; only what the rig makes is used"
+            )
     for name, table in more.items():
         found.setdefault(name, {}).update(table)
     return "\n".join(_table(name, table) for name, table in found.items())

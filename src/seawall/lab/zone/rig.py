@@ -25,7 +25,7 @@ from seawall.lab.record import LEDGER
 from seawall.lab.rig import current as any_rig
 from seawall.lab.rig import supply
 from seawall.lab.rig.flow import Flow, streams
-from seawall.lab.rig.rig import CALLS, LATE_S, READY_S, Rig, opened
+from seawall.lab.rig.rig import CALLS, LATE_S, READY_S, Rig, idle, opened
 from seawall.lab.rig.sight import Alert
 from seawall.lab.rig.supply import Supply
 from seawall.lab.rig.talk import QUESTIONS
@@ -218,7 +218,9 @@ class ZoneRig(Rig):
             return super().finish(timeout_s)
         synthetic.stop()
         found = Counter(super().finish(timeout_s))
-        own = verify(self.platform, ledger.read(self.run / f"{LEDGER}.synthetic"), timeout_s=timeout_s)
+        own = verify(
+            self.platform, ledger.read(self.run / f"{LEDGER}.synthetic"), timeout_s=timeout_s, drained=self._drained
+        )
         found.update(own.counts())
         return {**found, "synthetic": own.accepted, "synthetic_runs": own.runs}
 
@@ -278,6 +280,9 @@ class ZoneRig(Rig):
         return f"zone.{host[0]}.{host}"
 
     # ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _drained(self) -> bool:
+        return super()._drained() and all(idle(self._figures(host)) for host in self.made.hosts)
+
     def _wait(self, true: Callable[[], bool], what: str) -> None:
         latest = time.monotonic() + BALANCED_S
         while not self.edge.stats() or not true():
@@ -311,9 +316,10 @@ class ZoneRig(Rig):
         for to in BREAKERS:
             there = said.get(f"breaker.{to}_code", 0.0) in OPEN
             count += there
-            if there != self._open.get((host, to), False):
-                self._open[host, to] = there
-                self.note("breaker", f"{host}: {to} {'open' if there else 'closed'}")
+            with self._noting:
+                if there != self._open.get((host, to), False):
+                    self._open[host, to] = there
+                    self.note("breaker", f"{host}: {to} {'open' if there else 'closed'}")
         return count
 
     def _figures(self, host: str) -> Mapping[str, float]:
@@ -323,6 +329,7 @@ class ZoneRig(Rig):
 
     def _note_flips(self) -> None:
         flips = self.edge.flips()
-        for host, there, why in flips[self._flips :]:
-            self.note("balancer", f"{host} is {'let in' if there else 'taken out'}: {why}")
-        self._flips = len(flips)
+        with self._noting:
+            for host, there, why in flips[self._flips :]:
+                self.note("balancer", f"{host} is {'let in' if there else 'taken out'}: {why}")
+            self._flips = max(self._flips, len(flips))
