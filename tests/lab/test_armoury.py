@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from seawall.kernel.error import Rejected, Unavailable
-from seawall.lab.arm import file, revert
+from seawall.lab.arm import file, leftover, revert
 from seawall.lab.arm.armoury import Armoury, settle
 from seawall.lab.arm.file import Armed
 from seawall.lab.arm.panic import panic
 from seawall.lab.part.process import Identity, gone, identity
 from seawall.lab.part.proxy import FaultProxy
+from seawall.lab.weak import mark
 
 REVERTED_S = 10.0
 RUNNER = "lab.armed_runner"
@@ -239,6 +240,7 @@ def test_a_fault_of_another_boot_is_overdue(tmp_path: Path) -> None:
 
 def test_a_dead_runners_rig_is_ended_and_the_next_run_need_not_wait_for_it(tmp_path: Path) -> None:
     rig = tmp_path / "rig"
+    mark(rig)
     proxy = FaultProxy(rig / "proxy")
     proxy.up()
     pid = proxy.pid("proxy")
@@ -260,3 +262,50 @@ def test_what_is_no_revert_is_not_armed(tmp_path: Path, heard: Heard) -> None:
         with pytest.raises(Rejected):
             armoury.arm({"do": "nothing"}, max_s=1, fault="f", target="t")
         assert file.read_all(tmp_path) == ([], []) and not armoury.armed
+
+
+def test_what_another_user_has_armed_is_done_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be any command, and ours would be the rights."""
+    done = tmp_path / "done"
+    keep(tmp_path / "armed", "touch", str(done))
+    other = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    with pytest.raises(Unavailable, match=r"left\.json \(of another user\)"):
+        settle(tmp_path / "armed")
+    monkeypatch.setattr("seawall.lab.arm.panic.LONGEST_S", 0.3)
+    found = panic(tmp_path / "armed", rig=tmp_path / "rig", by="panic", say=lambda line: None)
+    assert not found.ok and not done.exists()
+
+
+def test_nothing_is_ended_in_a_folder_that_the_lab_did_not_make(tmp_path: Path) -> None:
+    proxy = FaultProxy(tmp_path / "rig" / "proxy")
+    proxy.up()
+    try:
+        assert leftover.running(tmp_path / "rig") == []
+        panic(tmp_path, rig=tmp_path / "rig", by="panic", say=lambda line: None)
+        assert proxy.pid("proxy") is not None
+    finally:
+        proxy.wipe()
+
+
+@pytest.mark.slow
+def test_what_a_runner_had_just_started_is_ended_too(tmp_path: Path) -> None:
+    """A platform that begins says later who it is: until then nothing seems to run there."""
+    rig = tmp_path / "rig"
+    mark(rig)
+    with runner(tmp_path / "armed", "true", rig=rig, leftover_s=8) as (child, watchdog):
+        child.kill()
+        until(lambda: not file.read_all(tmp_path / "armed")[0], "it is undone")
+        proxy = FaultProxy(rig / "proxy")
+        proxy.up()
+        assert gone(watchdog, 60) and proxy.pid("proxy") is None
+
+
+@pytest.mark.slow
+def test_a_watchdog_that_was_stopped_keeps_no_next_run_waiting(tmp_path: Path) -> None:
+    undone = tmp_path / "undone"
+    with runner(tmp_path / "armed", "touch", str(undone)) as (child, watchdog):
+        os.kill(watchdog.pid, signal.SIGSTOP)
+        child.kill()
+        settle(tmp_path / "armed")
+        assert undone.exists() and gone(watchdog, REVERTED_S)

@@ -125,3 +125,37 @@ def test_a_claim_that_raises_does_not_hold() -> None:
               Claim(claim="d", func="stays", arguments={"name": "p99", "at_most": 300})]  # fmt: skip
     found = judge.find(claims, seen())
     assert [each.held for each in found] == [False, True] and "during" in found[0].said
+
+
+def blind(share: float, *, name: str = "p99") -> Seen:
+    """Of 40 samples while something is broken, the last ones don't have it: nobody was answered."""
+    made = Record(id="r", name="r", title="r", faults=[Fault(name="f", target="t", began_s=10, ended_s=30)])
+    samples = [Sample(at / 2, {name: 5.0} if at < 60 - 40 * share else {"other": 1.0}) for at in range(60)]
+    return Seen(made, samples)
+
+
+def test_where_nobody_is_answered_nobody_is_answered_in_time() -> None:
+    assert expect.stays(blind(0.05), "p99", at_most=10).held, "a look that came too late is no outage"
+    found = expect.stays(blind(0.5), "p99", at_most=10)
+    assert not found.held and "20 more have none" in found.said
+    assert expect.stays(blind(0.5), "p99", at_most=10, share=0.5).held
+
+
+def test_nothing_is_untold_in_a_time_that_never_was_or_in_which_nobody_looked() -> None:
+    assert not expect.untold(seen(), "redis", during="fault:mysql").held
+    assert expect.untold(blind(0.0), "redis").held
+    made = blind(0.0)
+    deaf = Seen(made.record, [Sample(each.at_s, {expect.UNREAD: 1.0}) for each in made.samples])
+    found = expect.untold(deaf, "redis")
+    assert not found.held and "nobody could say" in found.said
+    assert expect.untold(deaf, "taken out", kind="balancer").held, "who looks at that is somebody else"
+
+
+def test_what_every_run_is_to_show_needs_no_line_in_its_file() -> None:
+    good = {"accepted": 5, "lost": 0, "unknown": 0, "wrong": 0}
+    asked = [Claim(claim="c", func="verdict", arguments={"lost": [0, 3]})]
+    assert all(each.held for each in judge.safe(good, []))
+    for word in ("lost", "invented", "corrupted", "duplicated", "wrong", "unknown"):
+        assert not all(each.held for each in judge.safe({**good, word: 1}, [])), word
+    assert all(each.held for each in judge.safe({**good, "lost": 1}, asked)), "its file says how many there may be"
+    assert not all(each.held for each in judge.safe({**good, "wrong": 1}, asked))

@@ -79,6 +79,9 @@ WRONG = {
     ),
     "no such module": ({"expect": {"on": [{"claim": "c", "func": "f", "module": "no.such"}]}}, "No module named"),
     "no bound": ({"abort": [{"claim": "c", "name": "n"}]}, "either above or below"),
+    "no word": ({"expect": {"on": [{"claim": "c", "func": "verdict"}]}}, "it holds always: a word of the ledger"),
+    "never met": ({"abort": [{"claim": "c", "name": "n", "above": float("nan")}]}, "a bound isn't a number"),
+    "any memory": ({"memory_mb": float("nan")}, "memory_mb: a number above 0"),
     "nobody calls": ({"traffic": []}, "calls: without traffic"),
 }  # fmt: skip
 
@@ -113,3 +116,22 @@ def test_a_person_is_told_what_is_broken_and_the_worst_case_as_a_share_of_the_da
     said = "\n".join(preflight.question(found, on=True, off=False))
     assert "redis" in said and "- hole" in said and "an echo is late" in said
     assert "180 s at most, 0.21 % of a day's traffic" in said
+
+
+@pytest.mark.parametrize(
+    ("func", "arguments"),
+    [
+        ("stays", {"name": "n"}),
+        ("stays", {"name": "n", "at_most": 1, "share": 0}),
+        ("stays", {"name": "n", "at_most": float("nan")}),
+        ("reaches", {"name": "n"}),
+        ("reaches", {"name": "n", "at_least": 1, "samples": 0}),
+        ("becomes", {"name": "n"}),
+        ("told", {"text": "t", "times": 0}),
+        ("steady", {"at_least": 0}),
+        ("verdict", {"lost": [0, float("nan")]}),
+    ],
+)
+def test_a_claim_that_says_nothing_is_refused(func: str, arguments: dict[str, Any]) -> None:
+    found = problems(document(expect={"on": [{"claim": "c", "func": func, "arguments": arguments}]}))
+    assert "expect on: c: it holds always" in found or "not a number" in found

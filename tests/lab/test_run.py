@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from seawall.journal.filesystem import LocalFilesystem
+from seawall.kernel.error import Misconfigured
 from seawall.lab import experiment, history, record
 from seawall.lab.arm import file, leftover
 from seawall.lab.arm.armoury import settle
@@ -26,7 +28,9 @@ from seawall.lab.record import Record, Status
 from seawall.lab.run import judge
 from seawall.lab.run.place import Folder
 from seawall.lab.run.runner import run
-from seawall.lab.run.session import Options
+from seawall.lab.run.sentry import Sentry
+from seawall.lab.run.session import Options, current
+from seawall.machine import folder as data_folder
 
 from . import tiny
 from .test_armoury import REVERTED_S, until
@@ -74,6 +78,34 @@ def test_a_missed_expectation_is_red(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("word", ["invented", "corrupted", "duplicated", "wrong", "unknown"])
+def test_what_no_line_of_the_file_asks_for_is_red_all_the_same(word: str, tmp_path: Path) -> None:
+    made = ran(tmp_path, document(options={"words": {word: 1}}))
+    assert made.status is Status.NOT_AS_EXPECTED and f"{word} 1" in made.why[0], made.why
+
+
+@pytest.mark.slow
+def test_who_is_told_to_end_while_nobody_takes_it_has_not_come_out_as_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentry may be in the middle of a look that takes long."""
+
+    def deaf(self: Sentry, due: float) -> None:
+        time.sleep(0.05)
+
+    def finish(self: tiny.TinyRig, timeout_s: float) -> Mapping[str, int]:
+        session = current()
+        assert session is not None
+        session.sentry.end("Ctrl-C")
+        return {"accepted": 100, "unknown": 0, "lost": 9}
+
+    monkeypatch.setattr(Sentry, "_next", deaf)
+    monkeypatch.setattr(tiny.TinyRig, "finish", finish)
+    made = ran(tmp_path, document())
+    assert made.status is Status.ABORTED and made.why == ["Ctrl-C"], made
+
+
+@pytest.mark.slow
 def test_without_the_protection_the_incident_is_what_is_expected(tmp_path: Path) -> None:
     off = [{"claim": "something is lost", "func": "verdict", "arguments": {"lost": [1, 100]}}]
     said = document(options={"lost": 2}, without=["deaf"], expect={"on": tiny.EXTENSION["expect"]["on"], "off": off})
@@ -88,6 +120,7 @@ def test_the_gate_waits_for_a_good_moment(tmp_path: Path) -> None:
     assert made.status is Status.AS_EXPECTED, made.why
 
 
+STEADY = {"on": [{"claim": "steady", "func": "stays", "arguments": {"name": "echo.ok_ratio", "at_least": 0.0}}]}
 INVALID = {
     "the gate": (document(probe="never", seconds={"warm": 0.3}), "the steady state doesn't hold before the fault"),
     "an open alert": (document(options={"alert": "store-away"}, seconds={"warm": 0.3}), "an alert is open: store-away"),
@@ -97,6 +130,8 @@ INVALID = {
     "too much": (document(action("too_much")), "the path to other is alive: it is dead"),
     "too soon over": (document(action("blink")), "it was undone before anybody could look"),
     "a failed action": (document(action("fail")), "it can't be done"),
+    "no verdict": (document(options={"unjudged": True}, expect=STEADY), "there is no verdict: ValueError: the ledger"),
+    "nothing accepted": (document(options={"words": {"accepted": 0}}), "something was accepted: 0 events"),
     "nothing": (document(action("wait", seconds=0.01)), "nothing was broken"),
     "too short": (document(action("hole"), action("mend"), seconds={"min": 20}), "the faults lasted 20 s at least"),
     "no effect": (
@@ -357,6 +392,10 @@ def test_plain_chaos_run_does_the_same(tmp_path: Path) -> None:
                           timeout=WHILE_S, check=False)  # fmt: skip
     assert done.returncode == 1 and "nothing is lost: lost 1" in done.stderr
     assert json.loads((tmp_path / "journal.json").read_text())["seawall"]["status"] == "not_as_expected"
+    path = write(tmp_path, document(options={"unjudged": True}, expect=STEADY))
+    done = subprocess.run([CHAOS, "run", path], cwd=tmp_path, capture_output=True, text=True, env=environment,
+                          timeout=WHILE_S, check=False)  # fmt: skip
+    assert done.returncode == 1 and "there is no verdict" in done.stderr
 
 
 @pytest.mark.slow
@@ -365,3 +404,17 @@ def test_plain_chaos_run_killed_in_mid_fault_reverts(tmp_path: Path) -> None:
     with running(tmp_path, command=[str(CHAOS), "run", str(tmp_path / "silent-echo.yaml")]) as lab:
         lab.child.kill()
         assert until(lab.whole, "the line is whole") < REVERTED_S
+
+
+def test_a_platforms_data_folder_is_not_the_labs(tmp_path: Path) -> None:
+    (tmp_path / "FORMAT").write_text("seawall 1\n")
+    (tmp_path / "lock").write_text('{"pid": 7}')
+    with pytest.raises(Misconfigured, match="data folder"), Folder(tmp_path).held():
+        pass
+    assert (tmp_path / "lock").read_text() == '{"pid": 7}', "what it says is a platform's"
+
+
+def test_a_data_folder_has_the_file_by_which_the_lab_knows_it(tmp_path: Path) -> None:
+    data_folder.Folder(tmp_path / "data", LocalFilesystem()).prepare()
+    with pytest.raises(Misconfigured, match="data folder"), Folder(tmp_path / "data").held():
+        pass

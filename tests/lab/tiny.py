@@ -3,7 +3,8 @@ line that nobody breaks, and a client that asks over both all the time. Experime
 its functions as actions and probes.
 
 ``options`` of an experiment: ``alert`` (text of one that is open), ``away`` (a target elsewhere), ``deaf`` (the client
-asks nobody), ``dies_s`` (so long the client lives), ``lost`` (of the verdict).
+asks nobody), ``dies_s`` (so long the client lives), ``lost`` (of the verdict), ``words`` (more of it), ``unjudged``
+(nobody can say what became of the traffic).
 """
 
 from __future__ import annotations
@@ -138,7 +139,10 @@ class TinyRig:
         self._client.join(timeout_s)
         # Longer than a sentry's look: a client that has ended on purpose is no broken rig.
         time.sleep(0.8)
-        return {"accepted": self.answers["ok"], "unknown": 0, "lost": int(self.order.options.get("lost", 0))}
+        if self.order.options.get("unjudged"):
+            raise ValueError("the ledger holds no run")
+        found = {"accepted": self.answers["ok"], "unknown": 0, "lost": int(self.order.options.get("lost", 0))}
+        return {**found, **self.order.options.get("words", {})}
 
     def facts(self) -> Mapping[str, str]:
         return {"weak": ", ".join(self.order.weak)}

@@ -75,7 +75,15 @@ class Plain:
             session.conclude()
         except KeyboardInterrupt:
             _say("not waiting for recovery")
-        session.close()
+        except Exception as error:  # noqa: BLE001 - Chaos Toolkit would swallow it, and end with 0
+            _say(f"it can't be concluded: {error}")
+        try:
+            session.close()
+        finally:
+            self._tell(session, journal)
+
+    def _tell(self, session: Session, journal: Any) -> None:
+        """Have the exit code, and whoever reads, know what came out."""
         record = session.record
         if isinstance(journal, dict):
             journal["status"] = "completed" if record.as_expected else _STATUS[record.status]

@@ -10,6 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf, isnan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ import msgspec
 import yaml
 
 from seawall.kernel.error import Misconfigured, Rejected
+from seawall.lab.expect import vain
 
 CATALOG = Path(__file__).parent / "catalog"
 CONTROL = "seawall.lab.control"
@@ -267,6 +269,10 @@ def _of_ours(ours: Extension) -> list[str]:
     for each in ours.abort:
         if (each.above is None) == (each.below is None):
             problems.append(f"abort: {each.claim}: either above or below is needed")
+        if any(isnan(value) for value in (each.above, each.below, each.for_s) if value is not None):
+            problems.append(f"abort: {each.claim}: it is never met: a bound isn't a number")
+    if not 0 < ours.memory_mb < inf:
+        problems.append(f"memory_mb: a number above 0 is needed; it is {ours.memory_mb:g}")
     for where, claims in (("on", ours.expect.on), ("off", ours.expect.off), ("effects", ours.effects)):
         problems += [why for claim in claims if (why := _of_claim(where, claim))]
     return problems
@@ -277,4 +283,5 @@ def _of_claim(where: str, claim: Claim) -> str:
         claim.find()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         return f"expect {where}: {claim.claim}: {claim.module}.{claim.func}: {error}"
-    return ""
+    why = vain(claim.func, claim.arguments) if claim.module == EXPECT else ""
+    return f"expect {where}: {claim.claim}: {why}" if why else ""

@@ -240,6 +240,8 @@ def settle(folder: Path) -> None:
     if earlier is not None and (who := earlier.watchdog) is not None:
         # Its runner is dead, or it would have its lock: what it holds is undone at once, and its rig ended.
         send(who, signal.SIGTERM)
+        # It may have been stopped, and would never see that.
+        send(who, signal.SIGCONT)
         if not gone(who, EARLIER_S):
             raise Unavailable("the armoury", f"the watchdog of an earlier run, process {who.pid}, still undoes: "
                               + _list(file.read_all(folder)[0]))  # fmt: skip

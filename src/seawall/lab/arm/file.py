@@ -100,10 +100,14 @@ def read(folder: Path, id: str) -> Armed | None:
     """One of them; None when it is undone.
 
     Raises:
+        PermissionError: Another user wrote it. What undoes may be any command: it is done for nobody else.
         msgspec.ValidationError, msgspec.DecodeError: It can't be understood.
     """
     try:
-        return msgspec.json.decode((folder / f"{id}.json").read_bytes(), type=Armed)
+        with (folder / f"{id}.json").open("rb") as file:
+            if (owner := os.fstat(file.fileno()).st_uid) != os.geteuid():
+                raise PermissionError(f"{id}.json belongs to user {owner}")
+            return msgspec.json.decode(file.read(), type=Armed)
     except FileNotFoundError:
         return None
 
@@ -118,6 +122,8 @@ def read_all(folder: Path) -> tuple[list[Armed], list[str]]:
         try:
             if (armed := read(folder, path.stem)) is not None:
                 found.append(armed)
+        except PermissionError:
+            unreadable.append(f"{path.name} (of another user)")
         except (OSError, msgspec.MsgspecError):
             unreadable.append(path.name)
     return sorted(found, key=lambda armed: (armed.armed, armed.id)), unreadable

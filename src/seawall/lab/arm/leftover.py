@@ -12,6 +12,7 @@ from pathlib import Path
 
 from seawall.lab.part.process import Identity, Node, gone, identity, send
 from seawall.lab.tree import Tree
+from seawall.lab.weak.marker import marked
 from seawall.lab.zone import net as nets
 
 ORDERLY_S = 15.0
@@ -20,7 +21,10 @@ DEPTH = 3
 
 
 def end(rig: Path, say: Callable[[str], None]) -> None:
-    """End everything that runs there: in order where that is quick, else by SIGKILL. Harmless when nothing runs."""
+    """End everything that runs there: in order where that is quick, else by SIGKILL. Harmless when nothing runs, or the
+    lab didn't make the folder."""
+    if not marked(rig):
+        return
     for folder in _folders(rig):
         if (folder / "lock").is_file() and (folder / "run").is_dir():
             _end_platform(folder, say)
@@ -40,7 +44,9 @@ def end(rig: Path, say: Callable[[str], None]) -> None:
 
 
 def running(rig: Path) -> list[str]:
-    """What runs there."""
+    """What runs there; nothing that is the lab's in a folder that isn't."""
+    if not marked(rig):
+        return []
     found = [f"{name} (process {who.pid})" for folder in _folders(rig) for name, who in _nodes(folder)]
     for folder in _folders(rig):
         if (folder / "lock").is_file() and (pid := _tree(folder).pid("up")) is not None:

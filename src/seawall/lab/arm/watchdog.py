@@ -33,6 +33,8 @@ TICK_S = 0.25
 RETRY_S, RETRY_MAX_S = 0.5, 5.0
 LEFTOVER_S = 60.0
 """How long a dead runner's rig stays up: so that somebody can see that the faults are gone."""
+UNSEEN_S = 10.0
+"""A rig in which nothing was seen to run for so long has nothing left."""
 LINE_BYTES_MAX = 64 * 1024
 
 
@@ -75,7 +77,7 @@ class Watchdog:
         ))  # fmt: skip
         self._say("ready")
         goodbye = self._watch()
-        why = "the runner left it" if goodbye else "the runner is dead"
+        why, unreadable = "the runner left it" if goodbye else "the runner is dead", list[str]()
         if not goodbye:
             file.log(self._folder, "the runner is dead", runner=self._runner.pid, armed=len(self._held))
             self._held |= self._again
@@ -88,7 +90,8 @@ class Watchdog:
             self._undo(list(self._held), by=f"watchdog: {why}")
             time.sleep(TICK_S)
         if not goodbye and self._run is not None:
-            orphan.close(self._run, by="watchdog")
+            left = f"nobody understands {', '.join(unreadable)} in {self._folder}" if unreadable else ""
+            orphan.close(self._run, by="watchdog", said=left or "everything was reverted (watchdog)")
         if not goodbye and self._rig is not None:
             self._end_leftovers(self._rig)
         file.log(self._folder, "the watchdog ends", runner=self._runner.pid)
@@ -178,7 +181,11 @@ class Watchdog:
 
     def _end_leftovers(self, rig: Path) -> None:
         latest = time.monotonic() + self._leftover_s
-        while time.monotonic() < latest and not self._hurry and leftover.running(rig):
+        seen = time.monotonic()
+        # What was just started when the runner died isn't seen yet: it writes down later who it is.
+        while time.monotonic() < latest and not self._hurry and time.monotonic() - seen < UNSEEN_S:
+            if leftover.running(rig):
+                seen = time.monotonic()
             time.sleep(TICK_S)
         leftover.end(rig, lambda text: file.log(self._folder, text))
 

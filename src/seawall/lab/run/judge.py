@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from seawall.kernel.error import said as spelt
 from seawall.lab.expect import Finding, Seen
-from seawall.lab.experiment import Claim
+from seawall.lab.experiment import EXPECT, Claim
 from seawall.lab.record import Expectation, Record, Status
 from seawall.lab.run.sentry import Order
 
@@ -23,6 +23,21 @@ def _find(claim: Claim, seen: Seen) -> Finding:
     except Exception as error:  # noqa: BLE001 - a user's function: whatever it raises, its claim isn't shown
         return Finding(False, f"it can't be said: {spelt(error)}")
     return found if isinstance(found, Finding) else Finding(bool(found), repr(found))
+
+
+WRONG = ("lost", "invented", "corrupted", "duplicated", "wrong")
+"""Words of the ledger of which a run with the protections may have none, unless its file says how many."""
+
+
+def safe(verdict: Mapping[str, int], claims: Iterable[Claim]) -> list[Expectation]:
+    """What every run with the protections is to show, whether its file asks for it or not."""
+    asked = {word for each in claims if (each.module, each.func) == (EXPECT, "verdict") for word in each.arguments}
+    found = [f"{word} {verdict[word]}" for word in WRONG if word not in asked and verdict.get(word, 0)]
+    unknown = verdict.get("unknown", 0)
+    return [
+        Expectation(claim="all that was accepted came to its end", held=not unknown, said=f"unknown {unknown}"),
+        Expectation(claim="nothing else is wrong in the ledger", held=not found, said=", ".join(found) or "nothing"),
+    ]
 
 
 def conclude(record: Record, *, orders: Sequence[Order], invalid: Sequence[str], broken: Sequence[str]) -> None:

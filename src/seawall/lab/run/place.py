@@ -22,6 +22,8 @@ from seawall.kernel.error import Misconfigured
 from seawall.lab.arm import orphan
 
 DEFAULT = Path("build/lab")
+DATA_MARK = "FORMAT"
+"""Every data folder of Seawall has this file (machine/folder.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,10 @@ class Folder:
         """Nobody else runs an experiment here meanwhile.
 
         Raises:
-            Misconfigured: Somebody does.
+            Misconfigured: Somebody does; or it is a platform's data folder, whose lock has the same name.
         """
+        if (self.path / DATA_MARK).exists():
+            raise Misconfigured([f"{self.path}: is a platform's data folder; the lab needs a --folder of its own"])
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a+") as lock:
             try:
@@ -70,5 +74,5 @@ class Folder:
             lock.write(f"{os.getpid()}\n")
             lock.flush()
             # Of a run whose watchdog was killed with it; what it left armed is undone before anything else is.
-            orphan.close_all(self.runs, by="the next run")
+            orphan.close_all(self.runs)
             yield

@@ -6,6 +6,7 @@ main thread is told to leave the method.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import signal
 import threading
@@ -19,6 +20,7 @@ from seawall.lab.record import SAMPLE_S, Sample, Status
 
 KICK_S = 0.5
 STOP_S = 150.0
+TAKEN_S = 1.0
 KICK = signal.SIGUSR1
 
 
@@ -64,10 +66,15 @@ class Sentry:
         self._queue.put(Order(status, why))
 
     def settle(self) -> None:
-        """Take what was ordered while nobody listened: before ``start``, or after ``stop``."""
-        while not self._thread.is_alive() and not self._queue.empty():
-            if (order := self._queue.get_nowait()) is not None:
-                self.orders.append(order)
+        """Take what was ordered and isn't taken yet: on return ``orders`` has it. Nobody may have listened (before
+        ``start``, or after ``stop``), or the thread is in the middle of a look that takes long."""
+        latest = time.monotonic() + TAKEN_S
+        while self._thread.is_alive() and not self._queue.empty() and time.monotonic() < latest:
+            time.sleep(0.01)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (order := self._queue.get_nowait()) is not None:
+                    self.orders.append(order)
 
     @property
     def ordered(self) -> bool:

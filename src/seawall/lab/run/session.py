@@ -27,6 +27,7 @@ from seawall.lab.run.sampler import DISK, MEMORY, Sampler
 from seawall.lab.run.sentry import Conditions, Sentry
 from seawall.lab.run.steady import Steady
 from seawall.lab.seam import OpenRig, Order, Rig
+from seawall.lab.weak import mark
 
 DISK_FREE_MB_MIN = 512.0
 UNSEEN_S = 15.0
@@ -133,6 +134,8 @@ class Session:
         self._stack.enter_context(toolkit.logged(self.folder / LOG, quiet=options.command != ""))
         self.save()
         try:
+            # Before anything is started there: whoever ends what we leave touches no folder without the mark.
+            mark(options.folder.rig)
             self._stack.enter_context(self._armoury)
             opened: OpenRig = importlib.import_module(ours.rig).open_rig
             order = Order(
@@ -306,16 +309,23 @@ class Session:
             record.verdict = dict(rig.finish(seconds.drain))
         except SeawallError as error:
             self._invalid.append(f"there is no verdict: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever became of the ledger, nothing is shown without it
+            self._invalid.append(f"there is no verdict: {spelt(error)}")
         record.facts = {**rig.facts(), **record.facts}
 
     def _judge(self) -> None:
         record, faults = self.record, self._faults.faults
+        # Of one moment: who is told to end now, and was not just before, would be judged without having been looked at.
+        self.sentry.settle()
+        orders = list(self.sentry.orders)
         record.detect_s = times.detect_s(faults, record.moments)
         record.mitigate_s = times.mitigate_s(faults, self._states)
         record.recover_s = times.recover_s(faults, self._states)
-        if faults and not self.sentry.ordered:
+        if faults and not orders:
             self._expect()
-        judge.conclude(record, orders=self.sentry.orders, invalid=self._invalid, broken=self._broken)
+        if not record.expectations and not orders:
+            self._invalid.append("nothing that was expected was looked at")
+        judge.conclude(record, orders=orders, invalid=self._invalid, broken=self._broken)
         self.save()
 
     def _expect(self) -> None:
@@ -325,15 +335,16 @@ class Session:
             self._faults.prove(
                 f"the faults lasted {least_s:g} s at least", held=lasted_s >= least_s, said=f"{lasted_s:.1f} s"
             )
+        verdict = self.record.verdict
+        if self.experiment.ours.traffic and not self._invalid:
+            accepted = verdict.get("accepted", 0)
+            self._faults.prove("something was accepted", held=accepted > 0, said=f"{accepted} events")
         seen = Seen(self.record, self.seen()[0])
         for found in judge.find(self.experiment.ours.effects, seen):
             self._faults.prove(found.claim, held=found.held, said=found.said)
         self.record.expectations += judge.find(self.experiment.claims(on=self.options.on), seen)
-        if self.options.on and self.record.verdict:
-            unknown = self.record.verdict.get("unknown", 0)
-            self.record.expectations.append(Expectation(
-                claim="all that was accepted came to its end", held=not unknown, said=f"unknown {unknown}",
-            ))  # fmt: skip
+        if self.options.on and verdict:
+            self.record.expectations += judge.safe(verdict, self.experiment.claims(on=True))
 
     def close(self) -> None:
         """Revert what is left, end the rig, and say goodbye to the watchdog. Harmless when called twice."""
@@ -341,6 +352,8 @@ class Session:
         try:
             if self.record.status is Status.RUNNING:
                 self.sentry.settle()
+                if not self.sentry.orders:
+                    self._invalid.append("the runner broke off before it had looked at everything")
                 self._revert()
                 self._judge()
         finally:
