@@ -103,9 +103,11 @@ class Rig:
         shard: int | None = None,
         with_event: bool = True,
         vt: int | None = None,
+        step: int = 0,
         hint: bool = True,
     ) -> list[int]:
-        """One event and run for each body (JSON unless bytes), hinted as by the router; returns the run ids."""
+        """One event and run for each body (JSON unless bytes), each ``step`` behind the former, hinted as by a router;
+        returns the run ids."""
         row = await self.db.fetchrow(
             "select id, queue_id from workflow where name = $1 and version = $2", workflow, version
         )
@@ -129,7 +131,7 @@ class Rig:
                     "insert into run (id, event_id, workflow_id, tenant, queue_id, shard, ticket, vt)"
                     " values ($1, $2, $3, 'default', $4, $5, $6, $7)",
                     run, uuid.UUID(bytes=event), row["id"], row["queue_id"],
-                    n % 4 if shard is None else shard, ticket, CLOCK.wall_us() if vt is None else vt,
+                    n % 4 if shard is None else shard, ticket, (CLOCK.wall_us() if vt is None else vt) + n * step,
                 )  # fmt: skip
                 made.append(run)
         if hint:

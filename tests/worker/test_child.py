@@ -10,9 +10,10 @@ import pytest
 
 from seawall import App, Context, Event, Retry, RunFailed
 from seawall.kernel.error import Uncertain
-from seawall.kernel.placement import COST
+from seawall.kernel.placement import COST, Placement
 from seawall.store import cancel, child, pool
 from seawall.store.pool import Store
+from seawall.store.queue import virtual_now
 from seawall.store.statement import statements
 from seawall.worker import bench, execution, timer
 from seawall.workflow import child as children
@@ -31,6 +32,15 @@ def patient_parents(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who isn't told looks by itself minutes later."""
     monkeypatch.setattr(execution, "REST_S", 1.0)
     monkeypatch.setattr(children, "LOOK_MIN_US", children.LOOK_MAX_US)
+
+
+async def placed(rig: Rig, store: Store, workflow: str, count: int) -> list[int]:
+    """Runs of another tenant, where a router begins them."""
+    place = Placement()
+    place.observe(*await virtual_now(store))
+    queue: int = await rig.db.fetchval("select queue_id from workflow where name = $1", workflow)
+    vts = [place.next(queue, "neighbour", backlog=False) for _ in range(count)]
+    return [(await rig.add(workflow, [n], shard=n % 4, vt=vt, hint=False))[0] for n, vt in enumerate(vts)]
 
 
 def family(app: App, go: asyncio.Event) -> None:
@@ -290,8 +300,12 @@ async def test_a_run_that_begins_very_many_keeps_no_loop_of_its_worker_from_the_
     assert done[run]["result"] == b"150"
 
 
-async def test_a_family_that_begins_at_one_go_takes_turns_with_its_neighbours(rig: Rig) -> None:
-    """All of it was one turn behind the first, and so before nearly all that any other tenant had there."""
+@pytest.mark.parametrize("first", ["neighbours", "family"])
+async def test_a_family_that_begins_at_one_go_takes_turns_with_its_neighbours(
+    rig: Rig, store: Store, first: str
+) -> None:
+    """All of it was one turn behind the first, and so before nearly all that any other tenant had there; and where
+    nothing was ready, before all that anybody has there from then on."""
     app = App()
 
     @app.workflow(on="child", queue="others")
@@ -305,11 +319,10 @@ async def test_a_family_that_begins_at_one_go_takes_turns_with_its_neighbours(ri
         await rig.until(lambda: len(worker._leases.held()) == 8)
         await rig.db.execute("update queue set paused = true where name = 'others'")
         await rig.until(lambda: any(rule.paused for rule in worker._leases.rules.values()))
-        served = 5_000_000
-        theirs = [
-            (await rig.add("nothing", [n], shard=n % 4, vt=served + COST * n, hint=False))[0] for n in range(1, 9)
-        ]
+        await rig.db.execute("update shard_lease set begun_vt = 5000 * $1::bigint", COST)
+        theirs = await placed(rig, store, "nothing", 8) if first == "neighbours" else []
         await rig.ended(await rig.add("parent", [None]))
+        theirs = theirs or await placed(rig, store, "nothing", 8)
         rows = await rig.db.fetch("select id from run order by vt, id")
     order = [row["id"] for row in rows]
     assert len(order) == 48

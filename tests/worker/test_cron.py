@@ -14,6 +14,7 @@ import pytest
 from seawall import App, Context, Event
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Rejected, Unavailable
+from seawall.kernel.placement import COST
 from seawall.store import cron, pool
 from seawall.store.change import Author
 from seawall.store.pool import Store
@@ -295,3 +296,18 @@ async def test_a_workflow_isnt_frozen_between_the_look_at_a_moment_and_its_run(r
             await freezing.execute("update workflow set frozen = true")
             assert await cron.due(session, ["tick"]) == ([], set()), "nobody waits for it"
     await freezing.close()
+
+
+async def test_a_moment_begins_behind_what_its_queue_has_served_and_one_turn_behind_another(
+    rig: Rig, store: Store
+) -> None:
+    """Where nothing was ready, it went before all that anybody had there from then on."""
+    app = App()
+    ticking(app, list[Event]()).set()
+    async with rig.running(app):
+        await rig.until(lambda: rig.db.fetchval("select count(*) from cron_line"))
+    await rig.db.execute("update shard_lease set begun_vt = 5000 * $1::bigint", COST)
+    async with store.transaction() as session:
+        await cron.begin(session, [cron.Begin("tick", "default", us, rig.ids.next(), b"{}") for us in (1, 2)])
+    rows = await rig.db.fetch("select vt from run order by vt")
+    assert [row["vt"] for row in rows] == [5001 * COST, 5002 * COST]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from seawall import App, Context, Event
+from seawall.kernel.placement import COST
 from seawall.worker import Worker
 from worker.rig import QUICK, Rig
 from worker.test_presence import app_of
@@ -45,9 +46,9 @@ def pair(gate: Gate, **other: Any) -> App:
     return app
 
 
-async def flooded(rig: Rig, made: Worker, gate: Gate) -> list[int]:
+async def flooded(rig: Rig, made: Worker, gate: Gate, *, step: int = 0) -> list[int]:
     """All slots but the last, and those of others, are the flood's, and more of it waits."""
-    runs = await rig.add("flood", [{}] * 300, vt=500_000)
+    runs = await rig.add("flood", [{}] * 300, vt=500_000, step=step)
     await rig.until(lambda: gate.now["flood"] == SLOTS.inflight_max - LAST - gate.now["other"])
     return runs
 
@@ -98,7 +99,7 @@ async def test_a_run_that_slept_goes_on_beside_a_flood(rig: Rig) -> None:
     async with rig.worker(pair(gate), SLOTS) as made:
         await serving(rig, made)
         naps = await rig.add("nap", [{}] * 3, vt=1000)
-        flood = await flooded(rig, made, gate)
+        flood = await flooded(rig, made, gate, step=COST)
         await rig.ended(naps)
         gate.open.set()
         await rig.ended(flood, timeout_s=30)

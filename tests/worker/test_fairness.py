@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from seawall import App, Context, Event
 from seawall.kernel.placement import AHEAD, COST, Placement
+from seawall.store.child import tell_parents
 from seawall.store.pool import Store
 from seawall.store.queue import virtual_now
-from worker.rig import Rig
+from seawall.store.run import wake
+from worker.rig import QUICK, Rig
 from worker.test_slot import Gate, crowd
 
 STEADY, FLOOD = 250, 400
+SERVED = "update shard_lease set begun_vt = $1 where shard >= 0"
 
 
 async def served(rig: Rig, store: Store, place: Placement, count: int) -> None:
@@ -83,3 +90,52 @@ async def test_runs_of_low_priority_that_are_alone_do_not_move_the_clock(rig: Ri
             await rig.until(lambda here=here: rig.db.fetchval("select max(begun_vt) = $1 from shard_lease", here))
             place.observe(*await virtual_now(store))
         assert place.next(1, "b", backlog=False) == 4 * COST
+
+
+@pytest.mark.parametrize("how", ["due", "told"])
+async def test_those_of_one_tenant_that_wake_together_take_turns_with_its_neighbours(
+    rig: Rig, store: Store, how: str
+) -> None:
+    """What had slept until one moment went before all that others had waiting, and a tenant who had been away for long
+    before all of them."""
+    served, place, app = 50 * COST, Placement(), crowd(Gate())
+    await rig.registered(app)
+    await rig.db.execute("update queue set paused = true")
+    await rig.db.execute(SERVED, served)
+    place.observe(*await virtual_now(store))
+    neighbours = []
+    for _ in range(8):
+        vt = place.next(1, "neighbour", backlog=False)
+        neighbours += await rig.add("victim", [{}], vt=vt, hint=False)
+    sleepers = await rig.add("flood", [{}] * 40, vt=COST, hint=False)
+    await rig.db.execute("update run set state = 1, run_after = now() where id = any($1::bigint[])", sleepers)
+    if how == "told":
+        await tell_parents(store, sleepers)
+    else:
+        async with rig.worker(app, replace(QUICK, timer_runs=10)):
+            await rig.until(lambda: rig.db.fetchval("select count(*) = 0 from run where state = 1"))
+    order = [row["id"] for row in await rig.db.fetch("select id from run where state = 0 order by vt, id")]
+    assert len(order) == 48
+    assert max(order.index(run) for run in neighbours) < 2 * len(neighbours)
+
+
+async def test_who_wakes_is_placed_by_its_priority_as_who_is_new(rig: Rig, store: Store) -> None:
+    app = App()
+
+    @app.workflow(on="test.thing", priority=2)
+    async def urgent(event: Event, ctx: Context) -> None: ...
+
+    @app.workflow(on="test.thing", priority=-2)
+    async def idle(event: Event, ctx: Context) -> None: ...
+
+    await rig.registered(app)
+    served = 500 * COST
+    await rig.db.execute(SERVED, served)
+    for workflow in ("urgent", "idle"):
+        (run,) = await rig.add(workflow, [{}], vt=0, hint=False)
+        await rig.db.execute("update run set state = 1, run_after = now() - interval '1 second' where id = $1", run)
+    await tell_parents(store, [run])
+    (woken,) = await wake(store, [1], runs_max=10, before={})
+    assert (woken.runs, woken.last, woken.now) == (1, 502 * COST, 501 * COST)
+    rows = await rig.db.fetch("select w.name, r.vt from run r join workflow w on w.id = r.workflow_id")
+    assert {row["name"]: row["vt"] for row in rows} == {"urgent": 302 * COST, "idle": 701 * COST}

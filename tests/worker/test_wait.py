@@ -291,7 +291,9 @@ async def test_runs_of_a_queue_that_nobody_serves_cost_the_others_nothing(rig: R
         " select -n, gen_random_uuid(), 0, 'x', 999, 0, 1, 0, now() - interval '1 hour' from generate_series(1, 9999) n"
     )
     await rig.db.execute("analyze run")
-    sql = statements("worker")["wake"].replace("$1", "'{1}'").replace("$2", "100")
+    sql = statements("worker")["wake"]
+    for n, value in enumerate(("'{1}'", "100", "100000", "100000", "'{1}'", "'{x}'", "'{1}'"), start=1):
+        sql = sql.replace(f"${n}", value)
     plan = "\n".join(row[0] for row in await rig.db.fetch(f"explain (analyze, costs off, timing off) {sql}"))
     assert "run_due" in plan and "Removed" not in plan, plan
     async with rig.running(app):

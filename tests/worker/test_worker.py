@@ -250,11 +250,12 @@ async def test_a_run_whose_time_has_come_is_woken_behind_those_that_waited(rig: 
     await rig.db.execute(again + ", vt = 5 where id = $1", early, timedelta(hours=1))
     await rig.db.execute("update run set vt = 7000 where id = $1", ready)
     async with pool.Store(pool.Settings(dsn=rig.database.worker_dsn), role="test") as store:
-        assert await wake(store, [1], runs_max=10) == 2
+        (one,) = await wake(store, [1], runs_max=10, before={})
+        assert one == (1, "default", 2, 9000, 7000)
     rows = await rig.db.fetch("select id, state, vt from run")
     assert {row["id"]: (row["state"], row["vt"]) for row in rows} == {
-        woken: (0, 7000),
-        alone: (0, 5),
+        woken: (0, 8000),
+        alone: (0, 9000),
         ready: (0, 7000),
         early: (1, 5),
     }

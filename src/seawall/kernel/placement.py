@@ -7,7 +7,8 @@ all but the first of them. Workers just read in order of virtual time; nothing i
 
 A backlog is a stream of its own: after an outage a tenant's fresh events don't queue behind its old ones. So are runs
 that wait in a line for others of their key, and so are those that leave one: a million of them take no turns from their
-tenant's other runs.
+tenant's other runs. Who wakes, and who is begun by another run or a schedule, is placed by the store, by the same clock
+(``queue_now``, a function of the schema).
 
 A tenant of weight 4 is charged a quarter for each run, so it has four turns for each of another's. A priority puts a
 run up to so many turns before or behind its place, and charges nothing: it can't starve anybody.

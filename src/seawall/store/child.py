@@ -11,6 +11,7 @@ from uuid import UUID
 from seawall.kernel.cause import Cause
 from seawall.kernel.error import Fenced
 from seawall.kernel.event import headers_of, id_day
+from seawall.kernel.placement import AHEAD, STEP
 from seawall.kernel.seam.child import Child
 from seawall.kernel.status import DAY_SHIFT
 from seawall.store.lease import Lease
@@ -44,7 +45,7 @@ class Wanted:
     lease: Lease  # under which that one is in hand
     nesting: int  # its own, from 1
     payload: bytes
-    turn: int  # how many turns it waits behind whoever is first in its queue, from 1
+    turn: int  # how many turns it waits behind its queue's clock, from 1
     with_parent: bool  # it is to be cancelled when its parent ends before it
 
 
@@ -62,13 +63,15 @@ async def start(store: Store, wanted: Wanted) -> Child | None:
     values = (
         UUID(bytes=wanted.event_id), wanted.workflow, *text_array([wanted.tenant, f"run.{wanted.workflow}"]),
         headers, wanted.payload, id_day(wanted.event_id) << DAY_SHIFT, wanted.parent if wanted.with_parent else None,
-        *wanted.lease, UUID(bytes=wanted.other_id), parent, wanted.turn,
+        *wanted.lease, UUID(bytes=wanted.other_id), parent, wanted.turn, STEP, AHEAD,
     )  # fmt: skip
     # A second time: another execution, whose lease is gone, may have begun it behind this statement's snapshot.
     row = await _standing(store, wanted, values) or await _standing(store, wanted, values)
     if row is None:
         return None
-    if row["cause"] == Cause.PARENT_ENDED and await store.execute(_SQL["revive"], row["id"], wanted.parent):
+    if row["cause"] == Cause.PARENT_ENDED and await store.execute(
+        _SQL["revive"], row["id"], wanted.parent, STEP, AHEAD
+    ):  # fmt: skip
         row = await _standing(store, wanted, values) or row
     return Child(
         run=row["id"], status=row["status"], result=row["result"], error=row["error"],
@@ -126,7 +129,8 @@ async def tell_parents(store: Store, run_ids: Collection[int], *, timeout_s: flo
     """
     ids = sorted(run_ids)
     for start in range(0, len(ids), TOLD_MAX):
-        await store.fetch(statements("wait")["wake_heard"], ids[start : start + TOLD_MAX], timeout_s=timeout_s)
+        part = ids[start : start + TOLD_MAX]
+        await store.fetch(statements("wait")["wake_heard"], part, STEP, AHEAD, timeout_s=timeout_s)
 
 
 async def who_began(store: Store, event_ids: Collection[UUID], *, timeout_s: float | None = None) -> set[int]:

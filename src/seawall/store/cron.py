@@ -15,6 +15,7 @@ import msgspec
 
 from seawall.kernel.error import Rejected
 from seawall.kernel.event import id_day
+from seawall.kernel.placement import AHEAD, STEP
 from seawall.kernel.seam.change import Kind
 from seawall.kernel.status import DAY_SHIFT
 from seawall.store.change import Author, record
@@ -123,6 +124,8 @@ async def begin(session: Session, runs: Sequence[Begin]) -> list[Begun]:
         [id_day(run.event_id) << DAY_SHIFT for run in runs],
         [run.body for run in runs],
         [type_of(run.name) for run in runs],
+        STEP,
+        AHEAD,
     )
     return [Begun(r["name"], r["tenant"], r["run_id"], Woken(r["queue_id"], r["vt"])) for r in rows]
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from seawall.kernel.placement import AHEAD, STEP
 from seawall.store.flush import numbers
 from seawall.store.lease import Lease
 from seawall.store.pool import Row, Session, Store
@@ -118,9 +119,33 @@ async def memos(session: Session, run_ids: Sequence[int]) -> list[Row]:
     return await session.fetch(statements("worker")["memos"], run_ids)
 
 
-async def wake(store: Store, queue_ids: Sequence[int], *, runs_max: int) -> int:
-    """Make runs ready whose time has come, at most ``runs_max`` of each queue; returns how many."""
-    return await store.execute(statements("worker")["wake"], queue_ids, runs_max)
+class Woken(NamedTuple):
+    """Runs of one tenant in one queue that were woken together; in the order of the statement's columns."""
+
+    queue_id: int
+    tenant: str
+    runs: int
+    last: int  # virtual time of the last of them, without its priority
+    now: int  # the queue's clock
+
+
+async def wake(
+    store: Store, queue_ids: Sequence[int], *, runs_max: int, before: Mapping[tuple[int, str], int]
+) -> list[Woken]:
+    """Make runs ready whose time has come, at most ``runs_max`` of each queue.
+
+    Args:
+        before: By queue and tenant, the virtual time behind which they go: of those that were woken before.
+
+    Raises:
+        Unavailable, Uncertain: Safe to repeat.
+    """
+    streams = [*before]
+    rows = await store.fetch(
+        statements("worker")["wake"], queue_ids, runs_max, STEP, AHEAD,
+        [queue_id for queue_id, _ in streams], [tenant for _, tenant in streams], [*before.values()],
+    )  # fmt: skip
+    return list(map(Woken._make, rows))
 
 
 async def lonely(store: Store, owners: Mapping[int, UUID], *, known: Sequence[int]) -> list[tuple[int, str]]:

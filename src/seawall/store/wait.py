@@ -15,6 +15,7 @@ from uuid import UUID
 
 from seawall.kernel.error import SeawallError
 from seawall.kernel.made import News
+from seawall.kernel.placement import AHEAD, STEP
 from seawall.kernel.status import CHANNEL_RUN
 from seawall.store.driver import Unheard
 from seawall.store.lease import Lease
@@ -283,7 +284,7 @@ def notices(woken: Sequence[Woken]) -> list[tuple[str, str]]:
 
 async def wake(session: Session, runs: Set[int]) -> list[Woken]:
     """In a transaction: count a wake for each of these runs, and let those that wait go on."""
-    rows = await session.fetch(_SQL["wake_heard"], [*runs]) if runs else []
+    rows = await session.fetch(_SQL["wake_heard"], [*runs], STEP, AHEAD) if runs else []
     return [Woken(row["queue_id"], row["vt"]) for row in rows]
 
 

@@ -12,10 +12,14 @@ from seawall.kernel.error import Unavailable, Uncertain
 from seawall.store.child import tell_parents, who_began
 from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Store
-from seawall.store.run import wake
+from seawall.store.run import Woken, wake
 from seawall.worker.settings import Settings
 
 PARENTS_MAX = 10_000
+
+STREAMS_MAX = 200
+"""Tenants, by queue, of which it is known how far their woken runs are placed; who isn't among them begins at the
+queue's clock."""
 
 
 class Timers:
@@ -35,6 +39,7 @@ class Timers:
         self._woken = woken
         self._parents: set[int] = set()
         self._ended: set[UUID] = set()  # events of runs that ended, whose parents aren't known yet
+        self._last: dict[tuple[int, str], int] = {}  # by queue and tenant, where the last run is that was woken
 
     def tell(self, parent: int) -> None:
         """A run that this one began has ended. One that isn't told looks by itself, later."""
@@ -53,14 +58,27 @@ class Timers:
                 await patiently(heart, self._tell(), what=DEPENDENCY)
                 queue_ids = self._queue_ids()
                 most = max(1, self.settings.timer_runs // max(1, len(queue_ids)))
-                count = await patiently(heart, wake(self._store, queue_ids, runs_max=most), what=DEPENDENCY)
+                woken = await patiently(
+                    heart, wake(self._store, queue_ids, runs_max=most, before=self._last), what=DEPENDENCY
+                )
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
-                count = most = 0
+                woken, most = [], 0
+            count = sum(one.runs for one in woken)
             if count:
+                self._place(woken)
                 self._woken()
             await asyncio.sleep(0 if count and count >= most else min(1.0, self.settings.timer_s))
+
+    def _place(self, woken: Sequence[Woken]) -> None:
+        """Note how far streams are, but those that their queue's clock has passed."""
+        for one in woken:
+            self._last.pop((one.queue_id, one.tenant), None)
+            self._last[one.queue_id, one.tenant] = one.last
+        now = {one.queue_id: one.now for one in woken}
+        ahead = [(stream, vt) for stream, vt in self._last.items() if vt > now.get(stream[0], 0)]
+        self._last = dict(ahead[-STREAMS_MAX:])
 
     async def _tell(self) -> None:
         if ended := self._ended.copy():

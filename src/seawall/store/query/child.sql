@@ -1,7 +1,7 @@
 -- name: start
 -- worker, when a workflow begins another run, and when it looks how that stands; primary key of event, thrice, unique (name, version),
 -- run_event, run_done_event of the event's day, primary key of run_child. The event's id says which run of which is meant: there is
--- one of it, however often it is asked for. It goes so many turns ($14) behind the first that is ready in its shard, or else in its queue: of a family that
+-- one of it, however often it is asked for. It goes so many turns ($14) behind its queue's clock ($15, $16: see queue_now): of a family that
 -- is begun at one go each is one turn behind the other, so that it doesn't go before all that its neighbours have there. $8: the
 -- run that begins it, when it is to be cancelled with that; said anew with each look, as somebody may have tried it again.
 -- $9 to $11: the lease under which that one is in hand; primary key of shard_lease. Without it nothing is written: its number may be
@@ -29,14 +29,7 @@ with ours as materialized (
   returning id
 ), begun as (
   insert into run (id, event_id, workflow_id, tenant, queue_id, shard, vt)
-  select n.id, e.id, t.id, $3, t.queue_id, n.id % t.shards,
-         $14::bigint * 1000 + coalesce(
-           (select o.vt from run o where o.queue_id = t.queue_id and o.shard = n.id % t.shards and o.state = 0
-            order by o.vt, o.id limit 1),
-           (select min(f.vt) from generate_series(0, t.shards - 1) s (shard) cross join lateral (
-              select o.vt from run o where o.queue_id = t.queue_id and o.shard = s.shard::smallint and o.state = 0
-              order by o.vt, o.id limit 1) f),
-           -1000)
+  select n.id, e.id, t.id, $3, t.queue_id, n.id % t.shards, queue_now(t.queue_id, $15, $16) + $14::bigint * 1000
   from event e cross join takes t cross join lateral (select $7::bigint + (select run_number_base()) + nextval('run_number') as id) n
   returning id, queue_id, vt
 ), standing as materialized (
@@ -57,7 +50,7 @@ select s.*, now() as now, exists (select 1 from ours) as held from (select 1) on
 
 -- name: revive
 -- worker, when a run that is there again looks at one that was cancelled with it; primary keys of run, run_done, run_until and
--- run_child, and one probe of run_ready. The same run goes on where it was, and its time begins anew; `waits` says that it has steps.
+-- run_child, and queue_now. The same run goes on where it was, and its time begins anew; `waits` says that it has steps.
 with parent as materialized (
   select id from run where id = $2 and state <> 9 for key share
 ), gone as (
@@ -69,10 +62,7 @@ with parent as materialized (
   insert into run_child (parent_id, run_id) select $2, id from gone on conflict do nothing
 )
 insert into run (id, event_id, workflow_id, tenant, queue_id, shard, waits, vt, created_at, began_at)
-select g.id, g.event_id, g.workflow_id, g.tenant, w.queue_id, g.id % q.shards, 1,
-       coalesce((select o.vt + 1000 from run o
-                 where o.queue_id = w.queue_id and o.shard = g.id % q.shards and o.state = 0
-                 order by o.vt, o.id limit 1), 0),
+select g.id, g.event_id, g.workflow_id, g.tenant, w.queue_id, g.id % q.shards, 1, queue_now(w.queue_id, $3, $4) + 1000,
        g.created_at, g.began_at
 from gone g join workflow w on w.id = g.workflow_id join queue q on q.id = w.queue_id
 on conflict do nothing

@@ -72,9 +72,9 @@ order by l.tenant limit 2
 for update of l
 
 -- name: begin
--- worker and console, behind due or one; primary keys of cron_moment, event, workflow and queue. A run for each moment that has
--- none, with an event of its own, and the line goes on. A run goes behind the first that is ready in its queue: before a
--- tenant's own backlog, and not before everybody.
+-- worker and console, behind due or one; primary keys of cron_moment, event, workflow and queue, and queue_now ($8, $9) once for
+-- each queue. A run for each moment that has none, with an event of its own, and the line goes on. A run goes behind its queue's
+-- clock, and one turn behind another of its tenant: before a tenant's own backlog, and not before everybody.
 with asked as (
   select u.*, u.day_base + (select run_number_base()) + nextval('run_number') as run_id
   from unnest($1::text[], $2::text[], $3::bigint[], $4::uuid[], $5::bigint[], $6::bytea[], $7::text[])
@@ -91,14 +91,17 @@ with asked as (
   select a.event_id, '00000000-0000-0000-0000-000000000000', ':cron', a.tenant, a.type, 1, now(), '', a.body, '', '', 0, 0,
          '00000000-0000-0000-0000-000000000000', 0, 0
   from fresh f join asked a on a.run_id = f.run_id
-), begun as (
-  insert into run (id, event_id, workflow_id, tenant, queue_id, shard, vt)
-  select a.run_id, a.event_id, w.id, a.tenant, w.queue_id, a.run_id % q.shards,
-         coalesce((select o.vt + 1000 from run o
-                   where o.queue_id = w.queue_id and o.shard = a.run_id % q.shards and o.state = 0
-                   order by o.vt, o.id limit 1), 0)
+), meant as materialized (
+  select a.run_id, a.event_id, w.id as workflow_id, a.tenant, w.queue_id, a.run_id % q.shards as shard,
+         row_number() over (partition by w.queue_id, a.tenant order by a.moment_us, a.run_id) as turn
   from fresh f join asked a on a.run_id = f.run_id join workflow w on w.name = a.name and w.active and not w.frozen
   join queue q on q.id = w.queue_id
+), clock as materialized (
+  select queue_id, queue_now(queue_id, $8, $9) as vt from (select distinct queue_id from meant) q
+), begun as (
+  insert into run (id, event_id, workflow_id, tenant, queue_id, shard, vt)
+  select m.run_id, m.event_id, m.workflow_id, m.tenant, m.queue_id, m.shard, c.vt + 1000 * m.turn
+  from meant m join clock c using (queue_id)
   returning id, queue_id, vt
 )
 update cron_line l set run_id = f.run_id, last = to_timestamp(a.moment_us / 1e6::float8), begun = l.begun + 1

@@ -470,21 +470,33 @@ join step s on s.run_id = u.run_id and s.name = u.name and s.nth = u.nth and s.e
 limit 10
 
 -- name: wake
--- worker, twice a second; run_due of each queue, and one probe of run_ready for each run. Queues have equal parts, so that one
--- with very many that are due delays none. Waking puts no run before those that waited meanwhile: its virtual time becomes
--- at least the smallest one that is ready in its shard.
-update run r
-set state = case when r.line is null then 0 else 3 end, run_after = null,
-    vt = greatest(r.vt, (select o.vt from run o
-                         where o.queue_id = r.queue_id and o.shard = r.shard and o.state = 0
-                         order by o.vt, o.id limit 1))
-where r.id = any (array(
-  select due.id from unnest($1::smallint[]) as q (queue_id) cross join lateral (
-    select d.id from run d where d.queue_id = q.queue_id and d.state = 1 and d.run_after <= now()
-    order by d.run_after limit $2
+-- worker, twice a second; run_due of each queue, primary key of run, and queue_now ($3, $4) once for each queue that has any. Queues
+-- have equal parts, so that one with very many that are due delays none. Waking puts no run before those that waited meanwhile: it goes
+-- a turn behind its queue's clock, and behind those of its tenant that were woken before it ($5 to $7: where they are by now), as a
+-- stream of new runs does (kernel/placement.py). Else thousands of one tenant that are due at once go before all that others have
+-- there. By queue and tenant, how many were woken, where the last of them is and the queue's clock.
+with due as materialized (
+  select d.id, d.queue_id, d.tenant, coalesce(w.priority, 0) as priority,
+         row_number() over (partition by d.queue_id, d.tenant order by d.run_after, d.id) as turn
+  from unnest($1::smallint[]) as q (queue_id) cross join lateral (
+    select o.id, o.queue_id, o.tenant, o.workflow_id, o.run_after from run o
+    where o.queue_id = q.queue_id and o.state = 1 and o.run_after <= now()
+    order by o.run_after limit $2
     for update skip locked
-  ) due
-))
+  ) d left join workflow w on w.id = d.workflow_id
+), clock as materialized (
+  select queue_id, queue_now(queue_id, $3, $4) as vt from (select distinct queue_id from due) q
+), placed as materialized (
+  select d.id, d.queue_id, d.tenant, d.priority, c.vt as now, greatest(c.vt, b.vt) + 1000 * d.turn as vt
+  from due d join clock c using (queue_id)
+  left join unnest($5::smallint[], $6::text[], $7::bigint[]) as b (queue_id, tenant, vt)
+    on b.queue_id = d.queue_id and b.tenant = d.tenant
+), woken as (
+  update run r
+  set state = case when r.line is null then 0 else 3 end, run_after = null, vt = greatest(r.vt, p.vt - $3 * p.priority)
+  from placed p where r.id = p.id
+)
+select queue_id, tenant, count(*) as runs, max(vt) as last, min(now) as now from placed group by queue_id, tenant
 
 -- name: suspects
 -- worker, each second; run_ready, run_cancelling. Queues with suspects of workflows in $3 that nobody runs: for others, and for
