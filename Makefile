@@ -32,7 +32,7 @@ parts: setup ## real Kafka, Redis, PostgreSQL, proxy into build/parts, each prov
 	@exec .venv/bin/seawall lab parts prepare $(ARGS)
 
 test-parts: setup ## tests on the real parts (after make parts), and a table of outages; as root also full disks
-	@SEAWALL_TEST_ROOT=1 sh tool/test.sh -q -m "(root or parts) and not soak" $(ARGS)
+	@sh tool/parts.sh $(ARGS)
 
 POOLED = store worker router console responder workflow testing watch
 
