@@ -75,6 +75,28 @@ async def test_a_run_waits_without_a_slot_for_those_that_it_begins(rig: Rig) -> 
     assert await rig.db.fetchval("select count(*) from event where source = ':run' and type = 'run.double'") == 3
 
 
+async def test_what_a_run_returned_is_there_when_who_waited_is_called_again(rig: Rig) -> None:
+    """It couldn't be read: who slept, or waited for another one, behind a first that had returned something, failed."""
+    app = App()
+
+    @app.workflow(on="child", queue="others")
+    async def give(event: Event, ctx: Context) -> Any:
+        return event.json
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def parent(event: Event, ctx: Context) -> Any:
+        values = [await ctx.run("give", value) for value in event.json]
+        await ctx.sleep(seconds=0.1)
+        return values
+
+    given = [5, "text", [1, {"a": None}], None, {}, 0.5, True]
+    async with rig.worker(app):
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 2 from workflow"))
+        (run,) = await rig.add("parent", [given])
+        done = (await rig.ended([run]))[run]
+        assert (done["error"], json.loads(done["result"] or b"null")) == (None, given)
+
+
 @pytest.mark.parametrize("how", ["failed", "cancelled"])
 async def test_an_end_that_is_none_is_raised_where_it_was_waited_for(rig: Rig, how: str) -> None:
     app, go = App(), asyncio.Event()

@@ -24,6 +24,8 @@ LOOK_MIN_US, LOOK_MAX_US = 2_000_000, 300_000_000
 
 OnParentEnd = Literal["cancel", "leave"]
 
+NOTHING = msgspec.Raw(b"null")
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -32,7 +34,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     run: int
     status: int
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = NOTHING  # not "or None": msgspec writes that as well, and reads nothing but null then
     error: str | None = None
 
 
@@ -144,7 +146,7 @@ class Children(Patches):
         while True:
             child = await self._child(key, nth, begin)
             if RunStatus.SUCCEEDED <= child.status <= RunStatus.DEAD:
-                result = None if child.result is None else msgspec.Raw(child.result)
+                result = NOTHING if child.result is None else msgspec.Raw(child.result)
                 outcome = Outcome(run=child.run, status=child.status, result=result, error=child.error)
                 return await self._kept(key, nth, outcome)
             await run.rest(run.store_us() + wait_us, look_s=LOOK_S)
@@ -177,6 +179,6 @@ def _called(workflow: object) -> str:
 
 def _said(workflow: str, outcome: Outcome) -> Any:
     if outcome.status == RunStatus.SUCCEEDED:
-        return None if outcome.result is None else msgspec.json.decode(outcome.result)
+        return msgspec.json.decode(outcome.result)
     status = RunStatus(outcome.status).word
     raise RunFailed(workflow=workflow, run=outcome.run, status=status, error=outcome.error)
