@@ -21,8 +21,11 @@ names() { # of the experiments to run, in the catalogue's order: NAME, and off w
     "$seawall" lab list --json | .venv/bin/python -c '
 import json, os, shutil, sys
 wanted = sys.argv[1:]
+listed = json.load(sys.stdin)["experiments"]
+if unknown := sorted(set(wanted) - {each["name"] for each in listed}):
+    sys.exit("lab: no such experiment: " + ", ".join(unknown))
 zones = os.geteuid() == 0 and shutil.which("ip", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
-for each in json.load(sys.stdin)["experiments"]:
+for each in listed:
     if each["name"] not in wanted and wanted:
         continue
     if "zones" in each.get("needs", ()) and not zones:
@@ -32,11 +35,10 @@ for each in json.load(sys.stdin)["experiments"]:
 }
 
 "$seawall" lab parts prepare || exit 1
-wanted=$(names "$@") || exit 1
-if [ -z "$wanted" ]; then
-    echo "lab: no such experiment; $seawall lab list names them" >&2
+wanted=$(names "$@") && [ -n "$wanted" ] || {
+    echo "lab: nothing was run; $seawall lab list names the experiments" >&2
     exit 3
-fi
+}
 # Each by itself: one that is aborted doesn't keep the others from being run. In order: some come after others.
 while read -r name last; do
     case $last in

@@ -138,6 +138,7 @@ class Tuned:
     differences: list[Difference]  # both of them
 
 
+# Size: the environment is read nowhere else, also what is only handed on of it.
 def postgres_environment() -> dict[str, str]:
     """What PostgreSQL's programs go by, where a user has set it: libpq's variables, certificates, locale, and the home
     that its files lie in. Nothing else: our own variables may hold secrets."""
@@ -145,6 +146,15 @@ def postgres_environment() -> dict[str, str]:
     return {
         name: value for name, value in os.environ.items()
         if name in wanted or name.startswith(("PG", "LC_", "KRB5"))
+    }  # fmt: skip
+
+
+def environment_apart() -> dict[str, str]:
+    """The environment without what leads to somebody's own platform, database, Redis or Kafka: for one of the lab's
+    own, which must never come to run on them. Where PostgreSQL's programs lie isn't among that."""
+    return {
+        name: value for name, value in os.environ.items()
+        if name == "SEAWALL_PG_BIN" or not name.startswith(("SEAWALL_", "PG"))
     }  # fmt: skip
 
 

@@ -37,6 +37,20 @@ async def test_what_the_journal_took_is_no_longer_there_for_the_reply(tmp_path: 
         assert rig.records[0].wait_ms == 5000, "the record keeps the wish"
 
 
+async def test_what_the_journal_has_no_room_for_holds_nobody(tmp_path: Path) -> None:
+    async with running(tmp_path, sources=_waits(), settings=PATIENT) as rig, client(rig) as c:
+        rig.journal.hold()
+        rig.journal._records_max = 1
+        wait = {"Prefer": "wait=5"}
+        await c.send(request(body=b"a", headers=wait) + request(body=b"b", headers=wait))
+        await until(lambda: rig.journal.waiting == 1)
+        async with client(rig) as other:
+            await other.send(request(body=b"c", headers=wait))
+            answer = await other.answer()
+            assert answer is not None and answer.status == 503
+        assert not rig.waiting.held and not rig.records, "a request is held once its event is safe"
+
+
 async def test_a_slow_body_spends_of_the_wait_too(tmp_path: Path) -> None:
     clock = ManualClock()
     async with running(tmp_path, sources=_waits(), settings=PATIENT, clock=clock) as rig, client(rig) as c:

@@ -48,19 +48,21 @@ select count(*) from (
 
 
 @pytest.fixture
-def pair(tmp_path: Path, pooled: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
+def pair(tmp_path: Path, pooled: bool) -> Iterator[Postgres]:
     with Postgres(tmp_path / "postgres", bouncer=pooled, fetched=FETCHED) as part:
-        if pooled:
-            monkeypatch.setenv("SEAWALL_STORE_POOLER", part.address(BOUNCER))
         yield part
 
 
 @pytest.fixture
-def tree(pair: Postgres, tmp_path: Path) -> Iterator[Tree]:
+def tree(pair: Postgres, pooled: bool, tmp_path: Path) -> Iterator[Tree]:
+    environment = {"SEAWALL_STORE_POOLER": pair.address(BOUNCER)} if pooled else {}
     dsn = tmp_path / "dsn"
     dsn.write_text(pair.dsn())
     dsn.chmod(0o600)
-    with Tree(tmp_path / "data", app=APP, log=tmp_path / "up.log", options=("--dsn-file", str(dsn))) as made:
+    options = ("--dsn-file", str(dsn))
+    with Tree(
+        tmp_path / "data", app=APP, log=tmp_path / "up.log", options=options, environment=environment
+    ) as made:  # fmt: skip
         made.start()
         made.wait_ready(READY_S)
         pair.settle()

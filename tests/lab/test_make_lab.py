@@ -58,6 +58,10 @@ def test_only_those_that_are_named(place: Path) -> None:
     assert _run(place, "c")[0] == 3
 
 
+def test_a_name_that_is_not_there_is_said_and_nothing_passes_for_it(place: Path) -> None:
+    assert _run(place, "b", "c") == (3, ["lab parts prepare"])
+
+
 @pytest.mark.parametrize("failing", ["lab run a --twice --yes", "lab run b --yes", "lab report"])
 def test_one_that_fails_keeps_no_other_from_running_and_is_not_forgotten(place: Path, failing: str) -> None:
     (place / "fails").write_text(failing + "\n")

@@ -32,6 +32,12 @@ def test_a_storm_that_failed_is_named_with_its_cause() -> None:
     assert "- seed 1: not_as_expected: lost 1" in said and "some were lost" in said
 
 
+def test_a_storm_that_nobody_judged_to_its_end_leaves_no_bound() -> None:
+    for other in ({"status": "aborted", "verdict": {}}, {"verdict": {"accepted": 9, "unknown": 1, "lost": 0}}):
+        said = block([RUN, {**RUN, **other, "as_expected": False, "why": ["w"]}])
+        assert "(3/n) | unknown: not every storm" in said
+
+
 def test_a_page_has_one_block_the_newest() -> None:
     first = replaced("# Results\n", f"{BEGIN}\none\n{END}\n")
     assert replaced(first, f"{BEGIN}\ntwo\n{END}\n") == f"# Results\n\n{BEGIN}\ntwo\n{END}\n"

@@ -75,3 +75,23 @@ def test_a_folder_where_nothing_runs_says_so(tree: Tree) -> None:
         tree.place()
     assert "doesn't say where it is" in tree.unready()
     tree.stop()
+
+
+def test_no_variable_leads_the_labs_platform_to_somebodys_own(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables count more than files: with the DSN of production in a shell, the lab would have broken that."""
+    for name in (
+        "SEAWALL_DSN",
+        "SEAWALL_DSN_FILE",
+        "SEAWALL_CACHE_URL",
+        "SEAWALL_KAFKA_BOOTSTRAP",
+        "PGHOST",
+        "PGSERVICE",
+    ):
+        monkeypatch.setenv(name, "production")
+    monkeypatch.setenv("SEAWALL_PG_BIN", "/opt/postgres")
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr(tree, "_command", ["env"])
+    tree.start()
+    assert tree._up is not None and tree._up.wait(30) == 0
+    said = tree.log.read_text()
+    assert "production" not in said and "SEAWALL_PG_BIN=/opt/postgres" in said and "HOME=/home/me" in said

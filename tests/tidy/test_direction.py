@@ -23,7 +23,7 @@ APPS = "seawall.lab.catalog.app."
 
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 OUTSIDE = {
-    "lab": {"kernel", "testing", "app"},
+    "lab": {"kernel", "testing", "app", "settings"},  # of settings: the environment that leads to none of a user's
     "testing": {"kernel", "guard", "workflow", "router", "worker", "store", "migrate"},
     "": {"kernel", "workflow"},  # `from seawall import App`
     "__main__": {"cli"},

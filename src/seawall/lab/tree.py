@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from seawall.kernel.error import Unavailable
 from seawall.lab.platform import Place
 from seawall.lab.weak import mark, program
+from seawall.settings import environment_apart
 
 ROLES = ("collector", "router", "worker", "console")
 PARTS = (*ROLES, "postgres", "up")
@@ -38,13 +39,17 @@ class Tree:
         log: Where its standard error goes, appended.
         options: More arguments of `seawall up`.
         weak: Parts of it that are weak ones (lab/weak), for which the folder must be the lab's own.
+        environment: Variables for it. Of ours it inherits none: one that names somebody's own database, which counts
+            more than any file, would have the lab break a platform on that.
     """
 
     def __init__(
-        self, data: Path, *, app: Path, log: Path, options: Sequence[str] = (), weak: Sequence[str] = ()
-    ) -> None:
+        self, data: Path, *, app: Path, log: Path, options: Sequence[str] = (), weak: Sequence[str] = (),
+        environment: Mapping[str, str] = {},
+    ) -> None:  # fmt: skip
         self.data = data
         self.log = log
+        self._environment = environment
         self._command = [
             *program(weak), "up", "--data", str(data), "--app", str(app),
             "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", *options,
@@ -70,8 +75,9 @@ class Tree:
             mark(self.data)
         with self.log.open("ab") as log:
             self._up = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**environment_apart(), **self._environment},
+            )  # fmt: skip
 
     def place(self) -> Place:
         """Where it is now.
