@@ -99,6 +99,12 @@ def test_streams_are_checked_and_have_connections_enough() -> None:
             streams([wrong])
 
 
+def test_a_run_with_the_protections_has_no_part_that_lacks_one() -> None:
+    assert supply.parts({}) == () and supply.parts({"parts": ["mortal-listener"]}) == ("mortal-listener",)
+    with pytest.raises(Rejected, match="deaf-listener; what lacks nothing is mortal-listener"):
+        supply.parts({"parts": ["mortal-listener", "deaf-listener"]})
+
+
 def test_recent_answers_are_counted_by_sort() -> None:
     recent = Recent()
     for word in ("202", "202", "503", "503 bare", "429", "timeout", "own", "ticket", "wrong"):

@@ -42,7 +42,7 @@ GOLDEN = """\
 53.2 console-term 0"""
 """Storm 7 of a minute. Another one under the same seed needs another VERSION: seeds that people keep must stay true."""
 
-ALONE = ("reachable", "kick_subscribers", "back", "all_back", "upgrade", "credit")
+ALONE = ("reachable", "kick_subscribers", "back", "all_back", "upgrade", "credit", "end_listeners")
 """Of act: what mends, and what only makes sense within an experiment's own order of steps."""
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.part.fault import Fault, Way
@@ -22,11 +23,14 @@ from seawall.lab.part.redis import MAIN, Redis
 from seawall.lab.rig import Rig, current
 from seawall.lab.rig.supply import Line
 from seawall.lab.tree import ROLES
+from seawall.lab.weak import mortal
 
 MAX_S = 120.0
 LAND_S = 5.0
 PROMOTE_S = 20.0
 REPLACE_S = 30.0
+MORTAL = frozenset({"mortal-listener", "unwatched-listener"})
+LOG_BYTES_MAX = 4 << 20
 SHARE = 0.8
 """A line that is slow by less than this part of what was asked isn't."""
 
@@ -211,6 +215,22 @@ def end(role: str = "collector", how: str = "TERM", wait_s: float = REPLACE_S) -
     return f"{role} {pid} got SIG{how}; {rig.tree.pid(role)} has its place"
 
 
+def end_listeners(wait_s: float = LAND_S) -> str:
+    """What listens for replies in the collector ends from inside, by an error that it doesn't know, while its process
+    goes on (incident I1). There is no such way into the product: the platform must have one of ``MORTAL``."""
+    rig = current()
+    if not MORTAL & set(rig.weak):
+        raise Rejected(409, "no way in", f"the listeners of this platform can't be ended; {', '.join(sorted(MORTAL))}")
+    pid = rig.tree.pid("collector")
+    if pid is None:
+        raise Unavailable("collector", "it isn't running")
+    before = rig.tree.log.stat().st_size
+    rig.note("killed", "the listeners: ended from inside")
+    os.kill(pid, mortal.SIGNAL)
+    _until(lambda: mortal.ENDED.encode() in _since(rig.tree.log, before), "a listener says that it ends", wait_s)
+    return f"the listeners of collector {pid} have ended, and it goes on"
+
+
 # ── Undoing ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def back(target: str) -> str:
     """Undo all that was done to a target (``redis``: to each of its nodes too). Harmless when nothing was."""
@@ -268,6 +288,12 @@ def _revert_of_stop(part: Part, node: str) -> Mapping[str, object]:
         return {"do": "cont", "pid": who.pid, "start": who.started}
     command = [sys.executable, "-m", "seawall", "lab", "parts", "kill", part.kind, node, "--signal", "CONT"]
     return {"do": "command", "argv": [*command, "--folder", str(part.folder.parent)]}
+
+
+def _since(log: Path, at: int) -> bytes:
+    with log.open("rb") as file:
+        file.seek(at)
+        return file.read(LOG_BYTES_MAX)
 
 
 def _until(true: Callable[[], bool], what: str, within_s: float) -> None:

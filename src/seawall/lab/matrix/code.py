@@ -69,7 +69,7 @@ ACTIONS: Mapping[str, str] = {
     "slow": "slow", "narrow": "slow", "credit": "slow", "hole": "hung", "stop": "hung", "reset": "gone",
     "refuse": "gone", "kill": "gone", "forget": "gone", "fail_over": "gone", "upgrade": "gone",
     "kick_subscribers": "gone",
-    **dict.fromkeys(("reachable", "end", "back", "all_back"), ""),
+    **dict.fromkeys(("reachable", "end", "end_listeners", "back", "all_back"), ""),
 }  # fmt: skip
 """Which way of failing each action of `seawall.lab.act` is."""
 

@@ -110,6 +110,7 @@ class Rig:
         lines: Of clients to them, by name: ``redis.r1``.
         arm: What holds reverts.
         verdict: Of the traffic, after ``finish``.
+        weak: Parts of ``lab/weak`` that the platform has. Of a run with the protections those that lack none.
     """
 
     # Size: what a runner, an action and a probe ask of a rig, each a few lines over the rooms that do it.
@@ -123,6 +124,7 @@ class Rig:
         self.parts: dict[str, Part] = {}
         self.lines: dict[str, Line] = {}
         self.verdict: Verdict | None = None
+        self.weak = tuple(order.weak) or supply.parts(order.options)
         self._say = say
         self._streams = streams(order.traffic)
         self._before: Mapping[str, int] = {}
@@ -211,7 +213,7 @@ class Rig:
             file.touch(0o600)
             file.write_text(dsn)
             options += ["--dsn-file", str(file)]
-        return Tree(self.folder / own.DATA, app=app, log=self.run / LOG, options=options, weak=self.order.weak)
+        return Tree(self.folder / own.DATA, app=app, log=self.run / LOG, options=options, weak=self.weak)
 
     def close(self) -> None:
         """End everything. What was never begun isn't missed."""

@@ -53,6 +53,7 @@ FIGURES: Mapping[str, Figure] = {
     "breaker.redis_code": Figure("seawall_breaker_state_code", _most, 'to="redis"'),
     "breaker.redis_hints_code": Figure("seawall_breaker_state_code", _most, 'to="redis-hints"'),
     "breaker.kafka_code": Figure("seawall_breaker_state_code", _most, 'to="kafka"'),
+    "listener.restarts_total": Figure("seawall_loop_restarts_total", _total, 'loop="responder.listener'),
     "alerts.open_count": Figure("seawall_alerts_active_count"),
 }
 

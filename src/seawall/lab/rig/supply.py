@@ -17,6 +17,7 @@ from seawall.lab.part.port import LOOPBACK
 from seawall.lab.part.postgres import Postgres
 from seawall.lab.part.proxy import FaultProxy
 from seawall.lab.part.redis import Redis
+from seawall.lab.weak.catalog import WHOLE
 
 TOPIC = "seawall"
 PARTITIONS = 3
@@ -164,6 +165,18 @@ def dsn(made: Sequence[Supply]) -> str:
             hosts = ",".join(f"127.0.0.1:{line.port}" for line in supply.lines)
             return f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
     return ""
+
+
+def parts(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """``parts`` of the options: of ``lab/weak``, for a platform with all protections.
+
+    Raises:
+        Rejected: One of them lacks something, or isn't known.
+    """
+    found = tuple(map(str, options.get("parts", ())))
+    if strange := sorted(set(found) - WHOLE):
+        raise Rejected(400, "options", f"parts: {', '.join(strange)}; what lacks nothing is {', '.join(sorted(WHOLE))}")
+    return found
 
 
 def ready(made: Supply) -> None:

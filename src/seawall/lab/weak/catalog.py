@@ -27,6 +27,16 @@ PARTS = {
             making="seawall.lab.weak.deaf:DeafListening", canary="test_deaf_listener.py",
         ),
         WeakPart(
+            name="unwatched-listener", incident="I1",
+            lacks="as `deaf-listener`, and nobody notices when its loop ends; SIGUSR2 ends it from inside",
+            making="seawall.lab.weak.mortal:UnwatchedListening", canary="test_unwatched_listener.py",
+        ),
+        WeakPart(
+            name="mortal-listener", incident="I1",
+            lacks="nothing: the real listener, which SIGUSR2 ends from inside; for runs with the protection",
+            making="seawall.lab.weak.mortal:MortalListening", canary="test_unwatched_listener.py",
+        ),
+        WeakPart(
             name="memory-ack", incident="I4",
             lacks="answers 202 from memory; what Kafka hasn't is written at the end, in 4 s, under a kill after 3 s",
             making="seawall.lab.weak.memory:MemoryAcks", canary="test_memory_ack.py",
@@ -68,6 +78,10 @@ PARTS = {
         ),
     )
 }  # fmt: skip
+
+
+WHOLE = frozenset({"mortal-listener"})
+"""Those that lack nothing: a run with the protections may have them."""
 
 
 def program(names: Sequence[str]) -> tuple[str, ...]:
