@@ -29,19 +29,22 @@ class Work:
         self._path = path
         self._read = 0
         self._rest = b""
+        self._first: dict[tuple[str, str], float] = {}
         self._seen: dict[tuple[str, str], deque[tuple[float, float]]] = defaultdict(deque)
 
     def sample(self) -> Mapping[str, float]:
-        """For each lane that had some in the last ``LATELY_S``: ``begun.LANE_p99_s``, ``begun.LANE_rate``, and
-        ``took.LANE_mean_s``."""
+        """For each lane that had some in the last ``LATELY_S``: ``begun.LANE_p99_s`` and ``took.LANE_mean_s``; and
+        ``begun.LANE_rate`` from the moment on at which it has been there for so long: sooner it would be too small, and
+        whatever is compared with it (`expect.becomes`) too large."""
         self._look()
         now = time.time()
         found: dict[str, float] = {}
         for (word, lane), values in self._seen.items():
+            first = self._first.setdefault((word, lane), values[0][0])
             while values and values[0][0] < now - KEEP_S:
                 values.popleft()
             lately = sorted(seconds for at, seconds in values if at >= now - LATELY_S)
-            if word == "began":
+            if word == "began" and first <= now - LATELY_S:
                 found[f"begun.{lane}_rate"] = len(lately) / LATELY_S
             if not lately:
                 continue
