@@ -33,7 +33,7 @@ def opened(folder: Path, **more: object):  # type: ignore[no-untyped-def]
 def test_one_that_is_watched_is_started_again_and_answers_go_on(tmp_path: Path) -> None:
     with opened(tmp_path, options={"parts": ["mortal-listener"]}) as rig:
         pid = rig.tree.pid("collector")
-        assert str(pid) in act.end_listeners()
+        assert str(pid) in act.end_listeners("notify")
         assert ("killed", "the listeners: ended from inside") in rig.moments()
         until(lambda: rig.sample().get("listener.restarts_total", 0.0) >= 1)
         until(lambda: 0 <= probe.listener_age_s("notify") < 2 and probe.own_share(1.0) == 1.0)
@@ -43,7 +43,7 @@ def test_one_that_is_watched_is_started_again_and_answers_go_on(tmp_path: Path) 
 
 def test_one_that_nobody_watches_stays_away_and_all_looks_well(tmp_path: Path) -> None:
     with opened(tmp_path, weak=("unwatched-listener",), options={}) as rig:
-        act.end_listeners()
+        act.end_listeners("notify")
         until(lambda: _only_tickets(rig))
         assert rig.ready() and "listener.restarts_total" not in rig.sample()
 
@@ -55,5 +55,5 @@ def _only_tickets(rig: Rig) -> bool:
 
 def test_there_is_no_way_into_the_product(tmp_path: Path) -> None:
     with opened(tmp_path, options={}) as rig, pytest.raises(Rejected, match="no way in"):
-        act.end_listeners()
+        act.end_listeners("notify")
     assert ("killed", "the listeners: ended from inside") not in rig.moments()

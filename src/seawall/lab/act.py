@@ -215,7 +215,7 @@ def end(role: str = "collector", how: str = "TERM", wait_s: float = REPLACE_S) -
     return f"{role} {pid} got SIG{how}; {rig.tree.pid(role)} has its place"
 
 
-def end_listeners(wait_s: float = LAND_S) -> str:
+def end_listeners(channel: str = "redis", wait_s: float = LAND_S) -> str:
     """What listens for replies in the collector ends from inside, by an error that it doesn't know, while its process
     goes on (incident I1). There is no such way into the product: the platform must have one of ``MORTAL``."""
     rig = current()
@@ -225,9 +225,11 @@ def end_listeners(wait_s: float = LAND_S) -> str:
     if pid is None:
         raise Unavailable("collector", "it isn't running")
     before = rig.tree.log.stat().st_size
-    rig.note("killed", "the listeners: ended from inside")
     os.kill(pid, mortal.SIGNAL)
-    _until(lambda: mortal.ENDED.encode() in _since(rig.tree.log, before), "a listener says that it ends", wait_s)
+    said = mortal.ended(channel).encode()
+    _until(lambda: said in _since(rig.tree.log, before), f"the listener of {channel} says that it ends", wait_s)
+    # Only now: what is heard between the signal and the end was heard by the one that ends.
+    rig.note("killed", "the listeners: ended from inside")
     return f"the listeners of collector {pid} have ended, and it goes on"
 
 

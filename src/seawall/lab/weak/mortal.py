@@ -24,8 +24,11 @@ from seawall.responder.listener import Listener
 log = logger("lab")
 
 SIGNAL = signal.SIGUSR2
-ENDED = "the lab has ended a listener from inside"
-"""In the log, once for each: how whoever sent the signal knows that it was done."""
+
+
+def ended(channel: str) -> str:
+    """What the log says when a channel's listener has ended: how whoever sent the signal knows that it was done."""
+    return f"the lab has ended the listener of {channel} from inside"
 
 
 class EndedError(Exception):
@@ -37,20 +40,22 @@ class _Heart(Heart):
 
     Args:
         inner: Whom the loop speaks to; None: nobody listens.
+        channel: Whose listener it is.
     """
 
-    __slots__ = ("__weakref__", "_inner", "ended", "told")
+    __slots__ = ("__weakref__", "_channel", "_inner", "ended", "told")
 
-    def __init__(self, inner: Heart | None) -> None:
+    def __init__(self, inner: Heart | None, channel: str) -> None:
         self._inner = inner
+        self._channel = channel
         self.told = False
         self.ended = False
 
     async def beat(self) -> None:
         if self.told:
             self.ended = True
-            log.warning(ENDED)
-            raise EndedError(ENDED)
+            log.warning(ended(self._channel))
+            raise EndedError(ended(self._channel))
         if self._inner is not None:
             await self._inner.beat()
 
@@ -74,8 +79,8 @@ def end() -> list[_Heart]:
     return told
 
 
-def _mortal(inner: Heart | None) -> _Heart:
-    heart = _Heart(inner)
+def _mortal(inner: Heart | None, channel: str) -> _Heart:
+    heart = _Heart(inner, channel)
     _living.add(heart)
     return heart
 
@@ -84,7 +89,7 @@ class MortalListener(Listener):
     """The real one."""
 
     async def run(self, heart: Heart) -> None:
-        await super().run(_mortal(heart))
+        await super().run(_mortal(heart, self._channel.name))
 
 
 class MortalResponder(Responder):
@@ -125,12 +130,12 @@ class UnwatchedResponder(DeafResponder):
         listeners, self._listeners = self._listeners, {}
         super().register(supervisor)
         self._listeners = listeners
-        self._alone = [asyncio.create_task(_run(listener)) for listener in listeners.values()]
+        self._alone = [asyncio.create_task(_run(*each)) for each in listeners.items()]
 
 
-async def _run(listener: Listener) -> None:
+async def _run(channel: str, listener: Listener) -> None:
     with contextlib.suppress(EndedError):
-        await listener.run(_mortal(None))
+        await listener.run(_mortal(None, channel))
 
 
 class UnwatchedListening(Making):
