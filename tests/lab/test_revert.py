@@ -11,7 +11,7 @@ import pytest
 from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.arm.revert import parse, said, undo, words
 from seawall.lab.part.fault import Fault
-from seawall.lab.part.process import Identity, identity, stopped
+from seawall.lab.part.process import Identity, gone, identity, stopped
 from seawall.lab.part.proxy import FaultProxy
 from seawall.lab.part.redis import Redis
 
@@ -113,6 +113,16 @@ def test_a_command_that_hangs_is_ended_and_what_it_leaves_behind_keeps_nobody_wa
     with pytest.raises(Unavailable, match="didn't end"):
         undo(parse({"do": "command", "argv": ["sleep", "60"], "timeout_s": 0.1}))
     assert undo(parse({"do": "command", "argv": ["sh", "-c", "sleep 5 & exit 0"], "timeout_s": 4.0})) == "done"
+
+
+def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
+    """It is tried again and again: each try would leave something behind."""
+    pid = tmp_path / "pid"
+    argv = ["sh", "-c", f"sleep 600 & echo $! > {pid}; wait"]
+    with pytest.raises(Unavailable, match="didn't end within"):
+        undo(parse({"do": "command", "argv": argv, "timeout_s": 1.0}))
+    who = identity(int(pid.read_text()))
+    assert who is None or gone(who, 10.0)
 
 
 @pytest.mark.parametrize(

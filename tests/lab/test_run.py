@@ -25,7 +25,7 @@ from seawall.lab.arm.armoury import settle
 from seawall.lab.part.process import gone, identity
 from seawall.lab.part.proxy import FaultProxy
 from seawall.lab.record import Record, Status
-from seawall.lab.run import judge
+from seawall.lab.run import judge, toolkit
 from seawall.lab.run.place import Folder
 from seawall.lab.run.runner import run
 from seawall.lab.run.sentry import Sentry
@@ -68,6 +68,12 @@ def test_what_is_expected_is_green_and_its_record_tells_it(tmp_path: Path) -> No
     assert [m.text for m in made.moments if m.kind == "step"] == ["hole", "wait 0.6", "mend"]
     journal = json.loads((tmp_path / "lab" / "run" / made.id / record.JOURNAL).read_text())
     assert [each["status"] for each in journal["run"]] == ["succeeded"] * 3
+
+
+def test_the_journal_that_is_kept_has_no_secrets(tmp_path: Path) -> None:
+    toolkit.keep({"experiment": {"title": "t", "secrets": {"shop": {"token": "s3cret"}}}}, tmp_path)
+    said = (tmp_path / record.JOURNAL).read_text()
+    assert "s3cret" not in said and json.loads(said)["experiment"]["secrets"] == {"shop": "(hidden)"}
 
 
 @pytest.mark.slow

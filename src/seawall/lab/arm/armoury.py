@@ -69,7 +69,7 @@ class Armoury:
         )  # fmt: skip
 
     def __enter__(self) -> Armoury:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # a command may have a secret among its words
         settle(self.folder)
         (self.folder / file.STOP).unlink(missing_ok=True)
         self._leash.begin()

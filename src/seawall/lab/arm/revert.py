@@ -5,6 +5,8 @@ Each is idempotent: it may have been done before, by somebody else, or there may
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import tempfile
 import time
@@ -12,7 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import singledispatch
 from pathlib import Path
-from signal import SIGCONT
+from signal import SIGCONT, SIGKILL
 
 import msgspec
 
@@ -231,14 +233,21 @@ def _(revert: Command) -> str:
 def _command(argv: list[str], timeout_s: float) -> None:
     # A file, no pipe: what the command starts and leaves running would keep a pipe open, and us waiting.
     with tempfile.TemporaryFile() as told:
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True
+        )  # fmt: skip
         try:
-            done = subprocess.run(
-                argv, stdin=subprocess.DEVNULL, stdout=told, stderr=told, timeout=timeout_s, check=False,
-                start_new_session=True,
-            )  # fmt: skip
+            code = child.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
             raise Unavailable(argv[0], f"{' '.join(argv)} didn't end within {timeout_s:g} s") from error
-        if done.returncode != 0:
+        finally:
+            if child.returncode is None:
+                # With all that it has started: it is tried again, and what hangs would grow with each try.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, SIGKILL)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(CONTINUED_S)
+        if code != 0:
             told.seek(max(0, told.seek(0, 2) - OUTPUT_BYTES_MAX))
             text = told.read().decode("utf-8", "replace").strip()
-            raise Unavailable(argv[0], f"{' '.join(argv)} ended with {done.returncode}: {text}")
+            raise Unavailable(argv[0], f"{' '.join(argv)} ended with {code}: {text}")

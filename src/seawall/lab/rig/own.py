@@ -23,7 +23,7 @@ from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.part import catalog
 from seawall.lab.part.process import Identity, Node, gone, identity, send
 from seawall.lab.tree import Tree
-from seawall.lab.weak.marker import MARKER
+from seawall.lab.weak.marker import MARKER, marked
 from seawall.lab.zone import net as nets
 
 MARK = MARKER
@@ -54,8 +54,8 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def made(folder: Path) -> bool:
-    """Whether the lab made it."""
-    return (folder / MARK).is_file()
+    """Whether the lab made it, as our own user."""
+    return marked(folder)
 
 
 def open_elsewhere(folder: Path) -> bool:

@@ -169,7 +169,10 @@ def register(registry: EventHandlerRegistry, handler: Handler) -> None:
 
 
 def keep(journal: Mapping[str, Any], folder: Path) -> None:
-    """Chaos Toolkit's journal, as it writes it."""
+    """Chaos Toolkit's journal, as it writes it, but for the secrets that a file may hold."""
+    said = journal.get("experiment")
+    if isinstance(said, Mapping) and said.get("secrets"):
+        journal = {**journal, "experiment": {**said, "secrets": dict.fromkeys(said["secrets"], "(hidden)")}}
     text = json.dumps(journal, indent=1, ensure_ascii=False, default=str)
     (folder / JOURNAL).write_text(text, "utf-8")
 
