@@ -176,14 +176,16 @@ def test_a_shard_is_given_up_only_when_nothing_of_it_is_read_run_or_unwritten() 
     assert mine[3] in leaving and len(leaving) == 2, "half of them, the idlest first"
     mine[3].reading = False
     unwritten.add(mine[3])
-    assert handover.due(mine, 2.0) == []
+    assert handover.due(mine, 2.0) == [] and not handover.ended(mine)
     unwritten.clear()
+    assert handover.ended(mine), "somebody looks between two rounds, so that it goes as soon as it can"
     assert handover.due(mine, 3.0) == [mine[3]]
     handover.gave(mine.pop(), 3.0)
     assert [one for one in mine if one.leaving_until is not None] == [mine[0]]
     assert handover.due(mine, 4.0) == []
     assert handover.due(mine, 1.0 + PAUSE_MIN_S + 0.1) == []
     assert not any(one.leaving_until for one in mine), "its runs take long: kept, and tried again later"
+    assert not handover.ended(mine)
     balance.saw([])
     assert handover.due(mine, 500.0) == []
 
@@ -233,6 +235,18 @@ async def test_who_has_left_in_order_is_left_no_share(rig: Rig) -> None:
         await rig.until(lambda: len(first._leases.held()) == 4)
     async with rig.worker(app, long) as second:
         await rig.until(lambda: len(second._leases.held()) == 4, 5.0)
+
+
+async def test_shards_that_are_given_back_are_taken_at_once(rig: Rig) -> None:
+    """Who waited for them looked once a second, and their new runs waited for that: each queue with a worker of its own
+    began some runs a second or two late in a platform's first seconds, when the other worker hands its shards over."""
+    app, patient = App(), replace(QUICK, lease_ttl_s=90.0, renew_s=30.0)
+    app.workflow(on="test.thing", name="counted")(nothing)
+    async with contextlib.AsyncExitStack() as stack:
+        async with rig.running(app):
+            second = await stack.enter_async_context(rig.worker(app, patient))
+            await rig.until(lambda: second.supervisor.ready("worker.listen") and second._leases.workflows)
+        await rig.until(lambda: len(second._leases.held()) == 4, 10.0)
 
 
 async def test_a_queues_own_worker_gets_its_queue_and_nothing_else(rig: Rig) -> None:

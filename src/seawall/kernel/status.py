@@ -49,6 +49,9 @@ CHANNEL_LINE = "seawall_line"
 """NOTIFY channel, router to workers: payload is WORKFLOW_ID:KEY, comma-separated, of lines that have new runs; a key
 is 40 hex digits."""
 
+CHANNEL_LEASE = "seawall_lease"
+"""NOTIFY channel, worker to workers: shards were given back; payload is their queues' ids, by comma."""
+
 CHANNEL_REPLY = "seawall_reply"
 """NOTIFY channel, worker and router to responders: payload is up to 200 event ids as 32 hex digits, by comma."""
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from seawall.kernel.error import Fenced
-from seawall.kernel.status import SUSPECT_SHARD
+from seawall.kernel.status import CHANNEL_LEASE, SUSPECT_SHARD
 from seawall.store.end import Ended
 from seawall.store.pool import Row, Store
 from seawall.store.statement import statements
@@ -173,21 +173,22 @@ async def give_way(store: Store, lease: Lease, run_id: int) -> bool:
 
 
 async def leave(store: Store, owner: UUID) -> None:
-    """Serve no queue any more, so that nobody leaves shards to us.
+    """Serve no queue any more, so that nobody leaves shards to us; others are told.
 
     Raises:
         Unavailable, Uncertain: Others see it by themselves, after a lease's time.
     """
-    await store.execute(statements("worker")["leave"], owner)
+    await store.value(statements("worker")["leave"], owner, CHANNEL_LEASE)
 
 
 async def release(store: Store, leases: Sequence[Lease], *, owner: UUID) -> None:
-    """Give leases back at once, with their refill rows: whoever takes them suspects nothing. The last flush is done.
+    """Give leases back at once, with their refill rows, and tell others: whoever takes them suspects nothing. The last
+    flush is done.
 
     Raises:
         Unavailable, Uncertain: They expire by themselves, and what was in their refills becomes suspect.
     """
-    await store.value(statements("worker")["release_leases"], *_columns(leases), owner)
+    await store.value(statements("worker")["release_leases"], *_columns(leases), owner, CHANNEL_LEASE)
 
 
 def _columns(leases: Sequence[Lease]) -> tuple[list[int], list[int], list[int]]:

@@ -37,15 +37,16 @@ class Handover:
 
     def due(self, shards: Iterable[Held], now: float) -> list[Held]:
         """Mark those to be given up, and return those of which nothing is left to end: their leases may go."""
-        by_queue: dict[int, list[Held]] = {}
-        for held in shards:
-            if held.lease.shard >= 0 and not held.lost:
-                by_queue.setdefault(held.lease.queue_id, []).append(held)
         found = []
-        for queue_id, mine in by_queue.items():
+        for queue_id, mine in _by_queue(shards).items():
             self._mark(queue_id, mine, now)
             found += self._ended_of(mine)
         return found
+
+    def ended(self, shards: Sequence[Held]) -> bool:
+        """Whether nothing is left to end of one that is being given up."""
+        leaving = [held for held in shards if held.leaving_until is not None]
+        return bool(leaving) and any(map(self._ended_of, _by_queue(shards).values()))
 
     def _ended_of(self, mine: Sequence[Held]) -> list[Held]:
         """Those that may go. Who takes them begins that part of the queue's `max` at once: it has to be free here."""
@@ -81,6 +82,15 @@ class Handover:
         log.info(
             "a shard was given up to another worker", extra=fields(queue=held.lease.queue_id, shard=held.lease.shard)
         )
+
+
+def _by_queue(shards: Iterable[Held]) -> dict[int, list[Held]]:
+    """Those that may be given up."""
+    found: dict[int, list[Held]] = {}
+    for held in shards:
+        if held.lease.shard >= 0 and not held.lost:
+            found.setdefault(held.lease.queue_id, []).append(held)
+    return found
 
 
 def shards_of(held: Mapping[Shard, Held], queue_id: int) -> int:

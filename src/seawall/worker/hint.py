@@ -15,7 +15,7 @@ from seawall.kernel.error import Unavailable
 from seawall.kernel.made import Made, heard
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.hint import PAYLOADS_MAX, HintChannel
-from seawall.kernel.status import CHANNEL_LINE, CHANNEL_RUN
+from seawall.kernel.status import CHANNEL_LEASE, CHANNEL_LINE, CHANNEL_RUN
 from seawall.store.pool import Listener, Settings
 
 EVENTS_MAX = 200
@@ -29,6 +29,7 @@ BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 0.5
 
 _LINE = re.compile(r"(\d{1,10}):([0-9a-f]{40})(?:,|$)")
+_QUEUE = re.compile(r"\b\d{1,5}\b")
 
 
 class Listening:
@@ -38,22 +39,27 @@ class Listening:
         made: Called with a queue's id and what is new of it.
         lined: Called with a workflow's id and the key of a line that has new runs.
         missed: Called when hints may have been lost.
+        given: Called with the ids of queues of which another worker gave shards back.
     """
 
     def __init__(
         self, settings: Settings, made: Callable[[int, Made], None], lined: Callable[[int, bytes], None],
-        missed: Callable[[], None],
+        missed: Callable[[], None], given: Callable[[Sequence[int]], None],
     ) -> None:  # fmt: skip
-        self._listener = Listener(settings, [CHANNEL_RUN, CHANNEL_LINE], self._notified, role="worker")
+        self._listener = Listener(settings, [CHANNEL_RUN, CHANNEL_LINE, CHANNEL_LEASE], self._notified, role="worker")
         self._made = made
         self._lined = lined
         self._missed = missed
+        self._given = given
 
     def _notified(self, channel: str, payload: str) -> None:
         """Anybody with the store's password can notify, so nothing about the payload is sure."""
         if channel == CHANNEL_LINE:
             for workflow_id, key in _LINE.findall(payload):
                 self._lined(int(workflow_id), bytes.fromhex(key))
+            return
+        if channel == CHANNEL_LEASE:
+            self._given([int(id) for id in _QUEUE.findall(payload)])
             return
         for queue_id, made in heard(payload):
             self._made(queue_id, made)

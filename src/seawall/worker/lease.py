@@ -6,6 +6,7 @@ It is one loop on the event loop, so a process whose event loop doesn't tick ren
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Mapping
 from uuid import UUID
 
@@ -36,6 +37,12 @@ from seawall.workflow.app import Queue
 log = logger("worker")
 
 SETTLE_MAX_S = 2.5
+
+AGAIN_S = 0.05
+"""Between two rounds at the least, however often somebody gives shards back; and between two looks, without the store,
+whether a shard that is given up can go: its new runs wait for that."""
+
+TOUCH_S = 1.0
 
 
 # Size: one loop, and what each of its steps must know of the others.
@@ -89,6 +96,7 @@ class Leases:
         self._history: UUID | None = None
         self._had: dict[Shard, int] = {}  # of shards that we had, under which epoch
         self._parked = False
+        self._wake = asyncio.Event()
         self.workflows: Mapping[int, Workflow] = {}
         self.rules: Mapping[int, Rule] = {}
         self.queue_ids: list[int] = []
@@ -136,10 +144,33 @@ class Leases:
                 if not self._parked and self._registered:
                     await patiently(heart, self._take(heart), what=DEPENDENCY)
                 await heart.beat()
+                soon = True
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
-            await asyncio.sleep(min(self.settings.renew_s, self.settings.lease_ttl_s / 3))
+                soon = False
+            await self._wait(heart, soon=soon)
             heart.touch()
+
+    def given(self, queue_ids: Collection[int]) -> None:
+        """Shards of these queues were given back: one of them may be ours to take."""
+        if not self._parked and not set(queue_ids).isdisjoint(self.queue_ids):
+            self._wake.set()
+
+    async def _wait(self, heart: Heart, *, soon: bool) -> None:
+        """Until the next round is due; with ``soon``, also until there is a shard to take, or one to give back."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + min(self.settings.renew_s, self.settings.lease_ttl_s / 3)
+        await asyncio.sleep(AGAIN_S)
+        while (left_s := due - loop.time()) > 0:
+            held, eager = self.held(), soon and not self._parked
+            if eager and (self._wake.is_set() or self._handover.ended(held)):
+                break
+            heart.touch()
+            leaving = any(shard.leaving_until is not None for shard in held)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, AGAIN_S if leaving else TOUCH_S)):
+                    await (self._wake.wait() if eager else asyncio.sleep(left_s))
+        self._wake.clear()
 
     async def release(self) -> None:
         """Give everything back, for good. Raises Unavailable or Uncertain: it expires by itself then."""

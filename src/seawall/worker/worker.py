@@ -189,7 +189,7 @@ class Worker:
             ready=lambda: bool(self._leases.workflows) and not self._bench.parked,
         )  # fmt: skip
         self._hints = Hints([*channels, NotifyHints(self._store)], metrics)
-        self._listening = Listening(limits, self._refiller.hint, self._admission.lined, self._woken)
+        self._listening = Listening(limits, self._refiller.hint, self._admission.lined, self._woken, self._leases.given)
         self._solos = self._helpers(solo_command, metrics, owner, spells) if solo_command and not self._solo else None
 
     def _helpers(self, command: Sequence[str], metrics: Metrics, owner: UUID, spells: Spells) -> Solos:

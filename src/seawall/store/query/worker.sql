@@ -299,7 +299,8 @@ where s.queue_id = l.queue_id and s.shard = l.shard and s.epoch = l.epoch and s.
 returning s.queue_id, s.shard
 
 -- name: release_leases
--- worker, at its stop, after its last flush; primary keys. Its refill rows go, so that nobody is suspected.
+-- worker, at its stop, after its last flush, and when it gives a shard up; primary keys. Its refill rows go, so that nobody
+-- is suspected. Who wants them looks at once: their new runs wait for that.
 with mine as materialized (
   select s.queue_id, s.shard, s.epoch
   from shard_lease s
@@ -309,15 +310,20 @@ with mine as materialized (
 ), freed as (
   update shard_lease s set owner = null, expires_at = '-infinity'
   from mine m where s.queue_id = m.queue_id and s.shard = m.shard
-  returning 1
+  returning s.queue_id
 ), cleared as (
   delete from refill r using mine m where r.queue_id = m.queue_id and r.shard = m.shard and r.epoch = m.epoch
 )
-select count(*) from freed
+select pg_notify($5, string_agg(distinct queue_id::text, ',')) from freed having count(*) > 0
 
 -- name: leave
--- worker, last at its stop; primary key of worker. Others needn't leave it its share of the shards any more.
-update worker set serves = '{}' where owner = $1
+-- worker, last at its stop; primary key of worker. Others needn't leave it its share of the shards any more, and look at once.
+with said as materialized (
+  select owner, serves from worker where owner = $1 and serves <> '{}' for update
+), gone as (
+  update worker w set serves = '{}' from said s where w.owner = s.owner
+)
+select pg_notify($2, array_to_string(serves, ',')) from said
 
 -- name: refill
 -- worker; run_ready for each shard, event by primary key. Queues share $13 slots evenly, beyond those kept for each. One statement reads what is ready behind each shard's cursor and
