@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from kafka_rig import opened_at, record, replicated
 
 from journal.test_kafka_reader import topic
 from seawall.guard.supervisor import Supervisor
 from seawall.journal.cluster import Settings
 from seawall.journal.kafka.client import client_of
 from seawall.journal.kafka.topic import CONFIG, UNKNOWN_S, Admin, TopicWatch
+from seawall.journal.spool import joint
 from seawall.journal.topic import Topic
 from seawall.kernel.alert import Alerts
 from seawall.kernel.error import Unavailable
@@ -62,6 +65,45 @@ async def test_a_start_in_an_outage_is_told_within_seconds_and_its_end_too() -> 
         answer.set()
         while alerts.active():
             await asyncio.sleep(0.05)
+
+
+async def test_a_restart_in_an_outage_waits_for_its_spool_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Senders waited at the door for a second, for a look of which nothing would come."""
+
+    async def away() -> Topic:
+        raise Unavailable("Kafka", "nobody is there")
+
+    async def silent() -> Topic:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with opened_at(SETTINGS, away, tmp_path) as desk:
+        assert not desk.joint.topic.answers
+        assert replicated(await desk.send(record(b"spooled"))) == [False]
+    monkeypatch.setattr(joint, "FIRST_LOOK_S", 60.0)
+    async with asyncio.timeout(20), opened_at(SETTINGS, silent, tmp_path) as desk:
+        assert replicated(await desk.send(record(b"fresh"))) == [False]
+        assert desk.joint.forwarder.waits
+
+
+async def test_the_newest_look_says_whether_the_cluster_answers() -> None:
+    clock, there = ManualClock(), [True]
+
+    async def look() -> Topic:
+        if not there[0]:
+            raise Unavailable("Kafka", "nobody is there")
+        return topic()
+
+    watch = TopicWatch(look, SETTINGS, clock=clock, alerts=Alerts(Metrics(), clock))
+    assert not watch.answers
+    await watch.look()
+    assert watch.answers
+    there[0] = False
+    with pytest.raises(Unavailable):
+        await watch.look()
+    assert not watch.answers and watch.confirmed, "what it was like a moment ago still counts for an ack"
 
 
 def test_brokers_that_dont_say_what_a_topic_is_like_are_no_reason_to_refuse_a_start() -> None:

@@ -65,10 +65,10 @@ class World:
         self.kafka = Away(self.clock, KAFKA, ACK_S, replicated=True)
         self.local, self.parked = (Away(self.clock, LOCAL, SYNC_S) for _ in range(2))
         metrics = Metrics()
-        self.forwarding = True
+        self.forwarding = self.topic_found = True
         places = Places(
             kafka=self.kafka, local=self.local, parked=self.parked, confirmed=lambda: True,
-            forwarding=lambda **_: self.forwarding,
+            forwarding=lambda **_: self.forwarding, answers=lambda: self.topic_found,
         )  # fmt: skip
         self.spool = Spool(
             places, Settings(), clock=self.clock, metrics=metrics, alerts=Alerts(metrics, self.clock),
@@ -295,3 +295,19 @@ def test_such_a_trial_that_fails_costs_one_sender_a_second_and_the_others_nothin
     assert 0 < len(slow) < 12, "trials become rare"
     assert max(answer.took_s for answer in slow) <= ANSWER_S
     assert all(isinstance(answer.outcome, Position) for answer in world.answers)
+
+
+def test_no_sender_waits_for_a_cluster_that_does_not_even_say_what_its_topic_is_like(world: World) -> None:
+    """Forwarding is held back then, too, since it needs the topic: one event in a few seconds was the trial, and waited
+    the whole ack deadline."""
+    world.kafka.after_s = None
+    while not world.opened:
+        world.run(0.05, every_s=0.05)
+    world.topic_found = world.forwarding = False
+    world.run(2.0, every_s=0.05)
+    world.answers.clear()
+    world.run(30.0, every_s=0.05)
+    assert max(answer.took_s for answer in world.answers) <= 2 * SYNC_S
+    world.kafka.after_s, world.topic_found = ACK_S, True
+    world.run(60.0, every_s=0.05)
+    assert world.spool.breaker.state is State.CLOSED, "switched off by hand, forwarding makes no trials"

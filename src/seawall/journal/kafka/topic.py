@@ -71,6 +71,8 @@ class TopicWatch:
         self.topic: Topic | None = None
         self.failures = 0
         """Looks that found out nothing."""
+        self.answers = False
+        """The newest look found the topic."""
 
     @property
     def age_s(self) -> float:
@@ -97,13 +99,14 @@ class TopicWatch:
             topic = await self._look()
         except Unavailable as error:
             self.failures += 1
+            self.answers = False
             if isinstance(error, NoTopic):
                 self._say((str(error),))
             raise
         if topic != self.topic:
             log.info("Kafka's topic", extra=fields(topic=topic.name, partitions=topic.partitions,
                      replicas=topic.replicas, in_sync_min=topic.in_sync_min))  # fmt: skip
-        self.topic, self._seen_at = topic, self._clock.monotonic()
+        self.topic, self._seen_at, self.answers = topic, self._clock.monotonic(), True
         self._wanted_at = self._seen_at
         self._alerts.cleared("kafka-unknown", topic=topic.name)
         self._say(tuple(topic.problems(self._settings)))

@@ -155,6 +155,13 @@ class Forwarder:
         """Whether anything waits to be forwarded."""
         return self.at < self.limit
 
+    async def holds(self) -> bool:
+        """Whether a record waits; ``waits`` is so also before a new segment that has none. Before ``run``."""
+        try:
+            return bool((await asyncio.to_thread(self._first)).frames)
+        except (Displaced, Unavailable, Corrupt, OSError):
+            return False  # who forwards finds out, and tells
+
     def finished(self) -> bool:
         """Whether all of it is forwarded, and none of it has to be kept: after a restart, nothing is sent again."""
         return not (self.waits or self._holding.settling.waits)
@@ -211,6 +218,8 @@ class Forwarder:
         if not self._oldest_us:
             await self._disk.do(heart, self._look)
             self._unreadable = ""
+            if self._troubles() != self._trouble:
+                return 0.0  # what is sent now would be sent again for what happened before
         if self._kafka.refusal is not None or not self._on():
             return min(IDLE_S, 0.1)
         width = self._width()
@@ -295,8 +304,10 @@ class Forwarder:
 
     def _look(self) -> None:
         """Find out how old what waits is, also while none of it can be sent."""
-        chunk = self._cursor.read(self.at, self.limit, records_max=1, bytes_max=1)
-        self._note_age(chunk)
+        self._note_age(self._first())
+
+    def _first(self) -> Chunk:
+        return self._cursor.read(self.at, self.limit, records_max=1, bytes_max=1)
 
     def _note_age(self, chunk: Chunk) -> None:
         if chunk.frames:

@@ -37,7 +37,8 @@ from seawall.kernel.seam.flag import Switch, always
 from seawall.kernel.seam.journal import Done, Position
 
 FIRST_LOOK_S = 1.0
-"""How long an opening waits for Kafka: long enough to begin with it where it is there."""
+"""How long an opening waits for Kafka: long enough to begin with it where it is there. Records that wait in the spool
+say that it was away when the last process stopped: nobody waits for it then, since senders would, at the door."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ class Joint:
         )
         places = Places(
             kafka=self.kafka, local=self.local, parked=self.parked, confirmed=lambda: self.topic.confirmed,
-            forwarding=self._forwards,
+            forwarding=self._forwards, answers=lambda: self.topic.answers,
         )  # fmt: skip
         self.spool = Spool(places, m.settings, clock=m.clock, metrics=m.metrics, alerts=m.alerts, rng=m.rng)
         self.order = Order(
@@ -167,9 +168,10 @@ class Joint:
                 await stack.enter_async_context(part)
             # Before Kafka and the logs are closed, in this order: what waits goes to the local log.
             stack.callback(self._stop)
-            with contextlib.suppress(Unavailable, TimeoutError):
-                async with asyncio.timeout(FIRST_LOOK_S):
-                    await self.topic.look()
+            if not await self.forwarder.holds():
+                with contextlib.suppress(Unavailable, TimeoutError):
+                    async with asyncio.timeout(FIRST_LOOK_S):
+                        await self.topic.look()
             self.spool.tick()
             self._stack = stack.pop_all()
         return self

@@ -6,7 +6,8 @@ brings it to Kafka later. A send that timed out may have arrived all the same: b
 router collapses them. What Kafka refuses for the record's own sake is parked in a log apart, where it blocks nobody.
 
 Nobody's request is the trial of an open breaker: the forwarder's records are, since they are safe already. Only where
-no record can be spooled, or none is forwarded, a fresh one has to be it: else the breaker could never close again.
+no record can be spooled, or none is forwarded though the cluster answers questions, a fresh one has to be it: else the
+breaker could never close again.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Places:
     parked: Journal
     confirmed: Callable[[], bool]  # whether Kafka's ack means replicated now
     forwarding: Switch = always  # whether what is spooled is forwarded, and so a trial
+    answers: Callable[[], bool] = lambda: True  # whether the newest look at the topic found it
 
 
 class _Send:
@@ -212,7 +214,11 @@ class Spool:
         closed = self.breaker.state in (State.CLOSED, State.FORCED_CLOSED)
         if closed or self._stopping or not self.breaker.admits or not self._places.confirmed():
             return False
-        return self._places.local.refusal is not None or not self._places.forwarding()
+        if self._places.local.refusal is not None:
+            return True
+        # A cluster that doesn't even say what its topic is like holds forwarding back (guard/declared.py): that is
+        # no reason to let a sender wait. It is tried with spooled records again as soon as it answers.
+        return self._places.answers() and not self._places.forwarding()
 
     def _answered(self, send: _Send) -> None:
         """Kafka said what it will do with a record."""
