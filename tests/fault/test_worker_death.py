@@ -43,7 +43,8 @@ async def ended_under_restarts(rig: Rig, notes: Path, runs: list[int], timeout_s
     return starts
 
 
-@pytest.mark.parametrize("how", ["exit", pytest.param("block", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["exit", "block"])
 async def test_a_poison_among_a_thousand_alone_ends_dead(rig: Rig, tmp_path: Path, how: str) -> None:
     notes = tmp_path / "notes"
     notes.touch()

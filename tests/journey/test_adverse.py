@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from journey.program import APP, READY_S, seawall
 from seawall.lab.tree import Tree
 
@@ -124,6 +126,7 @@ def runs(tree: Tree) -> list[str]:
     return [run["status"] for run in said.json["items"]] if said.code == 0 else []
 
 
+@pytest.mark.slow
 def test_an_app_that_can_not_be_imported_at_a_restart_costs_no_event(home: Path) -> None:
     """What the app needs at import is away just then. The worker is tried again; senders don't notice."""
     outage = home / "outage"

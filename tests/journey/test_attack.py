@@ -163,6 +163,7 @@ def spied(start: Start, home: Path) -> Iterator[tuple[Tree, dict[str, str]]]:
     yield tree, known
 
 
+@pytest.mark.slow
 def test_no_secret_is_told_in_logs_pages_arguments_or_environment(
     spied: tuple[Tree, dict[str, str]], home: Path
 ) -> None:
@@ -197,6 +198,7 @@ def test_no_secret_is_told_in_logs_pages_arguments_or_environment(
     assert found == []
 
 
+@pytest.mark.slow
 def test_no_secret_lies_open_in_a_file(spied: tuple[Tree, dict[str, str]], home: Path) -> None:
     tree, secrets = spied
     old = os.umask(0o000)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from journey.program import READY_S, seawall
 from seawall.journal.filesystem import LocalFilesystem
 from seawall.lab.tree import Tree
@@ -29,6 +31,7 @@ def until_told(tree: Tree, kind: str, count: int) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_timeline_tells_a_platforms_life_and_flags_outlive_it(start: Callable[..., Tree]) -> None:
     tree = start()
     data = ("--data", str(tree.data))

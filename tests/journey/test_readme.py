@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from journey.program import Said, seawall
 from seawall.lab.tree import Tree
 
@@ -37,6 +39,7 @@ def test_the_first_workflow_runs_and_answers(start: Callable[..., Tree]) -> None
     assert listed.count("succeeded") == 2
 
 
+@pytest.mark.slow
 def test_the_proof_ends_with_lost_0(start: Callable[..., Tree], home: Path) -> None:
     examples = Path(__file__).resolve().parents[2] / "examples"
     tree = start(app=(examples / "demo.py").read_text())

@@ -328,6 +328,7 @@ def until(true: Callable[[], object], what: str, timeout_s: float = 60.0) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_backup_of_a_running_platform_restores_into_a_new_folder(start: Start, shared: Tree, home: Path) -> None:
     made = add_source(shared, "kept", "none")
     assert seawall("send", made["url"], "--body", "keep me", "--explain", "--data", str(shared.data)).code == 0

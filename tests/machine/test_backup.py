@@ -33,6 +33,7 @@ from seawall.testing.postgres import Database
 
 FILES = LocalFilesystem()
 ME = UUID(int=7)
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ async def test_a_folder_in_use_and_one_with_another_key_are_refused(made: Folder
     lock.release()
 
 
-@pytest.mark.parametrize("name", ["store.dump", "key", "journal/c1/log.id"])
+@pytest.mark.parametrize("name", ["store.dump", *(pytest.param(it, marks=SLOW) for it in ("key", "journal/c1/log.id"))])
 async def test_a_backup_whose_bytes_changed_restores_nothing(made: Folder, home: Path, name: str) -> None:
     await _fill(made, home / "B")
     path = home / "B" / name
