@@ -28,6 +28,8 @@ class FakePlatform:
         self.reply: Callable[[str], str] = lambda key: key  # whom the answer to a held request names; "": a ticket
         self.tickets: dict[str, tuple[int, bytes]] = {}  # by event id; what isn't there is pending
         self.asked: list[str] = []
+        self.alerts: list[dict[str, Any]] = []
+        self.metrics = "seawall_alerts_active_count 0\n"
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -72,14 +74,24 @@ class FakePlatform:
                 if parts.path.startswith("/in/tickets/"):
                     self._say(*platform.tickets.get(parts.path.rpartition("/")[2], (202, b"{}")))
                     return
+                if parts.path == "/readyz":
+                    self._say(200, b"{}")
+                    return
                 if self.headers["authorization"] != "Bearer secret":
                     self._say(401, b"{}")
                     return
                 if parts.path.endswith("/raw"):
                     self._say(200, platform.bodies[parts.path.split("/")[3]])
                     return
+                if parts.path == "/metrics":
+                    self._say(200, platform.metrics.encode())
+                    return
+                if parts.path == "/v1/alerts":
+                    self._say(200, json.dumps({"items": platform.alerts}).encode())
+                    return
                 query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-                rows = {"/v1/events": platform.events, "/v1/runs": platform.runs}[parts.path]
+                sources = [{"id": "s1", **each} for each in platform.sources.values()]
+                rows = {"/v1/events": platform.events, "/v1/runs": platform.runs, "/v1/sources": sources}[parts.path]
                 at = int(query.get("cursor", 0))
                 size = min(int(query["limit"]), platform.page)
                 following = str(at + size) if at + size < len(rows) else None

@@ -11,6 +11,8 @@ import pytest
 from seawall.kernel.error import Misconfigured, Rejected
 from seawall.lab import experiment
 from seawall.lab.run import preflight, toolkit
+from seawall.lab.target import file as files
+from seawall.lab.target import plan
 
 from .tiny import document, write
 
@@ -45,6 +47,22 @@ def test_the_file_that_the_page_shows_is_right(tmp_path: Path) -> None:
     found = experiment.find(str(path))
     toolkit.check(found.document)
     assert len(found.ours.expect.on) == 2, "`on` is a word, though YAML takes it for true"
+
+
+def test_the_example_of_the_page_on_writing_one_is_right_and_fits_the_target_of_the_other_page(tmp_path: Path) -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    path, target = tmp_path / "slow-redis.yaml", tmp_path / "staging.toml"
+    path.write_text((docs / "experiments.md").read_text().split("```yaml\n")[1].split("```")[0])
+    target.write_text((docs / "gameday.md").read_text().split("```toml\n")[1].split("```")[0])
+    for name in ("staging.token", "lab.secret"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "lab.url").write_text("https://in.staging.example/in/x")
+    found = experiment.find(str(path))
+    toolkit.check(found.document)
+    assert found.name == "slow-redis" and len(found.ours.expect.on) == 4
+    fitted = plan.fit(found, files.load(target), file="staging.toml")
+    assert fitted.at is not None and not fitted.at.here and not fitted.at.unseen
+    assert "delay 300ms" in " ".join(fitted.at.faults)
 
 
 def test_what_is_not_there_is_said_with_what_is(tmp_path: Path) -> None:

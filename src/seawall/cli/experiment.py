@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from seawall.cli import target as targets
 from seawall.cli.parts import told
 from seawall.cli.say import FAILED, MISUSED, Failed, json_option, say, say_json, say_table
 from seawall.kernel.error import Misconfigured
@@ -129,15 +130,18 @@ Examples:
   seawall lab run redis-slow
   seawall lab run redis-listener-dies --twice --yes     with the protections, then without
   seawall lab run ./mine.yaml --seed 7
+  seawall lab run redis-slow --target staging.toml      on an installation of yours (docs/gameday.md)
 
 \b
-Everything runs on loopback, in a folder of its own. What was broken is reverted whatever happens, also when this
-command is killed. Ctrl-C reverts and ends it; a second one doesn't wait for recovery.
+Without --target everything runs on loopback, in a folder of its own. What was broken is reverted whatever happens,
+also when this command is killed. Ctrl-C reverts and ends it; a second one doesn't wait for recovery.
 Exit codes: 0 all came out as expected; 1 not; 2 misused, nothing was done; 3 no such experiment; 6 invalid: the rig
 didn't prove itself, nothing was shown; 7 aborted, and reverted."""
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME|FILE...")
 @click.option("--yes", is_flag=True, help="Don't ask. For programs.")
+@click.option("--target", metavar="FILE", help="An installation of yours, and how each fault is done there.")
+@click.option("--yes-really", "really", metavar="NAME", help="Don't ask, of a target elsewhere: its name, typed out.")
 @click.option("--twice", is_flag=True, help="With the protections, then without: the incident happens.")
 @click.option("--without", is_flag=True, help="Only without the protections.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of the traffic. [default: a new one]")
@@ -146,8 +150,8 @@ didn't prove itself, nothing was shown; 7 aborted, and reverted."""
 @json_option
 @told
 def run(
-    names: tuple[str, ...], yes: bool, twice: bool, without: bool, seed: int | None, force: bool, folder: str,
-    as_json: bool,
+    names: tuple[str, ...], yes: bool, target: str | None, really: str | None, twice: bool, without: bool,
+    seed: int | None, force: bool, folder: str, as_json: bool,
 ) -> int:  # fmt: skip
     """Run experiments, one after the other."""
     needs_extra()
@@ -156,12 +160,16 @@ def run(
     from seawall.lab.run import judge, ladder, runner
     from seawall.lab.run.place import Folder
 
-    wanted = [each for name in names for each in _runs(_find(name), twice=twice, without=without)]
+    if target and (twice or without):
+        raise Failed(MISUSED, "a run without the protections is on a platform of the lab's own; --target has none")
+    found = [_find(name) for name in names]
+    if target:
+        found = targets.fitted(found, target)
+    wanted = [each for one in found for each in _runs(one, twice=twice, without=without)]
     for number, each in enumerate(wanted):
         earlier = {one.experiment.name for one in wanted[:number]}
         ladder.admit(each.experiment, Folder(Path(folder)), force=force, earlier=earlier)
-    if not yes:
-        _confirm(wanted)
+    _confirm([each for each in wanted if targets.asks(each.experiment, yes=yes, really=really)])
     records = runner.run_all(
         wanted, folder=Path(folder), seed=seed if seed is not None else secrets.randbits(31),
         told=lambda record: say_record(record, Path(folder), err=as_json), force=force,
@@ -192,11 +200,12 @@ def _confirm(wanted: list[Run]) -> None:
             say(line, err=True)
         if not interactive():
             raise Failed(MISUSED, "nobody is there to confirm it; --yes says that you know what it does")
+        word = targets.typed(experiment)
         try:
-            typed = click.prompt(f"Type {experiment.name} to go on", err=True, default="", show_default=False)
+            typed = click.prompt(f"Type {word} to go on", err=True, default="", show_default=False)
         except click.Abort:
             typed = ""
-        if typed.strip() != experiment.name:
+        if typed.strip() != word:
             raise Failed(MISUSED, "not confirmed; nothing was done")
 
 
@@ -208,11 +217,14 @@ def interactive() -> bool:
 def say_record(record: Record, folder: Path, *, err: bool) -> None:
     """One run, as people read it."""
     status = str(record.status).replace("_", " ")
-    say(f"{record.name}, protections {record.protections}: {status.upper()}", err=err)
+    where = f"on {record.target}" if record.target else f"protections {record.protections}"
+    say(f"{record.name}, {where}: {status.upper()}", err=err)
     for why in record.why:
         say(f"  {why}", err=err)
     for each in record.expectations:
         say(f"  {'ok ' if each.held else 'NOT'} {each.claim}: {each.said}", err=err)
+    for each_unseen in record.unseen:
+        say(f"  not seen, not judged: {each_unseen}", err=err)
     times = (("detected", record.detect_s), ("mitigated", record.mitigate_s), ("recovered", record.recover_s))
     said = ", ".join(f"{word} after {value:.1f} s" for word, value in times if value is not None)
     if said:

@@ -12,7 +12,7 @@ from seawall.cli.say import FAILED, NOT_FOUND, Failed, json_option, say, say_jso
 from seawall.lab import history as histories
 from seawall.lab.history import Entry
 
-COLUMNS = ("began", "experiment", "protections", "came out", "detect", "mitigate", "recover", "worse")
+COLUMNS = ("began", "experiment", "target", "protections", "came out", "detect", "mitigate", "recover", "worse")
 LIMIT = 50
 
 
@@ -23,9 +23,10 @@ Examples:
   seawall lab history redis-slow --json
 
 \b
-A run is worse than those before it with the same experiment and protections: when it was as expected the last time,
-and now isn't; or when detecting, mitigating or recovering takes more than 1.5 times, and 2 s more than, the median of
-the last five good ones (two at least), or doesn't come any more. Runs that were invalid or aborted show nothing.
+A run is worse than those before it with the same experiment, target and protections: when it was as expected the last
+time, and now isn't; or when detecting, mitigating or recovering takes more than 1.5 times, and 2 s more than, the
+median of the last five good ones (two at least), or doesn't come any more. Runs that were invalid or aborted show
+nothing.
 Exit codes: 0 the newest of each is no worse; 1 one is; 3 there is no such run."""
 )
 @click.argument("name", required=False, metavar="[NAME]")
@@ -50,7 +51,7 @@ def history(name: str | None, limit: int, folder: str, as_json: bool) -> int:
 
 def _row(entry: Entry) -> dict[str, Any]:
     record = entry.record
-    names = ("id", "name", "protections", "seed", "began", "seconds", "detect_s", "mitigate_s", "recover_s",
+    names = ("id", "name", "target", "protections", "seed", "began", "seconds", "detect_s", "mitigate_s", "recover_s",
              "verdict", "why")  # fmt: skip
     return {
         **{name: getattr(record, name) for name in names}, "status": str(record.status), "worse": list(entry.worse),
@@ -61,7 +62,7 @@ def _shown(entry: Entry) -> dict[str, Any]:
     record = entry.record
     times = {word: getattr(record, f"{word}_s") for word in ("detect", "mitigate", "recover")}
     return {
-        "began": record.began.removesuffix("+00:00"), "experiment": record.name,
+        "began": record.began.removesuffix("+00:00"), "experiment": record.name, "target": record.target,
         "protections": record.protections,
         "came out": str(record.status).replace("_", " "), "worse": "WORSE" if entry.worse else "",
         **{word: f"{value:.1f} s" if value is not None else "" for word, value in times.items()},

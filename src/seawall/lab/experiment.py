@@ -120,6 +120,18 @@ class Extension(_Fields, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class At:
+    """An installation of the user's own, on which an experiment is run in place of the lab's rig (lab/target)."""
+
+    name: str
+    file: str  # that names it
+    hosts: frozenset[str]
+    here: bool  # all of them are this machine's loopback
+    faults: tuple[str, ...]  # what is done there, in words
+    unseen: tuple[str, ...]  # what the experiment would look at, and nobody sees from outside
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
     """One file, read and checked."""
 
@@ -127,6 +139,7 @@ class Experiment:
     path: Path
     document: Mapping[str, Any]  # as Chaos Toolkit takes it
     ours: Extension
+    at: At | None = None  # None: on a rig of the lab's own
 
     @property
     def title(self) -> str:

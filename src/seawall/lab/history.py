@@ -3,7 +3,7 @@
 ``history.jsonl`` holds a `Record` a line, without moments and proofs, written when a run has ended. A run of which only
 the folder tells (its runner was killed) is read from there.
 
-A run is *worse* when one with its name and protections before it was better. The rule:
+A run is *worse* when one with its name, target and protections before it was better. The rule:
 
 - as expected the last time that it showed anything, and now not;
 - of runs with the protections that were as expected: a time (detect, mitigate, recover) that is more than ``TIMES``
@@ -79,7 +79,7 @@ def judge(records: Iterable[Record]) -> list[Entry]:
 
 def _kind(record: Record) -> tuple[str, ...]:
     seed = str(record.seed) if record.name == "storm" else ""
-    return (record.name, record.protections, seed)
+    return (record.name, record.target, record.protections, seed)
 
 
 def worse(record: Record, earlier: Sequence[Record]) -> list[str]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -29,8 +30,9 @@ class Place:
     """Where a platform is, this time."""
 
     admin: str  # http://HOST:PORT
-    token: str
+    token: str = field(repr=False)
     listen: str = ""  # http://HOST:PORT; "": not known, the source's URL says it
+    tls: ssl.SSLContext | None = None  # for https; None: whom this machine trusts
 
 
 Find = Callable[[], Place]
@@ -82,8 +84,7 @@ class Platform:
             url = self._find().listen or source.url
         except Unavailable:
             url = source.url
-        parts = urlsplit(url)
-        return parts.hostname or "", parts.port or 80
+        return address(url)
 
     def add_source(
         self, name: str, *, kind: str, secret: str, settings: Mapping[str, object] = {}, tenant: str = ""
@@ -178,8 +179,8 @@ class Platform:
         Raises:
             Unavailable: It can't be reached.
         """
-        parts = urlsplit(self._find().listen)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout_s)
+        place = self._find()
+        connection = _connection(place.listen, place, timeout_s)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -217,8 +218,17 @@ class Platform:
     def _open(self) -> tuple[Place, http.client.HTTPConnection]:
         if self._place is None or self._connection is None:
             self._place = self._find()
-            parts = urlsplit(self._place.admin)
-            self._connection = http.client.HTTPConnection(
-                parts.hostname or "", parts.port or 80, timeout=self._timeout_s
-            )
+            self._connection = _connection(self._place.admin, self._place, self._timeout_s)
         return self._place, self._connection
+
+
+def address(url: str) -> tuple[str, int]:
+    """Host and port of a URL."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _connection(url: str, place: Place, timeout_s: float) -> http.client.HTTPConnection:
+    if url.startswith("https:"):
+        return http.client.HTTPSConnection(*address(url), timeout=timeout_s, context=place.tls)
+    return http.client.HTTPConnection(*address(url), timeout=timeout_s)

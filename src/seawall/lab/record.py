@@ -90,6 +90,8 @@ class Record:
     protections: str = "on"  # "on" | "off"
     weak: list[str] = field(default_factory=list)  # the weak parts of an "off" run
     seed: int = 0
+    target: str = ""  # the installation that it was run on; "": the lab's own rig
+    unseen: list[str] = field(default_factory=list)  # what nobody sees from outside, and so isn't judged
     command: str = ""  # that runs it again
     original: dict[str, str] = field(default_factory=dict)  # what the file says of the incident: experiment.Original
     began: str = ""  # ISO 8601, UTC

@@ -100,7 +100,11 @@ class Rig(Protocol):
         """Every line that can be dead or alive, by name."""
 
     def alive(self, path: str) -> bool:
-        """Whether one round trip through the same line as the clients' is answered; two seconds at most."""
+        """Whether one round trip through the same line as the clients' is answered; two seconds at most.
+
+        Raises:
+            Unavailable: Nobody can say: neither counts as proven.
+        """
 
     def processes(self) -> Sequence[int]:
         """Pids whose memory counts as the rig's."""

@@ -5,13 +5,13 @@ Each is idempotent: it may have been done before, by somebody else, or there may
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import singledispatch
 from pathlib import Path
 from signal import SIGCONT, SIGKILL
@@ -21,7 +21,7 @@ import msgspec
 from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.part.catalog import CATALOG
 from seawall.lab.part.node import MARK
-from seawall.lab.part.process import Identity, Node, send, stopped
+from seawall.lab.part.process import Identity, Node, gone, send, stopped
 from seawall.lab.part.proxy import FaultProxy
 from seawall.lab.zone import gate
 from seawall.lab.zone.net import Net
@@ -29,6 +29,8 @@ from seawall.lab.zone.net import Net
 COMMAND_S = 30.0
 CONTINUED_S = 2.0
 PART_S = 60.0
+ENDED_S = 5.0
+AFTER_S = 0.5
 OUTPUT_BYTES_MAX = 2000
 
 
@@ -84,6 +86,10 @@ class Command(_Fields, frozen=True, kw_only=True, tag="command"):
     argv: list[str]
     verify: list[str] = []
     timeout_s: float = COMMAND_S  # of each
+    absent: list[str] = []  # looks for the fault: ends with 1 when it isn't there, with 0 when it is
+    look_s: float = 0.0  # of ``verify`` and ``absent``; 0: as ``timeout_s``
+    folder: str = ""  # in which they run; "": whoever runs them
+    ends: str = ""  # a pid file: that process may still be breaking things, and is ended first
 
 
 Revert = ProxyClear | Continue | PartUp | ZoneHeal | ZoneMend | ZoneDown | Command
@@ -101,7 +107,7 @@ def parse(said: Mapping[str, object]) -> Revert:
         raise Rejected(400, "not a revert", str(error)) from error
     if isinstance(made, PartUp) and made.kind not in CATALOG:
         raise Rejected(400, "not a revert", f"part {made.kind!r}; there are {', '.join(CATALOG)}")
-    if isinstance(made, Command) and (not made.argv or not 0 < made.timeout_s <= PART_S):
+    if isinstance(made, Command) and not (made.argv and 0 < made.timeout_s <= PART_S and 0 <= made.look_s <= PART_S):
         raise Rejected(400, "not a revert", f"a command needs argv, and timeout_s of at most {PART_S:g}")
     return made
 
@@ -223,18 +229,42 @@ def _(revert: ZoneDown) -> str:
 
 @_undo.register
 def _(revert: Command) -> str:
-    _command(revert.argv, revert.timeout_s)
+    if revert.ends:
+        _end(Path(revert.ends))
+    look_s = revert.look_s or revert.timeout_s
+    try:
+        _command(revert.argv, revert.timeout_s, revert.folder)
+        done = "done"
+    except Unavailable as error:
+        if not revert.absent:
+            raise
+        # What isn't there can't be removed: whether it is there, says who looks.
+        done = str(error)
     if revert.verify:
-        _command(revert.verify, revert.timeout_s)
-        return "done, and verified"
-    return "done"
+        _command(revert.verify, look_s, revert.folder)
+    if revert.absent:
+        _command(revert.absent, look_s, revert.folder, wanted=1)
+    return f"{done}, and verified" if revert.verify or revert.absent else done
 
 
-def _command(argv: list[str], timeout_s: float) -> None:
+def _end(file: Path) -> None:
+    """The process that a file names, and all that it has started."""
+    who = Node(file.stem, file.parent).who()
+    if who is None:
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(who.pid, SIGKILL)
+    if not gone(who, ENDED_S):
+        raise Unavailable(f"process {who.pid}", "it doesn't end")
+    # What it had asked another machine for may be on its way there.
+    time.sleep(AFTER_S)
+
+
+def _command(argv: list[str], timeout_s: float, folder: str, *, wanted: int = 0) -> None:
     # A file, no pipe: what the command starts and leaves running would keep a pipe open, and us waiting.
     with tempfile.TemporaryFile() as told:
         child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True
+            argv, stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True, cwd=folder or None
         )  # fmt: skip
         try:
             code = child.wait(timeout_s)
@@ -243,11 +273,11 @@ def _command(argv: list[str], timeout_s: float) -> None:
         finally:
             if child.returncode is None:
                 # With all that it has started: it is tried again, and what hangs would grow with each try.
-                with contextlib.suppress(ProcessLookupError):
+                with suppress(ProcessLookupError):
                     os.killpg(child.pid, SIGKILL)
-                with contextlib.suppress(subprocess.TimeoutExpired):
+                with suppress(subprocess.TimeoutExpired):
                     child.wait(CONTINUED_S)
-        if code != 0:
+        if code != wanted:
             told.seek(max(0, told.seek(0, 2) - OUTPUT_BYTES_MAX))
             text = told.read().decode("utf-8", "replace").strip()
             raise Unavailable(argv[0], f"{' '.join(argv)} ended with {code}: {text}")

@@ -8,8 +8,8 @@ Text, one JSON array a line, appended::
     ["answered", key, attempt, status, event_id, answered_us, note]
     ["end", id, {…counts}]
 
-A run that was held says so by ``wait_s``. ``whose`` is the key that the answer itself names, "" where it names none;
-``ticket`` is where to ask again, "" where that is needless.
+A run that was held says so by ``wait_s``, one to a source that others have too by ``shared``. ``whose`` is the key that
+the answer itself names, "" where it names none; ``ticket`` is where to ask again, "" where that is needless.
 
 Two lines an attempt, not one: when the sender itself dies, what it had sent must still be known, or its events would
 look invented. A ``sent`` line without an ``answered`` one is an unsure answer. The last line may be torn by a crash; it
@@ -87,6 +87,11 @@ class Run:
     def held(self) -> bool:
         """Whether its senders waited for the workflow's answer."""
         return bool(self.about.get("wait_s"))
+
+    @property
+    def shared(self) -> bool:
+        """Whether others send to its source, too: only events whose key begins with the run's id are its own."""
+        return bool(self.about.get("shared"))
 
 
 @dataclass(slots=True)

@@ -134,7 +134,7 @@ def judge(
     verdict = Verdict()
     good = frozenset({"succeeded"}) if must_succeed else END_STATES
     for run in runs:
-        events = list(seen.get(run.source_id, ()))
+        events = [each for each in seen.get(run.source_id, ()) if not run.shared or each.key.startswith(f"{run.id}_")]
         wanted = set(workflows) | {r.workflow for e in events for r in e.runs}
         if must_run and not wanted:
             wanted = {"any workflow"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from seawall.kernel.error import Rejected, Unavailable
@@ -16,6 +17,7 @@ from seawall.lab.traffic.payload import sha256
 from seawall.lab.traffic.traffic import whose
 
 ROUND_S = 1.0
+CLOCK_S = 600.0
 SAMPLE = 500
 """Events whose bytes are fetched, of those whose checksum the platform tells."""
 
@@ -54,7 +56,7 @@ def verify(
         began = time.monotonic()
         last = drained is None or drained()
         try:
-            seen = {run.source_id: reader.events(run.source_id) for run in book.runs}
+            seen = {run.source_id: reader.events(run.source_id, since=_since(book, run)) for run in book.runs}
             tickets = {key: named for run in book.runs if run.held for key, named in reader.tickets(run).items()}
             verdict = judge(
                 book.runs, seen, tickets=tickets, workflows=workflows, must_succeed=must_succeed, must_run=must_run
@@ -71,6 +73,16 @@ def verify(
             return verdict
         # A round of a large ledger takes a while; never spend more than half of the platform's time on our reading.
         time.sleep(max(ROUND_S, time.monotonic() - began))
+
+
+def _since(book: Book, run: Run) -> str:
+    """Which events of a source that others have too are looked at: a selection. "" where all are."""
+    if not run.shared:
+        return ""
+    began = [int(str(each.about.get("started_us", 0))) for each in book.runs if each.source_id == run.source_id]
+    # The clock there may be another one.
+    at = datetime.fromtimestamp(min(began) / 1e6 - CLOCK_S, UTC)
+    return f'source="{run.about.get("source")}", since={at:%Y-%m-%dT%H:%M:%SZ}'
 
 
 def _nobody_looked(book: Book, error: Unavailable) -> Verdict:
@@ -93,12 +105,17 @@ class Reader:
         self._sampled = 0
         self._replies: dict[str, str] = {}
 
-    def events(self, source_id: str) -> list[SeenEvent]:
-        """Every event of one source with its runs, as they stand."""
+    def events(self, source_id: str, *, since: str = "") -> list[SeenEvent]:
+        """Every event of one source with its runs, as they stand.
+
+        Args:
+            since: A selection in place of the source's id: of a source that others have too, only what is new.
+        """
+        asked = {"where": since} if since else {"source": source_id}
         # Events before runs: an event and its runs become visible together, so none that is seen lacks its runs.
-        rows = list(self._platform.items("/v1/events", source=source_id))
+        rows = list(self._platform.items("/v1/events", **asked))
         runs: dict[str, list[SeenRun]] = {}
-        for row in self._platform.items("/v1/runs", source=source_id):
+        for row in self._platform.items("/v1/runs", **asked):
             run = SeenRun(id=str(row["id"]), workflow=str(row["workflow"]), status=str(row["status"]))
             runs.setdefault(str(row["event"]), []).append(run)
         return [self._seen(row, runs.get(str(row["id"]), [])) for row in rows]

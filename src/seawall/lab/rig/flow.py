@@ -155,6 +155,9 @@ class Flow:
         address: Where it sends, asked for each request; None: where the platform says.
     """
 
+    shared = False
+    """Whether others send to its sources, too (ledger.Run.shared)."""
+
     def __init__(
         self, platform: Platform, wanted: Sequence[Stream], path: Path, *, seed: int,
         address: Callable[[], tuple[str, int]] | None = None,
@@ -282,9 +285,13 @@ class Flow:
         book.begin(run, {
             "source": source.name, "source_id": source.id, "seed": seed, "rate": stream.rate, "type": plan.type,
             "bytes_max": plan.bytes_max, "started_us": time.time_ns() // 1000, **({"wait_s": wait_s} if held else {}),
+            **({"shared": True} if self.shared else {}),
         })  # fmt: skip
-        target = Target(address=self._where(source), path=source.path, secret=secret)
+        target = self._target(source, secret)
         return Traffic(plan, target, book, run=run, seen=self.recent[stream.kind].seen)
+
+    def _target(self, source: Source, secret: bytes) -> Target:
+        return Target(address=self._where(source), path=source.path, secret=secret)
 
     def _where(self, source: Source) -> Callable[[], tuple[str, int]]:
         if self._given is not None:

@@ -429,8 +429,8 @@ class Rig:
             return self.proxy.links()
         return {}
 
-    def _look(self) -> None:
-        """Note what has changed: alerts, and processes."""
+    def look_at_alerts(self) -> None:
+        """Note which are new, and which are over."""
         now: dict[str, Alert] | None = None
         with suppress(Unavailable):
             now = {f"{each.name} {each.labels}": each for each in self.alerts_open()}
@@ -440,6 +440,11 @@ class Rig:
                 self._moments += [("alert", now[key].text) for key in now.keys() - self._alerts.keys()]
                 self._moments += [("cleared", self._alerts[key].name) for key in self._alerts.keys() - now.keys()]
                 self._alerts = now
+
+    def _look(self) -> None:
+        """Note what has changed: alerts, and processes."""
+        self.look_at_alerts()
+        with self._noting:
             if self.balancer.host_in != self._host_in:
                 self._host_in = self.balancer.host_in
                 said = "the host is let in" if self._host_in else "the host is taken out"

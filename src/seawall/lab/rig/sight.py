@@ -74,8 +74,8 @@ class Alert:
 class Sight:
     """Looks at one platform. Any thread may ask; one is served at a time."""
 
-    def __init__(self, find: Find) -> None:
-        self._platform = Platform(find, patience_s=0.0, timeout_s=PATIENCE_S)
+    def __init__(self, find: Find, *, timeout_s: float = PATIENCE_S) -> None:
+        self._platform = Platform(find, patience_s=0.0, timeout_s=timeout_s)
         self._lock = threading.Lock()
 
     def figures(self) -> dict[str, float]:

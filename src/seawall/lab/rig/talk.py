@@ -50,8 +50,15 @@ def round_trip(kind: str, port: int, timeout_s: float = ANSWER_S) -> float:
     return time.monotonic() - began
 
 
-def _asked(port: int, question: bytes, timeout_s: float) -> None:
-    with socket.create_connection((LOOPBACK, port), timeout_s) as line:
+def store(address: tuple[str, int], timeout_s: float) -> float:
+    """As ``round_trip``, of a PostgreSQL anywhere."""
+    began = time.monotonic()
+    _asked(address[1], QUESTIONS["postgres"], timeout_s, host=address[0])
+    return time.monotonic() - began
+
+
+def _asked(port: int, question: bytes, timeout_s: float, *, host: str = LOOPBACK) -> None:
+    with socket.create_connection((host, port), timeout_s) as line:
         line.settimeout(timeout_s)
         line.sendall(question)
         if not line.recv(1):

@@ -26,7 +26,7 @@ class Paths(Protocol):
         """Every line that can be dead or alive."""
 
     def alive(self, path: str) -> bool:
-        """Whether one round trip is answered."""
+        """Whether one round trip is answered. Raises Unavailable: nobody can say."""
 
 
 @dataclass(slots=True)
@@ -169,24 +169,25 @@ class Faults:
             return True
         with ThreadPoolExecutor(min(ASKED_AT_ONCE_MAX, len(paths)), thread_name_prefix="prove") as pool:
             found = list(pool.map(lambda path: self._is(path, wanted), paths))
-        for path, (held, took_s) in zip(paths, found, strict=True):
-            other = "alive" if wanted == "dead" else "dead"
-            said = (
-                f"{wanted} after {took_s:.1f} s ({because})"
-                if held
-                else f"it is {other}, after {took_s:.1f} s of asking"
-            )
-            self.prove(f"the path to {path} is {wanted}", held=held, said=said)
+        for path, (held, said) in zip(paths, found, strict=True):
+            self.prove(f"the path to {path} is {wanted}", held=held, said=f"{said} ({because})" if held else said)
         return all(held for held, _ in found)
 
-    def _is(self, path: str, wanted: str) -> tuple[bool, float]:
+    def _is(self, path: str, wanted: str) -> tuple[bool, str]:
+        """(whether it is, in words)."""
         assert self.rig is not None
-        began = time.monotonic()
+        began, other = time.monotonic(), "alive" if wanted == "dead" else "dead"
         while True:
-            held = self.rig.alive(path) == (wanted == "alive")
+            try:
+                held, why = self.rig.alive(path) == (wanted == "alive"), f"it is {other}"
+            except Unavailable as error:
+                # Nobody knows: neither dead nor alive.
+                held, why = False, f"nobody can say: {error}"
             took_s = time.monotonic() - began
-            if held or took_s > LAND_S:
-                return held, took_s
+            if held:
+                return True, f"{wanted} after {took_s:.1f} s"
+            if took_s > LAND_S:
+                return False, f"{why}, after {took_s:.1f} s of asking"
             time.sleep(AGAIN_S)
 
 

@@ -40,6 +40,19 @@ def safe(verdict: Mapping[str, int], claims: Iterable[Claim]) -> list[Expectatio
     ]
 
 
+def visible(claims: Iterable[Claim], seen: Seen) -> tuple[list[Claim], list[str]]:
+    """(those that somebody could look at, why not of the others): a sample that was never measured tells nothing."""
+    measured = {name for sample in seen.samples for name in sample.values}
+    kept, unseen = list[Claim](), list[str]()
+    for claim in claims:
+        name = claim.arguments.get("name")
+        if claim.module == EXPECT and isinstance(name, str) and name not in measured:
+            unseen.append(f"{claim.claim}: {name} was never measured")
+        else:
+            kept.append(claim)
+    return kept, unseen
+
+
 def conclude(record: Record, *, orders: Sequence[Order], invalid: Sequence[str], broken: Sequence[str]) -> None:
     """Give a record its status, and each cause in words.
 

@@ -32,18 +32,22 @@ def admit(experiment: Experiment, folder: Folder, *, force: bool = False, earlie
     if check is not None:
         check(experiment)
     below = experiment.ours.after
-    if below and not force and below not in earlier and not green(below, folder):
+    at = experiment.at
+    if below and not force and below not in earlier and not green(below, folder, target=at.name if at else ""):
+        where = f" on {at.name}" if at else ""
         raise Misconfigured([
-            f"{experiment.name}: {below} comes before it, and has no green run in {folder.path}; "
-            f"run `seawall lab run {below}`, or say --force",
+            f"{experiment.name}: {below} comes before it, and has no green run{where} in {folder.path}; "
+            f"run `seawall lab run {below}`{where}, or say --force",
         ])  # fmt: skip
 
 
-def green(name: str, folder: Folder) -> bool:
-    """Whether an experiment's newest run with the protections came out as expected."""
+def green(name: str, folder: Folder, *, target: str = "") -> bool:
+    """Whether an experiment's newest run with the protections came out as expected, there."""
     for path in sorted(folder.runs.glob(f"{name}.on.*"), reverse=True):
         try:
-            return record.load(path).status is Status.AS_EXPECTED
+            found = record.load(path)
         except (OSError, msgspec.MsgspecError):
             continue
+        if found.target == target:
+            return found.status is Status.AS_EXPECTED
     return False

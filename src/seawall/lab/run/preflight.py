@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from seawall.kernel.error import SeawallError
-from seawall.lab.experiment import Experiment
+from seawall.lab.experiment import At, Experiment
 from seawall.lab.run.faults import Faults
 from seawall.lab.run.steady import Steady
 from seawall.lab.seam import Rig
@@ -84,6 +84,8 @@ def wait(seconds: float, *, given_up: GivenUp) -> None:
 def question(experiment: Experiment, *, on: bool, off: bool) -> list[str]:
     """What a person is told before typing the experiment's name."""
     ours = experiment.ours
+    if experiment.at is not None:
+        return _elsewhere(experiment, experiment.at)
     which = " and ".join([*(["with the protections"] if on else []),
                           *([f"without ({', '.join(ours.without)})"] if off else [])])  # fmt: skip
     parts = ", ".join(ours.needs) or "no parts"
@@ -94,6 +96,24 @@ def question(experiment: Experiment, *, on: bool, off: bool) -> list[str]:
         *(f"    - {step}" for step in experiment.steps),
         f"  at worst: {ours.worst_case}",
         *([f"  comes after {ours.after}, which must be green"] if ours.after else []),
+        f"  for {ours.seconds.max:g} s at most, {share(experiment)} of a day's traffic; then it is reverted by itself",
+    ]
+
+
+def _elsewhere(experiment: Experiment, at: At) -> list[str]:
+    """The same about an installation that isn't the lab's."""
+    ours = experiment.ours
+    rate = sum(float(each.get("rate", 0)) for each in ours.traffic)
+    return [
+        f"{experiment.name} on {at.name}: {experiment.title}",
+        f"  {at.name} is yours, not the lab's: {', '.join(sorted(at.hosts))}, as {at.file} says",
+        f"  sends it {rate:g} events a second of the lab's own" if ours.traffic else "  sends it nothing",
+        "  breaks, by the commands of that file:",
+        *(f"    - {each}" for each in at.faults),
+        *(["  not seen from outside, and so not judged:"] if at.unseen else []),
+        *(f"    - {each}" for each in at.unseen),
+        f"  at worst: {ours.worst_case}",
+        *([f"  comes after {ours.after}, which must be green there"] if ours.after else []),
         f"  for {ours.seconds.max:g} s at most, {share(experiment)} of a day's traffic; then it is reverted by itself",
     ]
 

@@ -147,6 +147,7 @@ def run_all(
 def command(experiment: Experiment, *, on: bool, seed: int, folder: Path) -> str:
     """What runs it again."""
     words = ["seawall", "lab", "run", experiment.name if experiment.path.parent == CATALOG else str(experiment.path)]
+    words += ["--target", experiment.at.file] if experiment.at is not None else []
     words += [] if on else ["--without"]
     words += ["--seed", str(seed)]
     words += [] if folder == DEFAULT else ["--folder", str(folder)]

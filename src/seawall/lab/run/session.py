@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from seawall.lab import history
 from seawall.lab.arm.armoury import Armoury
 from seawall.lab.arm.watchdog import LEFTOVER_S
 from seawall.lab.expect import STEADY, Seen
-from seawall.lab.experiment import Experiment
+from seawall.lab.experiment import Claim, Experiment
 from seawall.lab.record import LOG, Expectation, Fault, Moment, Record, Sample, Status
 from seawall.lab.run import judge, preflight, times, toolkit
 from seawall.lab.run.faults import Faults
@@ -56,7 +56,6 @@ class Options:
     on: bool = True  # with the protections
     seed: int = 0
     fetched: Path
-    named: frozenset[str] = field(default_factory=frozenset)  # hosts beside loopback that may be broken
     command: str = ""
     leftover_s: float = LEFTOVER_S
 
@@ -73,12 +72,14 @@ class Session:
 
     def __init__(self, experiment: Experiment, options: Options, *, say: Say) -> None:
         began = datetime.now(UTC)
-        ours, word = experiment.ours, "on" if options.on else "off"
+        ours, at, word = experiment.ours, experiment.at, "on" if options.on else "off"
         self.experiment, self.options, self.say = experiment, options, say
         self.record = Record(
             id=f"{experiment.name}.{word}.{began:%Y%m%dT%H%M%S}", name=experiment.name, title=experiment.title,
             incident=ours.incident, protections=word, weak=[] if options.on else list(ours.without),
-            seed=options.seed, command=options.command, began=began.isoformat(timespec="seconds"),
+            seed=options.seed, target=at.name if at is not None else "",
+            unseen=list(at.unseen) if at is not None else [], command=options.command,
+            began=began.isoformat(timespec="seconds"),
             original=ours.original.told() if ours.original else {},
         )  # fmt: skip
         self.folder = options.folder.run(self.record.id)
@@ -147,8 +148,9 @@ class Session:
             self._faults.rig = self._rig
             self._watch(self._rig)
             self._invalid += preflight.look(
-                self._rig, self.experiment, self._faults, self._steady, named=options.named, given_up=self._given_up
-            )
+                self._rig, self.experiment, self._faults, self._steady, given_up=self._given_up,
+                named=self.experiment.at.hosts if self.experiment.at is not None else frozenset(),
+            )  # fmt: skip
             preflight.wait(ours.seconds.before, given_up=self._given_up)
         except SeawallError as error:
             self._invalid.append(f"the rig can't be made: {error}")
@@ -340,11 +342,22 @@ class Session:
             accepted = verdict.get("accepted", 0)
             self._faults.prove("something was accepted", held=accepted > 0, said=f"{accepted} events")
         seen = Seen(self.record, self.seen()[0])
-        for found in judge.find(self.experiment.ours.effects, seen):
+        for found in judge.find(self._visible(self.experiment.ours.effects, seen), seen):
             self._faults.prove(found.claim, held=found.held, said=found.said)
-        self.record.expectations += judge.find(self.experiment.claims(on=self.options.on), seen)
+        claims = self._visible(self.experiment.claims(on=self.options.on), seen)
+        if not claims:
+            self._invalid.append("nothing of what is expected could be seen")
+        self.record.expectations += judge.find(claims, seen)
         if self.options.on and verdict:
             self.record.expectations += judge.safe(verdict, self.experiment.claims(on=True))
+
+    def _visible(self, claims: Sequence[Claim], seen: Seen) -> list[Claim]:
+        """Without those about what was never measured, where the rig isn't ours: nobody promised that it is there."""
+        if self.experiment.at is None:
+            return list(claims)
+        kept, unseen = judge.visible(claims, seen)
+        self.record.unseen += unseen
+        return kept
 
     def close(self) -> None:
         """Revert what is left, end the rig, and say goodbye to the watchdog. Harmless when called twice."""

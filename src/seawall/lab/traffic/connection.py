@@ -7,6 +7,7 @@ whether an answer came.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import dataclass, field
 
 import httptools
@@ -94,9 +95,10 @@ class _Wire(asyncio.Protocol):
 
 
 class Connection:
-    """A connection that opens itself when it is needed."""
+    """A connection that opens itself when it is needed; by TLS where there is a context for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._wire: _Wire | None = None
 
     async def exchange(self, address: tuple[str, int], request: bytes, *, timeout_s: float) -> Answer:
@@ -131,7 +133,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_S):
-                _, wire = await loop.create_connection(_Wire, *address)
+                _, wire = await loop.create_connection(_Wire, *address, ssl=self._tls)
         except (OSError, TimeoutError) as error:
             raise NoAnswer("refused") from error
         self._wire = wire

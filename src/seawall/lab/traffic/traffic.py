@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import random
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -59,7 +60,9 @@ class Target:
 
     address: Callable[[], tuple[str, int]]  # asked again after each failure: a restarted platform may have moved
     path: str
-    secret: bytes
+    secret: bytes = field(repr=False)
+    host: str = "seawall"  # as the request names it
+    tls: ssl.SSLContext | None = None  # None: plain
 
 
 Seen = Callable[[str, float], None]
@@ -167,7 +170,7 @@ class Traffic:
 
     async def _sender(self) -> None:
         """Send what is due over one connection, for ever."""
-        connection = Connection()
+        connection = Connection(self._target.tls)
         try:
             while True:
                 due = await self._line.get()
@@ -226,7 +229,7 @@ class Traffic:
         signed = sign("standard", self._target.secret, data, time.time(), id=key)
         head = [
             f"POST {self._target.path} HTTP/1.1",
-            "host: seawall",
+            f"host: {self._target.host}",
             "user-agent: seawall-lab",
             "content-type: application/json",
             f"content-length: {len(data)}",

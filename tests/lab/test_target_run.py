@@ -1,0 +1,215 @@
+"""Runs against an installation that the lab didn't make: a server that answers as Seawall does; faults are files."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seawall.lab import experiment, record
+from seawall.lab.arm import file
+from seawall.lab.checker import ledger
+from seawall.lab.part.process import gone
+from seawall.lab.record import Record, Status
+from seawall.lab.run.place import Folder
+from seawall.lab.run.runner import run
+from seawall.lab.run.session import Options
+from seawall.lab.target import file as files
+from seawall.lab.target import plan
+
+from . import tiny
+from .made_target import fault, installed, write
+from .platform_server import FakePlatform
+from .test_armoury import REVERTED_S, until
+from .test_target_plan import action, mine
+
+SEAWALL = [sys.executable, "-m", "seawall", "lab"]
+WHILE_S = 60.0
+QUICK = {"max": 30, "recover": 15, "warm": 15, "before": 0, "drain": 10}
+
+
+@pytest.fixture
+def fake() -> Iterator[FakePlatform]:
+    with FakePlatform() as made:
+        yield installed(made)
+
+
+def said(*method: Mapping[str, Any], **ours: Any) -> dict[str, Any]:
+    steps = method or (action("hole", target="redis"), tiny.action("wait", seconds=0.5), action("back", target="redis"))
+    steps = tuple({"type": "action", "name": "a while", "provider": {
+        "type": "process", "path": "sleep", "arguments": "0.6"}} if each["name"].startswith("wait") else each
+        for each in steps)  # fmt: skip
+    return mine(*steps, **{"seconds": QUICK, **ours})
+
+
+def ran(folder: Path, fake: FakePlatform, document: Mapping[str, Any], **more: Any) -> Record:
+    """One run in this process; nothing is broken or armed after it."""
+    faults = more.pop("faults", {"redis.hole": fault(folder / "flag")})
+    target = files.load(write(folder, fake.url, faults, **more))
+    found = plan.fit(experiment.load(tiny.write(folder, document)), target, file="staging.toml")
+    options = Options(folder=Folder(folder / "lab"), seed=7, fetched=folder, command="x")
+    made = run(found, options, screen_to=io.StringIO())
+    assert file.read_all(folder / "lab" / "armed") == ([], []) and not (folder / "flag").exists()
+    return made
+
+
+def test_what_is_expected_of_a_target_is_green_and_its_record_tells_where(tmp_path: Path, fake: FakePlatform) -> None:
+    fake.keep("somebody-elses", b"{}")
+    made = ran(tmp_path, fake, said())
+    assert made.status is Status.AS_EXPECTED, made.why
+    assert made.target == "staging" and made.facts["admin"] == fake.url.removeprefix("http://")
+    assert [(each.name, each.target, each.ended_by) for each in made.faults] == [("redis.hole", "redis", "method")]
+    held = {proof.claim for proof in made.proofs if proof.held}
+    assert held == {"the path to redis.hole is alive", "the path to redis.hole is dead", "something was accepted"}
+    assert made.verdict["accepted"] > 0 and made.verdict["invented"] == made.verdict["lost"] == 0
+    assert "effects" not in made.verdict and not fake.removed, "it made no source, and removes none"
+    book = ledger.read(tmp_path / "lab" / "run" / made.id / record.LEDGER)
+    assert all(each.shared for each in book.runs)
+
+
+@pytest.mark.slow
+def test_a_fault_that_does_not_land_shows_nothing(
+    tmp_path: Path, fake: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seawall.lab.run.faults.LAND_S", 0.5)
+    made = ran(tmp_path, fake, said(), faults={"redis.hole": fault(tmp_path / "flag", apply=["true"])})
+    assert made.status is Status.INVALID and "the path to redis.hole is dead: it is alive" in made.why[1], made.why
+    blind = fault(tmp_path / "flag", verify=["sh", "-c", "exit 255"])
+    made = ran(tmp_path, fake, said(), faults={"redis.hole": blind})
+    assert made.status is Status.INVALID and "nobody can say" in made.why[0], made.why
+    assert not made.faults, "it wasn't even begun"
+
+
+@pytest.mark.slow
+def test_paths_of_the_target_are_proven_dead_and_alive(
+    tmp_path: Path, fake: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seawall.lab.run.faults.LAND_S", 0.5)
+    path = {name: {"ask": ["sh", "-c", '! test -e "$0"', str(tmp_path / flag)]}
+            for name, flag in (("to-redis", "flag"), ("to-store", "other"))}  # fmt: skip
+    faults = {"redis.hole": fault(tmp_path / "flag", cuts=["to-redis"])}
+    made = ran(tmp_path, fake, said(), faults=faults, path=path)
+    assert made.status is Status.AS_EXPECTED, made.why
+    assert "the path to to-redis is dead" in {proof.claim for proof in made.proofs if proof.held}
+    more = ["sh", "-c", 'touch "$0" "$1"', str(tmp_path / "flag"), str(tmp_path / "other")]
+    made = ran(tmp_path, fake, said(), faults={"redis.hole": {**faults["redis.hole"], "apply": more}}, path=path)
+    assert made.status is Status.INVALID and "the path to to-store is alive: it is dead" in made.why[1], made.why
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["an open alert", "no source", "no token", "away"])
+def test_nothing_is_broken_on_a_target_that_is_not_well(case: str, tmp_path: Path, fake: FakePlatform) -> None:
+    if case == "an open alert":
+        fake.alerts = [{"name": "store-away", "labels": {}, "summary": "nobody answers"}]
+    elif case == "no source":
+        fake.sources.clear()
+    document = said(seconds={**QUICK, "warm": 0.5})
+    if case in ("no token", "away"):
+        target = files.load(write(tmp_path, fake.url, {"redis.hole": fault(tmp_path / "flag")},
+                                  **({"admin": "http://127.0.0.1:9"} if case == "away" else {})))  # fmt: skip
+        (tmp_path / "token").write_text("another")
+        target = target if case == "away" else files.load(tmp_path / "staging.toml")
+        found = plan.fit(experiment.load(tiny.write(tmp_path, document)), target, file="staging.toml")
+        options = Options(folder=Folder(tmp_path / "lab"), seed=7, fetched=tmp_path, command="x")
+        made = run(found, options, screen_to=io.StringIO())
+    else:
+        made = ran(tmp_path, fake, document)
+    wanted = {"an open alert": "store-away", "no source": "has none with the name lab",
+              "no token": "refuses that of token",
+              "away": "refused"}[case]  # fmt: skip
+    assert made.status is Status.INVALID and wanted in made.why[0], made.why
+    assert not made.faults and not (tmp_path / "flag").exists()
+
+
+@pytest.mark.slow
+def test_an_abort_condition_of_the_target_reverts(tmp_path: Path, fake: FakePlatform) -> None:
+    flag = tmp_path / "flag"
+    fake.answer = lambda key: 503 if flag.exists() else 202
+    wait = tiny.action("wait", seconds=60)
+    made = ran(
+        tmp_path, fake, said(action("hole", target="redis"), {**wait, "provider": {
+            "type": "process", "path": "sleep", "arguments": "60"}, "name": "for long"}),
+        abort=[{"claim": "senders are refused", "name": "intake.failed_rate", "above": 1}],
+    )  # fmt: skip
+    assert made.status is Status.ABORTED and "senders are refused" in made.why[0], made.why
+    assert made.faults[0].ended_by == "abort"
+
+
+@pytest.mark.slow
+def test_what_ends_by_itself_needs_no_revert(tmp_path: Path, fake: FakePlatform) -> None:
+    done = tmp_path / "done"
+    faults = {"collector.end": {"apply": ["touch", str(done)], "verify": ["test", "-e", str(done)], "passing": True}}
+    made = ran(tmp_path, fake, said(action("end", role="collector")), faults=faults)
+    assert made.status is Status.AS_EXPECTED, made.why
+    assert [(each.target, each.ended_by) for each in made.faults] == [("collector.end", "itself")]
+
+
+@pytest.mark.slow
+def test_a_sample_that_is_never_measured_is_said_and_not_judged(tmp_path: Path, fake: FakePlatform) -> None:
+    claims = [
+        {"claim": "nothing is lost", "func": "verdict", "arguments": {"lost": 0}},
+        {"claim": "the breaker opens", "func": "reaches", "arguments": {"name": "breaker.redis_code", "at_least": 2}},
+    ]
+    made = ran(tmp_path, fake, said(expect={"on": claims}))
+    assert made.status is Status.AS_EXPECTED, made.why
+    assert made.unseen == ["the breaker opens: breaker.redis_code was never measured"]
+    made = ran(tmp_path, fake, said(expect={"on": claims[1:]}))
+    assert made.status is Status.INVALID and made.why == ["nothing of what is expected could be seen"]
+
+
+def command(folder: Path, *words: str) -> list[str]:
+    return [*SEAWALL, "run", str(folder / "silent-echo.yaml"), "--target", str(folder / "staging.toml"),
+            "--folder", str(folder / "lab"), *words]  # fmt: skip
+
+
+def lab(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(folder, *words), capture_output=True, text=True, timeout=WHILE_S, check=False,
+                          stdin=subprocess.DEVNULL)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_is_not_on_this_machine_must_be_named_to_be_broken(tmp_path: Path) -> None:
+    tiny.write(tmp_path, said())
+    write(tmp_path, "http://192.0.2.7:8081", {"redis.hole": fault(tmp_path / "flag")})
+    for words, why in (
+        (["--yes"], "--yes isn't enough: --yes-really staging"),
+        (["--yes-really", "production"], "names staging"),
+        ([], "nobody is there to confirm it"),
+        (["--yes", "--twice"], "--target has none"),
+    ):
+        done = lab(tmp_path, *words)
+        assert done.returncode == 2 and why in done.stderr, done
+    write(tmp_path, "http://127.0.0.1:9", {"redis.slow": fault(tmp_path / "flag")})
+    done = lab(tmp_path, "--yes")
+    assert done.returncode == 2 and 'add [fault."redis.hole"]' in done.stderr
+    assert not (tmp_path / "lab" / "run").exists(), "nothing was begun"
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_runner_in_mid_fault_reverts_on_the_target(tmp_path: Path, fake: FakePlatform) -> None:
+    flag, out = tmp_path / "flag", tmp_path / "out"
+    long = {"type": "action", "name": "long", "provider": {"type": "process", "path": "sleep", "arguments": "60"}}
+    tiny.write(tmp_path, said(action("hole", target="redis"), long))
+    write(tmp_path, fake.url, {"redis.hole": fault(flag)})
+    with out.open("wb") as told, subprocess.Popen(
+        command(tmp_path, "--yes"), stdin=subprocess.DEVNULL, stdout=told, stderr=told, env=dict(os.environ)
+    ) as child:  # fmt: skip
+        try:
+            until(lambda: flag.exists() or child.poll() is not None, "it is broken", WHILE_S)
+            assert child.poll() is None, out.read_text()
+        finally:
+            child.kill()
+    assert until(lambda: not flag.exists(), "it is reverted") < REVERTED_S
+    (folder,) = (tmp_path / "lab" / "run").iterdir()
+    until(lambda: record.load(folder).status is not Status.RUNNING, "its record is ended")
+    assert record.load(folder).status is Status.ABORTED
+    holder = file.holder(tmp_path / "lab" / "armed")
+    with suppress(AttributeError):
+        assert holder is not None and holder.watchdog is not None and gone(holder.watchdog, WHILE_S)
