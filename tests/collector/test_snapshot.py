@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from seawall.guard import patience
 from seawall.store.source import Edition, Loaded
 
 from .rig import QUICK, SourceTable, client, request, running, until
@@ -250,6 +252,30 @@ async def test_the_snapshot_says_why_it_is_not_fresh(tmp_path: Path) -> None:
         await until(lambda: "away" in rig.supervisor.health()[1].reason)
         health = rig.supervisor.health()[1]
         assert (health.name, health.essential, health.ready) == ("collector.snapshot", False, False)
+
+
+async def test_a_store_that_takes_its_time_makes_no_loop_look_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "SAY_EVERY_S", 0.05)
+    monkeypatch.setattr(patience, "QUIET_S", 0.1)
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(SourceTable):
+        async def edition(self, *, timeout_s: float) -> Edition:
+            if self.loads:
+                asked.set()
+                await go_on.wait()
+            return await super().edition(timeout_s=timeout_s)
+
+    async with running(tmp_path, sources=Slow()) as rig:
+        (loop,) = [one for one in rig.supervisor._loops if one.name == "collector.snapshot"]
+        await asked.wait()
+        loop.stall_s = 0.6
+        await until(lambda: re.search(r"no answer for (1\.[2-9]|[2-9])", loop.reason))
+        assert loop.restarts == 0 and "PostgreSQL" in loop.reason
+        go_on.set()
+        await until(lambda: loop.ready)
 
 
 async def test_a_store_that_lost_its_newest_change_is_read_again_under_the_same_number(tmp_path: Path) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import socket
+import threading
 from pathlib import Path
 
+import pytest
+
+from seawall.guard import Supervisor, patience
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
 from seawall.machine.handle import Handles
@@ -51,3 +57,36 @@ def test_a_real_connection_is_seen() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         handles.read()
         assert counted(metrics, "seawall_ephemeral_ports_count", state="open") >= 1
+
+
+async def test_a_machine_that_has_no_time_to_be_counted_makes_no_loop_look_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience, "SAY_EVERY_S", 0.05)
+    monkeypatch.setattr(patience, "QUIET_S", 0.1)
+    go_on, reads = threading.Event(), list[int]()
+    handles = Handles(Metrics(), SystemClock())
+
+    def slow() -> None:
+        reads.append(len(reads))
+        assert go_on.wait(30)
+
+    monkeypatch.setattr(handles, "read", slow)
+    supervisor = Supervisor(Metrics())
+    supervisor.add("handles", handles._run, stall_s=0.6)
+    try:
+        async with supervisor, asyncio.timeout(20):
+            while said_s(supervisor) < 1.2:
+                await asyncio.sleep(0.02)
+            assert supervisor.health()[0].restarts == 0 and len(reads) == 1
+            go_on.set()
+            while not supervisor.ready("handles"):
+                await asyncio.sleep(0.02)
+    finally:
+        go_on.set()
+
+
+def said_s(supervisor: Supervisor) -> float:
+    """For how long it says that the loop waits."""
+    found = re.search(r"/proc: no answer for ([\d.]+) s", supervisor.health()[0].reason)
+    return float(found[1]) if found else 0.0

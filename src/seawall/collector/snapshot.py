@@ -22,6 +22,7 @@ from seawall.collector.key import KeyRule
 from seawall.collector.sealed import KeptCopy, SealedCopy
 from seawall.collector.setting import Choice, Settings, choice, rate_of
 from seawall.guard import Heart, Supervisor
+from seawall.guard.patience import patiently
 from seawall.kernel import signature
 from seawall.kernel.clock import Clock, Deadline
 from seawall.kernel.error import SeawallError
@@ -42,6 +43,8 @@ FORGET_S = 1.0
 HINT_CHECK_S = 1.0
 HINT_CONNECT_S = 1.0
 """Connecting, and LISTEN, take so long each; together below the supervisor's stall limit."""
+
+SLOW = "PostgreSQL, or the disk of the copy"
 
 Asked = Callable[[], None]
 
@@ -243,7 +246,7 @@ class Snapshot:
             self._wake.clear()
             asked = self._taken_over()
             try:
-                await self.refresh(progress=heart.touch)
+                await patiently(heart, self.refresh(progress=heart.touch), what=SLOW)
                 await heart.beat()
             except SeawallError as error:
                 self._failed(heart, str(error))

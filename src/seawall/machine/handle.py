@@ -8,6 +8,7 @@ import resource
 from pathlib import Path
 
 from seawall.guard import Heart, Supervisor
+from seawall.guard.patience import patiently
 from seawall.kernel.clock import Clock
 from seawall.kernel.metric import Metrics
 
@@ -16,12 +17,15 @@ BEAT_S = 1.0
 TABLE_BYTES_MAX = 16 * 1024 * 1024
 """Of the kernel's table of sockets: some 100,000 of them. There are fewer ephemeral ports than that."""
 
+PROC = "the kernel's tables in /proc"
+
 TIME_WAIT = b"06"
 LISTENS = b"0A"
 
 
 class Handles:
-    """Counts them, in a thread: the kernel's table of sockets takes milliseconds to read on a busy machine."""
+    """Counts them, in a thread: the kernel's table of sockets takes milliseconds to read on a busy machine, and seconds
+    on one that has no time left for it."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._clock = clock
@@ -46,7 +50,7 @@ class Handles:
         while True:
             if self._clock.monotonic() >= due:
                 due = self._clock.monotonic() + EVERY_S
-                await asyncio.to_thread(self.read)
+                await patiently(heart, asyncio.to_thread(self.read), what=PROC)
             await heart.beat()
             await asyncio.sleep(BEAT_S)
 

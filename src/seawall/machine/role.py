@@ -255,7 +255,7 @@ async def _end(status: int) -> None:
 
 
 def _leave(status: int) -> NoReturn:
-    log.error("tasks of user code go on after they were cancelled; the process ends without them")
+    log.warning("tasks of user code go on after they were cancelled; the process ends without them")
     outlet.flush()
     os._exit(status)
 
