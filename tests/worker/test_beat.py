@@ -150,6 +150,27 @@ async def test_a_failure_waits_for_what_was_told_while_the_word_before_was_on_it
     assert seen == [None, "last"]
 
 
+async def test_what_a_step_told_last_is_there_when_its_run_is_tried_again_for_its_timeout(rig: Rig) -> None:
+    """The step is cancelled then, and hasn't failed: up to three seconds of what it had told were lost."""
+    app, seen, told = App(), list[Any](), list[int]()
+
+    @app.workflow(on="test.thing", timeout_s=0.5, retry=Retry(attempts=2, first_s=0.0))
+    async def copies(event: Event, ctx: Context) -> None:
+        async def copy() -> None:
+            seen.append(ctx.progress)
+            while len(seen) < 2:
+                ctx.heartbeat(len(told))
+                told.append(len(told))
+                await asyncio.sleep(0.01)
+
+        await ctx.step(copy, heartbeat_s=60)
+
+    async with rig.running(app):
+        (run,) = await rig.add("copies", [{}])
+        assert (await rig.ended([run]))[run]["status"] == 5
+    assert seen == [None, told[-1]]
+
+
 async def test_a_step_that_its_ended_run_has_left_beside_it_learns_that_too(rig: Rig, store: Store) -> None:
     """Nobody cancels a task that a workflow began and doesn't wait for: its step would beat for a day."""
     app, ended, release = App(), threading.Event(), threading.Event()

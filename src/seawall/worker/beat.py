@@ -34,6 +34,9 @@ READS_MAX = 2
 
 STORE_PAUSE_S = 0.2
 
+KEEP_S = 1.0
+"""How long who was cancelled waits for what it told last to be kept: whoever cancels waits for that."""
+
 
 class Beating(Pulse):
     """A try of a step, and what of it is in the store."""
@@ -91,17 +94,18 @@ class Beats:
 
     async def listened(self, pulse: Pulse, call: Coroutine[Any, Any, T]) -> T:
         """Keep what a try tells while it is being called. When it fails, what it told last is in the store before that
-        is known: it is made again from there. Cancelled: it may not be."""
+        is known: it is made again from there. Cancelled: that was tried for `KEEP_S`, as its run may be tried again."""
         assert isinstance(pulse, Beating), "whoever calls a step made its pulse"
         self._under_way.add(pulse)
         try:
             return await call
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
             pulse.over = True  # a thread of it may go on, and tells nothing more
             if pulse.new:
                 pulse.kept = asyncio.get_running_loop().create_future()
                 self._kick.set()
-                await pulse.kept
+                cancelled = isinstance(error, asyncio.CancelledError)
+                await asyncio.wait([pulse.kept], timeout=KEEP_S if cancelled else None)
             raise
         finally:
             pulse.over = True
