@@ -25,6 +25,8 @@ from seawall.kernel.error import Misconfigured
 from seawall.kernel.setting import HIDDEN, WRONG, Difference, Field, Value, fields_of, fitting, from_text, setting
 from seawall.store.dsn import target
 
+# Size: file, environment and flags are read and checked in one go, so that all their problems are told together.
+
 FILE_BYTES_MAX = 1024 * 1024
 TOP = ""
 """The section of settings of the whole program."""
@@ -55,6 +57,9 @@ LEVELS = ("debug", "info", "warning", "error")
 PROFILES = ("embedded", "cluster")
 T = TypeVar("T")
 
+ALSO: dict[tuple[str, str], tuple[str, str]] = {("collector", "name"): (TOP, "collector")}
+"""Another place in the file for a setting of the whole program that is called as a table: a file can't have both."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
@@ -70,7 +75,10 @@ class Program:
     profile: str = setting(
         "embedded", help="embedded: events are kept on this machine; cluster: in Kafka, with this machine as its spool."
     )
-    collector: str = setting("c1", help="Name of the collector, and of its journal under DIR/journal.")
+    collector: str = setting(
+        "c1",
+        help="Name of the collector, and of its journal under DIR/journal; beside a table [collector]: `name` in it.",
+    )
     own_queues_max: int = setting(2, min=0, max=20, help="Workers that `up` starts for one queue that reserves slots.")
     log_level: str = setting("info", live=True, help="debug, info, warning or error.")
     stop_collector_s: float = setting(8.0, min=0.5, max=120, help="Answer what is held, then stop.")
@@ -246,16 +254,26 @@ def _from_file(
         problems.append(f"{path}: byte {error.start} is not UTF-8")
         return {}
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        problems.append(f"{path}: is not TOML: {error}")
+        problems.append(_not_toml(path, text, error))
         return {}
     found: dict[tuple[str, str], tuple[str, Any]] = {}
     for section, name, value in _flat(tables):
         place = f"{path}:{_line(text, section, name)}"
-        if (section, name) in fields:
-            found[section, name] = (place, value)
+        if (key := ALSO.get((section, name), (section, name))) in fields:
+            found[key] = (place, value)
         else:
             problems.append(f"{place}: {_key(section, name)}: unknown; {_suggestion(section, fields)}")
     return found
+
+
+def _not_toml(path: Path, text: str, error: Exception) -> str:
+    """What is wrong; where a table's name is that of a setting above all tables, also what to do."""
+    for section, name in ALSO:
+        above = re.split(r"(?m)^\s*\[", text, maxsplit=1)[0]
+        if re.search(rf"(?m)^\s*{section}\s*=", above) and re.search(rf"(?m)^\s*\[\s*{section}\s*\]", text):
+            place = f"{path}:{_line(text, TOP, section)}"
+            return f"{place}: {section} can't stand beside a table [{section}]: write it as {name} in that table"
+    return f"{path}: is not TOML: {error}"
 
 
 def _flat(tables: Mapping[str, Any]) -> list[tuple[str, str, Any]]:

@@ -63,6 +63,19 @@ def test_all_problems_are_told_together_with_place_and_range(tmp_path: Path) -> 
     assert any(p.startswith("seawall.toml:6: nowhere: unknown; ") for p in found)
 
 
+def test_the_collectors_name_has_a_place_beside_the_table_of_its_settings(tmp_path: Path) -> None:
+    file = tmp_path / "seawall.toml"
+    file.write_text('[collector]\nhead_s = 3\nname = "east"\n')
+    found = read({}, config=file, environment={})
+    assert found.program.collector == "east"
+    assert {v.key: v.origin for v in found.values.values()}["collector"] == f"{file}:3"
+    assert problems(tmp_path, 'collector = "east"\n[collector]\nhead_s = 3\n') == [
+        "seawall.toml:1: collector can't stand beside a table [collector]: write it as name in that table"
+    ]
+    (problem,) = problems(tmp_path, '[collector]\nname = "East!"\n')
+    assert problem.startswith("seawall.toml:2: collector = 'East!': must be 1 to 32 of")
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "1e309", "inf", "nan", "true", '"5"', "2.5", "[]", "{}", "1979-05-27"])
 def test_a_number_that_is_none_or_out_of_range_is_refused(tmp_path: Path, value: str) -> None:
     [found] = problems(tmp_path, f"[router]\nbatch_records = {value}\n")
