@@ -15,7 +15,7 @@ from seawall.store import cancel, child, pool
 from seawall.store.pool import Store
 from seawall.store.queue import virtual_now
 from seawall.store.statement import statements
-from seawall.worker import bench, execution, timer
+from seawall.worker import bench, execution, kin, timer
 from seawall.workflow import child as children
 from worker.rig import Rig
 
@@ -302,6 +302,45 @@ async def test_a_parent_that_nobody_tells_looks_by_itself_and_survives_all_proce
         done = await rig.ended([run])
     assert json.loads(done[run]["result"]) == [8]
     assert await rig.db.fetchval("select count(*) from run_done") == 2
+
+
+async def test_a_parent_of_many_looks_at_those_that_go_on_together(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time one of thousands had ended, it looked at all others one by one."""
+    patient_parents(monkeypatch)
+    app, go, looks, start = App(), [asyncio.Event() for _ in range(40)], 0, child.start
+
+    async def counted(*given: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await start(*given)
+
+    monkeypatch.setattr(bench, "start", counted)
+
+    @app.workflow(on="child", queue="others")
+    async def one(event: Event, ctx: Context) -> int:
+        await ctx.step(go[event.json].wait)
+        number: int = event.json
+        return number
+
+    @app.workflow(on="test.thing", retry=Retry(attempts=1))
+    async def parent(event: Event, ctx: Context) -> int:
+        return sum(await asyncio.gather(*(ctx.run("one", n) for n in range(len(go)))))
+
+    away = f"select waits from run where id = $1 and waits > $2 and {AWAY}"
+    async with rig.worker(app):
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 2 from workflow"))
+        (run,) = await rig.add("parent", [None])
+        waits = await rig.until(lambda: rig.db.fetchval(away, run, 0))
+        assert looks <= len(go) + kin.FEW
+        looks = 0
+        go[-1].set()
+        await rig.until(lambda: rig.db.fetchval(away, run, waits))
+        assert 0 < looks <= kin.FEW + 1
+        for each in go:
+            each.set()
+        done = (await rig.ended([run]))[run]
+        assert done["error"] is None and done["result"] == str(sum(range(len(go)))).encode()
+    assert await rig.db.fetchval("select count(*) from run_done") == len(go) + 1
 
 
 async def test_a_run_that_begins_very_many_keeps_no_loop_of_its_worker_from_the_store(rig: Rig) -> None:

@@ -79,6 +79,21 @@ async def start(store: Store, wanted: Wanted) -> Child | None:
     )  # fmt: skip
 
 
+async def standing(store: Store, parent: int, *, most: int) -> dict[UUID, Child]:
+    """Runs that a run has begun, that end with it and haven't ended, by their events; at most so many.
+
+    Raises:
+        Unavailable: Safe to repeat.
+    """
+    rows = await store.fetch(_SQL["standing"], parent, most)
+    return {
+        UUID(str(row["event_id"])): Child(
+            run=row["id"], status=row["status"], began_us=_us(row["created_at"]), now_us=_us(row["now"])
+        )
+        for row in rows
+    }
+
+
 async def _standing(store: Store, wanted: Wanted, values: Sequence[object]) -> Row | None:
     row = await store.row(_SQL["start"], *values)
     assert row is not None

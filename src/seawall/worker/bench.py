@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from seawall.guard.spell import Spells
 from seawall.guard.stack import stack_of
@@ -17,7 +18,7 @@ from seawall.kernel.seam.approval import Question, Request
 from seawall.kernel.seam.child import Child
 from seawall.kernel.status import RunStatus
 from seawall.store.approval import Place, ask
-from seawall.store.child import Wanted, chain, start
+from seawall.store.child import Wanted, chain, standing, start
 from seawall.store.pool import Store
 from seawall.worker.asking import Asking
 from seawall.worker.beat import Beats
@@ -108,6 +109,10 @@ class Bench:
     async def begin_child(self, wanted: Wanted) -> Child | None:
         """Have a run that another one begins be there. Waits for the store, as a flush does, as long as its run may."""
         return await self._begins.until_answered(lambda: start(self._store, wanted))
+
+    async def children(self, parent: int) -> dict[UUID, Child]:
+        """Runs that one has begun, that end with it and haven't ended, by their events. Waits as ``begin_child``."""
+        return await self._begins.until_answered(lambda: standing(self._store, parent, most=self.children_max))
 
     async def ask(self, place: Place, question: Question) -> Request | None:
         """Have a request to people be there, or see how it stands; None: the run is gone. Waits as ``begin_child``."""

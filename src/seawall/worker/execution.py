@@ -32,6 +32,7 @@ from seawall.store.wait import Asked, Place
 from seawall.worker.bench import EXIT_MEDDLED, Bench
 from seawall.worker.deadline import Watch
 from seawall.worker.ear import heard
+from seawall.worker.kin import Kin
 from seawall.worker.shard import Held, Refill
 from seawall.worker.thread import ordinary
 from seawall.workflow import Context, Event, NonRetryable, Workflow, encoded, may_retry
@@ -76,9 +77,9 @@ class Execution:
     """A run under way. The shard's ``inflight`` owns its task: an entry leaves with its last flush, or dropped."""
 
     __slots__ = (
-        "_begets", "_bench", "_calls", "_ended", "_grace", "_kept", "_memos", "_order", "_over", "_rests", "_row",
-        "_started_us", "attempt", "bereaves", "body_bytes", "dropped", "event_id", "final", "held", "id", "listens",
-        "now_us", "refill", "task", "ticket", "workflow",
+        "_begets", "_bench", "_calls", "_ended", "_grace", "_kept", "_kin", "_memos", "_order", "_over", "_rests",
+        "_row", "_started_us", "attempt", "bereaves", "body_bytes", "dropped", "event_id", "final", "held", "id",
+        "listens", "now_us", "refill", "task", "ticket", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +96,7 @@ class Execution:
         self.now_us = bench.wall_us
         self._started_us = bench.wall_us()
         self._begets = False  # it began, or looked at, a run that ends with it
+        self._kin: Kin | None = None
         self._calls = 0  # steps that are being called now; several, when a workflow does them at once
         self._kept: asyncio.Future[None] | None = None  # of the outcome that was handed in last
         self._rests: dict[Branch, int] | None = None  # tasks that do nothing but wait, and until when
@@ -244,11 +246,20 @@ class Execution:
             workflow=begin.workflow, tenant=row.tenant, parent=self.id, lease=self.held.lease, nesting=nesting,
             payload=begin.payload, turn=begin.turn, with_parent=begin.with_parent,
         )  # fmt: skip
+        if (row.waits or begin.seen) and (found := await self._standing(wanted)) is not None:
+            return found
         try:
             return await bench.begin_child(wanted)
         except Fenced:
             await self._refused()
             raise
+
+    async def _standing(self, wanted: child.Wanted) -> Child | None:
+        """One that hasn't ended, when it is known without a statement of its own."""
+        if self._kin is None:
+            bench = self._bench
+            self._kin = Kin(lambda: bench.children(self.id), bench.loop.time)
+        return await self._kin.look(UUID(bytes=wanted.event_id), UUID(bytes=wanted.other_id))
 
     async def ask(self, name: str, nth: int, question: Question) -> Request:
         if self._over or self._ended or self.dropped or self._bench.parked:

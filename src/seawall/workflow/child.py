@@ -142,15 +142,16 @@ class Children(Patches):
 
     async def _end_of(self, key: str, nth: int, begin: Begin) -> Outcome:
         run = self._run
-        wait_us = FIRST_LOOK_US
         while True:
             child = await self._child(key, nth, begin)
             if RunStatus.SUCCEEDED <= child.status <= RunStatus.DEAD:
                 result = NOTHING if child.result is None else msgspec.Raw(child.result)
                 outcome = Outcome(run=child.run, status=child.status, result=result, error=child.error)
                 return await self._kept(key, nth, outcome)
+            begin = msgspec.structs.replace(begin, seen=True)
+            age_us = child.now_us - child.began_us
+            wait_us = min(LOOK_MAX_US, max(LOOK_MIN_US, age_us // 2)) if age_us >= FIRST_LOOK_US else FIRST_LOOK_US
             await run.rest(run.store_us() + wait_us, look_s=LOOK_S)
-            wait_us = min(LOOK_MAX_US, max(LOOK_MIN_US, (child.now_us - child.began_us) // 2))
 
     async def _child(self, key: str, nth: int, begin: Begin) -> Child:
         child = await self._run.start_child(key, nth, begin)

@@ -28,6 +28,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True):
     with_parent: bool  # it is cancelled when the run that began it ends before it
     number: int  # the how manieth of this run, from 1
     turn: int  # the how manieth of those that this execution doesn't know to have ended, from 1
+    seen: bool = False  # this execution has seen that it was there
 
 
 class ParentRun(WaitingRun, Protocol):

@@ -48,6 +48,11 @@ with ours as materialized (
 )
 select s.*, now() as now, exists (select 1 from ours) as held from (select 1) one left join standing s on true
 
+-- name: standing
+-- worker, when a run looks again at many that it waits for; primary keys of run_child and run. Those that haven't ended, by their events.
+select r.event_id, r.id, r.state as status, r.created_at, now() as now
+from (select run_id from run_child where parent_id = $1 order by run_id limit $2) c join run r on r.id = c.run_id
+
 -- name: revive
 -- worker, when a run that is there again looks at one that was cancelled with it; primary keys of run, run_done, run_until and
 -- run_child, and queue_now. The same run goes on where it was, and its time begins anew; `waits` says that it has steps.
