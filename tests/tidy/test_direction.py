@@ -73,7 +73,7 @@ def _allowed(importer: Module, room: str) -> bool:
     if own in OUTSIDE:
         return room in OUTSIDE[own]
     if room == "lab":
-        names = ("lab", "experiment", "matrix", "parts", "report", "storm", "demo", "history", "target")
+        names = ("lab", "experiment", "matrix", "parts", "report", "storm", "demo", "history", "target", "drill")
         return importer.name in {f"seawall.cli.{name}" for name in names}
     if room in OUTSIDE or own not in LEVEL or room not in LEVEL:
         return False

@@ -131,6 +131,7 @@ Examples:
   seawall lab run redis-listener-dies --twice --yes     with the protections, then without
   seawall lab run ./mine.yaml --seed 7
   seawall lab run redis-slow --target staging.toml      on an installation of yours (docs/gameday.md)
+  seawall lab run --drill redis-slow redis-gone         one of them; nobody is told which
 
 \b
 Without --target everything runs on loopback, in a folder of its own. What was broken is reverted whatever happens,
@@ -138,7 +139,8 @@ also when this command is killed. Ctrl-C reverts and ends it; a second one doesn
 Exit codes: 0 all came out as expected; 1 not; 2 misused, nothing was done; 3 no such experiment; 6 invalid: the rig
 didn't prove itself, nothing was shown; 7 aborted, and reverted."""
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME|FILE...")
+@click.argument("names", nargs=-1, metavar="NAME|FILE...")
+@click.option("--drill", is_flag=True, help="Draw one of them (none named: of all), and hide which.")
 @click.option("--yes", is_flag=True, help="Don't ask. For programs.")
 @click.option("--target", metavar="FILE", help="An installation of yours, and how each fault is done there.")
 @click.option("--yes-really", "really", metavar="NAME", help="Don't ask, of a target elsewhere: its name, typed out.")
@@ -150,7 +152,7 @@ didn't prove itself, nothing was shown; 7 aborted, and reverted."""
 @json_option
 @told
 def run(
-    names: tuple[str, ...], yes: bool, target: str | None, really: str | None, twice: bool, without: bool,
+    names: tuple[str, ...], drill: bool, yes: bool, target: str | None, really: str | None, twice: bool, without: bool,
     seed: int | None, force: bool, folder: str, as_json: bool,
 ) -> int:  # fmt: skip
     """Run experiments, one after the other."""
@@ -162,6 +164,10 @@ def run(
 
     if target and (twice or without):
         raise Failed(MISUSED, "a run without the protections is on a platform of the lab's own; --target has none")
+    if drill:
+        return _drill(names, yes=yes, target=target, really=really, seed=seed, folder=Path(folder), as_json=as_json)
+    if not names:
+        raise Failed(MISUSED, "name an experiment; seawall lab list shows them")
     found = [_find(name) for name in names]
     if target:
         found = targets.fitted(found, target)
@@ -173,6 +179,33 @@ def run(
     records = runner.run_all(
         wanted, folder=Path(folder), seed=seed if seed is not None else secrets.randbits(31),
         told=lambda record: say_record(record, Path(folder), err=as_json), force=force,
+    )  # fmt: skip
+    if as_json:
+        say_json({"runs": [told_record(record) for record in records]})
+    return judge.EXIT[judge.worst(record.status for record in records)]
+
+
+def _drill(
+    names: tuple[str, ...], *, yes: bool, target: str | None, really: str | None, seed: int | None, folder: Path,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """One that is drawn, and hidden until it is over."""
+    from seawall.lab import drill as drills
+    from seawall.lab import experiment
+    from seawall.lab.run import judge, runner
+    from seawall.lab.run.runner import Run
+
+    found = [_find(name) for name in names or experiment.names()]
+    if target:
+        found = targets.fitted(found, target, all_of_them=bool(names))
+    found = [each for each in found if names or drills.fit(each)]
+    seed = seed if seed is not None else secrets.randbits(31)
+    chosen, made = drills.draw(found, seed)
+    if targets.asks(chosen, yes=yes, really=really):
+        _typed(drills.question(found), f"drill on {chosen.at.name}" if chosen.at is not None else "drill")
+    records = runner.run_all(
+        [Run(chosen, True)], folder=folder, seed=seed, told=lambda record: say_record(record, folder, err=as_json),
+        force=True, drill=made,
     )  # fmt: skip
     if as_json:
         say_json({"runs": [told_record(record) for record in records]})
@@ -196,17 +229,21 @@ def _confirm(wanted: list[Run]) -> None:
         mine = [each for each in wanted if each.experiment.path == found]
         experiment = mine[0].experiment
         lines = preflight.question(experiment, on=any(m.on for m in mine), off=any(not m.on for m in mine))
-        for line in lines:
-            say(line, err=True)
-        if not interactive():
-            raise Failed(MISUSED, "nobody is there to confirm it; --yes says that you know what it does")
-        word = targets.typed(experiment)
-        try:
-            typed = click.prompt(f"Type {word} to go on", err=True, default="", show_default=False)
-        except click.Abort:
-            typed = ""
-        if typed.strip() != word:
-            raise Failed(MISUSED, "not confirmed; nothing was done")
+        _typed(lines, targets.typed(experiment))
+
+
+def _typed(lines: list[str], word: str) -> None:
+    """A person reads the lines, and types the word."""
+    for line in lines:
+        say(line, err=True)
+    if not interactive():
+        raise Failed(MISUSED, "nobody is there to confirm it; --yes says that you know what it does")
+    try:
+        typed = click.prompt(f"Type {word} to go on", err=True, default="", show_default=False)
+    except click.Abort:
+        typed = ""
+    if typed.strip() != word:
+        raise Failed(MISUSED, "not confirmed; nothing was done")
 
 
 def interactive() -> bool:
@@ -219,8 +256,10 @@ def say_record(record: Record, folder: Path, *, err: bool) -> None:
     status = str(record.status).replace("_", " ")
     where = f"on {record.target}" if record.target else f"protections {record.protections}"
     say(f"{record.name}, {where}: {status.upper()}", err=err)
-    for why in record.why:
-        say(f"  {why}", err=err)
+    from seawall.lab import drill
+
+    for line in (*(f"  {why}" for why in record.why), *drill.reveal(record)):
+        say(line, err=err)
     for each in record.expectations:
         say(f"  {'ok ' if each.held else 'NOT'} {each.claim}: {each.said}", err=err)
     for each_unseen in record.unseen:

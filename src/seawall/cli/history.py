@@ -55,6 +55,7 @@ def _row(entry: Entry) -> dict[str, Any]:
              "verdict", "why")  # fmt: skip
     return {
         **{name: getattr(record, name) for name in names}, "status": str(record.status), "worse": list(entry.worse),
+        "drill": {"seen_s": record.drill.seen_s, "acted_s": record.drill.acted_s} if record.drill is not None else None,
     }  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def _shown(entry: Entry) -> dict[str, Any]:
     times = {word: getattr(record, f"{word}_s") for word in ("detect", "mitigate", "recover")}
     return {
         "began": record.began.removesuffix("+00:00"), "experiment": record.name, "target": record.target,
-        "protections": record.protections,
+        "protections": "drill" if record.drill is not None else record.protections,
         "came out": str(record.status).replace("_", " "), "worse": "WORSE" if entry.worse else "",
         **{word: f"{value:.1f} s" if value is not None else "" for word, value in times.items()},
     }  # fmt: skip

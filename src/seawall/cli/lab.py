@@ -16,6 +16,7 @@ import click
 
 from seawall.cli import experiment
 from seawall.cli.client import find as find_place
+from seawall.cli.drill import drill
 from seawall.cli.history import history
 from seawall.cli.matrix import matrix
 from seawall.cli.parts import parts
@@ -52,7 +53,7 @@ def lab() -> None:
 
 
 lab.add_command(parts)
-for _command in (*experiment.COMMANDS, storm, matrix, report, history):
+for _command in (*experiment.COMMANDS, storm, matrix, report, history, drill):
     lab.add_command(_command)
 
 

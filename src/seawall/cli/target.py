@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from seawall.lab.experiment import Experiment
 
 
-def fitted(found: Sequence[Experiment], file: str) -> list[Experiment]:
+def fitted(found: Sequence[Experiment], file: str, *, all_of_them: bool = True) -> list[Experiment]:
     """Experiments, each for the target that a file names.
+
+    Args:
+        all_of_them: Else those that it can do, if there are any.
 
     Raises:
         Misconfigured: The file isn't right, or doesn't name what one of them breaks; each problem is a line.
@@ -28,7 +31,7 @@ def fitted(found: Sequence[Experiment], file: str) -> list[Experiment]:
             made.append(plan.fit(each, target, file=file))
         except Misconfigured as error:
             problems += error.problems
-    if problems:
+    if problems and (all_of_them or not made):
         raise Misconfigured([*problems, f"nothing was done; the tables are those of {file}: docs/gameday.md"])
     return made
 

@@ -80,6 +80,28 @@ class Expectation:
 
 
 @dataclass(slots=True, kw_only=True)
+class Mark:
+    """What somebody has said in a drill."""
+
+    at_s: float
+    word: str  # "seen", "acted", "done"
+    text: str = ""
+    by: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Drill:
+    """A run whose fault was hidden from people, and what they made of it."""
+
+    candidates: list[str]  # of which it was drawn
+    delay_s: float  # from ready to broken
+    marks: list[Mark] = field(default_factory=list)
+    right: int = 1  # which act, from 1, was the right one; 0: none
+    seen_s: float | None = None  # from the first fault to the first mark
+    acted_s: float | None = None  # … to the right act
+
+
+@dataclass(slots=True, kw_only=True)
 class Record:
     """One run of one experiment."""
 
@@ -106,6 +128,7 @@ class Record:
     detect_s: float | None = None  # from the first fault to the first raised alert
     mitigate_s: float | None = None  # … to the steady state holding again, with the fault still there
     recover_s: float | None = None  # from the last fault's end to the steady state, backlog drained
+    drill: Drill | None = None
     facts: dict[str, str] = field(default_factory=dict)  # figures that the experiment itself wants told
 
     @property

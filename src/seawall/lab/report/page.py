@@ -44,7 +44,11 @@ def page(shelf: Shelf) -> str:
 def slug(case: Case) -> str:
     """Its place in the page."""
     name = re.sub(r"[^a-z0-9]+", "-", case.name.lower()).strip("-") or "experiment"
-    return f"x-{name}" + (f"-{case.seed}" if case.seed is not None else "")
+    return f"x-{name}" + "".join(
+        f"-{re.sub(r'[^a-z0-9]+', '-', str(each).lower())}"
+        for each in (case.seed, case.where)
+        if each not in (None, "")
+    )
 
 
 def problems(found: Sequence[str]) -> Markup | None:
@@ -110,6 +114,7 @@ def experiment(case: Case) -> Markup:
     """Its times beside the original's, then both runs beside each other."""
     known = told(case.incident, case.runs[-1].record.original)
     name = case.name if case.seed is None else f"{case.name}, seed {case.seed}"
+    name += f", {case.where}" if case.where else ""
     return tag("article",
         tag("h3", f"{case.title} ", tag("span", f"({name})", class_="quiet"), id=slug(case)),
         _story(known) if known and (_own(case) or not known.who) else None,

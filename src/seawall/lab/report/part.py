@@ -87,10 +87,38 @@ def outcome(found: Run) -> Markup:
         tag("p", "Weak parts: ", ", ".join(record.weak)) if record.weak else None,
         tag("ul", *(tag("li", why) for why in record.why)) if record.why else None,
         worse(found.worse),
+        people(record),
         tag("h5", "What this run should show"), ticks(record.expectations, empty="Nothing was expected."),
+        _unseen(record.unseen),
         tag("h5", "What the rig proved of itself"), proofs(record.proofs),
         class_="run",
     )  # fmt: skip
+
+
+def people(record: Record) -> Markup | None:
+    """What people made of a drill, beside what the platform did."""
+    made = record.drill
+    if made is None:
+        return None
+    rows = [
+        (said, word.seconds(value) if value is not None else "never")
+        for said, value in (("people saw it after", made.seen_s), ("first right act after", made.acted_s),
+                            ("first alert after", record.detect_s))
+    ]  # fmt: skip
+    zero_s = min((fault.began_s for fault in record.faults), default=0.0)
+    marks = [(f"{each.at_s - zero_s:+.1f} s", each.word, each.text, each.by) for each in made.marks]
+    return join([
+        tag("h5", "A drill: nobody was told what comes"), table(("what", "when"), rows, label="the drill"),
+        table(("when", "mark", "what", "who"), marks, label="marks of the drill") if marks else None,
+        tag("p", f"Drawn of {', '.join(made.candidates)}.", class_="quiet"),
+    ])  # fmt: skip
+
+
+def _unseen(found: Sequence[str]) -> Markup | None:
+    """What wasn't judged, since nobody sees it from outside."""
+    if not found:
+        return None
+    return join([tag("h5", "Not seen from outside, and not judged"), tag("ul", *(tag("li", each) for each in found))])
 
 
 def worse(found: Sequence[str]) -> Markup | None:

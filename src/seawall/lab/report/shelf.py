@@ -48,6 +48,7 @@ class Case:
     on: Run | None
     off: Run | None
     earlier: tuple[Run, ...] = ()  # the newest first
+    where: str = ""  # on which installation, and whether it was a drill; "": the lab's own rig
 
     @property
     def runs(self) -> list[Run]:
@@ -102,24 +103,31 @@ def read(folder: Path) -> Shelf:
 
 def arrange(runs: Iterable[Run]) -> list[Case]:
     """By experiment, the incidents first, storms last; of each the newest run with and without."""
-    groups: dict[tuple[str, int | None], list[Run]] = {}
+    groups: dict[tuple[str, int | None, str], list[Run]] = {}
     for run in sorted(runs, key=lambda each: (each.record.began, each.record.id), reverse=True):
         record = run.record
         # Each seed of a storm is an experiment of its own: one that is green takes nothing back from one that isn't.
-        groups.setdefault((record.name, record.seed if record.name == STORM else None), []).append(run)
-    cases = [_case(name, seed, found) for (name, seed), found in groups.items()]
+        seed = record.seed if record.name == STORM else None
+        groups.setdefault((record.name, seed, where(record)), []).append(run)
+    cases = [_case(name, seed, found, at) for (name, seed, at), found in groups.items()]
     return sorted(cases, key=_order)
 
 
-def _case(name: str, seed: int | None, runs: list[Run]) -> Case:
+def where(record: Record) -> str:
+    """What sets a run apart from the others of its experiment: where it was, and that people were the ones to see."""
+    said = [f"on {record.target}"] if record.target else []
+    return ", ".join([*said, *(["a drill"] if record.drill is not None else [])])
+
+
+def _case(name: str, seed: int | None, runs: list[Run], at: str) -> Case:
     on = next((run for run in runs if run.on), None)
     off = next((run for run in runs if not run.on), None)
-    return Case(name, seed, on, off, tuple(run for run in runs if run is not on and run is not off))
+    return Case(name, seed, on, off, tuple(run for run in runs if run is not on and run is not off), at)
 
 
-def _order(case: Case) -> tuple[int, str, bool, str, int]:
+def _order(case: Case) -> tuple[int, str, bool, str, int, str]:
     known = case.incident in originals()
-    return (0 if known else 1, case.incident, case.name == STORM, case.name, case.seed or 0)
+    return (0 if known else 1, case.incident, case.name == STORM, case.name, case.seed or 0, case.where)
 
 
 def _files(path: Path) -> tuple[str, ...]:
@@ -128,7 +136,7 @@ def _files(path: Path) -> tuple[str, ...]:
 
 def _measured(folder: Path, case: Case, problems: list[str]) -> Case:
     with_samples = [_with_samples(folder / RUNS, run, problems) if run else None for run in (case.on, case.off)]
-    return Case(case.name, case.seed, with_samples[0], with_samples[1], case.earlier)
+    return replace(case, on=with_samples[0], off=with_samples[1])
 
 
 def _with_samples(runs: Path, run: Run, problems: list[str]) -> Run:

@@ -13,7 +13,7 @@ from seawall.lab.record import Record, Status
 from seawall.lab.report import word
 from seawall.lab.report.figure import upper_bound
 from seawall.lab.report.original import originals
-from seawall.lab.report.shelf import Run, Shelf
+from seawall.lab.report.shelf import Run, Shelf, where
 
 COLUMNS = ("incident", "experiment", "protections", "came out", "accepted", "lost", "lost at most",
            "otherwise wrong", "held answered", "detected", "mitigated", "recovered")  # fmt: skip
@@ -29,6 +29,7 @@ ABOUT = (
 def row(record: Record) -> dict[str, str]:
     """One run, by ``COLUMNS``."""
     name = f"{record.name} {record.seed}" if record.name == "storm" else record.name
+    name += f", {at}" if (at := where(record)) else ""
     return {
         "incident": record.incident or "-",
         "experiment": name,
@@ -49,7 +50,8 @@ def total(records: Iterable[Record]) -> dict[str, str] | None:
     """All runs with the protections that may speak for it, as one; None: there are none, or not all were looked at."""
     kept = [
         each for each in records
-        if each.protections == "on" and each.verdict and each.status in (Status.AS_EXPECTED, Status.NOT_AS_EXPECTED)
+        if each.protections == "on" and not where(each) and each.verdict
+        and each.status in (Status.AS_EXPECTED, Status.NOT_AS_EXPECTED)
     ]  # fmt: skip
     if not kept or any(each.verdict.get("unknown", 0) for each in kept):
         return None

@@ -48,6 +48,6 @@ def green(name: str, folder: Folder, *, target: str = "") -> bool:
             found = record.load(path)
         except (OSError, msgspec.MsgspecError):
             continue
-        if found.target == target:
+        if found.target == target and found.drill is None:
             return found.status is Status.AS_EXPECTED
     return False

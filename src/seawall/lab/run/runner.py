@@ -14,8 +14,9 @@ from typing import Any
 
 from seawall.lab.experiment import CATALOG, Experiment
 from seawall.lab.part.node import FETCHED
-from seawall.lab.record import Record, Status
+from seawall.lab.record import Drill, Record, Status
 from seawall.lab.run import ladder, toolkit
+from seawall.lab.run.keys import Keys
 from seawall.lab.run.place import DEFAULT, Folder
 from seawall.lab.run.sentry import KICK
 from seawall.lab.run.session import Options, Session
@@ -90,15 +91,19 @@ def run(experiment: Experiment, options: Options, *, screen_to: Any = None) -> R
             screen.say(text)
 
     session = Session(experiment, options, say=say)
-    screen = Screen(session.seen, experiment.ours.graph, screen_to)
+    screen = Screen(session.seen, experiment.ours.graph, screen_to, session.foot)
+    keys = Keys(options.folder.path, entered=screen.entered)
     with Interrupts(session) as interrupts:
         screen.start()
+        if options.drill is not None:
+            keys.start()
         try:
             _play(session, experiment, interrupts)
         except KeyboardInterrupt:
             pass  # it was ordered: `close` reverts and says so
         finally:
             interrupts.phase = "closing"
+            keys.stop()
             screen.stop()
             session.close()
     return session.record
@@ -115,12 +120,13 @@ def _play(session: Session, experiment: Experiment, interrupts: Interrupts) -> N
 
 def run_all(
     wanted: Sequence[Run], *, folder: Path, seed: int, told: Callable[[Record], None], screen_to: Any = None,
-    force: bool = False,
+    force: bool = False, drill: Drill | None = None,
 ) -> list[Record]:  # fmt: skip
     """Several, one after the other; none follows one that was aborted. ``told`` hears of each as it ends.
 
     Args:
         force: Also where the rung below on a ladder isn't green.
+        drill: What is wanted is hidden from people.
 
     Raises:
         Misconfigured: Somebody else runs one in the folder, a file isn't right, or one may not run here.
@@ -133,8 +139,8 @@ def run_all(
             # Once more: the one below may have been run meanwhile, and not have come out as expected.
             ladder.admit(each.experiment, place, force=force)
             options = Options(
-                folder=place, on=each.on, seed=seed, fetched=FETCHED,
-                command=command(each.experiment, on=each.on, seed=seed, folder=folder),
+                folder=place, on=each.on, seed=seed, fetched=FETCHED, drill=drill,
+                command=command(each.experiment, on=each.on, seed=seed, folder=folder, drill=drill),
             )  # fmt: skip
             record = run(each.experiment, options, screen_to=screen_to)
             found.append(record)
@@ -144,9 +150,13 @@ def run_all(
     return found
 
 
-def command(experiment: Experiment, *, on: bool, seed: int, folder: Path) -> str:
+def command(experiment: Experiment, *, on: bool, seed: int, folder: Path, drill: Drill | None = None) -> str:
     """What runs it again."""
-    words = ["seawall", "lab", "run", experiment.name if experiment.path.parent == CATALOG else str(experiment.path)]
+    words = ["seawall", "lab", "run"]
+    if drill is not None:
+        words += ["--drill", *drill.candidates]
+    else:
+        words += [experiment.name if experiment.path.parent == CATALOG else str(experiment.path)]
     words += ["--target", experiment.at.file] if experiment.at is not None else []
     words += [] if on else ["--without"]
     words += ["--seed", str(seed)]

@@ -14,12 +14,12 @@ from typing import Any
 
 from seawall.kernel.error import SeawallError
 from seawall.kernel.error import said as spelt
-from seawall.lab import history
+from seawall.lab import drill, history
 from seawall.lab.arm.armoury import Armoury
 from seawall.lab.arm.watchdog import LEFTOVER_S
 from seawall.lab.expect import STEADY, Seen
 from seawall.lab.experiment import Claim, Experiment
-from seawall.lab.record import LOG, Expectation, Fault, Moment, Record, Sample, Status
+from seawall.lab.record import LOG, Drill, Expectation, Fault, Moment, Record, Sample, Status
 from seawall.lab.run import judge, preflight, times, toolkit
 from seawall.lab.run.faults import Faults
 from seawall.lab.run.place import Folder
@@ -57,6 +57,7 @@ class Options:
     seed: int = 0
     fetched: Path
     command: str = ""
+    drill: Drill | None = None  # its fault is hidden from people, and stays until they are done
     leftover_s: float = LEFTOVER_S
 
 
@@ -94,6 +95,8 @@ class Session:
         self._states: list[tuple[float, bool]] = []
         self._saving = threading.Lock()
         self._conditions = Conditions(ours.abort)
+        self.record.drill = options.drill
+        self._desk = drill.Desk(options.folder.path, clock=self.clock) if options.drill is not None else None
         self._steady = Steady(experiment.document)
         self.handler = toolkit.Handler(self)
         self.sentry = Sentry(look=self._look, revert=self._abort, main=threading.get_ident())
@@ -137,6 +140,9 @@ class Session:
         try:
             # Before anything is started there: whoever ends what we leave touches no folder without the mark.
             mark(options.folder.rig)
+            if self._desk is not None:
+                self._stack.callback(self._desk.close)
+                self._desk.open()
             self._stack.enter_context(self._armoury)
             opened: OpenRig = importlib.import_module(ours.rig).open_rig
             order = Order(
@@ -151,7 +157,8 @@ class Session:
                 self._rig, self.experiment, self._faults, self._steady, given_up=self._given_up,
                 named=self.experiment.at.hosts if self.experiment.at is not None else frozenset(),
             )  # fmt: skip
-            preflight.wait(ours.seconds.before, given_up=self._given_up)
+            delay_s = options.drill.delay_s if options.drill is not None else 0.0
+            preflight.wait(ours.seconds.before + delay_s, given_up=self._given_up)
         except SeawallError as error:
             self._invalid.append(f"the rig can't be made: {error}")
         except Exception as error:  # noqa: BLE001 - a rig of a user's own: whatever it raises, nothing was shown
@@ -186,7 +193,8 @@ class Session:
 
     def began(self, activity: Mapping[str, Any]) -> None:
         self.moment("step", str(activity.get("name")))
-        self.say(str(activity.get("name")))
+        if self._desk is None:
+            self.say(str(activity.get("name")))
 
     def ended(self, activity: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         if run.get("status") == "failed":
@@ -202,6 +210,16 @@ class Session:
         """Hold what is still broken until it has lasted long enough."""
         least_s = self.experiment.ours.seconds.min
         while self._faults.there and self.clock() - self._faults.first_s < least_s and not self.sentry.ordered:
+            time.sleep(HOLD_S)
+        if self._desk is not None:
+            self._hold_for_people()
+
+    def _hold_for_people(self) -> None:
+        longest_s = max(0.0, self.experiment.ours.seconds.max - drill.SPARE_S)
+        while not drill.over(self.record) and not self.sentry.ordered:
+            if self._faults.faults and self.clock() - self._faults.first_s > longest_s:
+                self.moment("act", "the longest time was over")
+                return
             time.sleep(HOLD_S)
 
     def rolling_back(self) -> None:
@@ -222,7 +240,25 @@ class Session:
     def _given_up(self) -> bool:
         return self.sentry.ordered
 
+    def foot(self) -> str:
+        """What people in a drill are told all the time; "" when it is none."""
+        if self._desk is None:
+            return ""
+        assert self.record.drill is not None
+        said = [each.word for each in self.record.drill.marks]
+        count = f"seen {said.count(drill.SEEN)}, acts {said.count(drill.ACTED)}"
+        return (f"{self.clock():6.1f} s  drill: {count}. Enter: seen; a text: an act; done: it ends. "
+                "Ctrl-C or `seawall lab panic` ends it at once")  # fmt: skip
+
+    def _mark(self) -> None:
+        for made in self._desk.look() if self._desk is not None else ():
+            assert self.record.drill is not None
+            self.record.drill.marks.append(made)
+            self.moment("act", f"{made.word}: {made.text}" if made.text else made.word)
+            self.say(f"{made.word} noted")
+
     def _more(self) -> Mapping[str, float]:
+        self._mark()
         found = {"lab.faults_count": float(sum(each.ended_s is None for each in self._faults.faults))}
         if self._states:
             found[STEADY] = float(self._states[-1][1])
@@ -321,6 +357,7 @@ class Session:
         self.sentry.settle()
         orders = list(self.sentry.orders)
         record.detect_s = times.detect_s(faults, record.moments)
+        drill.judge(record)
         record.mitigate_s = times.mitigate_s(faults, self._states)
         record.recover_s = times.recover_s(faults, self._states)
         if faults and not orders:

@@ -44,10 +44,14 @@ def chosen(wanted: Sequence[str], samples: Sequence[Sample]) -> list[str]:
     return [name for name in USUAL if name in there][:GRAPHS_MAX]
 
 
-def graphs(names: Sequence[str], samples: Sequence[Sample], faults: Sequence[Fault], *, columns: int) -> list[str]:
-    """A line for each name, and one above that marks when something was broken."""
+def graphs(
+    names: Sequence[str], samples: Sequence[Sample], faults: Sequence[Fault], *, columns: int, foot: str = ""
+) -> list[str]:  # fmt: skip
+    """A line for each name, and one above that marks when something was broken; with a ``foot``, that in its place."""
     width = max(10, columns - ROOM - 2)
     shown = samples[-width:]
+    if foot:
+        return [each[: columns - 1] for each in (*(_graph(name, shown, width) for name in names), foot)]
     marks = "".join("x" if _broken(sample.at_s, faults) else " " for sample in shown)
     there = [fault.name for fault in faults if fault.ended_s is None]
     lines = [f"{'broken':{ROOM}} {marks}", *(_graph(name, shown, width) for name in names)]
@@ -87,6 +91,7 @@ class Screen:
     Args:
         samples: What has been measured, and what was broken, so far.
         out: Where; graphs only when it is a terminal.
+        foot: A line that is always there, in place of what is broken, which isn't shown then. "": none.
     """
 
     def __init__(
@@ -94,7 +99,9 @@ class Screen:
         samples: Callable[[], tuple[Sequence[Sample], Sequence[Fault]]],
         wanted: Sequence[str],
         out: TextIO | None = None,
+        foot: Callable[[], str] = lambda: "",
     ) -> None:
+        self._foot = foot
         self._samples, self._wanted = samples, wanted
         self._out = out if out is not None else sys.stderr
         self._live = self._out.isatty()
@@ -117,6 +124,12 @@ class Screen:
             self._drawn = 0
             self._lock.release()
 
+    def entered(self) -> None:
+        """Somebody has ended a line at this terminal: what is drawn is one line further up."""
+        if self._lock.acquire(timeout=STOP_S):
+            self._drawn += bool(self._drawn)
+            self._lock.release()
+
     def say(self, text: str) -> None:
         """A line, which stays; dropped while the terminal takes nothing."""
         if self._lock.acquire(timeout=STOP_S):
@@ -135,12 +148,15 @@ class Screen:
             with self._lock:
                 if self._live:
                     self._erase()
-                    lines = graphs(names, samples, faults, columns=shutil.get_terminal_size().columns)
+                    lines = graphs(
+                        names, samples, faults, columns=shutil.get_terminal_size().columns, foot=self._foot()
+                    )
                     self._write("".join(f"{each}\n" for each in lines))
                     self._drawn = len(lines)
                 elif samples[-1].at_s - self._said_s >= LINE_EVERY_S:
                     self._said_s = samples[-1].at_s
-                    self._write(line(names, samples[-1]) + "\n")
+                    foot = self._foot()
+                    self._write("".join(f"{each}\n" for each in (line(names, samples[-1]), foot) if each))
 
     def _erase(self) -> None:
         if self._live and self._drawn:
