@@ -264,6 +264,26 @@ def test_what_is_no_revert_is_not_armed(tmp_path: Path, heard: Heard) -> None:
         assert file.read_all(tmp_path) == ([], []) and not armoury.armed
 
 
+@pytest.mark.parametrize("call", ["fsync", "write"])
+def test_what_can_not_be_written_down_is_not_broken(
+    call: str, tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: nothing is armed, nothing lies about, and the next one is armed when there is room."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with heard.armoury(tmp_path) as armoury, monkeypatch.context() as patch:
+        patch.setattr(file.os, "fsync", full) if call == "fsync" else patch.setattr(file, "_keep", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            armoury.arm(command("true"), max_s=30, fault="f", target="t")
+        assert not armoury.armed and not list(tmp_path.glob("*.new")) and file.read_all(tmp_path) == ([], [])
+        patch.undo()
+        id = armoury.arm(command("true"), max_s=30, fault="f", target="t")
+        assert [each.id for each in armoury.armed] == [id]
+    assert not heard.lost
+
+
 def test_what_another_user_has_armed_is_done_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be any command, and ours would be the rights."""
     done = tmp_path / "done"

@@ -180,11 +180,15 @@ def now() -> str:
 
 def _keep(folder: Path, name: str, data: bytes) -> None:
     beside = folder / (name + ".new")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(folder / name)
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(folder / name)
+    finally:
+        # On a full disk what was begun takes room from what is still to be armed, and is looked for by nobody.
+        beside.unlink(missing_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
