@@ -15,6 +15,7 @@ from seawall.lab.checker.ledger import Ledger, Run, read
 from seawall.lab.checker.verify import verify
 from seawall.lab.platform import Platform
 from seawall.lab.traffic import Plan, Target, Traffic
+from seawall.lab.traffic.traffic import whose
 
 from .platform_server import FakePlatform
 
@@ -138,6 +139,21 @@ async def test_a_held_request_knows_its_own_answer_from_anothers_and_from_a_tick
     assert (verdict.own, verdict.wrong, verdict.late) == (counts["own"], counts["wrong"], counts["ticket"])
     assert (verdict.ticket, verdict.silent, verdict.lost) == (0, 0, 0)
     assert not verdict.holds
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        (b'{"key":"r_1","sha256":"ab"}', "r_1"),
+        (b'{"key":"r_1"}', "r_1"),
+        (b'{"key":"r_1","sha256":"cd"}', "r_1 with other bytes"),
+        (b'{"sha256":"ab"}', ""),
+        (b"[1]", ""),
+        (b"{", ""),
+    ],
+)
+def test_an_answer_that_was_made_of_other_bytes_is_nobodys_own(said: bytes, named: str) -> None:
+    assert whose(said, "ab") == named
 
 
 async def test_a_closed_connection_is_an_unsure_answer_and_sending_goes_on(fake: FakePlatform, tmp_path: Path) -> None:

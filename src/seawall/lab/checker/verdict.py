@@ -18,7 +18,7 @@ and per request that was held::
     late        it was answered with a ticket, under which its own answer came later
     ticket      … and it hasn't come: unknown too, when the event was accepted
     silent      nothing came, or an answer that is nobody's: an error
-    wrong       its answer, or that of its ticket, names another
+    wrong       its answer, or that of its ticket, names another, or was made of other bytes than its own
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class Reader:
             if status == 429:
                 break  # the next round asks on
             if status == 200:
-                self._replies[attempt.key] = whose(said)
+                self._replies[attempt.key] = whose(said, attempt.sha256)
         return self._replies
 
     def _seen(self, row: Mapping[str, Any], runs: list[SeenRun]) -> SeenEvent:

@@ -216,7 +216,7 @@ class Traffic:
         event_id, note = _reading(answer)
         if self.plan.wait_s:
             event_id = answer.headers.get("location", "").rpartition("/")[2] or event_id
-            named, ticket = _reply(answer, event_id)
+            named, ticket = _reply(answer, event_id, sha256(data))
             word = "ticket" if ticket else word if not named else "own" if named == key else "wrong"
             self._ledger.replied(key, attempt=attempt, whose=named, ticket=ticket)
         self._seen(word, took_s)
@@ -252,16 +252,23 @@ def _reading(answer: Answer) -> tuple[str, str]:
     return event_id, note
 
 
-def _reply(answer: Answer, event_id: str) -> tuple[str, str]:
+def _reply(answer: Answer, event_id: str, sent: str) -> tuple[str, str]:
     """(the key that a held request's answer names, where to ask again when the answer was only that)."""
     if answer.status in (202, 504):
         return "", f"/in/tickets/{event_id}" if event_id else ""
-    return whose(answer.body), ""
+    return whose(answer.body, sent), ""
 
 
-def whose(body: bytes) -> str:
-    """The key that a workflow's answer names; "" where it names none."""
+def whose(body: bytes, sent: str) -> str:
+    """The key that a workflow's answer names; "" where it names none.
+
+    Args:
+        sent: The checksum of the request's bytes. An answer that tells another one isn't that request's, whatever it
+            names: it was made of other bytes.
+    """
     try:
-        return str(json.loads(body)["key"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        said = json.loads(body)
+        key, made_of = str(said["key"]), str(said.get("sha256", sent))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
+    return key if made_of == sent else f"{key} with other bytes"
