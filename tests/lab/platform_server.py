@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,7 +18,7 @@ from seawall.lab.platform import Place
 class FakePlatform:
     """Keeps what it is sent, and tells it back; tests change ``events``, ``runs`` and ``answer`` as they like."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: tuple[Path, Path] | None = None) -> None:
         self.events: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
         self.bodies: dict[str, bytes] = {}
@@ -32,6 +34,11 @@ class FakePlatform:
         self.metrics = "seawall_alerts_active_count 0\n"
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
@@ -45,7 +52,7 @@ class FakePlatform:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def find(self) -> Place:
         return Place(admin=self.url, token="secret", listen=self.url)

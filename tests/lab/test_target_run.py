@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from collector.authority import Authority
 from seawall.lab import experiment, record
 from seawall.lab.arm import file
 from seawall.lab.checker import ledger
@@ -72,6 +73,18 @@ def test_what_is_expected_of_a_target_is_green_and_its_record_tells_where(tmp_pa
     assert "effects" not in made.verdict and not fake.removed, "it made no source, and removes none"
     book = ledger.read(tmp_path / "lab" / "run" / made.id / record.LEDGER)
     assert all(each.shared for each in book.runs)
+
+
+@pytest.mark.slow
+def test_a_target_behind_tls_is_spoken_with_when_its_authority_is_named_and_else_not(tmp_path: Path) -> None:
+    authority = Authority()
+    authority.put_own(tmp_path)
+    with FakePlatform(authority.put(tmp_path)) as fake:
+        made = ran(tmp_path, installed(fake), said(), ca_file="authority.pem")
+        assert made.status is Status.AS_EXPECTED, made.why
+        assert made.verdict["accepted"] > 0 and fake.url.startswith("https:")
+        made = ran(tmp_path, fake, said())
+    assert made.status is Status.INVALID and "certificate" in made.why[0].lower(), made.why
 
 
 @pytest.mark.slow

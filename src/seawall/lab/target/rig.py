@@ -26,6 +26,7 @@ from seawall.lab.target.flow import TargetFlow
 from seawall.lab.target.plan import commands
 
 KNOWN_S = 5.0
+PATIENCE_S = 10.0
 ASK_S = 2.0
 """One question to the target may take so long; the lab's own rig is asked for less."""
 
@@ -80,7 +81,7 @@ class TargetRig(Rig):
     def make(self) -> None:
         """Find the target, its sources, and begin the traffic."""
         self.run.mkdir(parents=True, exist_ok=True)
-        self.platform = Platform(self.place, timeout_s=ASK_S * 2)
+        self.platform = Platform(self.place, patience_s=PATIENCE_S, timeout_s=ASK_S * 2)
         self.sight = Sight(self.place, timeout_s=ASK_S)
         senders = {"events": self._sender(self.target.source)}
         if self.target.held is not None:
