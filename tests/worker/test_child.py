@@ -15,7 +15,7 @@ from seawall.store import cancel, child, pool
 from seawall.store.pool import Store
 from seawall.store.queue import virtual_now
 from seawall.store.statement import statements
-from seawall.worker import bench, execution, kin, timer
+from seawall.worker import bench, ending, execution, kin, timer
 from seawall.workflow import child as children
 from worker.rig import Rig
 
@@ -161,6 +161,7 @@ async def test_who_waits_hears_of_an_end_that_no_flush_brought_about(
         await rig.until(lambda: store.value("select not exists (select 1 from run_child)"))
         return await child.who_began(store, *given, **more)
 
+    monkeypatch.setattr(ending, "SWEEP_S", 0.05)
     monkeypatch.setattr(cancel, "who_began", behind_the_sweep)
     monkeypatch.setattr(timer, "who_began", behind_the_sweep)
     app = App()
