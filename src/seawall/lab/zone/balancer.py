@@ -53,6 +53,7 @@ class Host:
     row: int = 0  # checks in a row that say otherwise
     silent: int = 0  # requests in a row without an answer
     requests: int = 0
+    checks: int = 0  # that were sent to it
     failed: int = 0  # answered 5xx, or not at all
     check_s: float = 0.0
     took_s: float = 0.0  # of all answers
@@ -66,7 +67,7 @@ class Host:
     def stats(self) -> dict[str, object]:
         return {
             "in": self.healthy, "rotated": self.rotated, "requests": self.requests, "failed": self.failed,
-            "check_ms": self.check_s * 1000, "took_ms": self.took_s * 1000,
+            "checks": self.checks, "check_ms": self.check_s * 1000, "took_ms": self.took_s * 1000,
         }  # fmt: skip
 
 
@@ -161,6 +162,7 @@ class Balancer:
         try:
             while True:
                 began = time.monotonic()
+                host.checks += 1
                 passed = await self._passes(host, connection)
                 host.check_s = time.monotonic() - began
                 host.row = 0 if passed == host.healthy else host.row + 1

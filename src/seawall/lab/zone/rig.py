@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -33,6 +33,7 @@ from seawall.lab.seam import Arm, Order
 from seawall.lab.zone import net as nets
 from seawall.lab.zone.host import PORT, Edge, Hosts, dsn_by
 from seawall.lab.zone.net import Net
+from seawall.lab.zone.share import Share, grown
 
 ZONES = {"a": 2, "b": 2}
 HOSTS_MAX = 8
@@ -49,6 +50,7 @@ OPEN = (1.0, 2.0, 4.0)
 """What a breaker's state is when it lets little or nothing through."""
 
 BREAKERS = ("kafka", "redis")
+RATES = {"kafka.acks_total": "forwarded_rate", "requests": "requests_rate", "failed": "failed_rate"}
 
 
 def check(experiment: Experiment) -> None:
@@ -113,7 +115,9 @@ class ZoneRig(Rig):
         self.out: list[str] = []
         self.synthetic: Flow | None = None
         self._flips = 0
-        self._last_seen: dict[str, tuple[float, Mapping[str, float]]] = {}
+        self._last_seen: dict[str, tuple[float | None, Mapping[str, float]]] = {}
+        self._grown: defaultdict[str, float] = defaultdict(float)
+        self._forwarded = Share()
         self._open: dict[tuple[str, str], bool] = {}
 
     # ── Making ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -192,14 +196,21 @@ class ZoneRig(Rig):
 
     def sample(self) -> Mapping[str, float]:
         found = dict(super().sample())
-        for zone, hosts in self.zones.items():
-            for name, value in self._of_zone(hosts).items():
+        self._grown.clear()
+        for zone in self.zones:
+            for name, value in self._of_zone(zone).items():
                 found[f"zone_{zone}.{name}"] = value
+        handed_out = self._grown["requests"] + self._grown["checks"]
+        self._forwarded.add(time.monotonic(), self._grown["kafka.acks_total"], handed_out)
+        if (share := self._forwarded.ratio) is not None:
+            found["zones.forwarded_ratio"] = share
         stats = self.edge.stats()
         wanted = [each for each in stats.values() if each["rotated"]]
         found["balancer.in_ratio"] = sum(bool(each["in"]) for each in wanted) / max(1, len(wanted))
         for word in ("forwarded_rate", "breakers_open_count"):
-            found[f"zones.{word}"] = sum(found.get(f"zone_{zone}.{word}", 0.0) for zone in self.zones)
+            values = [found[name] for zone in self.zones if (name := f"zone_{zone}.{word}") in found]
+            if len(values) == len(self.zones):
+                found[f"zones.{word}"] = sum(values)
         if self.synthetic is not None:
             recent = self.synthetic.recent["events"]
             second, lately = recent.window(1.0), recent.window(LATE_S)
@@ -290,23 +301,23 @@ class ZoneRig(Rig):
                 raise Unavailable("the balancer", f"not within {BALANCED_S:g} s: it {what}")
             time.sleep(0.05)
 
-    def _of_zone(self, hosts: Sequence[str]) -> dict[str, float]:
-        """Rates of a zone since the last sample."""
-        found: dict[str, float] = {"forwarded_rate": 0.0, "breakers_open_count": 0.0}
-        stats = self.edge.stats()
+    def _of_zone(self, zone: str) -> dict[str, float]:
+        """What a zone does, since the last sample; of rates none when there was no sample before."""
+        hosts, stats = self.zones[zone], self.edge.stats()
+        found: dict[str, float] = {"breakers_open_count": 0.0, "in_ratio": 0.0}
         for host in hosts:
-            now, said = time.monotonic(), {**self._figures(host), **stats.get(host, {})}
-            at, before = self._last_seen.get(host, (now, said))
+            at, before = self._last_seen.get(host, (None, {}))
+            # A host that can't be read now is as it was: it is being restarted, or the machine is busy.
+            now, said = time.monotonic(), {**before, **self._figures(host), **stats.get(host, {})}
             self._last_seen[host] = (now, said)
-            pairs = (("kafka.acks_total", "forwarded_rate"), ("requests", "requests_rate"), ("failed", "failed_rate"))
-            for counter, name in pairs:
-                grown = max(0.0, said.get(counter, 0.0) - before.get(counter, 0.0))
-                found[name] = found.get(name, 0.0) + grown / max(0.05, now - at) * (now > at)
-            answered = said.get("requests", 0.0) - before.get("requests", 0.0)
-            if answered > 0:
-                took_ms = (said.get("took_ms", 0.0) - before.get("took_ms", 0.0)) / answered
-                found["answer_ms"] = max(found.get("answer_ms", 0.0), took_ms)
-            found["in_ratio"] = found.get("in_ratio", 0.0) + bool(said.get("in")) / len(hosts)
+            by = {name: grown(before.get(name), said.get(name)) for name in (*RATES, "checks", "took_ms")}
+            for counter, count in by.items():
+                self._grown[counter] += count
+            for counter, name in RATES.items() if at is not None else ():
+                found[name] = found.get(name, 0.0) + by[counter] / max(0.05, now - (at or 0.0))
+            if by["requests"] > 0:
+                found["answer_ms"] = max(found.get("answer_ms", 0.0), by["took_ms"] / by["requests"])
+            found["in_ratio"] += bool(said.get("in")) / len(hosts)
             found["check_ms"] = max(found.get("check_ms", 0.0), said.get("check_ms", 0.0))
             found["breakers_open_count"] += self._breakers(host, said)
         return found
