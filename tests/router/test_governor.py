@@ -70,7 +70,7 @@ async def test_a_slow_store_cuts_a_drain_and_one_at_its_floor_raises_an_alert(ri
     alerts = Alerts(Metrics(), CLOCK)
     async with store.transaction() as session:
         await drain.put(session, "replay:1", Course(rate=10.0, floor=5.0, goal=100.0))
-    async with governing(store, replace(SETTINGS, governor_store_s=0.001), alerts=alerts):
+    async with governing(store, replace(SETTINGS, governor_store_s=1e-6), alerts=alerts):
         await until(rig, "select rate = 5 from drain where name = 'replay:1'")
         assert await acts(rig) == "cut"
         assert "store" in str(await rig.database.fetchval("select said from governor"))

@@ -33,7 +33,9 @@ def _mark(word: str, text: tuple[str, ...], folder: str) -> int:
     return 0
 
 
-@drill.command(epilog="Exit codes: 0 done; 3 no drill goes on in the folder.")
+@drill.command(
+    epilog="Example: seawall lab drill seen 'replies are late'. Exit codes: 0 done; 3 no drill goes on in the folder."
+)
 @click.argument("text", nargs=-1)
 @folder_option
 @told
@@ -42,7 +44,9 @@ def seen(text: tuple[str, ...], folder: str) -> int:
     return _mark(drills.SEEN, text, folder)
 
 
-@drill.command(epilog="Exit codes: 0 done; 3 no drill goes on in the folder.")
+@drill.command(
+    epilog="Example: seawall lab drill acted 'failed Redis over'. Exit codes: 0 done; 3 no drill goes on in the folder."
+)
 @click.argument("text", nargs=-1, required=True)
 @folder_option
 @told
@@ -51,7 +55,7 @@ def acted(text: tuple[str, ...], folder: str) -> int:
     return _mark(drills.ACTED, text, folder)
 
 
-@drill.command(epilog="Exit codes: 0 noted; 3 no drill goes on in the folder.")
+@drill.command(epilog="Example: seawall lab drill done. Exit codes: 0 noted; 3 no drill goes on in the folder.")
 @folder_option
 @told
 def done(folder: str) -> int:
@@ -59,7 +63,9 @@ def done(folder: str) -> int:
     return _mark(drills.DONE, (), folder)
 
 
-@drill.command(epilog="Exit codes: 0 done; 2 there was no such act; 3 there was no drill.")
+@drill.command(
+    epilog="Example: seawall lab drill right 2. Exit codes: 0 done; 2 there was no such act; 3 there was no drill."
+)
 @click.argument("number", type=click.IntRange(0, 1000))
 @click.argument("run", required=False, metavar="[RUN]")
 @folder_option
