@@ -94,16 +94,22 @@ def test_lines_outlive_a_kill_of_their_writer(tmp_path: Path) -> None:
     assert kept[: said + 1] == list(range(said + 1))
 
 
-def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _on_a_failing_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Ledger, list[int]]:
+    """A ledger with a line, and its syncs so far: each of them fails."""
     calls: list[int] = []
 
     def failing(descriptor: int) -> None:
         calls.append(descriptor)
         raise OSError(5, "Input/output error")
 
-    ledger = Ledger(tmp_path / "L")
+    ledger = Ledger(path)
     monkeypatch.setattr(os, "fsync", failing)
     ledger.begin("r", {})
+    return ledger, calls
+
+
+def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, calls = _on_a_failing_disk(tmp_path / "L", monkeypatch)
     while not calls:
         pass
     ledger._syncer.join()
@@ -173,15 +179,7 @@ def test_lines_that_the_generator_counted_and_that_are_gone_are_damage(tmp_path:
 def test_a_sync_that_failed_after_the_last_line_is_told_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[int] = []
-
-    def failing(descriptor: int) -> None:
-        calls.append(descriptor)
-        raise OSError(5, "Input/output error")
-
-    ledger = Ledger(tmp_path / "L")
-    monkeypatch.setattr(os, "fsync", failing)
-    ledger.begin("r", {})
+    ledger, _ = _on_a_failing_disk(tmp_path / "L", monkeypatch)
     ledger._syncer.join()
     monkeypatch.undo()
     with pytest.raises(OSError, match="Input/output"):

@@ -7,6 +7,7 @@ ports) and is repeated within its deadline. Only what changes nothing, or may be
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import itertools
 import json
 import ssl
@@ -220,6 +221,16 @@ class Platform:
             self._place = self._find()
             self._connection = _connection(self._place.admin, self._place, self._timeout_s)
         return self._place, self._connection
+
+
+def loopback(host: str) -> bool:
+    """Whether this host, by its name or number, is this machine and nothing else."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def address(url: str) -> tuple[str, int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Callable
 
 from seawall.kernel.error import SeawallError
 from seawall.lab.experiment import At, Experiment
+from seawall.lab.platform import loopback
 from seawall.lab.run.faults import Faults
 from seawall.lab.run.steady import Steady
 from seawall.lab.seam import Rig
@@ -41,18 +41,9 @@ def strangers(rig: Rig, named: frozenset[str]) -> list[str]:
     found = []
     for name, address in rig.targets().items():
         host = address.rpartition(":")[0].strip("[]") if address else ""
-        if host and host not in named and not _loopback(host):
+        if host and host not in named and not loopback(host):
             found.append(f"{name} is at {address}: only what is on this machine, or named, may be broken")
     return found
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _alerts(rig: Rig, timeout_s: float, given_up: GivenUp) -> list[str]:

@@ -7,7 +7,6 @@ also when they can't look (kubectl does).
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import ssl
 import tomllib
@@ -21,7 +20,7 @@ import msgspec
 
 from seawall.kernel.error import Misconfigured
 from seawall.lab.experiment import Condition
-from seawall.lab.platform import address
+from seawall.lab.platform import address, loopback
 
 FILE_BYTES_MAX = 1_000_000
 COMMAND_S = 15.0
@@ -166,15 +165,6 @@ class Target:
     def here(self) -> bool:
         """Whether all of it is on this machine's loopback."""
         return all(loopback(host) for host in self.hosts)
-
-
-def loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def load(path: Path) -> Target:
