@@ -179,7 +179,7 @@ def test_lines_that_the_generator_counted_and_that_are_gone_are_damage(tmp_path:
 def test_a_sync_that_failed_after_the_last_line_is_told_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger, _ = _on_a_failing_disk(tmp_path / "L", monkeypatch)
+    ledger, calls = _on_a_failing_disk(tmp_path / "L", monkeypatch)
     ledger._syncer.join()
     monkeypatch.undo()
     with pytest.raises(OSError, match="Input/output"):
