@@ -7,7 +7,7 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import hiredis
@@ -51,11 +51,24 @@ def evaluate(server: Server, now_us: int, keys: list[bytes], *words: int) -> lis
 
 async def test_two_collectors_share_one_allowance_to_the_last(running: Running) -> None:
     async with running() as a, running() as b:
-        told = [await allowed((a, b)[n % 2].shared.limiter, (b"k", SLOW)) for n in range(8)]
-        assert told == [True] * 5 + [False] * 3
-        both = await asyncio.gather(*[allowed((a, b)[n % 2].shared.limiter, (b"m", SLOW)) for n in range(40)])
-        assert sum(both) == 5
-        assert a.count("seawall_limiter_local_total") == b.count("seawall_limiter_local_total") == 0
+
+        async def of_redis(ask: Callable[[bytes], Awaitable[list[bool]]]) -> list[bool]:
+            """What it says of a new key; a busy machine may not hear it within 150 ms, and then says nothing of it."""
+            for attempt in range(10):
+                alone = [rig.count("seawall_limiter_local_total") for rig in (a, b)]
+                told = await ask(b"k%d" % attempt)
+                if [rig.count("seawall_limiter_local_total") for rig in (a, b)] == alone:
+                    return told
+            raise AssertionError("Redis was never heard within 150 ms")
+
+        async def in_turn(key: bytes) -> list[bool]:
+            return [await allowed((a, b)[n % 2].shared.limiter, (key, SLOW)) for n in range(8)]
+
+        async def at_once(key: bytes) -> list[bool]:
+            return await asyncio.gather(*[allowed((a, b)[n % 2].shared.limiter, (b"m" + key, SLOW)) for n in range(40)])
+
+        assert await of_redis(in_turn) == [True] * 5 + [False] * 3
+        assert sum(await of_redis(at_once)) == 5
 
 
 async def test_nothing_is_counted_unless_all_keys_allow_it(running: Running) -> None:

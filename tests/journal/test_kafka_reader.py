@@ -9,7 +9,7 @@ from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from seawall.journal.cluster import Settings
 from seawall.journal.kafka.client import client_of
@@ -38,6 +38,7 @@ class Feed:
     begun: list[tuple[int, int]] = field(default_factory=list)  # offset, turn
     asked: int = 0
     renewed: int = 0
+    unanswered: int = 0
 
     def begin(self, partition: int, offset: int, turn: int) -> None:
         self.begun.append((offset, turn))
@@ -46,6 +47,9 @@ class Feed:
 
     def ask(self, partition: int) -> None:
         self.asked += 1
+
+    def silent(self, partition: int) -> int:
+        return self.unanswered
 
     def renew(self) -> bool:
         self.renewed += 1
@@ -321,3 +325,48 @@ def test_bounds_are_asked_for_once_until_they_were_looked_for() -> None:
     fetcher._obey()
     feed.ask(0)
     assert len(fetcher.commands) == 1
+
+
+async def test_a_consumer_that_never_tells_bounds_is_replaced_when_the_leader_tells_them_to_others() -> None:
+    """Started while leaders changed it was asked once a second for minutes, and nothing was read, with no alert: only
+    streams that had begun counted as standing still, and none begins before the bounds are known."""
+    settings, metrics, clock = Settings(bootstrap="127.0.0.1:1"), Metrics(), ManualClock()
+    alerts = Alerts(metrics, clock)
+    watch = TopicWatch(Mock(), settings, clock=clock, alerts=alerts)
+    partitions = Partitions(
+        client_of(settings, "router"), settings, watch, clock=clock, alerts=alerts, metrics=metrics
+    )  # fmt: skip
+    partitions._follow(topic())
+    partitions._fresh.renew = renewed = Mock(return_value=True)  # type: ignore[method-assign]
+    fetcher = partitions._fresh._fetcher = _Fetcher({}, "seawall", "fresh", cast(Any, Mock()), Mock())
+    fetcher._consumer = Mock(get_watermark_offsets=Mock(side_effect=KafkaException(KafkaError(KafkaError._TIMED_OUT))))
+    ends: dict[int, int] = {}
+
+    async def ask(count: int) -> Mapping[int, int]:
+        return ends
+
+    async def compare(*, after_s: float) -> None:
+        """As ``find`` and ``look_out`` do."""
+        clock.advance(after_s)
+        partitions._readers[0].ask()
+        fetcher._obey()
+        await partitions._compare(Mock(), topic())
+
+    partitions._ends = cast(Any, Mock(ask=ask))
+    for _ in range(10):
+        await compare(after_s=STUCK_S)
+    assert not renewed.called, "in an outage nobody is told an end, and no consumer is to blame"
+    ends = {0: 0}
+    await compare(after_s=1.0)
+    await compare(after_s=STUCK_S / 2)
+    assert not renewed.called
+    await compare(after_s=STUCK_S / 2)
+    assert renewed.call_count == 1
+    assert [alert.name for alert in alerts.active()] == ["kafka-reading-stuck"]
+    fetcher._consumer = Mock(get_watermark_offsets=Mock(return_value=(0, 0)))
+    partitions._readers[0].ask()
+    fetcher._obey()
+    assert partitions._fresh.silent(0) == 0
+    partitions._readers[0].take(Delivery(0, 0, bounds=(0, 0)), fresh=True)
+    await compare(after_s=RENEW_S * 2)
+    assert renewed.call_count == 1 and not alerts.active()

@@ -19,7 +19,7 @@ def stuck(alerts: Alerts, topic: Topic, ends: Mapping[int, int]) -> None:
     named = ", ".join(f"{partition} (ends at {end})" for partition, end in [*ends.items()][:NAMED_MAX])
     alerts.raised(
         "kafka-reading-stuck",
-        f"topic {topic.name}: nothing comes of {len(ends)} partitions, though there are records to read: {named}",
+        f"topic {topic.name}: nothing comes of {len(ends)} partitions, though their leaders answer: {named}",
         unaffected="accepting events: they are kept, and routed when they come",
         cure="consumers are replaced by themselves; if it stays, look at the brokers", topic=topic.name,
     )  # fmt: skip

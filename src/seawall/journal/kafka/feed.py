@@ -119,6 +119,10 @@ class Feed:
             self._fetcher.asked.add(partition)
             self._command(lambda fetcher: fetcher.ask(partition))
 
+    def silent(self, partition: int) -> int:
+        """Questions about the partition's bounds since the last answer, that this consumer's leader left open."""
+        return 0 if self._fetcher is None else self._fetcher.silent.get(partition, 0)
+
     def _command(self, do: Callable[[_Fetcher], None]) -> None:
         if self._fetcher is not None:
             self._fetcher.commands.append(do)
@@ -131,7 +135,8 @@ class Feed:
 
 
 class _Fetcher(threading.Thread):
-    """One consumer and its thread; but for ``commands``, ``asked`` and ``ending``, only the thread touches it."""
+    """One consumer and its thread; but for ``commands``, ``asked``, ``silent`` and ``ending``, only the thread touches
+    it."""
 
     def __init__(
         self, config: Config, topic: str, name: str, loop: asyncio.AbstractEventLoop,
@@ -140,6 +145,7 @@ class _Fetcher(threading.Thread):
         super().__init__(name=f"journal.{name}", daemon=True)
         self.commands: deque[Callable[[_Fetcher], None]] = deque()
         self.asked: set[int] = set()  # partitions whose bounds a command asks for
+        self.silent: dict[int, int] = {}  # by partition, questions about bounds that weren't answered
         self.ending = threading.Event()
         self._config = {**config, "error_cb": self._said}
         self._topic = topic
@@ -194,9 +200,12 @@ class _Fetcher(threading.Thread):
             bounds = self._consumer.get_watermark_offsets(place, timeout=QUERY_S)
         except KafkaException as error:
             log.debug("no answer about a partition", extra=fields(feed=self._feed, cause=str(error)))
+            bounds = None
+        if bounds is None:
+            self.silent[partition] = self.silent.get(partition, 0) + 1
             return
-        if bounds is not None:
-            self._tell([Delivery(partition, self._turns.get(partition, 0), bounds=(bounds[0], bounds[1]))])
+        self.silent.pop(partition, None)
+        self._tell([Delivery(partition, self._turns.get(partition, 0), bounds=(bounds[0], bounds[1]))])
 
     def _said(self, error: KafkaError) -> None:
         """Trouble with connections, heard within ``poll``. The client mends it itself."""

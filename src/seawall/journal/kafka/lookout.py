@@ -1,7 +1,8 @@
 """Asks Kafka itself where partitions end, beside the consumers: a consumer that stands still can't tell that it does.
 
 librdkafka's consumer keeps to what it knows of a partition's leader until a younger one is named, and a topic that was
-made anew names an older one: then it waits for ever, without an error, and calls the end that it knows the end.
+made anew names an older one: then it waits for ever, without an error, and calls the end that it knows the end. One
+that was started while leaders changed was seen to leave each question about a partition's bounds open, for ever too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ ASK_S = 2.0
 
 ANSWER_S = 2.0
 """How long one may take."""
+
+SILENT_MIN = 2
+"""Questions about a partition's bounds that a consumer leaves open, until it may be the consumer."""
 
 FAILURES_MAX = 5
 """Questions in a row without any answer, after which another client asks."""
@@ -97,16 +101,22 @@ class _Stand:
 
 
 class Standstill:
-    """Which streams of one feed don't get what is there, and when that feed needs a new consumer."""
+    """Which streams of one feed don't get what is there, and when that feed needs a new consumer.
+
+    A partition whose bounds the feed was asked for can't begin before they are told: where its leader answers others,
+    and the feed doesn't, that stands still too.
+    """
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
         self._stands: dict[int, _Stand] = {}
         self._renewed_at = -RENEW_S
 
-    def saw(self, partition: int, stream: Stream, end: int, now: float) -> bool:
-        """Whether a stream stands still, though the partition ends beyond it at this monotonic time."""
-        if not stream.wants or stream.next >= end:
+    def saw(self, partition: int, stream: Stream, end: int, now: float, *, known: bool = True) -> bool:
+        """Whether a stream stands still, though the partition ends beyond it at this monotonic time; ``known`` says
+        that its bounds were told."""
+        mute = not known and self.feed.silent(partition) >= SILENT_MIN
+        if not mute and (not stream.wants or stream.next >= end):
             self._stands.pop(partition, None)
             return False
         stand = self._stands.get(partition)

@@ -176,7 +176,7 @@ class Partitions:
             reader = self._readers[partition]
             reader.told(end, before[partition])
             for standstill, stream in zip(self._standstills, reader.streams, strict=True):
-                if standstill.saw(partition, stream, end, now):
+                if standstill.saw(partition, stream, end, now, known=reader.known):
                     stuck.add(partition)
                     self._unstick(standstill, now)
         self._stuck = sorted(stuck)
