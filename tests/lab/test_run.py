@@ -25,7 +25,7 @@ from seawall.lab.arm.armoury import settle
 from seawall.lab.part.process import gone, identity
 from seawall.lab.part.proxy import FaultProxy
 from seawall.lab.record import Record, Status
-from seawall.lab.run import judge, toolkit
+from seawall.lab.run import judge, toolkit, watch
 from seawall.lab.run.place import Folder
 from seawall.lab.run.runner import run
 from seawall.lab.run.sentry import Sentry
@@ -145,6 +145,18 @@ INVALID = {
         "it falls: echo.ok was measured 0 times",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_who_looked_away_while_something_was_broken_has_shown_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seawall.lab.run.watch.STALL_S", 2.0)
+    made = ran(tmp_path, document(action("hole"), action("wait", seconds=4.5), action("mend"), options={"blind_s": 4}))
+    assert made.status is Status.INVALID and len(made.why) == 1, made.why
+    assert made.why[0].startswith(watch.CLAIM), made.why
+    unseen_s = made.why[0].partition("at the longest ")[2].partition(" s without a measurement")[0]
+    assert 4.0 <= float(unseen_s) < WHILE_S
 
 
 @pytest.mark.slow

@@ -63,6 +63,26 @@ async def test_every_event_and_its_answer_stand_in_the_ledger(fake: FakePlatform
     assert verdict.finished == len(run.attempts)
 
 
+async def test_a_generator_that_stands_still_says_for_how_long(fake: FakePlatform, tmp_path: Path) -> None:
+    stood = list[float]()
+
+    def address() -> tuple[str, int]:
+        if not stood:
+            time.sleep(0.3)  # all of the generator: its loop is held
+            stood.append(traffic.late_s)
+        return ("127.0.0.1", fake._server.server_port)
+
+    with Ledger(tmp_path / "L") as book:
+        book.begin("r", {"source_id": "s1", "seed": 11, "type": "lab.event", "bytes_max": 40})
+        traffic = Traffic(
+            _plan(bytes_max=40), Target(address=address, path="/in/t", secret=SECRET), book, run="r"
+        )  # fmt: skip
+        assert traffic.late_s == 0.0
+        await traffic.send()
+    # The next of 400 arrivals a second was due just after it stopped; it is told while it lasts, and for a while after.
+    assert stood[0] > 0.2 and traffic.late_s >= stood[0]
+
+
 @pytest.mark.parametrize(("header", "word"), [(b"retry-after: 2\r\n", "503"), (b"", "503 bare")])
 async def test_a_refusal_that_does_not_say_when_to_try_again_is_told_apart(
     fake: FakePlatform, tmp_path: Path, header: bytes, word: str

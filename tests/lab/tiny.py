@@ -4,7 +4,7 @@ its functions as actions and probes.
 
 ``options`` of an experiment: ``alert`` (text of one that is open), ``away`` (a target elsewhere), ``deaf`` (the client
 asks nobody), ``dies_s`` (so long the client lives), ``lost`` (of the verdict), ``words`` (more of it), ``unjudged``
-(nobody can say what became of the traffic).
+(nobody can say what became of the traffic), ``blind_s`` (so long its next measurement takes when something is broken).
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class TinyRig:
         self.ports: dict[str, int] = {}
         self.ids: list[str] = []
         self.looks = 0
+        self.blind = False
         self.answers: Counter[str] = Counter()
         self.recent: list[tuple[float, bool]] = []
         self._moments: list[tuple[str, str]] = []
@@ -109,6 +110,9 @@ class TinyRig:
         return [str(found)] if found else []
 
     def sample(self) -> Mapping[str, float]:
+        if self.ids and (blind_s := self.order.options.get("blind_s")) and not self.blind:
+            self.blind = True
+            time.sleep(float(blind_s))
         return {"echo.ok_ratio": self.share(), "echo.asked_total": float(sum(self.answers.values()))}
 
     def moments(self) -> Sequence[tuple[str, str]]:

@@ -26,6 +26,8 @@ STEADY = "lab.steady"
 UNREAD = "alerts.unread_count"
 """The sample that is 1 when nobody could say which alerts are open, else 0."""
 UNREAD_MAX = 0.5
+LATE = "traffic.late_s"
+"""The sample that says how long the load generator itself stood still lately."""
 
 
 @dataclass(frozen=True, slots=True)

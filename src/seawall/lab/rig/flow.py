@@ -247,6 +247,11 @@ class Flow:
     def unsent(self) -> int:
         return sum(each.tally.unsent for each in self._traffic)
 
+    @property
+    def late_s(self) -> float:
+        """How long the generator itself has stood still lately (Traffic.late_s), the worst of its streams."""
+        return max((each.late_s for each in [*self._traffic]), default=0.0)
+
     # ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def _source(self, stream: Stream) -> tuple[Source, bytes]:
         secret = "whsec_" + b64encode(secrets.token_bytes(24)).decode()

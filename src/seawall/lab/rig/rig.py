@@ -15,7 +15,7 @@ from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.checker import effect, ledger
 from seawall.lab.checker.verdict import Verdict
 from seawall.lab.checker.verify import verify
-from seawall.lab.expect import UNREAD
+from seawall.lab.expect import LATE, UNREAD
 from seawall.lab.part.part import Part
 from seawall.lab.part.process import identity, memory_mb
 from seawall.lab.part.proxy import FaultProxy
@@ -387,6 +387,7 @@ class Rig:
             **self.balancer.sample(),
             "intake.open_count": float(self.flow.open),
             "intake.unsent_count": float(self.flow.unsent),
+            LATE: self.flow.late_s,
         }
         for room, kind in (("intake", "events"), ("held", "held")):
             recent = self.flow.recent[kind]

@@ -18,6 +18,8 @@ MEMORY_EVERY_S = 2.0
 STOP_S = 30.0
 MIB = 1024 * 1024
 DISK, MEMORY = "lab.disk_free_mb", "lab.memory_mb"
+BLIND = "lab.unread_count"
+"""In a sample for which the rig couldn't be asked."""
 
 
 class Sampler:
@@ -79,7 +81,7 @@ class Sampler:
             found.update(self._rig.sample())
         except (SeawallError, OSError) as error:
             # What can't be read now is missing in this sample; that the rig is broken, it says itself.
-            found["lab.unread_count"] = 1.0
+            found[BLIND] = 1.0
             del error
         found.update(self._more())
         found[DISK] = shutil.disk_usage(self._folder).free / MIB

@@ -20,7 +20,7 @@ from seawall.lab.arm.watchdog import LEFTOVER_S
 from seawall.lab.expect import STEADY, Seen
 from seawall.lab.experiment import Claim, Experiment
 from seawall.lab.record import LOG, Drill, Expectation, Fault, Moment, Record, Sample, Status
-from seawall.lab.run import judge, preflight, times, toolkit
+from seawall.lab.run import judge, preflight, times, toolkit, watch
 from seawall.lab.run.faults import Faults
 from seawall.lab.run.place import Folder
 from seawall.lab.run.sampler import DISK, MEMORY, Sampler
@@ -93,6 +93,7 @@ class Session:
         self._invalid: list[str] = []
         self._broken: list[str] = []
         self._states: list[tuple[float, bool]] = []
+        self._looks: list[float] = []  # of the sentry
         self._saving = threading.Lock()
         self._conditions = Conditions(ours.abort)
         self.record.drill = options.drill
@@ -268,6 +269,7 @@ class Session:
         """Why the run must end; "" when it needn't."""
         if self._ending:
             return ""
+        self._looks.append(self.clock())
         assert self._rig is not None and self.samples is not None
         seconds = self.experiment.ours.seconds
         if why := self._rig.broken():
@@ -374,11 +376,14 @@ class Session:
             self._faults.prove(
                 f"the faults lasted {least_s:g} s at least", held=lasted_s >= least_s, said=f"{lasted_s:.1f} s"
             )
+        samples, faults = self.seen()
+        held, said = watch.look(samples, self._looks, faults, now_s=self.clock())
+        self._faults.prove(watch.CLAIM, held=held, said=f"at the longest {said}")
         verdict = self.record.verdict
         if self.experiment.ours.traffic and not self._invalid:
             accepted = verdict.get("accepted", 0)
             self._faults.prove("something was accepted", held=accepted > 0, said=f"{accepted} events")
-        seen = Seen(self.record, self.seen()[0])
+        seen = Seen(self.record, samples)
         for found in judge.find(self._visible(self.experiment.ours.effects, seen), seen):
             self._faults.prove(found.claim, held=found.held, said=found.said)
         claims = self._visible(self.experiment.claims(on=self.options.on), seen)

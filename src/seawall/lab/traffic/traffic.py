@@ -26,6 +26,8 @@ RETRY_S = 0.25
 """First pause before a repeat, doubled each time."""
 
 COME_AGAIN = frozenset({429, 503})
+LATE_KEPT_S = 5.0
+"""So long the worst delay of an arrival is told: whoever asks at least so often misses none."""
 BARE = " bare"
 """At the word of such an answer that doesn't say when: a sender is promised that it does."""
 
@@ -125,6 +127,16 @@ class Traffic:
         self._run = run
         self._line: asyncio.Queue[_Due] = asyncio.Queue(plan.line_max)
         self._stopping = asyncio.Event()
+        self._due: float | None = None  # monotonic, of the next arrival
+        self._late = (float("-inf"), 0.0)  # when an arrival came too late, and by how much
+
+    @property
+    def late_s(self) -> float:
+        """By how much arrivals came later than the schedule says, at worst, in the last ``LATE_KEPT_S``: how long the
+        generator itself has stood still, whatever the platform does. Any thread may ask; it also tells of an arrival
+        that is late now."""
+        now, due, (at, late_s) = time.monotonic(), self._due, self._late
+        return max(0.0, late_s if now - at <= LATE_KEPT_S else 0.0, now - due if due is not None else 0.0)
 
     def stop(self) -> None:
         """No more arrivals; what is under way ends in its own time."""
@@ -141,7 +153,10 @@ class Traffic:
         try:
             async with asyncio.TaskGroup() as group:
                 senders = [group.create_task(self._sender(), name=f"traffic.{n}") for n in range(self.plan.connections)]
-                await self._arrive()
+                try:
+                    await self._arrive()
+                finally:
+                    self._due = None
                 await self._line.join()
                 for sender in senders:
                     sender.cancel()
@@ -154,19 +169,26 @@ class Traffic:
         """Put events into the line when they are due."""
         start = time.monotonic()
         for n, offset in enumerate(self.plan.arrivals()):
-            wait_s = start + offset - time.monotonic()
+            self._due = start + offset
+            wait_s = self._due - time.monotonic()
             if wait_s > 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await self._stopping.wait()
             elif n % 64 == 0:
                 await asyncio.sleep(0)  # behind schedule: let the senders work
+            self._was_late(time.monotonic() - (start + offset))
             if self._stopping.is_set():
                 return
             try:
                 self._line.put_nowait(_Due(n, start + offset))
             except asyncio.QueueFull:
                 self.tally.unsent += 1
+
+    def _was_late(self, late_s: float) -> None:
+        now = time.monotonic()
+        if late_s >= self._late[1] or now - self._late[0] > LATE_KEPT_S:
+            self._late = (now, late_s)
 
     async def _sender(self) -> None:
         """Send what is due over one connection, for ever."""

@@ -18,6 +18,7 @@ from dataclasses import replace
 from seawall.kernel.error import Misconfigured, Rejected, Unavailable
 from seawall.lab.checker import ledger
 from seawall.lab.checker.verify import verify
+from seawall.lab.expect import LATE
 from seawall.lab.experiment import Experiment
 from seawall.lab.part.port import LOOPBACK
 from seawall.lab.platform import Place, Platform
@@ -214,6 +215,7 @@ class ZoneRig(Rig):
         if self.synthetic is not None:
             recent = self.synthetic.recent["events"]
             second, lately = recent.window(1.0), recent.window(LATE_S)
+            found[LATE] = max(found.get(LATE, 0.0), self.synthetic.late_s)
             found["synthetic.ok_rate"] = float(second.count("ok"))
             found["synthetic.failed_rate"] = float(second.count("failed"))
             found["synthetic.ok_ratio"] = lately.count("ok") / max(1, lately.all)
