@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from seawall.kernel.error import Misconfigured
-from seawall.lab import experiment
+from seawall.lab import experiment, record
 from seawall.lab.record import Status
 from seawall.lab.run import ladder, runner
 from seawall.lab.run.place import Folder
@@ -30,6 +30,19 @@ def upper(path: Path, **more: Any) -> experiment.Experiment:
     said = document()
     said["extensions"][0] |= {"after": "below", **more}
     return experiment.load(write(path, said))
+
+
+def test_of_two_runs_within_a_second_none_takes_the_place_of_the_other(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    kept(folder, Status.AS_EXPECTED)
+    kept(folder, Status.INVALID)
+    kept(folder, Status.NOT_AS_EXPECTED)
+    found = [record.load(path) for path in sorted(folder.runs.iterdir())]
+    assert [each.status for each in found] == [Status.AS_EXPECTED, Status.INVALID, Status.NOT_AS_EXPECTED]
+    assert [path.name.rpartition(".")[2] for path in sorted(folder.runs.iterdir())] == [
+        "20261123T061500", "20261123T061500-02", "20261123T061500-03",
+    ]  # fmt: skip
+    assert not ladder.green("below", folder), "the last one counts"
 
 
 def test_the_newest_run_below_must_be_green(tmp_path: Path) -> None:

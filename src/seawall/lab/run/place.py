@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,9 +46,14 @@ class Folder:
         return self.path / "run"
 
     def run(self, id: str) -> Path:
-        """A run's own, made."""
-        made = self.runs / id
-        made.mkdir(parents=True, exist_ok=True)
+        """A run's own, made: named so, or ``ID-02`` where another run began within the same second. What is there
+        already is another's, and never written over."""
+        self.runs.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            made = self.runs / (id if number == 1 else f"{id}-{number:02}")
+            with contextlib.suppress(FileExistsError):
+                made.mkdir()
+                break
         return made
 
     @contextlib.contextmanager

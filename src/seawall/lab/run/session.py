@@ -84,6 +84,7 @@ class Session:
             original=ours.original.told() if ours.original else {},
         )  # fmt: skip
         self.folder = options.folder.run(self.record.id)
+        self.record.id = self.folder.name
         self.samples: Sampler | None = None
         self._start = time.monotonic()
         self._played_s: float | None = None
