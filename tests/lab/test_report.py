@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 from seawall.cli.report import report as command
+from seawall.lab import history
 from seawall.lab.record import SERIES, Expectation, Fault, Moment, Proof, Record, Status, load
 from seawall.lab.report import write
 from seawall.lab.report.original import NOT_STATED, originals
 from seawall.lab.report.shelf import SERIES_BYTES_MAX, read
 from seawall.lab.report.summary import COLUMNS, document, markdown, records, row, total
+from seawall.lab.storm import schedule
 
 from .made_runs import WELL, leave, pair, record, several, shape
 
@@ -232,8 +235,54 @@ def test_each_seed_of_a_storm_is_an_experiment_of_its_own(tmp_path: Path) -> Non
     for n, (seed, status) in enumerate(((7, Status.NOT_AS_EXPECTED), (8, Status.AS_EXPECTED))):
         leave(tmp_path, record("storm", incident="", seed=seed, at=f"06000{n}", status=status))
     shelf = read(tmp_path)
-    assert [case.seed for case in shelf.cases] == [7, 8] and not shelf.as_expected
-    assert 'id="x-storm-7"' in _page(tmp_path)
+    assert [case.runs[0].record.seed for case in shelf.cases] == [7, 8] and not shelf.as_expected
+    assert 'id="x-storm-seed-7-' in _page(tmp_path)
+
+
+def test_storms_of_one_seed_that_are_others_are_not_mixed(tmp_path: Path) -> None:
+    """Another length, overlap, choice of faults or version gives other faults: none makes another one green."""
+    drawn = [
+        schedule(7, 60), schedule(7, 300), schedule(7, 60, overlap=3), schedule(7, 60, faults=["redis"]),
+        replace(schedule(7, 60), version=99),
+    ]  # fmt: skip
+    assert len({each.variant for each in drawn}) == len(drawn)
+    variants = [*(each.variant for each in drawn), drawn[0].variant]
+    statuses = [Status.NOT_AS_EXPECTED, *[Status.AS_EXPECTED] * 4, Status.AS_EXPECTED]
+    for n, (variant, status) in enumerate(zip(variants, statuses, strict=True)):
+        made = record("storm", incident="", seed=7, variant=variant, at=f"06000{n}", status=status)
+        leave(tmp_path, made)
+        history.keep(tmp_path, made)
+        if n == 4:
+            assert not read(tmp_path).as_expected, "only the same storm takes it back"
+    shelf = read(tmp_path)
+    assert shelf.as_expected and len(shelf.cases) == 5 and len(shelf.earlier) == 1
+    page = _page(tmp_path)
+    ids = [attributes["id"] for _, attributes in _elements(page).found if attributes.get("id")]
+    assert len(set(ids)) == len(ids)
+    assert drawn[1].variant in page and not any(each.worse for each in history.read(tmp_path))
+
+
+def test_a_storm_of_an_earlier_version_is_told_apart_by_its_title(tmp_path: Path) -> None:
+    for n, title in enumerate(
+        ("Storm 7: 6 faults in 1 minutes, 2 at once", "Storm 7: 31 faults in 5 minutes, 2 at once")
+    ):
+        leave(tmp_path, record("storm", incident="", seed=7, at=f"06000{n}", title=title))
+    assert len(read(tmp_path).cases) == 2
+
+
+def test_an_incident_that_was_only_made_to_happen_shows_nothing(tmp_path: Path) -> None:
+    leave(tmp_path, record(on=False))
+    shelf = read(tmp_path)
+    said, page = document(shelf), _page(tmp_path)
+    assert not shelf.as_expected and said["as_expected"] is False
+    assert [run["protections"] for run in said["runs"]] == ["off"] and said["runs"][0]["as_expected"]
+    assert said["not_run"] == [{"name": "redis-listener-dies", "variant": "", "where": "", "protections": "on"}]
+    assert "? not run" in page and "With the protections" in page
+    assert "| redis-listener-dies | on | not run |" in markdown(records(said))
+    done = CliRunner().invoke(command, ["--folder", str(tmp_path)], standalone_mode=False)
+    assert done.return_value == 1 and re.search(r"redis-listener-dies +on +not run", done.output), done.output
+    leave(tmp_path, record(at="070000"))
+    assert read(tmp_path).as_expected and document(read(tmp_path))["not_run"] == [] and "not run" not in _page(tmp_path)
 
 
 def test_the_table_for_the_readme_is_as_wide_as_its_head_whatever_a_name_holds() -> None:

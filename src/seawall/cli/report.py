@@ -9,7 +9,7 @@ import click
 from seawall.cli.experiment import folder_option
 from seawall.cli.say import FAILED, NOT_FOUND, Failed, json_option, say, say_json, say_table
 from seawall.lab.report import write
-from seawall.lab.report.summary import ABOUT, COLUMNS, document, row, total
+from seawall.lab.report.summary import ABOUT, COLUMNS, document, rows
 
 
 @click.command(
@@ -21,7 +21,8 @@ Examples:
 \b
 Writes index.html, which works offline, and report.json into the folder, about the newest run of each experiment with
 and without the protections; older ones are listed. Nothing is run.
-Exit codes: 0 all of them came out as expected; 1 not all, or it couldn't be written; 3 there are no runs."""
+Exit codes: 0 all of them came out as expected; 1 not all, one was run only without the protections, or it couldn't be
+written; 3 there are no runs."""
 )
 @folder_option
 @json_option
@@ -38,8 +39,7 @@ def report(folder: str, as_json: bool) -> int:
         say_json(document(written.shelf))
     else:
         records = [run.record for run in written.shelf.newest]
-        last = total(records)
-        say_table([row(each) for each in records] + ([last] if last else []), COLUMNS, empty="no runs")
+        say_table(rows(records), COLUMNS, empty="no runs")
         for line in (*written.shelf.problems, ABOUT, f"{written.html}", f"{written.json}"):
             say(line)
     if not written.shelf.newest:

@@ -103,6 +103,7 @@ class Extension(_Fields, frozen=True, kw_only=True):
     seconds: Seconds
     expect: Expect
     incident: Literal["", "I1", "I2", "I3", "I4", "I5"] = ""
+    variant: str = ""  # which one, where several bear one name: what a storm is drawn from, beside its seed
     needs: list[str] = []
     profile: Literal["embedded", "cluster"] = "embedded"
     app: str = ""

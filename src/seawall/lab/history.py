@@ -78,9 +78,8 @@ def judge(records: Iterable[Record]) -> list[Entry]:
 
 
 def _kind(record: Record) -> tuple[str, ...]:
-    seed = str(record.seed) if record.name == "storm" else ""
     # In a drill faults last as long as people take: its times are theirs.
-    return (record.name, record.target, record.protections, seed, "drill" if record.drill is not None else "")
+    return (record.name, record.target, record.protections, record.drawn, "drill" if record.drill is not None else "")
 
 
 def worse(record: Record, earlier: Sequence[Record]) -> list[str]:

@@ -28,6 +28,8 @@ from seawall.lab.part.node import whole
 
 RUN, SERIES, JOURNAL, LEDGER, LOG = "run.json", "series.jsonl", "journal.json", "ledger", "log"
 SAMPLE_S = 0.5
+STORM = "storm"
+"""The name of every storm."""
 
 
 class Status(enum.StrEnum):
@@ -112,6 +114,7 @@ class Record:
     protections: str = "on"  # "on" | "off"
     weak: list[str] = field(default_factory=list)  # the weak parts of an "off" run
     seed: int = 0
+    variant: str = ""  # of a storm, what it is drawn from beside its seed
     target: str = ""  # the installation that it was run on; "": the lab's own rig
     unseen: list[str] = field(default_factory=list)  # what nobody sees from outside, and so isn't judged
     command: str = ""  # that runs it again
@@ -130,6 +133,15 @@ class Record:
     recover_s: float | None = None  # from the last fault's end to the steady state, backlog drained
     drill: Drill | None = None
     facts: dict[str, str] = field(default_factory=dict)  # figures that the experiment itself wants told
+
+    @property
+    def drawn(self) -> str:
+        """What a storm was drawn from: one of another seed, length or version is another experiment. "" for what isn't
+        drawn."""
+        if self.name != STORM:
+            return self.variant
+        # An earlier version's record has no variant; its title tells length, faults and overlap.
+        return f"seed {self.seed}, {self.variant or self.title}"
 
     @property
     def as_expected(self) -> bool:

@@ -45,9 +45,7 @@ def slug(case: Case) -> str:
     """Its place in the page."""
     name = re.sub(r"[^a-z0-9]+", "-", case.name.lower()).strip("-") or "experiment"
     return f"x-{name}" + "".join(
-        f"-{re.sub(r'[^a-z0-9]+', '-', str(each).lower())}"
-        for each in (case.seed, case.where)
-        if each not in (None, "")
+        f"-{re.sub(r'[^a-z0-9]+', '-', str(each).lower())}" for each in (case.drawn, case.where) if each
     )
 
 
@@ -61,7 +59,7 @@ def problems(found: Sequence[str]) -> Markup | None:
 def overview(shelf: Shelf) -> Markup:
     """A row for each run, then all of them as one."""
     heads = tag("tr", *(tag("th", name, scope="col", class_=_class(name)) for name in summary.COLUMNS))
-    rows = [_row(case, run) for case in shelf.cases for run in case.runs]
+    rows = [row for case in shelf.cases for row in _rows(case)]
     last = summary.total(run.record for run in shelf.newest)
     if last:
         rows.append(tag("tr", *(tag("td", last[name], class_=_class(name)) for name in summary.COLUMNS), class_="sum"))
@@ -73,6 +71,15 @@ def overview(shelf: Shelf) -> Markup:
         tag("p", summary.ABOUT, class_="quiet"),
         tag("p", f"Not among these runs: {'; '.join(missing)}.", class_="quiet") if missing else None,
     ])  # fmt: skip
+
+
+def _rows(case: Case) -> list[Markup]:
+    rows = [_row(case, run) for run in case.runs]
+    if case.on is None:
+        said = summary.not_run(case.runs[-1].record)
+        cells: dict[str, Child] = {**said, "came out": tag("span", f"? {said['came out']}", class_="odd")}
+        rows.append(tag("tr", *(tag("td", cells[name], class_=_class(name)) for name in summary.COLUMNS)))
+    return rows
 
 
 def _row(case: Case, run: Run) -> Markup:
@@ -113,13 +120,12 @@ def _story(known: Original) -> Markup:
 def experiment(case: Case) -> Markup:
     """Its times beside the original's, then both runs beside each other."""
     known = told(case.incident, case.runs[-1].record.original)
-    name = case.name if case.seed is None else f"{case.name}, seed {case.seed}"
-    name += f", {case.where}" if case.where else ""
+    name = ", ".join(each for each in (case.name, case.drawn, case.where) if each)
     return tag("article",
         tag("h3", f"{case.title} ", tag("span", f"({name})", class_="quiet"), id=slug(case)),
         _story(known) if known and (_own(case) or not known.who) else None,
         times(case, known),
-        tag("div", *(part.outcome(run) for run in case.runs), class_="two"),
+        tag("div", *(part.outcome(run) for run in case.runs), None if case.on else part.not_run(), class_="two"),
         tag("h4", "The ledger's verdict"),
         part.verdicts(case.runs),
         tag("h4", "What was seen"),

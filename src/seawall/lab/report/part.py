@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from seawall.lab.record import Expectation, Fault, Moment, Proof, Record, Status
-from seawall.lab.report import word
+from seawall.lab.report import summary, word
 from seawall.lab.report.markup import Child, Markup, join, tag
 from seawall.lab.report.shelf import RUNS, Run
 
@@ -93,6 +93,13 @@ def outcome(found: Run) -> Markup:
         tag("h5", "What the rig proved of itself"), proofs(record.proofs),
         class_="run",
     )  # fmt: skip
+
+
+def not_run() -> Markup:
+    """In the place of the run with the protections."""
+    said = tag("span", f"? {summary.NOT_RUN}", class_="odd")
+    why = "Nothing is shown of what they do: the incident happens without them, and that is all."
+    return tag("section", tag("h4", TITLES["on"]), tag("p", said), tag("p", why), class_="run")
 
 
 def people(record: Record) -> Markup | None:

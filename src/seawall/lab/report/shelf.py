@@ -10,13 +10,12 @@ from pathlib import Path
 import msgspec
 
 from seawall.lab import history
-from seawall.lab.record import JOURNAL, LEDGER, LOG, RUN, SERIES, Record, Sample, load, samples
+from seawall.lab.record import JOURNAL, LEDGER, LOG, RUN, SERIES, STORM, Record, Sample, load, samples
 from seawall.lab.report.original import originals
 
 RUNS = "run"
 SERIES_BYTES_MAX = 64 * 1024 * 1024
 """A longer series isn't read: some ten hours of samples."""
-STORM = "storm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Case:
     """One experiment, as it came out the last time with and without the protections."""
 
     name: str
-    seed: int | None  # of a storm
+    drawn: str  # of a storm: what sets it apart from others (Record.drawn)
     on: Run | None
     off: Run | None
     earlier: tuple[Run, ...] = ()  # the newest first
@@ -81,8 +80,10 @@ class Shelf:
 
     @property
     def as_expected(self) -> bool:
-        """Something was run, and all of it came out as expected the last time."""
-        return bool(self.newest) and not self.problems and all(run.record.as_expected for run in self.newest)
+        """Something was run, each experiment with the protections too, and all of it came out as expected the last
+        time. That an incident happens without them shows nothing of what they do."""
+        ran = bool(self.newest) and all(case.on is not None for case in self.cases)
+        return ran and not self.problems and all(run.record.as_expected for run in self.newest)
 
 
 def read(folder: Path) -> Shelf:
@@ -103,13 +104,13 @@ def read(folder: Path) -> Shelf:
 
 def arrange(runs: Iterable[Run]) -> list[Case]:
     """By experiment, the incidents first, storms last; of each the newest run with and without."""
-    groups: dict[tuple[str, int | None, str], list[Run]] = {}
+    groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda each: (each.record.began, each.record.id), reverse=True):
         record = run.record
-        # Each seed of a storm is an experiment of its own: one that is green takes nothing back from one that isn't.
-        seed = record.seed if record.name == STORM else None
-        groups.setdefault((record.name, seed, where(record)), []).append(run)
-    cases = [_case(name, seed, found, at) for (name, seed, at), found in groups.items()]
+        # Each storm is an experiment of its own, by seed, length, faults and version: one that is green takes nothing
+        # back from one that isn't.
+        groups.setdefault((record.name, record.drawn, where(record)), []).append(run)
+    cases = [_case(name, drawn, found, at) for (name, drawn, at), found in groups.items()]
     return sorted(cases, key=_order)
 
 
@@ -119,15 +120,19 @@ def where(record: Record) -> str:
     return ", ".join([*said, *(["a drill"] if record.drill is not None else [])])
 
 
-def _case(name: str, seed: int | None, runs: list[Run], at: str) -> Case:
+def _case(name: str, drawn: str, runs: list[Run], at: str) -> Case:
     on = next((run for run in runs if run.on), None)
     off = next((run for run in runs if not run.on), None)
-    return Case(name, seed, on, off, tuple(run for run in runs if run is not on and run is not off), at)
+    return Case(name, drawn, on, off, tuple(run for run in runs if run is not on and run is not off), at)
 
 
-def _order(case: Case) -> tuple[int, str, bool, str, int, str]:
+def _order(case: Case) -> tuple[int, str, bool, str, int, str, str]:
     known = case.incident in originals()
-    return (0 if known else 1, case.incident, case.name == STORM, case.name, case.seed or 0, case.where)
+    return (0 if known else 1, case.incident, case.name == STORM, case.name, _seed(case), case.drawn, case.where)
+
+
+def _seed(case: Case) -> int:
+    return case.runs[0].record.seed if case.name == STORM else 0
 
 
 def _files(path: Path) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from seawall.lab.record import Record, Status
+from seawall.lab.record import STORM, Record, Status
 from seawall.lab.report import word
 from seawall.lab.report.figure import upper_bound
 from seawall.lab.report.original import originals
@@ -28,11 +28,9 @@ ABOUT = (
 
 def row(record: Record) -> dict[str, str]:
     """One run, by ``COLUMNS``."""
-    name = f"{record.name} {record.seed}" if record.name == "storm" else record.name
-    name += f", {at}" if (at := where(record)) else ""
     return {
         "incident": record.incident or "-",
-        "experiment": name,
+        "experiment": _name(record),
         "protections": record.protections,
         "came out": word.came_out(record),
         "accepted": word.count(word.accepted(record)) if record.verdict else "-",
@@ -44,6 +42,32 @@ def row(record: Record) -> dict[str, str]:
         "mitigated": word.mitigate(record),
         "recovered": word.recover(record),
     }
+
+
+def _name(record: Record) -> str:
+    name = f"{record.name} {record.seed}" if record.name == STORM else record.name
+    return ", ".join(each for each in (name, record.variant, where(record)) if each)
+
+
+NOT_RUN = "not run"
+
+
+def not_run(record: Record) -> dict[str, str]:
+    """The row of the run with the protections that an experiment hasn't had, from one that it has had."""
+    said = {"incident": record.incident or "-", "experiment": _name(record), "protections": "on", "came out": NOT_RUN}
+    return {**dict.fromkeys(COLUMNS, "-"), **said}
+
+
+def rows(records: Sequence[Record]) -> list[dict[str, str]]:
+    """A row for each, and one for each run with the protections that is missing; then all of them as one."""
+    on = {(each.name, each.drawn, where(each)) for each in records if each.protections == "on"}
+    found = []
+    for each in records:
+        found.append(row(each))
+        if (each.name, each.drawn, where(each)) not in on:
+            found.append(not_run(each))
+    last = total(records)
+    return found + ([last] if last else [])
 
 
 def total(records: Iterable[Record]) -> dict[str, str] | None:
@@ -79,6 +103,11 @@ def document(shelf: Shelf) -> dict[str, Any]:
             for id, each in originals().items()
             if any(run.record.incident == id for run in shelf.newest)
         },
+        "not_run": [
+            {"name": case.name, "variant": case.drawn, "where": case.where, "protections": "on"}
+            for case in shelf.cases
+            if case.on is None
+        ],
         "problems": list(shelf.problems),
     }
     kept: dict[str, Any] = _finite(found)
@@ -131,12 +160,10 @@ def records(document: Mapping[str, Any]) -> list[Record]:
 
 def markdown(records: Sequence[Record]) -> str:
     """The table for a README."""
-    last = total(records)
-    rows = [row(record) for record in records] + ([last] if last else [])
     lines = [
         _cells(COLUMNS),
         _cells(["---"] * len(COLUMNS)),
-        *(_cells([row[name] for name in COLUMNS]) for row in rows),
+        *(_cells([each[name] for name in COLUMNS]) for each in rows(records)),
     ]
     return "\n".join(lines) + "\n"
 

@@ -78,7 +78,7 @@ class Session:
         self.record = Record(
             id=f"{experiment.name}.{word}.{began:%Y%m%dT%H%M%S}", name=experiment.name, title=experiment.title,
             incident=ours.incident, protections=word, weak=[] if options.on else list(ours.without),
-            seed=options.seed, target=at.name if at is not None else "",
+            seed=options.seed, variant=ours.variant, target=at.name if at is not None else "",
             unseen=list(at.unseen) if at is not None else [], command=options.command,
             began=began.isoformat(timespec="seconds"),
             original=ours.original.told() if ours.original else {},

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from seawall.lab.experiment import Experiment, parse
+from seawall.lab.record import STORM
 from seawall.lab.rig.supply import KINDS
 from seawall.lab.storm.row import NAMED, needs
 from seawall.lab.storm.schedule import Blow, Storm
 
-NAME = "storm"
+NAME = STORM
 RATES = ({"kind": "events", "rate": 40}, {"kind": "held", "rate": 5})
 SLACK_S = 300.0
 """A storm may take so much longer than planned: steps that take their time postpone what follows."""
@@ -85,6 +86,7 @@ def _ours(made: Storm) -> dict[str, Any]:
     clustered = {"kafka3", "postgres"} & set(parts)
     return {
         "name": "seawall",
+        "variant": made.variant,
         "needs": parts,
         "profile": "cluster" if clustered else "embedded",
         "traffic": list(RATES),

@@ -55,6 +55,12 @@ class Storm:
     blows: Sequence[Blow]
     version: int = VERSION
 
+    @property
+    def variant(self) -> str:
+        """All that it is a function of but the seed, for people: ``version 1, 5 min, 2 at once``."""
+        only = f", of {', '.join(self.faults)}" if len(self.faults) < len(chosen(())) else ""
+        return f"version {self.version}, {self.seconds / 60:g} min, {self.overlap} at once{only}"
+
 
 def schedule(seed: int, seconds: float, *, faults: Sequence[str] = (), overlap: int = 2) -> Storm:
     """Draw a storm.
