@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from seawall import App, Context, Event
 from seawall.kernel.metric import Metrics
 from seawall.store import pool
 from seawall.store.workflow import Declared, register, seen
+from seawall.worker import lease, presence
 from worker.rig import Rig
 
 
@@ -55,6 +58,37 @@ async def test_an_app_that_is_rolled_back_runs_new_events_and_says_what_waits(
         assert metrics.gauge("seawall_alerts_active_count", "", alert="workflow-missing").now() == 1
     async with rig.running(app_of("deploy@1", "deploy@2"), owner=owner):
         await rig.ended(left)
+
+
+async def test_who_is_not_known_since_it_is_just_registering_does_not_register_twice(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No shard was taken before the second time, a second later: most starts were late by that."""
+    unknown, count = asyncio.Event(), 0
+
+    async def looked(*given: Any, **named: Any) -> Any:
+        changes = await seen(*given, **named)
+        if changes is None:
+            unknown.set()
+        return changes
+
+    async def slow(*given: Any, **named: Any) -> Any:
+        nonlocal count
+        count += 1
+        await unknown.wait()
+        return await register(*given, **named)
+
+    monkeypatch.setattr(presence, "seen", looked)
+    monkeypatch.setattr(lease, "register", slow)
+    async with rig.running(app_of("ours@1")) as worker:
+        await rig.until(lambda: len(worker._leases.held()) == 4)
+    assert count == 1
+
+
+async def test_who_the_store_has_forgotten_registers_again(rig: Rig) -> None:
+    async with rig.running(app_of("ours@1")):
+        await rig.db.execute("delete from worker")
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 1 from worker"))
 
 
 async def test_a_workflow_that_was_removed_collects_no_runs(rig: Rig) -> None:

@@ -111,6 +111,11 @@ class Leases:
     def held(self) -> list[Held]:
         return list(self._held.values())
 
+    @property
+    def registered(self) -> bool:
+        """Whether the store knows our workflows, as far as we know."""
+        return self._registered
+
     def register_again(self) -> None:
         """The store may not know our workflows any more."""
         self._registered, self._doubted = False, True

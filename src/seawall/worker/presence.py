@@ -46,7 +46,8 @@ class Presence:
 
     Args:
         met: Workflows by the store's id, of which this worker has lately met runs without having them.
-        forgotten: Called when the store doesn't know this worker (any more).
+        registered: Whether the store knew this worker when it was asked last.
+        forgotten: Called when it doesn't any more.
         work: What this worker has seen of its work.
     """
 
@@ -59,6 +60,7 @@ class Presence:
         clock: Clock,
         owner: UUID,
         met: Callable[[], Sequence[int]],
+        registered: Callable[[], bool],
         forgotten: Callable[[], None],
         work: Callable[[], Work],
         alerts: Alerts,
@@ -68,6 +70,7 @@ class Presence:
         self._clock = clock
         self._owner = owner
         self._met = met
+        self._registered = registered
         self._forgotten = forgotten
         self._work = work
         self._alerts = alerts
@@ -93,11 +96,13 @@ class Presence:
 
     async def _round(self) -> None:
         wait_s = live_s(self.settings)
+        # Before the store is asked: it can't know what is being registered just now, and once is enough.
+        registered = self._registered()
         changes = await seen(self._store, owner=self._owner, live_s=wait_s, work=self._work())
-        if changes is None:
-            self._forgotten()
-        else:
+        if changes is not None:
             say_changes(changes)
+        elif registered:
+            self._forgotten()
         looked = await nobodys(self._store, self._met(), live_s=wait_s)
         # Twice: after an outage all leases have run out and no worker was seen, until they say so again.
         found, self._seen_before = [name for name in looked if name in self._seen_before], looked

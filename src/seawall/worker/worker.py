@@ -181,7 +181,8 @@ class Worker:
         )  # fmt: skip
         self._presence = Presence(
             self._store, settings, metrics,
-            clock=clock, owner=owner, met=self._refiller.met, forgotten=self._leases.register_again, alerts=alerts,
+            clock=clock, owner=owner, met=self._refiller.met, registered=lambda: self._leases.registered,
+            forgotten=self._leases.register_again, alerts=alerts,
             work=lambda: Work(self._bench.tried, self._bench.failed, tuple(broken())[:BROKEN_MAX]),
         )  # fmt: skip
         self._crons = Crons(
