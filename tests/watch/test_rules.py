@@ -129,6 +129,13 @@ def test_runs_that_start_late_or_not_at_all_fire_and_a_pause_or_a_moment_does_no
     assert latencies([replace(LOOK, starts=Spread(5, 0.1, 9.0))] * 50) == [], "the worst of five says little"
 
 
+def test_what_is_said_of_a_late_queue_tells_what_was_from_what_is() -> None:
+    over = late(replace(LOOK, starts=Spread(60, 7.0, 9.0)))
+    assert "of those that began lately p50 7.0 s, p99 9.0 s; none waiting now; target 5 s" in over.summary
+    stuck = late(replace(LOOK, starts=None, waiting=20_000, capped=True, oldest_s=40.0))
+    assert "none began lately; 20000 or more waiting now, the next one for 40.0 s; target 5 s" in stuck.summary
+
+
 def test_runs_that_take_longer_than_in_the_hour_before_fire_and_slow_ones_never_become_the_measure() -> None:
     memory, rule = QueueMemory(), Rule("queue-slower", 60.0, 60.0, label="queue")
 

@@ -96,12 +96,15 @@ class Roles:
 class Made:
     """A watch, and what it is made of."""
 
-    def __init__(self, settings: pool.Settings, hook: Hook | None, *, machine: str = "m") -> None:
+    def __init__(
+        self, settings: pool.Settings, hook: Hook | None, *, machine: str = "m", late_for_s: float = 60.0
+    ) -> None:
         self.clock = ManualClock()
         self.alerts = Alerts(Metrics(), SystemClock())
         self.roles = Roles(self.alerts)
         self.store = Store(settings, role="test")
-        wanted = Settings(webhook_url=hook.url if hook else "", webhook_secret=SECRET, webhook_timeout_s=2.0)
+        url = hook.url if hook else ""
+        wanted = Settings(webhook_url=url, webhook_secret=SECRET, webhook_timeout_s=2.0, late_for_s=late_for_s)
         self.watch = Watch(
             self.store, wanted, self.roles, ledger=None, machine=machine, owner=uuid.uuid4(), clock=self.clock,
             metrics=Metrics(), alerts=self.alerts, rng=random.Random(1),
@@ -118,7 +121,7 @@ class Made:
 
     async def ask(self, times: int = 1) -> None:
         for _ in range(times):
-            self.clock.advance(10.0)
+            self.clock.advance(self.watch.store_s)
             await self.watch.ask()
 
     @contextlib.asynccontextmanager
@@ -245,6 +248,32 @@ async def test_one_watch_looks_at_the_queues_and_another_takes_over(database: Da
         await db.execute("delete from run")
         await second.ask(5)
         assert second.raised == []
+    await db.close()
+
+
+@pytest.mark.parametrize("late_for_s", [0.0, 4.0, 15.0])
+async def test_a_late_queue_is_told_within_two_looks_of_the_time_for_which_it_must_be_late(
+    database: Database, late_for_s: float
+) -> None:
+    """Queues were looked at every ten seconds, however soon it was to be told."""
+    db = await asyncpg.connect(database.dsn)
+    await db.execute(
+        "insert into queue (name, latency_ms) values ('slow', 5000);"
+        "insert into run (id, event_id, workflow_id, tenant, queue_id, shard, vt, created_at)"
+        " select n, gen_random_uuid(), 1, 't', (select id from queue where name = 'slow'), 0, n,"
+        " now() - interval '20 s' from generate_series(1, 200) n"
+    )
+    made = Made(pool.Settings(dsn=database.dsn), None, late_for_s=late_for_s)
+    async with made.store:
+        since = made.clock.monotonic()
+        while not made.raised:
+            await made.ask()
+        assert made.clock.monotonic() - since <= late_for_s + 2 * made.watch.store_s
+        [alert] = made.alerts.active()
+        assert "200 waiting now, the next one for 2" in alert.summary
+        while made.clock.monotonic() - since < 60:
+            await made.ask()
+        assert len(made.watch._queues["slow"].depths) <= 7, "minutes are compared: not looked at more often"
     await db.close()
 
 

@@ -67,15 +67,17 @@ def late(look: QueueLook) -> Finding:
     stands = look.waiting > 0 and look.oldest_s is None and look.starts is None and look.ends is None
     if worst_s <= look.target_s and not stands:
         return Finding(verdict=Verdict.FINE if worst_s <= EASED * look.target_s else Verdict.BETWEEN)
-    began = f"p50 {look.starts.p50_s:.1f} s, p99 {look.starts.p99_s:.1f} s" if look.starts else "none began lately"
-    oldest = (
-        f"the next one waits for {look.oldest_s:.1f} s"
-        if look.oldest_s is not None
-        else f"{look.waiting}{' or more' if look.capped else ''} wait"
+    began = (
+        f"of those that began lately p50 {look.starts.p50_s:.1f} s, p99 {look.starts.p99_s:.1f} s"
+        if look.starts is not None
+        else "none began lately"
     )
+    count = f"{look.waiting}{' or more' if look.capped else ''}" if look.waiting else "none"
+    next_one = f", the next one for {look.oldest_s:.1f} s" if look.oldest_s is not None else ""
     return Finding(
         verdict=Verdict.BAD,
-        summary=f"runs of queue {look.name} start late: {began}; {oldest}; target {look.target_s:g} s",
+        summary=f"runs of queue {look.name} start late: {began}; {count} waiting now{next_one}; "
+        f"target {look.target_s:g} s",
         unaffected="events are accepted and kept; other queues",
         cure="seawall queues top; seawall queues list; give it slots, or find what holds them",
     )

@@ -15,7 +15,10 @@ class Settings:
         60.0, min=0, max=86_400, live=True,
         help="How long runs may wait for their start in queues of which no app says it (latency=); 0: as they like.",
     )  # fmt: skip
-    late_for_s: float = setting(60.0, min=0, max=3600, help="How long runs start late before it is an alert.")
+    late_for_s: float = setting(
+        60.0, min=0, max=3600,
+        help="How long runs start late before it is an alert. Below 10 s queues are looked at that often, from 2 s on.",
+    )  # fmt: skip
     webhook_url: str = setting(
         "", live=True, help="Where alerts are sent, as POST with JSON; http:// or https://. Empty: nowhere."
     )

@@ -86,6 +86,7 @@ class Watch:
         self._restarts = Restarts()
         self._account = Account()
         self._queues: dict[str, QueueMemory] = {}
+        self._compared_at = float("-inf")  # with what queues were like before
         self._leads = False
         self._began = clock.monotonic()
         self._silent = Rule("role-silent", 10.0, 5.0, label="child")
@@ -95,6 +96,8 @@ class Watch:
         self._late = Rule("queue-late", settings.late_for_s, 30.0, label="queue")
         self._grows = Rule("queue-grows", STORE_S, 30.0, label="queue")
         self._slower = Rule("queue-slower", 60.0, 60.0, label="queue")
+        self.store_s = min(STORE_S, max(LOOK_S, settings.late_for_s))
+        """Between two looks at the queues: what is bad for as long as it must be is seen then, not up to 10 s later."""
         metrics.gauge("seawall_watch_leads_count", "1: this process watches the queues.").read = lambda: self._leads
 
     def reload(self, settings: Settings) -> None:
@@ -177,7 +180,7 @@ class Watch:
                 trouble = str(error)
             finally:
                 asking.cancel()
-            await _pause(heart, STORE_S, trouble)
+            await _pause(heart, self.store_s, trouble)
 
     async def ask(self) -> None:
         """Keep what was found, and look at the queues if nobody else does.
@@ -200,6 +203,9 @@ class Watch:
         now = self._clock.monotonic()
         self._queues = {look.name: self._queues.get(look.name, QueueMemory()) for look in looks}
         self._late.apply({look.name: late(look) for look in looks}, self._alerts, now)
+        if now - self._compared_at < STORE_S:  # minutes are compared: more looks cost more, and say nothing more
+            return
+        self._compared_at = now
         grows = {look.name: self._queues[look.name].growing(look, now) for look in looks}
         self._grows.apply(grows, self._alerts, now)
         slower = {
