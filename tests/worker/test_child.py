@@ -6,11 +6,13 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from seawall import App, Context, Event, Retry, RunFailed
 from seawall.kernel.error import Uncertain
 from seawall.kernel.placement import COST, Placement
+from seawall.kernel.seam.child import Child
 from seawall.store import cancel, child, pool
 from seawall.store.pool import Store
 from seawall.store.queue import virtual_now
@@ -342,6 +344,34 @@ async def test_a_parent_of_many_looks_at_those_that_go_on_together(rig: Rig, mon
         done = (await rig.ended([run]))[run]
         assert done["error"] is None and done["result"] == str(sum(range(len(go)))).encode()
     assert await rig.db.fetchval("select count(*) from run_done") == len(go) + 1
+
+
+async def test_who_waits_holds_no_slot_while_the_clock_of_another_server_is_behind(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it waits for began an hour from now, by that clock: it was taken for young until then."""
+
+    def later(found: Child) -> Child:
+        return msgspec.structs.replace(found, began_us=found.now_us + 3_600_000_000)
+
+    async def one(*given: Any) -> Any:
+        found = await child.start(*given)
+        return None if found is None else later(found)
+
+    async def all(*given: Any, **named: Any) -> Any:
+        return {id: later(found) for id, found in (await child.standing(*given, **named)).items()}
+
+    monkeypatch.setattr(bench, "start", one)
+    monkeypatch.setattr(bench, "standing", all)
+    monkeypatch.setattr(execution, "REST_S", 1.0)
+    app, go = App(), asyncio.Event()
+    family(app, go)
+    async with rig.worker(app):
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 2 from workflow"))
+        (run,) = await rig.add("parent", [[4]])
+        await rig.until(lambda: rig.db.fetchval("select waits > 0 from run where id = $1", run))
+        go.set()
+        assert json.loads((await rig.ended([run]))[run]["result"]) == [8]
 
 
 async def test_a_run_that_begins_very_many_keeps_no_loop_of_its_worker_from_the_store(rig: Rig) -> None:
