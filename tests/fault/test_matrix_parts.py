@@ -46,6 +46,9 @@ class Unheld:
     def landed(self, id: str) -> None:
         """Said by `act`, which looks by itself."""
 
+    def still(self, ids: Sequence[str]) -> None:
+        pass
+
     def undone(self, id: str) -> None:
         """As it was armed."""
 

@@ -38,6 +38,9 @@ class Armed:
     def landed(self, id: str) -> None:
         assert id in self.reverts
 
+    def still(self, ids: Sequence[str]) -> None:
+        pass
+
     def undone(self, id: str) -> None:
         del self.reverts[id]
 

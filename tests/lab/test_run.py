@@ -61,6 +61,7 @@ def test_what_is_expected_is_green_and_its_record_tells_it(tmp_path: Path) -> No
     ]
     held = {proof.claim for proof in made.proofs if proof.held}
     assert held >= {"the traffic calls echo", "the path to echo is dead", "the path to other is alive"}
+    assert "the path to echo is still dead" in held
     assert made.detect_s is not None and made.recover_s is not None and made.verdict["lost"] == 0
     samples = list(record.samples(tmp_path / "lab" / "run" / made.id))
     assert any(sample.values["lab.faults_count"] for sample in samples)
@@ -138,6 +139,12 @@ INVALID = {
     "a failed action": (document(action("fail")), "it can't be done"),
     "no verdict": (document(options={"unjudged": True}, expect=STEADY), "there is no verdict: ValueError: the ledger"),
     "nothing accepted": (document(options={"words": {"accepted": 0}}), "something was accepted: 0 events"),
+    "mended by somebody": (
+        document(action("hole"), action("flush"), action("mend")), "the path to echo is still dead: it is alive",
+    ),
+    "mended by somebody, undone by rollbacks": (
+        document(action("hole"), action("flush")), "the path to echo is still dead: it is alive",
+    ),
     "nothing": (document(action("wait", seconds=0.01)), "nothing was broken"),
     "too short": (document(action("hole"), action("mend"), seconds={"min": 20}), "the faults lasted 20 s at least"),
     "no effect": (

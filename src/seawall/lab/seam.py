@@ -44,6 +44,12 @@ class Arm(Protocol):
             Unavailable: It isn't there, or more is broken than was meant: the run shows nothing, and is ended.
         """
 
+    def still(self, ids: Sequence[str]) -> None:
+        """These faults are about to be undone: look whether they are there yet. Each path in ``dead`` is asked once
+        more; one that answers meanwhile has ended by itself, or by somebody's hand, nobody knows when, and the run
+        shows nothing. Ids that are undone already count for nothing. Raises nothing: what is there must be undone.
+        """
+
     def undone(self, id: str) -> None:
         """The fault was undone by its own action (``redis back``): looked at by doing what undoes it once more, and
         forgotten. Harmless when somebody else undid it before.

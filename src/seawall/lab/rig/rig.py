@@ -369,6 +369,7 @@ class Rig:
     def undo(self, target: str) -> int:
         """End all faults of a target, and of its parts; "": of everything. The last one first. How many."""
         chosen = [each for each in self._done if not target or _of(each.target, target)]
+        self.arm.still([each.id for each in chosen])
         for each in reversed(chosen):
             each.undo()
             self._done.remove(each)

@@ -46,9 +46,13 @@ class Faults:
         clock: Seconds since the run began.
         changed: Called whenever ``faults`` or ``proofs`` have changed; from any thread.
         max_s: How long faults may last, all together.
+        kept: They last until they are undone; else (a drill) people may mend them, and are meant to.
     """
 
-    def __init__(self, armoury: Armoury, *, clock: Callable[[], float], changed: Callable[[], None], max_s: float):
+    def __init__(
+        self, armoury: Armoury, *, clock: Callable[[], float], changed: Callable[[], None], max_s: float,
+        kept: bool = True,
+    ) -> None:  # fmt: skip
         self.faults: list[Fault] = []
         self.proofs: list[Proof] = []
         self.rig: Paths | None = None  # none before it is open
@@ -57,6 +61,7 @@ class Faults:
         self._clock = clock
         self._changed = changed
         self._max_s = max_s
+        self._kept = kept
         self._armed: dict[str, _Armed] = {}
         self._lock = threading.Lock()
 
@@ -84,6 +89,13 @@ class Faults:
         armed.looked = True
         if not self._prove(armed.dead, "dead", armed.fault.name) or not self._prove_kept():
             raise Unavailable(armed.fault.name, self.failed[-1].said)
+
+    def still(self, ids: Sequence[str]) -> None:
+        with self._lock:
+            armed = [each for id in ids if (each := self._armed.get(id)) is not None and each.looked]
+        if self._kept:
+            # Asked once: a path that answers is alive, however often it is asked before it happens not to.
+            self._prove(sorted({path for each in armed for path in each.dead}), "still dead", "until it was undone", 0)
 
     def undone(self, id: str) -> None:
         done = self._armoury.undo(id, by=self.by)
@@ -163,30 +175,31 @@ class Faults:
         kept = [path for path in self.rig.paths() if not any(_meant(path, each) for each in armed)]
         return self._prove(kept, "alive", "it isn't meant to be broken")
 
-    def _prove(self, paths: Sequence[str], wanted: str, because: str) -> bool:
-        """Each path is dead, or alive. All are asked, at once; each gets its proof."""
+    def _prove(self, paths: Sequence[str], wanted: str, because: str, within_s: float | None = None) -> bool:
+        """Each path is dead, or alive, within ``LAND_S`` or so long. All are asked, at once; each gets its proof."""
         if not paths or self.rig is None:
             return True
         with ThreadPoolExecutor(min(ASKED_AT_ONCE_MAX, len(paths)), thread_name_prefix="prove") as pool:
-            found = list(pool.map(lambda path: self._is(path, wanted), paths))
+            found = list(pool.map(lambda path: self._is(path, wanted, LAND_S if within_s is None else within_s), paths))
         for path, (held, said) in zip(paths, found, strict=True):
             self.prove(f"the path to {path} is {wanted}", held=held, said=f"{said} ({because})" if held else said)
         return all(held for held, _ in found)
 
-    def _is(self, path: str, wanted: str) -> tuple[bool, str]:
+    def _is(self, path: str, wanted: str, within_s: float) -> tuple[bool, str]:
         """(whether it is, in words)."""
         assert self.rig is not None
-        began, other = time.monotonic(), "alive" if wanted == "dead" else "dead"
+        began, other = time.monotonic(), "dead" if wanted == "alive" else "alive"
         while True:
+            longest_s = within_s
             try:
                 held, why = self.rig.alive(path) == (wanted == "alive"), f"it is {other}"
             except Unavailable as error:
                 # Nobody knows: neither dead nor alive.
-                held, why = False, f"nobody can say: {error}"
+                held, why, longest_s = False, f"nobody can say: {error}", LAND_S
             took_s = time.monotonic() - began
             if held:
                 return True, f"{wanted} after {took_s:.1f} s"
-            if took_s > LAND_S:
+            if took_s >= longest_s:
                 return False, f"{why}, after {took_s:.1f} s of asking"
             time.sleep(AGAIN_S)
 

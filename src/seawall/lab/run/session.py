@@ -108,7 +108,9 @@ class Session:
             told=lambda id, by: self._faults.ended(id, by), leftover_s=options.leftover_s,
             record=self.folder,
         )  # fmt: skip
-        self._faults = Faults(self._armoury, clock=self.clock, changed=self.save, max_s=ours.seconds.max)
+        self._faults = Faults(
+            self._armoury, clock=self.clock, changed=self.save, max_s=ours.seconds.max, kept=options.drill is None
+        )
 
     def clock(self) -> float:
         """Seconds since the run began."""
