@@ -7,7 +7,7 @@ from collections import Counter
 from seawall.kernel import placement
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import EventIds
-from seawall.kernel.placement import COST, Placement, shard_of
+from seawall.kernel.placement import COST, Placement, Turns, shard_of
 
 
 def test_a_tenant_with_a_long_line_does_not_delay_another() -> None:
@@ -55,6 +55,16 @@ def test_streams_in_memory_are_bounded(monkeypatch) -> None:  # type: ignore[no-
     for number in range(1000):
         place.next(1, f"t{number}", backlog=False)
     assert len(place._last) <= 100
+
+
+def test_turns_of_who_woke_are_known_until_the_clock_has_passed_them_and_bounded() -> None:
+    turns = Turns()
+    turns.saw([(1, "a", 5000, 1000), (1, "a", 9000, 1000), (2, "a", 3000, 0)])
+    assert turns.columns() == ([1, 2], ["a", "a"], [9000, 3000])
+    turns.saw([(1, "b", 10_000, 9000)])
+    assert turns.columns() == ([2, 1], ["a", "b"], [3000, 10_000])
+    turns.saw((3, f"t{n}", 1000, 0) for n in range(1000))
+    assert len(turns.columns()[0]) == placement.TURNS_MAX
 
 
 def test_shards_are_evenly_used_also_by_a_single_tenant() -> None:

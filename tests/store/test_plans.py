@@ -54,7 +54,7 @@ ASKED: dict[tuple[str, str], list[Any]] = {
     ("child", "part_of+orphans"): [[5, 50_000], 1000],
     ("child", "parents"): [[ID]],
     ("child", "standing"): [5, 1000],
-    ("wait", "wake_heard"): [[5, 50_000], 100_000, 100_000],
+    ("wait", "wake_heard"): [[5, 50_000], 100_000, 100_000, [1], ["t"], [5]],
     ("worker", "wake"): [[1, 2], 100, 100_000, 100_000, [1], ["t"], [5]],
     ("progress", "note"): [[1, 2], [0, 0], [0, 0], [5, 50_000], ["s", "s"], [0, 0], [b"1", None], [0, 0]],
     ("progress", "last"): [5, "s", 0],

@@ -13,6 +13,7 @@ import pytest
 from router.rig import Rig as Routing
 from router.rig import append, record
 from seawall import App, Context, Event, Retry
+from seawall.kernel.placement import Turns
 from seawall.router.broadcast import Broadcast
 from seawall.store import wait as waits
 from seawall.store.flush import End, Rows, flush
@@ -47,7 +48,7 @@ async def came(store: Store, *events: tuple[int, uuid.UUID]) -> int:
 async def told(store: Store) -> list[int]:
     """Tell all that are left to be told; how many runs each piece woke."""
     pieces = []
-    while (woken := await waits.hear_broad(store, timeout_s=10)) is not None:
+    while (woken := await waits.hear_broad(store, turns=Turns(), timeout_s=10)) is not None:
         pieces.append(len(woken))
     return pieces
 
@@ -74,7 +75,7 @@ async def test_each_run_hears_events_in_their_order_though_the_first_is_still_be
     monkeypatch.setattr(waits, "HEARD_MAX", 4)
     await listening(rig, 5, waits_each=2)
     await came(store, (5, FIRST))
-    await waits.hear_broad(store, timeout_s=10)  # some have heard the first
+    await waits.hear_broad(store, turns=Turns(), timeout_s=10)  # some have heard the first
     monkeypatch.setattr(waits, "HEARD_MAX", 100)
     assert await came(store, (6, SECOND)) == 0  # few enough, but the first one isn't through
     await told(store)

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 
 from seawall import App, Context, Event
-from seawall.kernel.placement import AHEAD, COST, Placement
-from seawall.store.child import tell_parents
+from seawall.kernel.placement import AHEAD, COST, Placement, Turns
+from seawall.store import child
+from seawall.store import wait as waits
 from seawall.store.pool import Store
 from seawall.store.queue import virtual_now
 from seawall.store.run import wake
 from worker.rig import QUICK, Rig
+from worker.test_broadcast import FIRST, KEY, came
 from worker.test_slot import Gate, crowd
 
 STEADY, FLOOD = 250, 400
@@ -92,12 +94,14 @@ async def test_runs_of_low_priority_that_are_alone_do_not_move_the_clock(rig: Ri
         assert place.next(1, "b", backlog=False) == 4 * COST
 
 
-@pytest.mark.parametrize("how", ["due", "told"])
+@pytest.mark.parametrize("how", ["due", "told", "heard"])
 async def test_those_of_one_tenant_that_wake_together_take_turns_with_its_neighbours(
-    rig: Rig, store: Store, how: str
+    rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """What had slept until one moment went before all that others had waiting, and a tenant who had been away for long
-    before all of them."""
+    before all of them; and where several statements woke it, the first of each stood beside the first of all others."""
+    monkeypatch.setattr(child, "TOLD_MAX", 10)
+    monkeypatch.setattr(waits, "HEARD_MAX", 10)
     served, place, app = 50 * COST, Placement(), crowd(Gate())
     await rig.registered(app)
     await rig.db.execute("update queue set paused = true")
@@ -110,7 +114,16 @@ async def test_those_of_one_tenant_that_wake_together_take_turns_with_its_neighb
     sleepers = await rig.add("flood", [{}] * 40, vt=COST, hint=False)
     await rig.db.execute("update run set state = 1, run_after = now() where id = any($1::bigint[])", sleepers)
     if how == "told":
-        await tell_parents(store, sleepers)
+        await child.tell_parents(store, sleepers)
+    elif how == "heard":
+        sql = (
+            "insert into wait (run_id, name, nth, key, since_us) select unnest($1::bigint[]), 'ctx.wait_for', 0, $2, 0"
+        )
+        await rig.db.execute(sql, sleepers, KEY)
+        assert await came(store, (5, FIRST)) == 0
+        turns = Turns()
+        while await waits.hear_broad(store, turns=turns, timeout_s=10) is not None:
+            ...
     else:
         async with rig.worker(app, replace(QUICK, timer_runs=10)):
             await rig.until(lambda: rig.db.fetchval("select count(*) = 0 from run where state = 1"))
@@ -134,8 +147,8 @@ async def test_who_wakes_is_placed_by_its_priority_as_who_is_new(rig: Rig, store
     for workflow in ("urgent", "idle"):
         (run,) = await rig.add(workflow, [{}], vt=0, hint=False)
         await rig.db.execute("update run set state = 1, run_after = now() - interval '1 second' where id = $1", run)
-    await tell_parents(store, [run])
-    (woken,) = await wake(store, [1], runs_max=10, before={})
+    await child.tell_parents(store, [run])
+    (woken,) = await wake(store, [1], runs_max=10, turns=Turns())
     assert (woken.runs, woken.last, woken.now) == (1, 502 * COST, 501 * COST)
     rows = await rig.db.fetch("select w.name, r.vt from run r join workflow w on w.id = r.workflow_id")
     assert {row["name"]: row["vt"] for row in rows} == {"urgent": 302 * COST, "idle": 701 * COST}

@@ -20,6 +20,7 @@ from seawall.kernel import limit
 from seawall.kernel.cause import Cause
 from seawall.kernel.error import Unavailable
 from seawall.kernel.metric import Metrics
+from seawall.kernel.placement import Turns
 from seawall.kernel.seam.run import step_parts
 from seawall.kernel.status import RunStatus
 from seawall.store import pool
@@ -250,7 +251,7 @@ async def test_a_run_whose_time_has_come_is_woken_behind_those_that_waited(rig: 
     await rig.db.execute(again + ", vt = 5 where id = $1", early, timedelta(hours=1))
     await rig.db.execute("update run set vt = 7000 where id = $1", ready)
     async with pool.Store(pool.Settings(dsn=rig.database.worker_dsn), role="test") as store:
-        (one,) = await wake(store, [1], runs_max=10, before={})
+        (one,) = await wake(store, [1], runs_max=10, turns=Turns())
         assert one == (1, "default", 2, 9000, 7000)
     rows = await rig.db.fetch("select id, state, vt from run")
     assert {row["id"]: (row["state"], row["vt"]) for row in rows} == {

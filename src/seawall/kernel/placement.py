@@ -24,7 +24,7 @@ Streams live in memory and ``now`` is read from the store each second, so after 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from zlib import crc32
 
 COST = 1000
@@ -39,6 +39,9 @@ AHEAD = STEP
 """So much may newcomers go before what was begun last, and by that before some in hand, where a flood has all slots."""
 
 STREAMS_MAX = 100_000
+
+TURNS_MAX = 200
+"""Tenants, by queue, of which it is known how far those are that woke; others begin at the queue's clock."""
 
 Weights = Mapping[int, Mapping[str, int]]
 """By queue id and tenant; who isn't there has weight 1."""
@@ -94,6 +97,31 @@ class Placement:
         self._last = {s: vt for s, vt in self._last.items() if vt > self._now.get(s[0], 0)}
         for stream in list(self._last)[: max(0, len(self._last) - STREAMS_MAX // 2)]:
             del self._last[stream]
+
+
+class Turns:
+    """How far those runs are that woke, by queue and tenant, as far as one process has woken them: the next ones go
+    behind them. Else each statement that wakes some of many would put its first beside the first of all others."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[int, str], int] = {}
+
+    def columns(self) -> tuple[list[int], list[str], list[int]]:
+        """For a statement that wakes runs: queues, tenants, and where the last one of each is."""
+        return [queue_id for queue_id, _ in self._last], [tenant for _, tenant in self._last], [*self._last.values()]
+
+    def saw(self, woken: Iterable[tuple[int, str, int, int]]) -> None:
+        """Note where runs are now, once that is committed: else it leaves a gap behind which their tenant would wait.
+
+        Args:
+            woken: Queue, tenant, virtual time without its priority, and the queue's clock.
+        """
+        now: dict[int, int] = {}
+        for queue_id, tenant, vt, clock in woken:
+            self._last[queue_id, tenant] = max(vt, self._last.pop((queue_id, tenant), 0))
+            now[queue_id] = clock
+        ahead = [(stream, vt) for stream, vt in self._last.items() if vt > now.get(stream[0], 0)]
+        self._last = dict(ahead[-TURNS_MAX:])
 
 
 def without_delay(vt: int, priority: int) -> int:

@@ -14,6 +14,7 @@ from seawall.guard.supervisor import Heart
 from seawall.kernel.error import Unavailable, Uncertain
 from seawall.kernel.log import logger
 from seawall.kernel.metric import Metrics
+from seawall.kernel.placement import Turns
 from seawall.router.range import STORE
 from seawall.store import wait as waits
 from seawall.store.pool import Store
@@ -30,6 +31,7 @@ class Broadcast:
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store
+        self._turns = Turns()
         self._told = metrics.counter(
             "seawall_router_told_total",
             "Runs that were told of an event after its batch, since very many waited for it.",
@@ -47,7 +49,7 @@ class Broadcast:
             await asyncio.sleep(0 if more else LOOK_S)
 
     async def _tell_some(self, heart: Heart) -> bool:
-        woken = await patiently(heart, waits.hear_broad(self._store, timeout_s=PIECE_S), what=STORE)
+        woken = await patiently(heart, waits.hear_broad(self._store, turns=self._turns, timeout_s=PIECE_S), what=STORE)
         if woken:
             self._told.value += len(woken)
             await patiently(heart, waits.tell(self._store, woken), what=STORE)

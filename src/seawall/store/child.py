@@ -11,14 +11,16 @@ from uuid import UUID
 from seawall.kernel.cause import Cause
 from seawall.kernel.error import Fenced
 from seawall.kernel.event import headers_of, id_day
-from seawall.kernel.placement import AHEAD, STEP
+from seawall.kernel.placement import AHEAD, STEP, Turns
 from seawall.kernel.seam.child import Child
 from seawall.kernel.status import DAY_SHIFT
 from seawall.store.lease import Lease
 from seawall.store.pool import Row, Store, text_array
 from seawall.store.statement import statements
+from seawall.store.wait import places
 
 _SQL = statements("child")
+_WAKE = statements("wait")["wake_heard"]
 
 SOURCE = ":run"
 """Of events by which runs begin others: no source may be called so."""
@@ -136,16 +138,22 @@ async def chain(store: Store, run_id: int) -> list[str]:
     return found
 
 
-async def tell_parents(store: Store, run_ids: Collection[int], *, timeout_s: float | None = None) -> None:
+async def tell_parents(
+    store: Store, run_ids: Collection[int], *, turns: Turns | None = None, timeout_s: float | None = None
+) -> None:
     """Wake runs that wait for the end of one that they began, some at a time: a statement's time is bounded.
+
+    Args:
+        turns: Of those that were woken before: they go behind them.
 
     Raises:
         Unavailable, Uncertain: Safe to repeat.
     """
-    ids = sorted(run_ids)
+    ids, turns = sorted(run_ids), turns or Turns()
     for start in range(0, len(ids), TOLD_MAX):
         part = ids[start : start + TOLD_MAX]
-        await store.fetch(statements("wait")["wake_heard"], part, STEP, AHEAD, timeout_s=timeout_s)
+        rows = await store.fetch(_WAKE, part, STEP, AHEAD, *turns.columns(), timeout_s=timeout_s)
+        turns.saw(places(rows))
 
 
 async def who_began(store: Store, event_ids: Collection[UUID], *, timeout_s: float | None = None) -> set[int]:

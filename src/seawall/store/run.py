@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from seawall.kernel.placement import AHEAD, STEP
+from seawall.kernel.placement import AHEAD, STEP, Turns
 from seawall.store.flush import numbers
 from seawall.store.lease import Lease
 from seawall.store.pool import Row, Session, Store
@@ -129,23 +129,19 @@ class Woken(NamedTuple):
     now: int  # the queue's clock
 
 
-async def wake(
-    store: Store, queue_ids: Sequence[int], *, runs_max: int, before: Mapping[tuple[int, str], int]
-) -> list[Woken]:
+async def wake(store: Store, queue_ids: Sequence[int], *, runs_max: int, turns: Turns) -> list[Woken]:
     """Make runs ready whose time has come, at most ``runs_max`` of each queue.
 
     Args:
-        before: By queue and tenant, the virtual time behind which they go: of those that were woken before.
+        turns: Of those that were woken before: they go behind them.
 
     Raises:
         Unavailable, Uncertain: Safe to repeat.
     """
-    streams = [*before]
-    rows = await store.fetch(
-        statements("worker")["wake"], queue_ids, runs_max, STEP, AHEAD,
-        [queue_id for queue_id, _ in streams], [tenant for _, tenant in streams], [*before.values()],
-    )  # fmt: skip
-    return list(map(Woken._make, rows))
+    rows = await store.fetch(statements("worker")["wake"], queue_ids, runs_max, STEP, AHEAD, *turns.columns())
+    woken = list(map(Woken._make, rows))
+    turns.saw((one.queue_id, one.tenant, one.last, one.now) for one in woken)
+    return woken
 
 
 async def lonely(store: Store, owners: Mapping[int, UUID], *, known: Sequence[int]) -> list[tuple[int, str]]:

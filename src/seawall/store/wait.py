@@ -15,7 +15,7 @@ from uuid import UUID
 
 from seawall.kernel.error import SeawallError
 from seawall.kernel.made import News
-from seawall.kernel.placement import AHEAD, STEP
+from seawall.kernel.placement import AHEAD, STEP, Turns
 from seawall.kernel.status import CHANNEL_RUN
 from seawall.store.driver import Unheard
 from seawall.store.lease import Lease
@@ -241,7 +241,7 @@ async def note(session: Session, came: Sequence[Noted]) -> list[Woken]:
     return await wake(session, runs)
 
 
-async def hear_broad(store: Store, *, timeout_s: float) -> list[Woken] | None:
+async def hear_broad(store: Store, *, turns: Turns, timeout_s: float) -> list[Woken] | None:
     """Tell some of the runs that wait for an event which very many wait for, and wake them: at most ``HEARD_MAX``, and
     of the events with one key the earliest first.
 
@@ -260,7 +260,9 @@ async def hear_broad(store: Store, *, timeout_s: float) -> list[Woken] | None:
     async with store.transaction(timeout_s=timeout_s) as session:
         await lock(session, [key])
         rows = await session.fetch(_SQL["hear_broad"], key, HEARD_MAX)
-        return await wake(session, {row["run_id"] for row in rows})
+        woken = await _wake(session, {row["run_id"] for row in rows}, turns)
+    turns.saw(places(woken))
+    return [_woken(row) for row in woken]
 
 
 async def tell(store: Store, woken: Sequence[Woken]) -> None:
@@ -284,8 +286,20 @@ def notices(woken: Sequence[Woken]) -> list[tuple[str, str]]:
 
 async def wake(session: Session, runs: Set[int]) -> list[Woken]:
     """In a transaction: count a wake for each of these runs, and let those that wait go on."""
-    rows = await session.fetch(_SQL["wake_heard"], [*runs], STEP, AHEAD) if runs else []
-    return [Woken(row["queue_id"], row["vt"]) for row in rows]
+    return [_woken(row) for row in await _wake(session, runs, Turns())]
+
+
+async def _wake(session: Session, runs: Set[int], turns: Turns) -> list[Row]:
+    return await session.fetch(_SQL["wake_heard"], [*runs], STEP, AHEAD, *turns.columns()) if runs else []
+
+
+def _woken(row: Row) -> Woken:
+    return Woken(row["queue_id"], row["vt"])
+
+
+def places(rows: Sequence[Row]) -> list[tuple[int, str, int, int]]:
+    """Of rows of statement ``wake_heard``, for ``Turns.saw``: of runs that were made ready."""
+    return [(row["queue_id"], row["tenant"], row["place"], row["now"]) for row in rows if row["place"] is not None]
 
 
 def _noted(came: Sequence[Noted]) -> tuple[list[object], ...]:

@@ -9,17 +9,14 @@ from uuid import UUID
 from seawall.guard import Heart
 from seawall.guard.patience import patiently
 from seawall.kernel.error import Unavailable, Uncertain
+from seawall.kernel.placement import Turns
 from seawall.store.child import tell_parents, who_began
 from seawall.store.driver import DEPENDENCY
 from seawall.store.pool import Store
-from seawall.store.run import Woken, wake
+from seawall.store.run import wake
 from seawall.worker.settings import Settings
 
 PARENTS_MAX = 10_000
-
-STREAMS_MAX = 200
-"""Tenants, by queue, of which it is known how far their woken runs are placed; who isn't among them begins at the
-queue's clock."""
 
 
 class Timers:
@@ -39,7 +36,7 @@ class Timers:
         self._woken = woken
         self._parents: set[int] = set()
         self._ended: set[UUID] = set()  # events of runs that ended, whose parents aren't known yet
-        self._last: dict[tuple[int, str], int] = {}  # by queue and tenant, where the last run is that was woken
+        self._turns = Turns()
 
     def tell(self, parent: int) -> None:
         """A run that this one began has ended. One that isn't told looks by itself, later."""
@@ -59,7 +56,7 @@ class Timers:
                 queue_ids = self._queue_ids()
                 most = max(1, self.settings.timer_runs // max(1, len(queue_ids)))
                 woken = await patiently(
-                    heart, wake(self._store, queue_ids, runs_max=most, before=self._last), what=DEPENDENCY
+                    heart, wake(self._store, queue_ids, runs_max=most, turns=self._turns), what=DEPENDENCY
                 )
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
@@ -67,24 +64,14 @@ class Timers:
                 woken, most = [], 0
             count = sum(one.runs for one in woken)
             if count:
-                self._place(woken)
                 self._woken()
             await asyncio.sleep(0 if count and count >= most else min(1.0, self.settings.timer_s))
-
-    def _place(self, woken: Sequence[Woken]) -> None:
-        """Note how far streams are, but those that their queue's clock has passed."""
-        for one in woken:
-            self._last.pop((one.queue_id, one.tenant), None)
-            self._last[one.queue_id, one.tenant] = one.last
-        now = {one.queue_id: one.now for one in woken}
-        ahead = [(stream, vt) for stream, vt in self._last.items() if vt > now.get(stream[0], 0)]
-        self._last = dict(ahead[-STREAMS_MAX:])
 
     async def _tell(self) -> None:
         if ended := self._ended.copy():
             self._parents |= await who_began(self._store, ended)
             self._ended -= ended
         if told := self._parents.copy():
-            await tell_parents(self._store, told)
+            await tell_parents(self._store, told, turns=self._turns)
             self._parents -= told
             self._woken()

@@ -209,10 +209,11 @@ with event as materialized (
 select run_id from ended
 
 -- name: wake_heard
--- router, behind hear; primary key of run, and queue_now ($2, $3) once for each queue. One that waits becomes ready; one that is
+-- router, behind hear, and worker, behind ends; primary key of run, and queue_now ($2, $3) once for each queue. One that waits becomes ready; one that is
 -- in hand, or held, is only counted, which keeps it from being put away over it. So is one that failed and is tried again later:
 -- its pause is for what it failed at. One that waited when it was held is ready when it is released. Waking puts no run before those
--- that waited meanwhile, and of one tenant's each goes a turn behind the other, as in worker.wake. The clock is not asked for each run: those
+-- that waited meanwhile, and of one tenant's each goes a turn behind the other and behind those that were woken before ($4 to $6), as
+-- in worker.wake. The clock is not asked for each run: those
 -- that this statement has put before are dead weight in the index for each that follows, a thousand of them took a second.
 with woken as materialized (
   select id, queue_id, tenant, workflow_id, state = 1 and not retrying as at_once from run where id = any($1::bigint[])
@@ -220,19 +221,20 @@ with woken as materialized (
 ), clock as materialized (
   select queue_id, queue_now(queue_id, $2, $3) as vt from (select distinct queue_id from woken where at_once) q
 ), placed as materialized (
-  select o.id, o.at_once,
-         c.vt + 1000 * row_number() over (partition by o.queue_id, o.tenant, o.at_once order by o.id)
-           - $2 * coalesce(w.priority, 0) as vt
+  select o.id, o.tenant, o.at_once, c.vt as now, $2 * coalesce(w.priority, 0) as before,
+         greatest(c.vt, b.vt) + 1000 * row_number() over (partition by o.queue_id, o.tenant, o.at_once order by o.id) as vt
   from woken o left join workflow w on w.id = o.workflow_id left join clock c on c.queue_id = o.queue_id
+  left join unnest($4::smallint[], $5::text[], $6::bigint[]) as b (queue_id, tenant, vt)
+    on b.queue_id = o.queue_id and b.tenant = o.tenant
 )
 update run r
 set wakes = r.wakes + 1, state = case when not w.at_once then r.state when r.line is null then 0 else 3 end,
     run_after = case when w.at_once then null when r.state = 2 and r.run_after > now() and not r.retrying then now()
                      else r.run_after end,
-    vt = case when w.at_once then greatest(r.vt, w.vt) else r.vt end
+    vt = case when w.at_once then greatest(r.vt, w.vt - w.before) else r.vt end
 from placed w
 where r.id = w.id
-returning r.queue_id, r.vt
+returning r.queue_id, r.vt, w.tenant, case when w.at_once then w.vt end as place, w.now
 
 -- name: progress
 -- router.housekeeping, each second; primary key of log_progress. Written each second while somebody waits, else each minute:
