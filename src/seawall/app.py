@@ -87,8 +87,9 @@ class Making:
     mark = ""  # stands first in each log line
     program: Sequence[str] = (sys.executable, "-m", "seawall")  # is completed with "run ROLE …"
 
-    def admit(self, folder: Folder) -> None:
-        """Called before a process does anything in a data folder. Raises Misconfigured: not in this one."""
+    def admit(self, folder: Folder, settings: Settings | None) -> None:
+        """Called before a process does anything in a data folder, with settings that lead where it works; None under
+        an `up` that was admitted with them. Raises Misconfigured: not in this one, or not there."""
 
     def filesystem(self) -> Filesystem:
         """Where a collector keeps its journal."""
@@ -614,7 +615,7 @@ def owner_of(folder: Folder, name: str = "worker") -> UUID:
 def run_role(start: Start, making: Making | None = None) -> int:
     """Be one role until told to stop; the exit status. Raises Misconfigured before anything was started."""
     making = making or Making()
-    making.admit(start.folder)
+    making.admit(start.folder, start.settings if start.parent is None and start.solo is None else None)
     opener = ROLES[start.role]
 
     def open_role(site: Site) -> AbstractAsyncContextManager[Opened]:
@@ -677,7 +678,7 @@ def run_up(
         Misconfigured: Before anything was started, and nothing is left of the attempt.
     """
     making = making or Making()
-    making.admit(folder)
+    making.admit(folder, settings)
     claim = Claim(folder, settings.program)
     with outlet.opened("up", level=settings.program.log_level, mark=making.mark) as lines:
         try:

@@ -25,6 +25,7 @@ from seawall.lab.weak import PARTS, mark, program
 from seawall.lab.weak.making import making_of
 from seawall.lab.weak.marker import MARKER, marked
 from seawall.machine.folder import Folder
+from seawall.settings import read
 from seawall.store import place
 
 APP = Path(__file__).resolve().parents[2] / "examples" / "demo.py"
@@ -56,21 +57,72 @@ def test_several_parts_make_one_platform_unless_they_replace_the_same() -> None:
 def test_a_folder_of_somebody_elses_is_refused_and_never_marked(tmp_path: Path) -> None:
     folder, making = Folder(tmp_path / "data", LocalFilesystem()), making_of(["memory-ack"])
     with pytest.raises(Misconfigured, match="the lab didn't make this data folder"):
-        making.admit(folder)
+        making.admit(folder, None)
     folder.prepare()
     with pytest.raises(Misconfigured, match="isn't empty, and the lab didn't make it"):
         mark(folder.path)
     with pytest.raises(Misconfigured):
-        making.admit(folder)
+        making.admit(folder, None)
     own = Folder(tmp_path / "own", LocalFilesystem())
     mark(own.path)
     own.prepare()
     mark(own.path)
-    making.admit(own)
+    making.admit(own, None)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / MARKER).symlink_to(own.path / MARKER)
     assert not marked(tmp_path / "elsewhere")
-    Making().admit(folder)
+    Making().admit(folder, None)
+
+
+def admitted(data: Path, said: str, **flags: str) -> None:
+    config = data.parent / "given.toml"
+    config.write_text(said)
+    making_of(["memory-ack"]).admit(Folder(data, LocalFilesystem()), read(flags, config=config, environment={}))
+
+
+DSN, URL, BROKERS = "postgresql://postgres@127.0.0.1:40001/postgres", "redis://127.0.0.1:40002", "127.0.0.1:40003"
+FOREIGN = {
+    "dsn": 'dsn = "postgresql://shop@db.example/shop"',
+    "dsn of this machine": 'dsn = "postgresql://postgres@127.0.0.1:5432/postgres"',
+    "worker_dsn": 'worker_dsn = "postgresql://shop@127.0.0.1/shop"',
+    "dsn in a file": 'dsn_file = "{dsn}"',
+    "cache.url": '[cache]\nurl = "redis://127.0.0.1:6379"',
+    "cache.url in a file": '[cache]\nurl_file = "{url}"',
+    "kafka.bootstrap": 'profile = "cluster"\n[kafka]\nbootstrap = "127.0.0.1:40003,kafka.example:9092"',
+    "listen": 'listen = "0.0.0.0:8080"',
+    "admin": 'admin = "192.0.2.7:8081"',
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_weak_parts_are_never_led_to_what_the_lab_did_not_make(name: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    mark(data, [DSN, URL, BROKERS])
+    for file, text in (("dsn", "postgresql://shop@127.0.0.1/shop"), ("url", "redis://127.0.0.1:6379")):
+        (tmp_path / file).touch(0o600)
+        (tmp_path / file).write_text(text)
+    said = FOREIGN[name].replace("{dsn}", str(tmp_path / "dsn")).replace("{url}", str(tmp_path / "url"))
+    with pytest.raises(Misconfigured, match="^" + name.partition(" ")[0].replace(".", r"\.")) as raised:
+        admitted(data, said)
+    assert "weak parts lose what they are given" in str(raised.value) and len(raised.value.problems) == 1
+
+
+def test_weak_parts_are_led_to_the_labs_own(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    mark(data, [DSN, URL])
+    mark(data, [BROKERS, DSN])
+    (tmp_path / "dsn").touch(0o600)
+    (tmp_path / "dsn").write_text(f"{DSN}\n")
+    admitted(
+        data,
+        f'profile = "cluster"\n[cache]\nurl = "{URL}"\n[kafka]\nbootstrap = "{BROKERS}"\n',
+        dsn_file=str(tmp_path / "dsn"),
+    )
+    admitted(data, "")
+    other = tmp_path / "other"
+    mark(other)
+    with pytest.raises(Misconfigured, match="leads to what the lab didn't make for"):
+        admitted(other, f'dsn = "{DSN}"')
 
 
 def test_a_mark_stands_first_in_each_line() -> None:
@@ -97,6 +149,16 @@ def test_the_program_refuses_before_it_touches_anything(command: str, tmp_path: 
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "the lab didn't make this data folder" in done.stderr, done.stderr
     assert not (tmp_path / "d").exists()
+
+
+def test_the_program_refuses_a_store_of_somebody_elses(tmp_path: Path) -> None:
+    mark(tmp_path / "d")
+    (tmp_path / "dsn").touch(0o600)
+    (tmp_path / "dsn").write_text("postgresql://nobody@127.0.0.1:1/nowhere")
+    words = [*program(["memory-ack"]), "up", "--data", str(tmp_path / "d"), "--dsn-file", str(tmp_path / "dsn")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "dsn: leads to what the lab didn't make" in done.stderr, done.stderr
+    assert [path.name for path in (tmp_path / "d").iterdir()] == [MARKER]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from seawall.lab.rig.work import Work
 from seawall.lab.seam import Arm, Order
 from seawall.lab.traffic import BARE
 from seawall.lab.tree import ROLES, Tree
+from seawall.lab.weak import mark
 
 APPS = Path(__file__).resolve().parents[1] / "catalog" / "app"
 USUAL_APP = "basic.py"
@@ -213,6 +214,8 @@ class Rig:
             file.touch(0o600)
             file.write_text(dsn)
             options += ["--dsn-file", str(file)]
+        if self.weak:
+            mark(self.folder / own.DATA, [dsn, *supply.places(made).values()])
         return Tree(self.folder / own.DATA, app=app, log=self.run / LOG, options=options, weak=self.weak)
 
     def close(self) -> None:

@@ -121,6 +121,13 @@ def nodes(part: Part) -> Sequence[str]:
     return found
 
 
+def places(made: Sequence[Supply], *, host: str = LOOPBACK) -> dict[str, str]:
+    """Where each part is, as a platform's settings say it, for a process that finds the parts' lines at ``host``; by
+    kind."""
+    found = {each.kind: ",".join(f"{host}:{line.port}" for line in each.lines) for each in made}
+    return {**found, **({"redis": f"redis://{found['redis']}"} if "redis" in found else {})}
+
+
 def settings(made: Sequence[Supply], options: Mapping[str, Any], *, host: str = LOOPBACK) -> str:
     """The platform's file of settings, for a process that finds the parts' lines at ``host``: the rig's, those of its
     parts, and then ``settings`` of the options.
@@ -129,12 +136,11 @@ def settings(made: Sequence[Supply], options: Mapping[str, Any], *, host: str = 
         Rejected: ``settings`` aren't tables of plain values, or lead elsewhere than to the rig's own parts.
     """
     found = {name: dict(table) for name, table in ALWAYS.items()}
-    for supply in made:
-        hosts = ",".join(f"{host}:{line.port}" for line in supply.lines)
-        if supply.kind == "redis":
-            found["cache"] = {"url": f"redis://{hosts}", "hints": options.get("hints", "redis")}
-        if supply.kind == "kafka":
-            found["kafka"] = {"bootstrap": hosts, "topic": TOPIC}
+    for kind, place in places(made, host=host).items():
+        if kind == "redis":
+            found["cache"] = {"url": place, "hints": options.get("hints", "redis")}
+        if kind == "kafka":
+            found["kafka"] = {"bootstrap": place, "topic": TOPIC}
     more = options.get("settings", {})
     if not isinstance(more, Mapping) or not all(isinstance(table, Mapping) for table in more.values()):
         raise Rejected(400, "options", "settings: tables by room are needed, such as {worker: {inflight_max: 20}}")

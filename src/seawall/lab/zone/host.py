@@ -109,6 +109,7 @@ class Hosts(Part):
     Args:
         settings: Of all; each host's name is put before them.
         weak: Weak parts of their collectors.
+        own: Where the parts are to which the settings lead: the lab's own, and so fit for weak parts.
     """
 
     kind = "hosts"
@@ -116,11 +117,11 @@ class Hosts(Part):
 
     def __init__(
         self, folder: Path, net: Net, made: Made, *, settings: str, dsn: str, key_of: Path, weak: Sequence[str] = (),
-        say: Say = quiet,
+        own: Sequence[str] = (), say: Say = quiet,
     ) -> None:  # fmt: skip
         super().__init__(folder, nodes=made.hosts, ports=[], say=say)
         self._net, self._made = net, made
-        self._settings, self._dsn, self._key_of, self._weak = settings, dsn, key_of, weak
+        self._settings, self._dsn, self._key_of, self._weak, self._own = settings, dsn, key_of, weak, own
 
     def data(self, host: str) -> Path:
         """Its data folder."""
@@ -165,7 +166,7 @@ class Hosts(Part):
             data = self.data(host)
             if data.exists():
                 continue
-            mark(data)
+            mark(data, [self._dsn, f"{self._made.front(host)}:{PORT}", *self._own])
             # One key for all: what one seals, the others open.
             for name in ("FORMAT", "key"):
                 shutil.copy2(self._key_of / name, data / name)

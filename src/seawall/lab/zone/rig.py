@@ -139,7 +139,7 @@ class ZoneRig(Rig):
             self.folder / "hosts", self.net, self.made,
             settings=supply.settings(made, self.order.options, host=self.made.gate),
             dsn=dsn_by(self.tree.data, self.made.gate, self.edge.store), key_of=self.tree.data, weak=self.order.weak,
-            say=self._say,
+            own=list(supply.places(made, host=self.made.gate).values()), say=self._say,
         )  # fmt: skip
         self.hosts.up(READY_S)
         self._say(f"{len(self.made.hosts)} hosts are ready")
