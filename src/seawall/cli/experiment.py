@@ -62,17 +62,20 @@ Exit codes: 0 done; 2 a file of the catalogue isn't right.""",
 @json_option
 @told
 def list_(as_json: bool) -> int:
-    """Experiments of the catalogue."""
+    """Experiments of the catalogue, and those that have only a name there yet."""
     needs_extra()
     from seawall.lab import experiment
+    from seawall.lab.later import later
 
     found = [experiment.find(name) for name in experiment.names()]
     rows = [_row(each) for each in found]
     if as_json:
-        say_json({"experiments": rows})
+        say_json({"experiments": rows, "later": msgspec.to_builtins(later())})
     else:
         shown = [{**row, "runs": ", ".join(row["runs"]), "needs": ", ".join(row["needs"])} for row in rows]
         say_table(shown, COLUMNS, empty="the catalogue is empty")
+        for each in later():
+            say(each.text)
     return 0
 
 

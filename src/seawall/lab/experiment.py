@@ -19,6 +19,7 @@ import yaml
 
 from seawall.kernel.error import Misconfigured, Rejected
 from seawall.lab.expect import vain
+from seawall.lab.later import later
 
 CATALOG = Path(__file__).parent / "catalog"
 CONTROL = "seawall.lab.control"
@@ -180,6 +181,8 @@ def find(name: str) -> Experiment:
         path = Path(name)
     else:
         path = CATALOG / f"{name}.yaml"
+        if (waits := next((each for each in later() if each.name == name), None)) is not None:
+            raise Rejected(404, "no such experiment", waits.text)
         if name not in names():
             raise Rejected(404, "no such experiment", f"{name}; there are {', '.join(names()) or 'none'}")
     if not path.is_file():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from seawall.lab.later import later
 from seawall.lab.matrix.cell import EXPERIMENT, Cell, cells
 from seawall.lab.matrix.code import DEPENDENCIES, FLOWS, WAYS
 
@@ -38,6 +39,10 @@ def page() -> str:
         missing = sorted({cell.dependency for cell in found if cell.flow == flow.name and not cell.called})
         if missing:
             parts.append(f"Not called by this flow: {', '.join(missing)}.\n")
+    waiting = "\n".join(f"- `{each.name}` ({each.incident}): {each.title}. It joins {each.joins}." for each in later())
+    parts.append(
+        f"## Not there yet\n\nExperiments that have a name, and wait for what they would break:\n\n{waiting}\n"
+    )
     return "\n".join(parts)
 
 

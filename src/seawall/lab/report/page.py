@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from seawall.lab.later import later
 from seawall.lab.record import Record
 from seawall.lab.report import graph, part, summary, word
 from seawall.lab.report.markup import Child, Markup, join, tag
@@ -65,11 +66,14 @@ def overview(shelf: Shelf) -> Markup:
         rows.append(tag("tr", *(tag("td", last[name], class_=_class(name)) for name in summary.COLUMNS), class_="sum"))
     seen = {run.record.incident for run in shelf.newest}
     missing = [f"{id} ({each.who}: {each.name.lower()})" for id, each in originals().items() if id not in seen]
+    waiting = [tag("li", f"{each.text}. {each.title}.") for each in later()]
     made = tag("table", tag("caption", "All runs"), tag("thead", heads), tag("tbody", *rows))
     return join([
         part.scrolled(made, label="Table of all runs"),
         tag("p", summary.ABOUT, class_="quiet"),
         tag("p", f"Not among these runs: {'; '.join(missing)}.", class_="quiet") if missing else None,
+        tag("p", "Incidents, or halves of them, that no experiment makes happen yet:", class_="quiet"),
+        tag("ul", *waiting, class_="quiet"),
     ])  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from seawall.lab.later import later
 from seawall.lab.record import STORM, Record, Status
 from seawall.lab.report import word
 from seawall.lab.report.figure import upper_bound
@@ -108,6 +109,7 @@ def document(shelf: Shelf) -> dict[str, Any]:
             for case in shelf.cases
             if case.on is None
         ],
+        "later": msgspec.to_builtins(later()),
         "problems": list(shelf.problems),
     }
     kept: dict[str, Any] = _finite(found)
