@@ -32,6 +32,7 @@ class FakePlatform:
         self.asked: list[str] = []
         self.alerts: list[dict[str, Any]] = []
         self.metrics = "seawall_alerts_active_count 0\n"
+        self._keeping = threading.Lock()  # a thread for each connection: two events may not get one id
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._scheme = "http" if tls is None else "https"
@@ -59,13 +60,14 @@ class FakePlatform:
 
     def keep(self, key: str, body: bytes, *, source_id: str = "s1") -> str:
         """Take an event in and run it, as a platform that works would."""
-        id = f"event-{len(self.events)}"
-        self.bodies[id] = body
         sha = hashlib.sha256(body).hexdigest()
-        self.events.append(
-            {"id": id, "source_id": source_id, "dedupe_key": key, "status": "routed", "body_sha256": sha}
-        )
-        self.runs.append({"id": f"run-{id}", "event": id, "workflow": "w", "status": "succeeded"})
+        with self._keeping:
+            id = f"event-{len(self.events)}"
+            self.bodies[id] = body
+            self.runs.append({"id": f"run-{id}", "event": id, "workflow": "w", "status": "succeeded"})
+            self.events.append(
+                {"id": id, "source_id": source_id, "dedupe_key": key, "status": "routed", "body_sha256": sha}
+            )
         return id
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
