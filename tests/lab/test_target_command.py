@@ -12,7 +12,7 @@ import pytest
 
 from seawall.kernel.error import Unavailable
 from seawall.lab.arm.revert import parse, undo
-from seawall.lab.part.process import Node
+from seawall.lab.part.process import Node, identity
 from seawall.lab.target import command
 from seawall.lab.target.file import Command
 
@@ -35,8 +35,31 @@ def test_a_command_runs_in_the_files_folder_and_its_failure_says_why(tmp_path: P
 def test_one_that_hangs_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="didn't end within"):
         command.apply(shell("sleep 60 & echo $! > child; wait", timeout_s=0.3), tmp_path, tmp_path / "a.pid")
+    ended(int((tmp_path / "child").read_text()))
+
+
+def test_one_that_fails_leaves_nothing_that_breaks_something_later(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="ended with 3"):
+        command.apply(shell("sleep 600 & echo $! > child; exit 3"), tmp_path, tmp_path / "a.pid")
+    ended(int((tmp_path / "child").read_text()))
+
+
+def test_who_reverts_ends_also_what_an_apply_left_behind_that_ended_well(tmp_path: Path) -> None:
+    pid = tmp_path / "apply.it.pid"
+    command.apply(shell("sleep 600 & echo $! > child"), tmp_path, pid)
     child = int((tmp_path / "child").read_text())
-    until(lambda: not Path(f"/proc/{child}").exists() or " Z " in Path(f"/proc/{child}/stat").read_text(), "it is gone")
+    assert identity(child) is not None, "the fault may be just that"
+    revert = parse({"do": "command", "argv": ["true"], "ends": str(pid)})
+    os.utime(pid, (1.0, 1.0))
+    undo(revert)
+    assert identity(child) is not None, "a file from before the machine's start names somebody else"
+    os.utime(pid)
+    undo(revert)
+    ended(child)
+
+
+def ended(pid: int) -> None:
+    until(lambda: identity(pid) is None, "it is gone")
 
 
 @pytest.mark.parametrize(("code", "found"), [(0, command.THERE), (1, command.GONE)])
@@ -96,3 +119,10 @@ def test_a_revert_of_what_is_not_there_is_fine_when_a_look_says_so(tmp_path: Pat
         undo(parse({"do": "command", "argv": ["true"], "absent": ["test", "-e", str(flag)]}))
     with pytest.raises(Unavailable, match="ended with 2"):
         undo(parse({"do": "command", "argv": ["true"], "absent": ["sh", "-c", "exit 2"]}))
+    # With a look of the other kind (`gone` of a target), too: it is reverted once more at the end of each run.
+    flag.unlink()
+    gone = {"do": "command", "argv": ["rm", str(flag)], "verify": ["sh", "-c", f"! test -e {flag}"]}
+    assert "ended with 1" in undo(parse(gone))
+    with pytest.raises(Unavailable, match="ended with 1"):
+        flag.touch()
+        undo(parse({**gone, "argv": ["false"]}))

@@ -21,7 +21,7 @@ import msgspec
 from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.part.catalog import CATALOG
 from seawall.lab.part.node import MARK
-from seawall.lab.part.process import Identity, Node, gone, send, stopped
+from seawall.lab.part.process import Identity, Node, gone, kill_group, send, stopped
 from seawall.lab.part.proxy import FaultProxy
 from seawall.lab.zone import gate
 from seawall.lab.zone.net import Net
@@ -81,7 +81,7 @@ class ZoneDown(_Fields, frozen=True, kw_only=True, tag="zone.down"):
 
 
 class Command(_Fields, frozen=True, kw_only=True, tag="command"):
-    """A command ended with 0, and so did the one that looks whether it helped."""
+    """A command ended with 0; or, however it ended, the one that looks whether it helped says that it did."""
 
     argv: list[str]
     verify: list[str] = []
@@ -236,7 +236,7 @@ def _(revert: Command) -> str:
         _command(revert.argv, revert.timeout_s, revert.folder)
         done = "done"
     except Unavailable as error:
-        if not revert.absent:
+        if not revert.absent and not revert.verify:
             raise
         # What isn't there can't be removed: whether it is there, says who looks.
         done = str(error)
@@ -248,16 +248,22 @@ def _(revert: Command) -> str:
 
 
 def _end(file: Path) -> None:
-    """The process that a file names, and all that it has started."""
-    who = Node(file.stem, file.parent).who()
-    if who is None:
+    """The process that a file names, and all that it has started, also when it has ended itself."""
+    was = Node(file.stem, file.parent).was()
+    if was is None or _before_boot(file) or not kill_group(was):
         return
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(who.pid, SIGKILL)
-    if not gone(who, ENDED_S):
-        raise Unavailable(f"process {who.pid}", "it doesn't end")
+    if not gone(was, ENDED_S):
+        raise Unavailable(f"process {was.pid}", "it doesn't end")
     # What it had asked another machine for may be on its way there.
     time.sleep(AFTER_S)
+
+
+def _before_boot(file: Path) -> bool:
+    """Whether it is from before the machine's last start: its numbers are others' by now."""
+    try:
+        return file.stat().st_mtime < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    except OSError:
+        return True
 
 
 def _command(argv: list[str], timeout_s: float, folder: str, *, wanted: int = 0) -> None:

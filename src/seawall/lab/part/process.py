@@ -86,6 +86,21 @@ def send(who: Identity, number: signal.Signals) -> bool:
     return True
 
 
+def kill_group(who: Identity) -> bool:
+    """SIGKILL to the leader of a group of its own, and to all that it has started there, also when it is gone itself:
+    nobody else has its number while one of them lives. False: nobody was left."""
+    state, started = _state(who.pid)
+    if state and started != who.started:
+        return False
+    try:
+        os.killpg(who.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user, as what sudo has started is
+        pass
+    return True
+
+
 def gone(who: Identity, timeout_s: float) -> bool:
     """Wait for its end; False when ``timeout_s`` passed first."""
     try:
@@ -110,12 +125,18 @@ class Node:
         self.log = folder / f"{name}.log"
         self._file = folder / f"{name}.pid"
 
-    def who(self) -> Identity | None:
-        """The process, when it lives and is the one that was started."""
+    def was(self) -> Identity | None:
+        """The process that was started last, whether it lives or not; None when nobody has written that down."""
         try:
             pid, started = self._file.read_text("ascii").split()
-            found = Identity(int(pid), started)
+            return Identity(int(pid), started)
         except (OSError, ValueError):
+            return None
+
+    def who(self) -> Identity | None:
+        """The process, when it lives and is the one that was started."""
+        found = self.was()
+        if found is None:
             return None
         _reap(found)
         return found if identity(found.pid) == found else None

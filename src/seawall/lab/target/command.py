@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seawall.kernel.error import Unavailable
 from seawall.lab.part.node import whole
-from seawall.lab.part.process import identity
+from seawall.lab.part.process import identity, kill_group
 from seawall.lab.target.file import Command
 
 OUTPUT_BYTES_MAX = 2000
@@ -27,12 +27,12 @@ def apply(command: Command, folder: Path, pid: Path) -> None:
     """Do it. Who it is stands in ``pid`` before it begins, so that a watchdog can end it in the middle.
 
     Raises:
-        Unavailable: It failed, or didn't end in time. It may be done all the same.
+        Unavailable: It failed, or didn't end in time. It may be done all the same; nothing of it runs on.
     """
     with tempfile.TemporaryFile() as told:
         child = _begin([*GATE, *command.argv], folder, told.fileno(), stdin=subprocess.PIPE)
+        who = identity(child.pid)
         try:
-            who = identity(child.pid)
             whole(pid, f"{child.pid} {who.started if who is not None else 0}\n")
             assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError), child.stdin:
@@ -43,6 +43,9 @@ def apply(command: Command, folder: Path, pid: Path) -> None:
         finally:
             _end(child)
         if code != 0:
+            if who is not None:
+                # What it has started might break something after it was reverted.
+                kill_group(who)
             raise Unavailable(command.argv[0], f"{_said(command)} ended with {code}: {_tail(told.fileno())}")
 
 
