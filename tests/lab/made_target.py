@@ -51,7 +51,7 @@ def _value(value: Any) -> str:
         return f"[{', '.join(_value(each) for each in value)}]"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key} = {_value(each)}' for key, each in value.items())}}}"
-    return json.dumps(value)
+    return json.dumps(value).replace("NaN", "nan") if isinstance(value, float) else json.dumps(value)
 
 
 def installed(fake: FakePlatform) -> FakePlatform:

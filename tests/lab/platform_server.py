@@ -30,6 +30,7 @@ class FakePlatform:
         self.reply: Callable[[str], str] = lambda key: key  # whom the answer to a held request names; "": a ticket
         self.tickets: dict[str, tuple[int, bytes]] = {}  # by event id; what isn't there is pending
         self.asked: list[str] = []
+        self.pause: Callable[[str], None] = lambda path: None  # before the answer to a GET
         self.alerts: list[dict[str, Any]] = []
         self.metrics = "seawall_alerts_active_count 0\n"
         self._keeping = threading.Lock()  # a thread for each connection: two events may not get one id
@@ -80,6 +81,7 @@ class FakePlatform:
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 platform.asked.append(parts.path)
+                platform.pause(parts.path)
                 if parts.path.startswith("/in/tickets/"):
                     self._say(*platform.tickets.get(parts.path.rpartition("/")[2], (202, b"{}")))
                     return

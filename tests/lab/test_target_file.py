@@ -48,6 +48,7 @@ def test_what_is_right_is_read_with_the_files_that_it_names(tmp_path: Path) -> N
         ({"faults": {}}, "fault: name at least one"),
         ({"limits": {"seconds": 0.5}}, "limits.seconds: from 1 to 3600"),
         ({"abort": [{"claim": "too much", "name": "x"}]}, "abort: too much: either above or below"),
+        ({"abort": [{"claim": "too much", "name": "x", "above": float("nan")}]}, "abort: too much: it is never met"),
         ({"faults": {"redis.hole": {"apply": ["true"]}}}, '[fault."redis.hole"]: revert: missing'),
         ({"faults": {"redis.hole": {"apply": [], "passing": True}}}, "apply: a list of words is needed"),
         ({"faults": {"a.end": {"apply": ["a"], "revert": ["b"], "passing": True}}}, "passing: what ends by itself"),

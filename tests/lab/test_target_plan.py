@@ -143,3 +143,19 @@ def test_the_targets_own_limits_and_abort_conditions_count(tmp_path: Path) -> No
         abort=[{"claim": "senders are refused", "name": "intake.failed_rate", "above": 5}],
     )  # fmt: skip
     assert found.ours.seconds.max == 20 and found.ours.abort[-1].claim == "senders are refused"
+
+
+def test_an_abort_condition_that_nobody_can_look_at_is_refused_and_one_of_the_experiments_said(tmp_path: Path) -> None:
+    def refusal(name: str, **more: Any) -> str:
+        abort = [{"claim": "senders are refused", "name": name, "above": 5}]
+        return refused(tmp_path, mine(action("hole", target="redis")), "redis.hole", abort=abort, **more)
+
+    said = refusal("intake.fail_rate")
+    assert "abort: senders are refused: it would never be met: nobody measures intake.fail_rate" in said
+    assert "there are intake.ok_rate, intake.refused_rate, intake.failed_rate" in said
+    assert "store.ok_ratio needs dsn_file" in refusal("store.ok_ratio") and "[held]" in refusal("held.own_rate")
+    hot = {"claim": "the rig is hot", "name": "line.redis_bytes_s", "above": 5}
+    found = fit(tmp_path, mine(action("hole", target="redis"), abort=[hot]), "redis.hole",
+                abort=[{"claim": "the console is away", "name": "api.ok_ratio", "below": 0.5}])  # fmt: skip
+    assert found.at is not None and any("it isn't aborted when the rig is hot" in each for each in found.at.unseen)
+    assert [each.name for each in found.ours.abort] == ["api.ok_ratio"] and found.ours.options["api"]

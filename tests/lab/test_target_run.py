@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from seawall.lab.arm import file
 from seawall.lab.checker import ledger
 from seawall.lab.part.process import gone
 from seawall.lab.record import Record, Status
+from seawall.lab.rig.sight import FIGURES
 from seawall.lab.run.place import Folder
 from seawall.lab.run.runner import run
 from seawall.lab.run.session import Options
@@ -70,6 +72,10 @@ def test_what_is_expected_of_a_target_is_green_and_its_record_tells_where(tmp_pa
     held = {proof.claim for proof in made.proofs if proof.held}
     assert held == {"the path to redis.hole is alive", "the path to redis.hole is dead", "something was accepted"}
     assert made.verdict["accepted"] > 0 and made.verdict["invented"] == made.verdict["lost"] == 0
+    named = {name for sample in record.samples(tmp_path / "lab" / "run" / made.id) for name in sample.values}
+    assert {name for name in named if name not in FIGURES} <= {
+        f"{room}.{name}" for room, names in plan.MEASURED.items() for name in names
+    }
     assert "effects" not in made.verdict and not fake.removed, "it made no source, and removes none"
     book = ledger.read(tmp_path / "lab" / "run" / made.id / record.LEDGER)
     assert all(each.shared for each in book.runs)
@@ -153,6 +159,28 @@ def test_an_abort_condition_of_the_target_reverts(tmp_path: Path, fake: FakePlat
     )  # fmt: skip
     assert made.status is Status.ABORTED and "senders are refused" in made.why[0], made.why
     assert made.faults[0].ended_by == "abort"
+
+
+@pytest.mark.slow
+def test_an_abort_condition_is_met_though_the_targets_admin_address_answers_nobody(
+    tmp_path: Path, fake: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seawall.lab.target.rig.ASK_S", 40.0)  # so long one look may hang
+    flag = tmp_path / "flag"
+    fake.answer = lambda key: 503 if flag.exists() else 202
+
+    def hang(path: str) -> None:
+        while flag.exists() and path == "/metrics":
+            time.sleep(0.02)
+
+    fake.pause = hang
+    wait = tiny.action("wait", seconds=60)
+    made = ran(
+        tmp_path, fake, said(action("hole", target="redis"), {**wait, "provider": {
+            "type": "process", "path": "sleep", "arguments": "60"}, "name": "for long"}),
+        abort=[{"claim": "senders are refused", "name": "intake.failed_rate", "above": 1, "for_s": 1}],
+    )  # fmt: skip
+    assert made.status is Status.ABORTED and "senders are refused" in made.why[0], made.why
 
 
 @pytest.mark.slow

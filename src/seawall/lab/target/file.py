@@ -12,6 +12,7 @@ import ssl
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -257,6 +258,8 @@ def _problems(said: TargetFile) -> Iterator[str]:
     for each in said.abort:
         if (each.above is None) == (each.below is None):
             yield f"abort: {each.claim}: either above or below is needed"
+        if any(isnan(value) for value in (each.above, each.below, each.for_s) if value is not None):
+            yield f"abort: {each.claim}: it is never met: a bound isn't a number"
     if not said.fault:
         yield 'fault: name at least one, such as [fault."redis.hole"]'
     for key, fault in said.fault.items():

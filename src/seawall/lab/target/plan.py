@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from seawall.kernel.error import Misconfigured
-from seawall.lab.experiment import EXPECT, At, Claim, Experiment, Extension, Seconds
+from seawall.lab.experiment import EXPECT, At, Claim, Condition, Experiment, Extension, Seconds
 from seawall.lab.rig.flow import TYPES
 from seawall.lab.rig.sight import FIGURES
 from seawall.lab.target.file import Command, Fault, Target
@@ -35,7 +35,15 @@ LOOKS_INSIDE = ("alive", "primary", "settled", "wrong_count", "own_share")
 """Probes that ask the lab's own parts; the last two ask held requests, which a target may have."""
 
 OF_HELD = ("wrong_count", "own_share")
-SEEN_ROOMS = ("intake", "lab")
+MEASURED: Mapping[str, Sequence[str]] = {
+    "intake": ("ok_rate", "refused_rate", "failed_rate", "none_rate", "bare_count", "ok_ratio", "p50_ms", "p99_ms",
+               "open_count", "unsent_count", "ready_ratio"),
+    "held": ("ok_rate", "refused_rate", "failed_rate", "none_rate", "own_rate", "ticket_rate", "wrong_rate",
+             "bare_count", "ok_ratio", "p50_ms", "p99_ms"),
+    "api": ("ok_ratio", "answer_ms"), "store": ("ok_ratio", "answer_ms"), "alerts": ("unread_count",),
+    "lab": ("faults_count", "steady", "disk_free_mb", "memory_mb", "unread_count"),
+}  # fmt: skip
+"""Names of samples by room, beside ``FIGURES``."""
 SEEN_KINDS = ("alert", "cleared", "act", "top", "step")
 VERDICT_UNSEEN = ("effects", "repeated", "synthetic", "synthetic_runs")
 VERDICT_HELD = ("held", "own", "late", "ticket", "silent", "wrong")
@@ -160,13 +168,30 @@ class _Plan:
         expect = self._claims(ours.expect.on)
         if not expect:
             self.problems.append("nothing of what it expects can be seen from outside")
+        abort = self._aborts(ours.abort)
         seconds = msgspec.structs.replace(ours.seconds, max=min(ours.seconds.max, limits.seconds))
         return msgspec.structs.replace(
             ours, rig=RIG, needs=[], app="", traffic=traffic, without=[], seconds=_checked(seconds),
             expect=msgspec.structs.replace(ours.expect, on=expect, off=[]), effects=self._claims(ours.effects),
-            abort=[*ours.abort, *self._target.said.abort],
-            options={"target": self._target, "used": dict(self.used), "api": bool(ours.options.get("api"))},
+            abort=abort, options={
+                "target": self._target, "used": dict(self.used),
+                "api": bool(ours.options.get("api")) or any(each.name.startswith("api.") for each in abort),
+            },
         )  # fmt: skip
+
+    def _aborts(self, said: Sequence[Condition]) -> list[Condition]:
+        """The experiment's and the target's. One of the experiment's that nobody can see is said; of the target's it is
+        refused: whoever wrote it relies on it."""
+        found = []
+        for each in said:
+            if why := self._no_name(each.name):
+                self.unseen.append(f"it isn't aborted when {each.claim}: {why}")
+            else:
+                found.append(each)
+        for each in self._target.said.abort:
+            if why := self._no_name(each.name):
+                self.problems.append(f"abort: {each.claim}: it would never be met: {why}")
+        return [*found, *self._target.said.abort]
 
     def _traffic(self, said: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -221,14 +246,16 @@ class _Plan:
         return self._no_name(str(claim.arguments.get("name", "")))
 
     def _no_name(self, name: str) -> str:
-        room = name.partition(".")[0]
-        if not name or name in FIGURES or room in SEEN_ROOMS or (room == "api"):
+        room, _, rest = name.partition(".")
+        if not name or name in FIGURES:
             return ""
-        if room == "held":
-            return self._no_held()
+        if room not in MEASURED:
+            return f"{name} is measured on the lab's own rig only"
+        if rest not in MEASURED[room]:
+            return f"nobody measures {name}; there are {', '.join(f'{room}.{each}' for each in MEASURED[room])}"
         if room == "store":
             return "" if self._target.store is not None else f"{name} needs dsn_file"
-        return f"{name} is measured on the lab's own rig only"
+        return self._no_held() if room == "held" else ""
 
     def _no_held(self) -> str:
         return "" if self._held else "the target names no source [held], whose workflow answers"

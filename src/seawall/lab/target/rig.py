@@ -23,6 +23,7 @@ from seawall.lab.seam import Arm, Order
 from seawall.lab.target import command
 from seawall.lab.target.file import Command, Sender, Target
 from seawall.lab.target.flow import TargetFlow
+from seawall.lab.target.look import Looks
 from seawall.lab.target.plan import commands
 
 KNOWN_S = 5.0
@@ -75,6 +76,7 @@ class TargetRig(Rig):
             key: commands(self.target.said.fault[key], values) for key, values in used.items()
         }
         self._first: Mapping[str, float] = {}
+        self._looks = Looks({"admin": self._of_admin, "ready": self._of_ready, "store": self._of_store})
         self._read_at = time.monotonic()
 
     # ── Making ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,16 +128,9 @@ class TargetRig(Rig):
 
     def sample(self) -> Mapping[str, float]:
         found = {name: value for name, value in self._of_traffic().items() if not name.startswith("balancer.")}
-        figures = self.sight.figures()
-        if figures:
-            self._read_at = time.monotonic()
-        found.update(figures)
-        if self.order.options.get("api"):
-            found.update(self.sight.api())
-        found["intake.ready_ratio"] = float(self.ready())
-        found.update(self._of_store())
-        self.look_at_alerts()
-        found[UNREAD] = self._unread
+        found[UNREAD] = 1.0
+        for seen in self._looks.sample().values():
+            found.update(seen)
         self._last = (time.monotonic(), found)
         return found
 
@@ -197,7 +192,27 @@ class TargetRig(Rig):
     def facts(self) -> Mapping[str, str]:
         return {"target": self.target.name, **{name: at for name, at in self.target.addresses.items() if at}}
 
+    def close(self) -> None:
+        self._finishing = True
+        self._looks.close()
+        super().close()
+
     # ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _of_admin(self) -> dict[str, float]:
+        found = self.sight.figures()
+        if found:
+            self._read_at = time.monotonic()
+        if self._finishing:
+            return found
+        self.look_at_alerts()
+        found[UNREAD] = self._unread
+        if self.order.options.get("api"):
+            found.update(self.sight.api())
+        return found
+
+    def _of_ready(self) -> dict[str, float]:
+        return {"intake.ready_ratio": float(self.ready())}
+
     def _of_store(self) -> dict[str, float]:
         """Whether its database's port answers from here, and how soon: one letter, from a server that asks no name."""
         if self.target.store is None:
