@@ -106,6 +106,14 @@ def test_times_count_from_the_fault_and_what_came_before_it_was_no_sight() -> No
     found.drill.right = 0
     drill.judge(found)
     assert found.drill.acted_s is None and drill.over(found)
+    found.drill.right = 2
+    found.drill.marks.insert(0, Mark(at_s=3.0, word="acted", text="nothing yet"))
+    drill.judge(found)
+    assert found.drill.acted_s == 35.0, "what was done before it came isn't counted"
+    told = "\n".join(drill.reveal(found))
+    assert "acted: nothing yet" in told and "acted 1: restarted" in told and "acted 2: failed over" in told
+    found.drill.right = 0
+    drill.judge(found)
     told = "\n".join(drill.reveal(found))
     assert "the drill was redis-listener-dies" in told and "+12.0 s  seen: late (a)" in told and "never" in told
 
@@ -153,8 +161,13 @@ def test_a_drill_hides_the_fault_holds_it_until_people_are_done_and_tells_it_the
     found = plan.fit(experiment.load(tiny.write(tmp_path, said())), target, file="staging.toml")
     chosen, drawn = drill.draw([found], 7)
 
+    told = list[str]()
+
     def people() -> None:
         until(flag.exists, "it is broken", 60)
+        told.extend(each.name for each in (place / "run").iterdir())
+        holder = file.holder(place / "armed")
+        told.append(Path(f"/proc/{holder.pid if holder else 0}/cmdline").read_text())
         for word in (drill.SEEN, drill.ACTED):
             drill.mark(place, word, text="looked", by="test")
         assert flag.exists()
@@ -168,11 +181,35 @@ def test_a_drill_hides_the_fault_holds_it_until_people_are_done_and_tells_it_the
     assert record.status is Status.AS_EXPECTED, record.why
     assert record.drill is not None and record.drill.seen_s is not None and record.drill.acted_s is not None
     assert not flag.exists() and file.read_all(place / "armed") == ([], [])
+    assert len(told) == 2 and "silent-echo" not in "".join(told), "nor do the lists of runs and of processes"
     assert "redis" not in shown.getvalue() and "hole" not in shown.getvalue(), "nothing tells it before its end"
     with pytest.raises(Rejected):
         drill.mark(place, drill.SEEN, text="", by="late")
     say_record(record, place, err=False)
     assert "the drill was silent-echo" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_nothing_is_broken_after_people_were_done(
+    tmp_path: Path, fake: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drill, "DELAY_S", (60.0, 60.0))
+    place = tmp_path / "lab"
+    target = files.load(write(tmp_path, fake.url, {"redis.hole": fault(tmp_path / "flag")}))
+    found = plan.fit(experiment.load(tiny.write(tmp_path, said())), target, file="staging.toml")
+    chosen, drawn = drill.draw([found], 7)
+
+    def people() -> None:
+        until((place / drill.FILE).exists, "it goes on", 60)
+        drill.mark(place, drill.DONE, text="", by="test")
+
+    thread = threading.Thread(target=people)
+    thread.start()
+    options = Options(folder=Folder(place), seed=7, fetched=tmp_path, command="x", drill=drawn)
+    record = run(chosen, options, screen_to=io.StringIO())
+    thread.join()
+    assert record.status is Status.ABORTED and not record.faults and record.seconds < 60
+    assert record.why == ["people were done before anything was broken"]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -187,9 +188,31 @@ def test_an_abort_condition_is_met_though_the_targets_admin_address_answers_nobo
 def test_what_ends_by_itself_needs_no_revert(tmp_path: Path, fake: FakePlatform) -> None:
     done = tmp_path / "done"
     faults = {"collector.end": {"apply": ["touch", str(done)], "verify": ["test", "-e", str(done)], "passing": True}}
+    half = {"apply": ["sh", "-c", 'cat lab/run/*/run.json > before; touch "$0"; exit 3', str(done)], "passing": True}
+    made = ran(tmp_path, fake, said(action("end", role="collector")), faults={"collector.end": half})
+    assert made.status is Status.INVALID and made.faults, "it may have been done, and the record says when it began"
+    assert '"began_s"' in (tmp_path / "before").read_text(), "the run knows of it before it is done"
+    assert made.unseen == ["collector.end: whether it was done: it has no verify, and its apply is believed"]
     made = ran(tmp_path, fake, said(action("end", role="collector")), faults=faults)
     assert made.status is Status.AS_EXPECTED, made.why
-    assert [(each.target, each.ended_by) for each in made.faults] == [("collector.end", "itself")]
+    assert [(each.target, each.ended_by) for each in made.faults] == [("collector.end", "itself")] and not made.unseen
+
+
+@pytest.mark.slow
+def test_an_alert_that_opens_shortly_before_the_fault_is_no_moment_to_break_anything(
+    tmp_path: Path, fake: FakePlatform
+) -> None:
+    def begins() -> None:
+        runs = tmp_path / "lab" / "run"
+        until(lambda: any("is alive" in each.read_text() for each in runs.glob("*/run.json")), "it was proven", WHILE_S)
+        fake.alerts = [{"name": "store-away", "labels": {}, "summary": "nobody answers"}]
+
+    thread = threading.Thread(target=begins)
+    thread.start()
+    made = ran(tmp_path, fake, said(seconds={**QUICK, "before": 5, "warm": 5}))
+    thread.join()
+    assert made.status is Status.INVALID and not made.faults
+    assert made.why[0] == "an alert is open: store-away: nobody answers"
 
 
 @pytest.mark.slow

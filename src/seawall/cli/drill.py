@@ -79,9 +79,9 @@ def right(number: int, run: str | None, folder: str) -> int:
     found = _newest(place, run)
     made = found.drill
     assert made is not None
-    acts = [each for each in made.marks if each.word == drills.ACTED]
-    if number > len(acts):
-        raise Failed(MISUSED, f"{found.id} has {len(acts)} acts")
+    count = len(drills.acts(found))
+    if number > count:
+        raise Failed(MISUSED, f"{found.id} has {count} acts after its fault came; they are numbered where it is told")
     made.right = number
     drills.judge(found)
     found.save(place / "run" / found.id)

@@ -26,6 +26,8 @@ from seawall.lab.part.process import Identity, identity
 from seawall.lab.record import Drill, Mark, Record
 
 FILE, MARKS = "drill.json", "drill.marks"
+NAME = "drill"
+"""What a drill's run is called while it goes on, in place of its experiment."""
 SEEN, ACTED, DONE = "seen", "acted", "done"
 DELAY_S = (10.0, 60.0)
 """The fault comes so long after all is ready: nobody is to know when."""
@@ -157,13 +159,25 @@ def judge(record: Record) -> None:
         return
     first = min(fault.began_s for fault in record.faults)
     made.seen_s, made.acted_s = None, None
-    after = [each for each in made.marks if each.at_s >= first and each.word in (SEEN, ACTED)]
     # Who acts has seen.
-    if after:
+    if after := _since(record, SEEN, ACTED):
         made.seen_s = round(after[0].at_s - first, 3)
-    acts = [each for each in after if each.word == ACTED]
-    if 0 < made.right <= len(acts):
-        made.acted_s = round(acts[made.right - 1].at_s - first, 3)
+    if 0 < made.right <= len(found := acts(record)):
+        made.acted_s = round(found[made.right - 1].at_s - first, 3)
+
+
+def acts(record: Record) -> list[Mark]:
+    """What people did about it, in order of time: what they did before it came was about something else. Counted from
+    1 wherever one is named."""
+    return _since(record, ACTED)
+
+
+def _since(record: Record, *words: str) -> list[Mark]:
+    if record.drill is None or not record.faults:
+        return []
+    first = min(fault.began_s for fault in record.faults)
+    found = [each for each in record.drill.marks if each.at_s >= first and each.word in words]
+    return sorted(found, key=lambda each: each.at_s)
 
 
 def reveal(record: Record) -> list[str]:
@@ -176,7 +190,9 @@ def reveal(record: Record) -> list[str]:
     first = min(fault.began_s for fault in record.faults)
     lines = [f"  the drill was {record.name}: {record.title}", f"  drawn of {', '.join(made.candidates)}"]
     lines += [f"  {fault.began_s - first:+7.1f} s  broken: {fault.name} ({fault.target})" for fault in record.faults]
-    lines += [f"  {mark.at_s - first:+7.1f} s  {mark.word}: {mark.text or '-'} ({mark.by})" for mark in made.marks]
+    number = {id(each): f" {count}" for count, each in enumerate(acts(record), 1)}
+    lines += [f"  {mark.at_s - first:+7.1f} s  {mark.word}{number.get(id(mark), '')}: {mark.text or '-'} ({mark.by})"
+              for mark in made.marks]  # fmt: skip
     for word, value in (("seen", made.seen_s), ("first right act", made.acted_s)):
         lines.append(f"  {word}: " + (f"after {value:.1f} s" if value is not None else "never"))
     alert = record.detect_s

@@ -1,6 +1,6 @@
 """What is kept of one run of an experiment, in a folder of its own: the seam between whoever runs and whoever reports.
 
-``build/lab/run/ID/`` (ID is ``NAME.on.20261123T061500`` or ``NAME.off.…``) holds
+``build/lab/run/ID/`` (ID is ``NAME.on.20261123T061500`` or ``NAME.off.…``; a drill's is ``drill.on.…``) holds
 
 ``run.json``
     a `Record`; written anew, whole, whenever it changes, so that a runner that is killed leaves what it knew.

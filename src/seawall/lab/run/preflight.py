@@ -27,7 +27,7 @@ def look(
         return problems
     if why := steady.wait(ours.seconds.warm, given_up=given_up):
         return [f"the steady state doesn't hold before the fault: {why}"]
-    if problems := _alerts(rig, ours.seconds.warm, given_up):
+    if problems := alerts(rig, ours.seconds.warm, given_up):
         return problems
     for name in ours.calls:
         count = _until(lambda name=name: rig.called(name), CALLED_S, given_up)  # type: ignore[misc]
@@ -46,7 +46,8 @@ def strangers(rig: Rig, named: frozenset[str]) -> list[str]:
     return found
 
 
-def _alerts(rig: Rig, timeout_s: float, given_up: GivenUp) -> list[str]:
+def alerts(rig: Rig, timeout_s: float, given_up: GivenUp) -> list[str]:
+    """Those that are still open when the time is over."""
     latest = time.monotonic() + timeout_s
     while True:
         try:

@@ -76,7 +76,9 @@ class Session:
         ours, at, word = experiment.ours, experiment.at, "on" if options.on else "off"
         self.experiment, self.options, self.say = experiment, options, say
         self.record = Record(
-            id=f"{experiment.name}.{word}.{began:%Y%m%dT%H%M%S}", name=experiment.name, title=experiment.title,
+            # The folder's name is seen in lists of processes, too.
+            id=f"{experiment.name if options.drill is None else drill.NAME}.{word}.{began:%Y%m%dT%H%M%S}",
+            name=experiment.name, title=experiment.title,
             incident=ours.incident, protections=word, weak=[] if options.on else list(ours.without),
             seed=options.seed, variant=ours.variant, target=at.name if at is not None else "",
             unseen=list(at.unseen) if at is not None else [], command=options.command,
@@ -154,7 +156,9 @@ class Session:
                 seed=options.seed, folder=options.folder.rig, fetched=options.fetched, run=self.folder,
                 options=ours.options,
             )  # fmt: skip
-            self._rig = self._stack.enter_context(opened(order, arm=self._faults, say=self._said))
+            # Which parts it starts would tell what is to come.
+            say = self._said if self._desk is None else self._log
+            self._rig = self._stack.enter_context(opened(order, arm=self._faults, say=say))
             self._faults.rig = self._rig
             self._watch(self._rig)
             self._invalid += preflight.look(
@@ -163,6 +167,8 @@ class Session:
             )  # fmt: skip
             delay_s = options.drill.delay_s if options.drill is not None else 0.0
             preflight.wait(ours.seconds.before + delay_s, given_up=self._given_up)
+            # What began meanwhile is somebody's real incident: nothing is added to it.
+            self._invalid += preflight.alerts(self._rig, ours.seconds.warm, self._given_up)
         except SeawallError as error:
             self._invalid.append(f"the rig can't be made: {error}")
         except Exception as error:  # noqa: BLE001 - a rig of a user's own: whatever it raises, nothing was shown
@@ -181,6 +187,9 @@ class Session:
 
     def _said(self, text: str) -> None:
         self.say(text)
+        self._log(text)
+
+    def _log(self, text: str) -> None:
         with suppress(OSError), (self.folder / LOG).open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S,%f} lab {text}\n")
 
@@ -260,6 +269,8 @@ class Session:
             self.record.drill.marks.append(made)
             self.moment("act", f"{made.word}: {made.text}" if made.text else made.word)
             self.say(f"{made.word} noted")
+            if made.word == drill.DONE and not self._faults.faults:
+                self.sentry.end("people were done before anything was broken")
 
     def _more(self) -> Mapping[str, float]:
         self._mark()

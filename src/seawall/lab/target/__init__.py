@@ -3,7 +3,8 @@ file says.
 
 ``file`` reads that file: where the installation is, and for each fault the commands that apply, verify and revert it.
 ``plan`` makes of an experiment one that does just that, or says what is missing; ``rig`` is what the runner asks, over
-HTTP only, by ``look``; ``act`` runs the commands, each armed before it is run; ``flow`` sends to a source that is there already.
+HTTP only, by ``look``; ``act`` runs the commands, each armed before it is run; ``flow`` sends to a source that is there
+already.
 """
 
 from seawall.lab.target.rig import open_rig

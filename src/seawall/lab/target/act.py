@@ -21,8 +21,9 @@ def do(fault: str, values: Mapping[str, str] | None = None) -> str:
     words = said.says or fault
     pid = rig.run / f"apply.{fault.replace('/', '-')}.pid"
     if said.passing:
-        command.apply(made["apply"], rig.target.folder, pid)
+        # Before: what it does while it runs is its doing, also when it fails in the middle.
         rig.struck(f"{fault}: {words}")
+        command.apply(made["apply"], rig.target.folder, pid)
         if "verify" in made and command.ask(made["verify"], rig.target.folder) != command.THERE:
             raise Unavailable(fault, "its command ended well, and yet it wasn't done")
         return f"{fault}: done"

@@ -151,6 +151,8 @@ class _Plan:
                 known = ", ".join(f"{{{name}}}" for name in values) or "none"
                 self.problems.append(f'[fault."{key}"] {word}: {{{error.args[0]}}}: the action has {known}; '
                                      f"{{{{{error.args[0]}}}}} is the braces themselves")  # fmt: skip
+        if fault.passing and fault.verify is None and key not in self.used:
+            self.unseen.append(f"{key}: whether it was done: it has no verify, and its apply is believed")
         self.used.setdefault(key, values)
 
     # ── Ours ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -172,7 +172,7 @@ class TargetRig(Rig):
         raise Unavailable(path, "it is neither there nor gone")
 
     def struck(self, text: str) -> None:
-        """Something was done that ends by itself; on return the run knows of it, or nobody measures any more."""
+        """Something is done now that ends by itself; on return the run knows of it, or nobody measures any more."""
         self.note("killed", text)
         latest = time.monotonic() + KNOWN_S
         while self._moments and time.monotonic() < latest:
