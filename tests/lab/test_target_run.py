@@ -71,7 +71,7 @@ def test_what_is_expected_of_a_target_is_green_and_its_record_tells_where(tmp_pa
     assert made.target == "staging" and made.facts["admin"] == fake.url.removeprefix("http://")
     assert [(each.name, each.target, each.ended_by) for each in made.faults] == [("redis.hole", "redis", "method")]
     held = {proof.claim for proof in made.proofs if proof.held}
-    assert held == {"the path to redis.hole is alive", "the path to redis.hole is dead", "something was accepted"}
+    assert held >= {"the path to redis.hole is alive", "the path to redis.hole is dead", "something was accepted"}
     assert made.verdict["accepted"] > 0 and made.verdict["invented"] == made.verdict["lost"] == 0
     named = {name for sample in record.samples(tmp_path / "lab" / "run" / made.id) for name in sample.values}
     assert {name for name in named if name not in FIGURES} <= {

@@ -41,6 +41,7 @@ MEASURED: Mapping[str, Sequence[str]] = {
     "held": ("ok_rate", "refused_rate", "failed_rate", "none_rate", "own_rate", "ticket_rate", "wrong_rate",
              "bare_count", "ok_ratio", "p50_ms", "p99_ms"),
     "api": ("ok_ratio", "answer_ms"), "store": ("ok_ratio", "answer_ms"), "alerts": ("unread_count",),
+    "traffic": ("late_s",),
     "lab": ("faults_count", "steady", "disk_free_mb", "memory_mb", "unread_count"),
 }  # fmt: skip
 """Names of samples by room, beside ``FIGURES``."""
