@@ -133,6 +133,10 @@ INVALID = {
     "an open alert": (document(options={"alert": "store-away"}, seconds={"warm": 0.3}), "an alert is open: store-away"),
     "a stranger": (document(options={"away": "192.0.2.7:6379"}), "only what is on this machine, or named"),
     "no call": (document(options={"deaf": True}), "the traffic calls echo"),
+    "no such sample": (
+        document(abort=[{"claim": "too silent", "name": "echo.ok_ration", "below": 0.5}]),
+        "what aborts it is measured (too silent): echo.ok_ration was measured 0 times",
+    ),
     "no landing": (document(action("hole", claim=False)), "the path to echo is dead: it is alive"),
     "too much": (document(action("too_much")), "the path to other is alive: it is dead"),
     "too soon over": (document(action("blink")), "it was undone before anybody could look"),

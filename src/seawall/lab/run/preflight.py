@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from seawall.kernel.error import SeawallError
 from seawall.lab.experiment import At, Experiment
 from seawall.lab.platform import loopback
+from seawall.lab.record import Sample
 from seawall.lab.run.faults import Faults
 from seawall.lab.run.steady import Steady
 from seawall.lab.seam import Rig
@@ -19,8 +21,9 @@ GivenUp = Callable[[], bool]
 
 
 def look(
-    rig: Rig, experiment: Experiment, faults: Faults, steady: Steady, *, named: frozenset[str], given_up: GivenUp
-) -> list[str]:
+    rig: Rig, experiment: Experiment, faults: Faults, steady: Steady, *, named: frozenset[str], given_up: GivenUp,
+    samples: Callable[[], Sequence[Sample]],
+) -> list[str]:  # fmt: skip
     """Why nothing may be broken; empty when all is well. What the rig has to show of itself is kept as proofs."""
     ours = experiment.ours
     if problems := strangers(rig, named):
@@ -32,8 +35,17 @@ def look(
     for name in ours.calls:
         count = _until(lambda name=name: rig.called(name), CALLED_S, given_up)  # type: ignore[misc]
         faults.prove(f"the traffic calls {name}", held=count > 0, said=f"{count} times")
+    for each in ours.abort:
+        # A name that nobody measures (misspelt, or of a room that isn't there) would guard nothing, and say nothing.
+        count = _until(partial(_measured, each.name, samples), CALLED_S, given_up)
+        said = f"{each.name} was measured {count} times"
+        faults.prove(f"what aborts it is measured ({each.claim})", held=count > 0, said=said)
     faults.prove_whole("before anything was broken")
     return [f"{each.claim}: {each.said}" for each in faults.failed]
+
+
+def _measured(name: str, samples: Callable[[], Sequence[Sample]]) -> int:
+    return sum(name in sample.values for sample in samples())
 
 
 def strangers(rig: Rig, named: frozenset[str]) -> list[str]:

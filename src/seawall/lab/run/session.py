@@ -164,6 +164,7 @@ class Session:
             self._invalid += preflight.look(
                 self._rig, self.experiment, self._faults, self._steady, given_up=self._given_up,
                 named=self.experiment.at.hosts if self.experiment.at is not None else frozenset(),
+                samples=lambda: self.seen()[0],
             )  # fmt: skip
             delay_s = options.drill.delay_s if options.drill is not None else 0.0
             preflight.wait(ours.seconds.before + delay_s, given_up=self._given_up)
