@@ -26,13 +26,17 @@ async def fill(dsn: str) -> asyncpg.Connection:
     return listener
 
 
-async def test_events_are_routed_without_hints_while_the_queue_of_notifications_is_full(server: PostgresServer) -> None:
-    dsn = server.dsn(database="seawall")
-    admin = await asyncpg.connect(dsn)
+async def small_queue(server: PostgresServer) -> None:
+    admin = await asyncpg.connect(server.dsn(database="seawall"))
     await admin.execute("alter system set max_notify_queue_pages = 64")
     await admin.close()
     server.stop()
     server.start()
+
+
+async def test_events_are_routed_without_hints_while_the_queue_of_notifications_is_full(server: PostgresServer) -> None:
+    dsn = server.dsn(database="seawall")
+    await small_queue(server)
     listener = await fill(server.dsn())
     connection = await asyncpg.connect(dsn)
     rig = Rig(dsn, connection)

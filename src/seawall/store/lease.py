@@ -17,6 +17,7 @@ from uuid import UUID
 
 from seawall.kernel.error import Fenced
 from seawall.kernel.status import CHANNEL_LEASE, SUSPECT_SHARD
+from seawall.store.driver import Unheard
 from seawall.store.end import Ended
 from seawall.store.pool import Row, Store
 from seawall.store.statement import statements
@@ -178,7 +179,7 @@ async def leave(store: Store, owner: UUID) -> None:
     Raises:
         Unavailable, Uncertain: Others see it by themselves, after a lease's time.
     """
-    await store.value(statements("worker")["leave"], owner, CHANNEL_LEASE)
+    await _told(store, "leave", owner)
 
 
 async def release(store: Store, leases: Sequence[Lease], *, owner: UUID) -> None:
@@ -188,7 +189,17 @@ async def release(store: Store, leases: Sequence[Lease], *, owner: UUID) -> None
     Raises:
         Unavailable, Uncertain: They expire by themselves, and what was in their refills becomes suspect.
     """
-    await store.value(statements("worker")["release_leases"], *_columns(leases), owner, CHANNEL_LEASE)
+    await _told(store, "release_leases", *_columns(leases), owner)
+
+
+async def _told(store: Store, name: str, *values: object) -> None:
+    """Run a statement that tells other workers, or the same without telling: they look by themselves within a second,
+    and a shard that couldn't be given back would stand, its runs with it."""
+    sql = statements("worker")[name]
+    try:
+        await store.value(sql, *values, CHANNEL_LEASE)
+    except Unheard:
+        await store.value(sql, *values, None)
 
 
 def _columns(leases: Sequence[Lease]) -> tuple[list[int], list[int], list[int]]:

@@ -300,7 +300,8 @@ returning s.queue_id, s.shard
 
 -- name: release_leases
 -- worker, at its stop, after its last flush, and when it gives a shard up; primary keys. Its refill rows go, so that nobody
--- is suspected. Who wants them looks at once: their new runs wait for that.
+-- is suspected. Who wants them looks at once: their new runs wait for that. $5: the channel; null: nobody is told. One payload has room
+-- for a thousand queues.
 with mine as materialized (
   select s.queue_id, s.shard, s.epoch
   from shard_lease s
@@ -314,16 +315,18 @@ with mine as materialized (
 ), cleared as (
   delete from refill r using mine m where r.queue_id = m.queue_id and r.shard = m.shard and r.epoch = m.epoch
 )
-select pg_notify($5, string_agg(distinct queue_id::text, ',')) from freed having count(*) > 0
+select pg_notify($5, string_agg(queue_id::text, ',')) from (select distinct queue_id from freed limit 1000) f
+having count(*) > 0 and $5::text is not null
 
 -- name: leave
--- worker, last at its stop; primary key of worker. Others needn't leave it its share of the shards any more, and look at once.
+-- worker, last at its stop; primary key of worker. Others needn't leave it its share of the shards any more, and look at once. $2: as in
+-- release_leases.
 with said as materialized (
   select owner, serves from worker where owner = $1 and serves <> '{}' for update
 ), gone as (
   update worker w set serves = '{}' from said s where w.owner = s.owner
 )
-select pg_notify($2, array_to_string(serves, ',')) from said
+select pg_notify($2, array_to_string(serves[1:1000], ',')) from said where $2::text is not null
 
 -- name: refill
 -- worker; run_ready for each shard, event by primary key. Queues share $13 slots evenly, beyond those kept for each. One statement reads what is ready behind each shard's cursor and
