@@ -6,6 +6,7 @@ told what the first did: nobody switches on unseen what another has just switche
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ import msgspec
 
 from seawall.guard.flag import Flag, Rule, Setting, Wish, changed
 from seawall.guard.switchboard import Known
-from seawall.kernel.error import Overloaded, Rejected, Unavailable
+from seawall.kernel.error import Overloaded, Rejected, Unavailable, Uncertain
 from seawall.kernel.seam.change import Kind
 from seawall.store.change import Author, record, time_of, us_of
 from seawall.store.pool import Row, Session, Store
@@ -71,6 +72,9 @@ class Flags:
             after = replace(after, version=version + 1, at_us=change.at_us, by=change.by, why=change.why)
             await _write(session, after)
             await record(session, change)
+        # Behind the commit: where nobody can be told, a switch can be pulled all the same.
+        with contextlib.suppress(Unavailable, Uncertain):
+            await self._store.execute(_SQL["notify_flag"], flag.name)
         return before, after
 
     async def known_to_exist(self, wish: Wish) -> None:
@@ -95,7 +99,6 @@ async def _write(session: Session, setting: Setting) -> None:
         _SQL["update_flag"], setting.flag, setting.value, rules, setting.version, time_of(setting.at_us), setting.by,
         setting.why,
     )  # fmt: skip
-    await session.execute(_SQL["notify_flag"], setting.flag)
 
 
 async def _exists(session: Session, wish: Wish) -> None:

@@ -8,6 +8,7 @@ come here and opened after.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 import uuid
@@ -16,7 +17,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from seawall.kernel.clock import Clock, Deadline, SystemClock
-from seawall.kernel.error import Corrupt, Overloaded, Rejected
+from seawall.kernel.error import Corrupt, Overloaded, Rejected, Unavailable, Uncertain
 from seawall.kernel.seam.change import NOBODY, Kind
 from seawall.store.change import Author, record
 from seawall.store.pool import Row, Session, Store
@@ -131,7 +132,7 @@ class Sources:
             if secret is not None:
                 await self._put(session, id, 1, secret)
             await self._tell(session, by, name, None, f"kind {kind}, tenant {tenant}")
-            await _announce(session, version)
+        await self._announce(version)
         return Added(id=id, name=name, token=token, version=version)
 
     async def rotate(self, name: str, secret: bytes, *, by: str = NOBODY) -> tuple[int, int]:
@@ -155,8 +156,8 @@ class Sources:
             await self._put(session, source["id"].bytes, row["key_id"], secret)
             await session.execute(_SQL["touch_source"], source["id"], version)
             await self._tell(session, by, name, f"live secrets: {row['live']}", f"secret {row['key_id']} added")
-            await _announce(session, version)
-            return row["key_id"], version
+        await self._announce(version)
+        return row["key_id"], version
 
     async def revoke(self, name: str, key_id: int, *, by: str = NOBODY) -> int:
         """End one secret; returns the source_version from which on it verifies nothing.
@@ -173,8 +174,8 @@ class Sources:
                 raise Rejected(409, "last secret", "rotate first: without a secret nothing could be verified")
             await session.execute(_SQL["touch_source"], source["id"], version)
             await self._tell(session, by, name, f"secret {key_id} live", f"secret {key_id} revoked")
-            await _announce(session, version)
-            return version
+        await self._announce(version)
+        return version
 
     async def remove(self, name: str, *, by: str = NOBODY) -> int:
         """End a source: its URL answers 410 from the returned source_version on. Its events stay.
@@ -187,8 +188,8 @@ class Sources:
             source = await _locked(session, name)
             await session.execute(_SQL["remove_source"], source["id"], version)
             await self._tell(session, by, name, f"kind {source['kind']}", "removed")
-            await _announce(session, version)
-            return version
+        await self._announce(version)
+        return version
 
     async def page(self, *, after: str = "", limit: int = PAGE_MAX) -> list[Listed]:
         """Live sources by name, those after ``after``; at most ``PAGE_MAX``."""
@@ -255,6 +256,11 @@ class Sources:
         """Say that a collector has stopped, so that nobody waits for it."""
         await self._store.execute(_SQL["forget_collector"], collector, timeout_s=timeout_s)
 
+    async def _announce(self, version: int) -> None:
+        """Behind the commit: where nobody can be told, a secret can be revoked all the same. Collectors also look."""
+        with contextlib.suppress(Unavailable, Uncertain):
+            await self._store.execute(_SQL["notify_version"], str(version))
+
     async def _bumped(self, session: Session) -> int:
         return int(await session.value(_SQL["bump_version"]))
 
@@ -291,10 +297,6 @@ async def _locked(session: Session, name: str) -> Row:
     if source is None:
         raise Rejected(404, "no such source", f"there is no source {name!r}")
     return source
-
-
-async def _announce(session: Session, version: int) -> None:
-    await session.execute(_SQL["notify_version"], str(version))
 
 
 def _listed(row: Row) -> Listed:

@@ -17,7 +17,7 @@ select name, value, rules, version, changed_at, changed_by, why from flag where 
 update flag set value = $2, rules = $3, version = $4, changed_at = $5, changed_by = $6, why = $7 where name = $1
 
 -- name: notify_flag
--- Flags.put, last; sent with the commit. A hint: roles also poll.
+-- Flags.put, behind its commit. A hint: roles also poll.
 select pg_notify('seawall_flag', $1::text)
 
 -- name: unknown_source

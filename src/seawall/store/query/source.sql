@@ -3,7 +3,7 @@
 update source_version set version = version + 1, stamp = gen_random_uuid() where only_row returning version
 
 -- name: notify_version
--- Sources, last in each change; sent with the commit. A hint: collectors also poll.
+-- Sources, behind each change. A hint: collectors also poll.
 select pg_notify('seawall_source', $1::text)
 
 -- name: current_edition
