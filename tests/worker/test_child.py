@@ -292,7 +292,7 @@ async def test_a_parent_that_nobody_tells_looks_by_itself_and_survives_all_proce
     app, go = App(), asyncio.Event()
     family(app, go)
 
-    async def silent(*_: Any) -> None: ...
+    async def silent(*_: Any, **__: Any) -> None: ...
 
     monkeypatch.setattr("seawall.worker.timer.tell_parents", silent)
     monkeypatch.setattr(children, "LOOK_MIN_US", 300_000)
