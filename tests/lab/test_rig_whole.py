@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seawall.kernel.error import Rejected
+from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab import act, probe
 from seawall.lab.rig import Rig, current, open_rig, own
 from seawall.lab.seam import Order
@@ -114,6 +114,17 @@ def test_a_slow_line_is_slow_and_alive(rig: Rig) -> None:
     assert all(rig.round_trip(path) >= 0.3 for path in rig.paths())
     act.all_back()
     _until(lambda: all(rig.round_trip(path) < 0.3 for path in rig.paths()))
+
+
+def test_a_line_that_somebody_made_quick_again_is_no_slow_line(rig: Rig) -> None:
+    act.slow("redis", ms=50)
+    rig.proxy.clear("redis.r1")
+    with pytest.raises(Unavailable, match=r"the line redis\.r1 has no latency"):
+        act.back("redis")
+    assert not ARMED.reverts and not any(line["faults"] for line in rig.proxy.links().values())
+    act.slow("redis", ms=50)
+    act.narrow("redis", bytes_s=100_000)  # takes the other's place: that is no surprise
+    assert act.all_back() == "4 faults undone"
 
 
 def test_an_upgrade_leaves_the_old_one_silent_and_the_new_one_reachable(rig: Rig) -> None:

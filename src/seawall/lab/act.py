@@ -50,7 +50,7 @@ def refuse(target: str, max_s: float = MAX_S) -> str:
     """New connections are refused, and those that are there reset: as when its process has ended."""
     rig = current()
     lines = rig.lines_of(target)
-    _arm_lines(rig, lines, "refuses connections", target, max_s, dead=True)
+    _arm_lines(rig, lines, "refuses connections", target, max_s)
     for line in lines:
         rig.proxy.set(line.name, Fault(kind="reset"))
         rig.proxy.set(line.name, Fault(kind="refuse"))
@@ -61,7 +61,7 @@ def slow(target: str, ms: float, jitter_ms: float = 0.0, max_s: float = MAX_S) -
     """Everything comes through, so much later."""
     rig = current()
     lines, said = rig.lines_of(target), f"{ms:g} ms slow"
-    _arm_lines(rig, lines, said, target, max_s, dead=False)
+    _arm_lines(rig, lines, said, target, max_s, kind="latency")
     for line in lines:
         rig.proxy.set(line.name, Fault(kind="latency", way="up", ms=ms, jitter_ms=jitter_ms))
     for line in lines:
@@ -75,7 +75,7 @@ def narrow(target: str, bytes_s: int, max_s: float = MAX_S) -> str:
     """So many bytes a second at most, for each connection and way."""
     rig = current()
     lines, said = rig.lines_of(target), f"narrowed to {bytes_s} bytes/s"
-    _arm_lines(rig, lines, said, target, max_s, dead=False)
+    _arm_lines(rig, lines, said, target, max_s, kind="bandwidth")
     for line in lines:
         rig.proxy.set(line.name, Fault(kind="bandwidth", bytes_s=bytes_s))
     _there(rig, lines, "bandwidth")
@@ -88,7 +88,7 @@ def credit(target: str, bucket: int, base_s: int, burst_s: int, max_s: float = M
     """
     rig = current()
     lines, said = rig.lines_of(target), f"burst credits of {bucket} bytes, {base_s} a second"
-    _arm_lines(rig, lines, said, target, max_s, dead=False)
+    _arm_lines(rig, lines, said, target, max_s, kind="credit")
     for line in lines:
         rig.proxy.set(line.name, Fault(kind="credit", bytes=bucket, bytes_s=base_s, burst_s=burst_s))
     _there(rig, lines, "credit")
@@ -97,28 +97,39 @@ def credit(target: str, bucket: int, base_s: int, burst_s: int, max_s: float = M
 
 def _there(rig: Rig, lines: Sequence[Line], kind: str) -> None:
     """What one question is too short to feel is on each line, as the proxy itself says."""
-    links = rig.proxy.links()
     for line in lines:
-        if f"'{kind}'" not in str(links[line.name]["faults"]):
-            raise Unavailable(line.name, f"its line has no {kind}: {links[line.name]['faults']}")
+        if why := _gone(rig, line.name, kind):
+            raise Unavailable(line.name, why)
+
+
+def _gone(rig: Rig, line: str, kind: str) -> str:
+    """Why a line hasn't this fault; "" when it has."""
+    faults = rig.proxy.links()[line]["faults"]
+    return "" if f"'{kind}'" in str(faults) else f"the line {line} has no {kind}: {faults}"
 
 
 def _cut(target: str, fault: Fault, said: str, max_s: float) -> str:
     rig = current()
     lines = rig.lines_of(target)
-    _arm_lines(rig, lines, said, target, max_s, dead=True)
+    _arm_lines(rig, lines, said, target, max_s)
     for line in lines:
         rig.proxy.set(line.name, fault)
     return f"{target}: {said}"
 
 
-def _arm_lines(rig: Rig, lines: Sequence[Line], said: str, target: str, max_s: float, *, dead: bool) -> None:
+def _arm_lines(rig: Rig, lines: Sequence[Line], said: str, target: str, max_s: float, *, kind: str = "") -> None:
+    """Arm one for each line: dead while it lasts; or, of a ``kind`` of the proxy's that leaves it alive, still there
+    when it is undone."""
     for line in lines:
         revert = {"do": "proxy.clear", "folder": str(rig.proxy.folder), "link": line.name}
         id = rig.arm.arm(
-            revert, max_s=max_s, fault=said, target=target, dead=[line.name] if dead else []
+            revert, max_s=max_s, fault=said, target=target, dead=[] if kind else [line.name]
         )  # fmt: skip
-        rig.did(line.name, id, partial(rig.proxy.clear, line.name))
+        undo = partial(rig.proxy.clear, line.name)
+        if kind:
+            rig.did(line.name, id, undo, partial(_gone, rig, line.name, kind))
+        else:
+            rig.did(line.name, id, undo)
 
 
 # ── Nodes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,7 +184,7 @@ def upgrade(target: str = "redis", max_s: float = MAX_S) -> str:
     old, others = f"{target}.{first}", [line for line in rig.lines_of(target) if line.node != first]
     for line in (*rig.lines_of(old), *others):
         said = "the old version, stopped in silence" if line.name == old else "the new primary, out of reach"
-        _arm_lines(rig, [line], said, line.name, max_s, dead=True)
+        _arm_lines(rig, [line], said, line.name, max_s)
         rig.proxy.set(line.name, Fault(kind="hole"))
     redis.ask(next(iter(redis.sentinels)), "SENTINEL", "FAILOVER", MAIN)
     _until(lambda: _primary(redis) not in ("", first), "sentinels promote the replica", PROMOTE_S)
@@ -246,7 +257,7 @@ def all_back() -> str:
 
 # ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _kill(rig: Rig, lines: Sequence[Line], said: str, target: str, max_s: float) -> None:
-    _arm_lines(rig, lines, said, target, max_s, dead=True)
+    _arm_lines(rig, lines, said, target, max_s)
     for kind in sorted({line.kind for line in lines}):
         _arm_part(rig, rig.parts[kind], said, target, max_s)
     for line in lines:

@@ -25,6 +25,8 @@ MEANS = {
     "ticket": "answered with a ticket under which nothing came",
     "silent": "without any answer, or with an error",
     "wrong": "answered with somebody else's",
+    "synthetic": "accepted events of the lab's own, sent to what was out of rotation",
+    "synthetic_runs": "runs of workflows that those have had",
     "effects": "of steps, outside of the platform",
     "repeated": "effects done again under the same idempotency key: allowed",
     "duplicated": "more than one event for one id, or more than one run of a workflow for one event",

@@ -101,6 +101,15 @@ class _Done:
     target: str
     id: str  # under which it is armed
     undo: Callable[[], object]
+    gone: Callable[[], str]  # why it isn't there any more, "" when it is
+
+
+def _gone(done: _Done) -> str:
+    """Why it isn't there any more; "" when it is."""
+    try:
+        return done.gone()
+    except Unavailable as error:
+        return str(error)
 
 
 class Rig:
@@ -365,18 +374,29 @@ class Rig:
         if not found["live"]:
             raise Unavailable(f"flag {name}", f"it isn't live in {', '.join(found['missing'])}")
 
-    def did(self, target: str, id: str, undo: Callable[[], object]) -> None:
-        """A fault is armed as ``id``; ``undo`` ends it."""
-        self._done.append(_Done(target, id, undo))
+    def did(
+        self, target: str, id: str, undo: Callable[[], object], gone: Callable[[], str] = lambda: ""
+    ) -> None:  # fmt: skip
+        """A fault is armed as ``id``; ``undo`` ends it. ``gone`` is asked before, where no path tells that it is there
+        yet."""
+        self._done.append(_Done(target, id, undo, gone))
 
     def undo(self, target: str) -> int:
-        """End all faults of a target, and of its parts; "": of everything. The last one first. How many."""
+        """End all faults of a target, and of its parts; "": of everything. The last one first. How many.
+
+        Raises:
+            Unavailable: One had ended before, by itself or by somebody's hand. All were undone.
+        """
         chosen = [each for each in self._done if not target or _of(each.target, target)]
         self.arm.still([each.id for each in chosen])
+        last = {each.target: each for each in self._done}  # what came after it on a line may have taken its place
+        gone = [why for each in chosen if last[each.target] is each and (why := _gone(each))]
         for each in reversed(chosen):
             each.undo()
             self._done.remove(each)
             self.arm.undone(each.id)
+        if gone:
+            raise Unavailable("the fault", "; ".join(gone))
         return len(chosen)
 
     # ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────────
