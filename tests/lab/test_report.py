@@ -245,7 +245,9 @@ def test_storms_of_one_seed_that_are_others_are_not_mixed(tmp_path: Path) -> Non
         schedule(7, 60), schedule(7, 300), schedule(7, 60, overlap=3), schedule(7, 60, faults=["redis"]),
         replace(schedule(7, 60), version=99),
     ]  # fmt: skip
-    assert len({each.variant for each in drawn}) == len(drawn)
+    assert len({each.variant for each in drawn}) == len(drawn) and all(len(each.variant) < 80 for each in drawn)
+    assert schedule(7, 60, faults=["collector"]).variant.endswith(", of collector-kill, collector-term")
+    assert schedule(7, 60, faults=["redis"]).variant != schedule(7, 60, faults=["kafka"]).variant
     variants = [*(each.variant for each in drawn), drawn[0].variant]
     statuses = [Status.NOT_AS_EXPECTED, *[Status.AS_EXPECTED] * 4, Status.AS_EXPECTED]
     for n, (variant, status) in enumerate(zip(variants, statuses, strict=True)):

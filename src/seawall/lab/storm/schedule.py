@@ -8,13 +8,14 @@ breaking or has just mended, and a length. The lane whose turn is first chooses 
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from seawall.kernel.error import Rejected
-from seawall.lab.storm.row import NAMED, Row, chosen
+from seawall.lab.storm.row import NAMED, ROWS, Row, chosen
 
 VERSION = 1
 FIRST_S = (0.5, 4.0)
@@ -23,6 +24,7 @@ AGAIN_S = 1.0
 """A lane that finds nothing to break looks again after so long."""
 SECONDS = (15.0, 3600.0)
 OVERLAP = (1, 4)
+NAMED_MAX = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +60,16 @@ class Storm:
     @property
     def variant(self) -> str:
         """All that it is a function of but the seed, for people: ``version 1, 5 min, 2 at once``."""
-        only = f", of {', '.join(self.faults)}" if len(self.faults) < len(chosen(())) else ""
-        return f"version {self.version}, {self.seconds / 60:g} min, {self.overlap} at once{only}"
+        return f"version {self.version}, {self.seconds / 60:g} min, {self.overlap} at once{self._only}"
+
+    @property
+    def _only(self) -> str:
+        """Of which faults it is drawn, where that isn't all: few by name, many by a checksum of their names."""
+        names, count = ", ".join(self.faults), len(self.faults)
+        if count == len(ROWS):
+            return ""
+        said = f"{count} faults ({hashlib.sha256(names.encode()).hexdigest()[:6]})"
+        return f", of {names if count <= NAMED_MAX else said}"
 
 
 def schedule(seed: int, seconds: float, *, faults: Sequence[str] = (), overlap: int = 2) -> Storm:
