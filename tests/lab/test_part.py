@@ -12,7 +12,7 @@ import pytest
 
 from seawall.kernel.error import Rejected, Unavailable
 from seawall.lab.part import process
-from seawall.lab.part.port import LOOPBACK, free, highest
+from seawall.lab.part.port import LOOPBACK, Ports, free, highest
 from seawall.lab.part.process import Identity, identity
 
 from .sleeper import Sleeper
@@ -110,6 +110,16 @@ def test_a_port_that_somebody_else_took_is_chosen_anew_and_the_others_stay(tmp_p
 def test_ports_are_below_those_of_outgoing_connections() -> None:
     found = free(20)
     assert len(set(found)) == 20 and max(found) < highest()
+
+
+def test_two_parts_that_do_not_listen_yet_are_never_given_one_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rig's parts choose one after the other, and a broker listens seconds later: two storms of fifty had no rig."""
+    first, second = Ports(tmp_path, ["a"])["a"], free(1)[0]
+    numbers = iter([first, second, first, first + 1, first + 2, first + 3])
+    monkeypatch.setattr("seawall.lab.part.port.random.randrange", lambda *bounds: next(numbers))
+    assert free(1)[0] in (first + 1, first + 2, first + 3)
 
 
 def test_wipe_removes_only_what_a_part_made(tmp_path: Path) -> None:

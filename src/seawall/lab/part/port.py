@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +14,11 @@ from seawall.kernel.error import Unavailable
 LOOPBACK = "127.0.0.1"
 LOWEST = 12_000
 TRIES = 2_000
+
+GIVEN_MAX = 2_000
+"""Ports that this process remembers to have given."""
+
+_given: dict[int, None] = {}  # the newest last
 
 
 def highest() -> int:
@@ -27,7 +32,8 @@ def highest() -> int:
 
 
 def free(count: int) -> list[int]:
-    """So many ports that nobody listens on at the moment, all different.
+    """So many ports that nobody listens on at the moment, all different, and none that was given before: another part
+    of the same rig may be about to listen there. (With some twenty ports to a rig, one in a hundred had two of a kind.)
 
     Raises:
         Unavailable: There are none.
@@ -37,15 +43,26 @@ def free(count: int) -> list[int]:
         found: list[int] = []
         for _ in range(TRIES):
             if len(found) == count:
+                _remember(found)
                 return found
+            port = random.randrange(LOWEST, top)
             one = held.enter_context(socket.socket())
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                one.bind((LOOPBACK, random.randrange(LOWEST, top)))
+                one.bind((LOOPBACK, port))
             except OSError:
                 continue
-            found.append(one.getsockname()[1])
+            if port not in _given:
+                found.append(port)
     raise Unavailable("loopback", f"there are not {count} free ports from {LOWEST} to {top}")
+
+
+def _remember(ports: Iterable[int]) -> None:
+    for port in ports:
+        _given.pop(port, None)
+        _given[port] = None
+    while len(_given) > GIVEN_MAX:
+        del _given[next(iter(_given))]
 
 
 def taken(port: int) -> bool:
@@ -94,9 +111,11 @@ class Ports:
     def _read(self) -> dict[str, int]:
         try:
             said = json.loads(self._file.read_text("ascii"))
-            return {name: int(said[name]) for name in self._names}
+            known = {name: int(said[name]) for name in self._names}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
+        _remember(known.values())
+        return known
 
     def _choose(self) -> dict[str, int]:
         chosen = dict(zip(self._names, free(len(self._names)), strict=True))
