@@ -35,6 +35,10 @@ def test_one_that_was_as_expected_and_now_is_not_is_worse() -> None:
     assert last(run(1), missed) == (
         "as expected in redis-listener-dies.on.20261123T060100, and now not: held requests are answered",
     )
+    assert last(run(1), missed, run(3, status=Status.NOT_AS_EXPECTED, expectations=MISSED)) == (
+        "as expected in redis-listener-dies.on.20261123T060100, and now not, nor in 1 before it: "
+        "held requests are answered",
+    ), "it isn't well again by being red a second time"
     assert last(missed) == () == last(run(1, status=Status.NOT_AS_EXPECTED), missed)
     assert last(run(1, on=False), missed) == (), "one without the protections is another thing"
 
@@ -80,6 +84,13 @@ def test_runs_are_kept_when_their_folders_are_gone_and_found_when_their_runner_w
     with (tmp_path / history.FILE).open("ab") as file:
         file.write(b'{"torn": ')
     assert [each.record.id for each in history.read(tmp_path)] == [run(1).id, killed.id]
+
+
+def test_a_run_after_a_line_that_was_torn_is_kept(tmp_path: Path) -> None:
+    (tmp_path / history.FILE).write_bytes(b'{"torn": ')
+    for number in (1, 2):
+        history.keep(tmp_path, run(number))
+    assert [each.record.id for each in history.read(tmp_path)] == [run(1).id, run(2).id]
 
 
 def test_a_line_that_says_it_anew_counts(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ Examples:
   seawall lab history redis-slow --json
 
 \b
-A run is worse than those before it with the same experiment, target and protections: when it was as expected the last
-time, and now isn't; or when detecting, mitigating or recovering takes more than 1.5 times, and 2 s more than, the
+A run is worse than those before it with the same experiment, target and protections: when it was as expected before,
+and now isn't; or when detecting, mitigating or recovering takes more than 1.5 times, and 2 s more than, the
 median of the last five good ones (two at least), or doesn't come any more. Runs that were invalid or aborted show
 nothing.
 Exit codes: 0 the newest of each is no worse; 1 one is; 3 there is no such run."""

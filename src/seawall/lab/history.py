@@ -5,7 +5,7 @@ the folder tells (its runner was killed) is read from there.
 
 A run is *worse* when one with its name, target and protections before it was better. The rule:
 
-- as expected the last time that it showed anything, and now not;
+- as expected at some time before, and now not, until it is again;
 - of runs with the protections that were as expected: a time (detect, mitigate, recover) that is more than ``TIMES``
   the median of those before, and more than ``MORE_S`` longer; of the last ``LAST_MAX``, and of ``LAST_MIN`` at least;
 - a time that each of those had, and that there is none of now.
@@ -52,11 +52,22 @@ def keep(folder: Path, record: Record) -> None:
     if path.exists() and path.stat().st_size > FILE_BYTES_MAX:
         path.replace(folder / (FILE + ".1"))
     line = msgspec.json.encode(replace(record, moments=[], proofs=[])) + b"\n"
+    # After a line that a crash or a full disk tore: this one would be lost with it.
+    line = b"\n" + line if _torn(path) else line
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         os.write(descriptor, line)
     finally:
         os.close(descriptor)
+
+
+def _torn(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:  # there is none, or it is empty
+        return False
 
 
 def read(folder: Path) -> list[Entry]:
@@ -86,15 +97,17 @@ def worse(record: Record, earlier: Sequence[Record]) -> list[str]:
     """What of a run is worse than those before it, that showed anything, the oldest first."""
     if not earlier or record.status not in SHOWN:
         return []
-    last = earlier[-1]
+    good = [each for each in earlier if each.status is Status.AS_EXPECTED]
     if record.status is Status.NOT_AS_EXPECTED:
-        if last.status is not Status.AS_EXPECTED:
+        if not good:
             return []
         missed = [each.claim for each in record.expectations if not each.held]
-        return [f"as expected in {last.id}, and now not: {'; '.join(missed or record.why)}"]
+        since = len(earlier) - 1 - earlier.index(good[-1])
+        also = f", nor in {since} before it" if since else ""
+        return [f"as expected in {good[-1].id}, and now not{also}: {'; '.join(missed or record.why)}"]
     if record.protections != "on":
         return []
-    good = [each for each in earlier if each.status is Status.AS_EXPECTED][-LAST_MAX:]
+    good = good[-LAST_MAX:]
     if len(good) < LAST_MIN:
         return []
     return [why for word, now, then in _times(record, good) if (why := _slower(word, now, then))]
