@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from seawall.kernel.error import Misconfigured
 from seawall.lab.target import file as files
-from seawall.lab.target.file import Command
+from seawall.lab.target.file import Command, Fault, TargetFile
 
 from .made_target import fault, write
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "gameday.md"
 HERE = "http://127.0.0.1:8081"
 
 
@@ -57,6 +63,12 @@ def test_what_is_right_is_read_with_the_files_that_it_names(tmp_path: Path) -> N
             {"faults": {"a.end": {"apply": {"argv": ["a"], "timeout_s": 600}, "passing": True}}},
             "apply: timeout_s is more than 0, and 60 at most",
         ),
+        (
+            {"faults": {"redis.hole": {"aply": ["true"]}}},
+            '[fault."redis.hole"]: Object contains unknown field `aply`',
+        ),
+        ({"path": {"db": {"ask": "ping db"}}}, '[path."db"]: Expected `object | array`, got `str`'),
+        ({"path": {"db": {"ask": "ping db"}}}, "a command is a list of words"),
         ({"path": {"db": {"ask": []}}}, '[path."db"]: ask: a list of words'),
         ({"source": {"name": "lab", "secret_file": "lab.secret"}}, "source: either url or url_file is needed"),
     ],
@@ -77,3 +89,31 @@ def test_words_in_braces_are_filled_in_and_doubled_ones_are_braces() -> None:
     assert made.argv == ["tc", "delay", "300ms", "{ms}", "tcp dport { 22, 6379 }"]
     with pytest.raises(KeyError):
         Command(argv=["{nothing}"]).filled({"ms": "300"})
+
+
+def examples() -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+
+
+def test_the_files_on_the_page_are_right() -> None:
+    first, kubernetes, held = examples()
+    whole = msgspec.convert(tomllib.loads(f"{first}\n{held}"), TargetFile)
+    assert not list(files._problems(whole)) and set(whole.fault) == {"redis.hole", "redis.slow", "collector.end"}
+    (fault,) = tomllib.loads(kubernetes)["fault"].values()
+    assert msgspec.convert(fault, Fault).gone
+
+
+@pytest.mark.parametrize(("says", "ends", "there", "gone"), [("lab-deny-redis lab-redis netem", 0, 0, 1),
+                                                             ("another", 0, 1, 0), ("", 1, 2, 2)])  # fmt: skip
+def test_the_looks_on_the_page_have_three_answers(says: str, ends: int, there: int, gone: int, tmp_path: Path) -> None:
+    """What can't look says neither yes nor no: it would be taken for a fault that is gone."""
+    for name in ("sudo", "tc", "kubectl"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {says}\nexit {ends}\n")
+        (tmp_path / name).chmod(0o755)
+    faults = {key: each for text in examples()[:2] for key, each in tomllib.loads(text)["fault"].items()}
+    looks = [(faults["redis.slow"]["verify"][-1], there), (faults["redis.hole"]["gone"][-1], gone)]
+    looks.append((tomllib.loads(examples()[0])["fault"]["redis.hole"]["verify"][-1], there))
+    for look, wanted in looks:
+        done = subprocess.run(["sh", "-c", look], env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+                              check=False, timeout=60)  # fmt: skip
+        assert done.returncode == wanted, look

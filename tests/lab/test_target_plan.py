@@ -159,3 +159,16 @@ def test_an_abort_condition_that_nobody_can_look_at_is_refused_and_one_of_the_ex
                 abort=[{"claim": "the console is away", "name": "api.ok_ratio", "below": 0.5}])  # fmt: skip
     assert found.at is not None and any("it isn't aborted when the rig is hot" in each for each in found.at.unseen)
     assert [each.name for each in found.ours.abort] == ["api.ok_ratio"] and found.ours.options["api"]
+
+
+@pytest.mark.parametrize("value", ["redis; reboot", "$(reboot)", "-o", "a b", "`x`", "a\nb", "${x}"])
+def test_what_an_experiment_says_is_no_command_where_a_shell_may_read_it(value: str, tmp_path: Path) -> None:
+    told = fault(tmp_path / "flag", apply=["ssh", "gw", "break {way}"])
+    target = files.load(write(tmp_path, HERE, {"redis.hole": told}))
+    with pytest.raises(Misconfigured, match=r"apply: \{way\} is .* may stand in a command"):
+        plan.fit(
+            experiment.load(tiny.write(tmp_path, mine(action("hole", target="redis", way=value)))), target, file="f"
+        )
+    for fine in ("both", "10.0.0.7:6379", "-0.5", ""):
+        said = mine(action("hole", target="redis", way=fine))
+        assert plan.fit(experiment.load(tiny.write(tmp_path, said)), target, file="f").at is not None

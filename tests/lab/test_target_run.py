@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import subprocess
@@ -118,6 +119,11 @@ def test_paths_of_the_target_are_proven_dead_and_alive(
     made = ran(tmp_path, fake, said(), faults=faults, path=path)
     assert made.status is Status.AS_EXPECTED, made.why
     assert "the path to to-redis is dead" in {proof.claim for proof in made.proofs if proof.held}
+    same = {"redis": path["to-redis"]}
+    made = ran(tmp_path, fake, said(), faults={"redis.hole": fault(tmp_path / "flag")}, path=same)
+    assert made.status is Status.INVALID and "the path to redis is alive: it is dead" in made.why[1], (
+        "its cuts don't name it, and that it has the target's name means nothing"
+    )
     more = ["sh", "-c", 'touch "$0" "$1"', str(tmp_path / "flag"), str(tmp_path / "other")]
     made = ran(tmp_path, fake, said(), faults={"redis.hole": {**faults["redis.hole"], "apply": more}}, path=path)
     assert made.status is Status.INVALID and "the path to to-store is alive: it is dead" in made.why[1], made.why
@@ -236,6 +242,19 @@ def command(folder: Path, *words: str) -> list[str]:
 def lab(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(folder, *words), capture_output=True, text=True, timeout=WHILE_S, check=False,
                           stdin=subprocess.DEVNULL)  # fmt: skip
+
+
+def test_one_run_at_a_time_is_made_by_a_targets_file(tmp_path: Path, fake: FakePlatform) -> None:
+    other = os.open(write(tmp_path, fake.url, {"redis.hole": fault(tmp_path / "flag")}), os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        target = files.load(tmp_path / "staging.toml")
+        found = plan.fit(experiment.load(tiny.write(tmp_path, said())), target, file="staging.toml")
+        options = Options(folder=Folder(tmp_path / "lab"), seed=7, fetched=tmp_path, command="x")
+        made = run(found, options, screen_to=io.StringIO())
+    finally:
+        os.close(other)
+    assert made.status is Status.INVALID and "another run is made by" in made.why[0] and not made.faults
 
 
 @pytest.mark.slow

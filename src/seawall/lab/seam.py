@@ -18,7 +18,14 @@ class Arm(Protocol):
     """What undoes a fault is known to a watchdog before the fault is done."""
 
     def arm(
-        self, revert: Mapping[str, object], *, max_s: float, fault: str, target: str, dead: Sequence[str] = ()
+        self,
+        revert: Mapping[str, object],
+        *,
+        max_s: float,
+        fault: str,
+        target: str,
+        dead: Sequence[str] = (),
+        exact: bool = False,
     ) -> str:
         """Write and sync what undoes a fault, and hand it to the watchdog. Only after this may the fault be done.
 
@@ -27,7 +34,9 @@ class Arm(Protocol):
             max_s: So long it may last at most; the run's own end comes first if it is sooner.
             fault: What is broken, for people: "redis a black hole".
             target: What it is done to: "redis", "collector".
-            dead: Paths (`Rig.paths`) that must be dead while it lasts; all the others must stay alive.
+            dead: Paths (`Rig.paths`) that must be dead while it lasts; all the others must stay alive, but for those
+                of the target.
+            exact: Those of the target, too: a path that has its name is another thing.
 
         Returns:
             Its id, for `undone`.

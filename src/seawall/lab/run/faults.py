@@ -36,6 +36,7 @@ class _Armed:
     fault: Fault
     target: str
     dead: Sequence[str]
+    exact: bool  # nothing else of the target is meant
     looked: bool = False
 
 
@@ -67,7 +68,14 @@ class Faults:
 
     # ── For actions (seam.Arm) ─────────────────────────────────────────────────────────────────────────────────────
     def arm(
-        self, revert: Mapping[str, object], *, max_s: float, fault: str, target: str, dead: Sequence[str] = ()
+        self,
+        revert: Mapping[str, object],
+        *,
+        max_s: float,
+        fault: str,
+        target: str,
+        dead: Sequence[str] = (),
+        exact: bool = False,
     ) -> str:
         left_s = self._max_s - (self._clock() - self.first_s) if self.faults else self._max_s
         # The run's own end, and a moment for the runner to do it first: it knows more than the watchdog.
@@ -77,7 +85,7 @@ class Faults:
             if known is None:
                 known = Fault(name=fault, target=target, began_s=round(self._clock(), 3))
                 self.faults.append(known)
-            self._armed[id] = _Armed(known, target, tuple(dead))
+            self._armed[id] = _Armed(known, target, tuple(dead), exact)
         self._changed()
         return id
 
@@ -206,4 +214,5 @@ class Faults:
 
 def _meant(path: str, armed: _Armed) -> bool:
     """Whether a path belongs to what is broken: ``redis.r1`` to the target ``redis``."""
-    return path in armed.dead or path == armed.target or path.startswith(armed.target + ".")
+    of_it = path == armed.target or path.startswith(armed.target + ".")
+    return path in armed.dead or (of_it and not armed.exact)

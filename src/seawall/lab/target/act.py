@@ -34,7 +34,7 @@ def do(fault: str, values: Mapping[str, str] | None = None) -> str:
         "look_s": look.timeout_s, "ends": str(pid), ("verify" if "gone" in made else "absent"): look.argv,
     }  # fmt: skip
     place = place_of(fault)
-    id = rig.arm.arm(armed, max_s=MAX_S, fault=words, target=place, dead=[fault, *said.cuts])
+    id = rig.arm.arm(armed, max_s=MAX_S, fault=words, target=place, dead=[fault, *said.cuts], exact=True)
     rig.did(place, id, lambda: None)
     rig.applied[fault] = made
     command.apply(made["apply"], rig.target.folder, pid)

@@ -41,6 +41,11 @@ class Command(_Fields, frozen=True, kw_only=True):
     argv: list[str]
     timeout_s: float = COMMAND_S
 
+    @property
+    def names(self) -> set[str]:
+        """Of the values that it is to be filled with."""
+        return {found[2] for word in self.argv for found in WORD.finditer(word) if found[2]}
+
     def filled(self, values: Mapping[str, str]) -> Command:
         """With its ``{word}`` filled in.
 
@@ -177,9 +182,13 @@ def load(path: Path) -> Target:
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise Misconfigured([f"{path}: larger than {FILE_BYTES_MAX} bytes"])
-        said = msgspec.convert(tomllib.loads(path.read_text("utf-8")), TargetFile)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Misconfigured([f"{path}: {error}"]) from error
+    try:
+        said = msgspec.convert(raw, TargetFile)
+    except msgspec.ValidationError as error:
+        raise Misconfigured([f"{path}: {each}" for each in _tables(raw) or [str(error)]]) from error
     read = _Reader(path.absolute().parent)
     token = read.secret("token_file", said.token_file)
     source = read.sender("source", said.source)
@@ -188,6 +197,20 @@ def load(path: Path) -> Target:
     if problems := [f"{path}: {each}" for each in (*_problems(said), *read.problems)]:
         raise Misconfigured(problems)
     return Target(path=path.absolute(), said=said, token=token, source=source, held=held, tls=tls, store=store)
+
+
+def _tables(raw: Mapping[str, Any]) -> list[str]:
+    """Which of the tables that have a name of the user's own isn't right, and why."""
+    found = []
+    for table, kind in (("fault", Fault), ("path", Way)):
+        named = raw.get(table)
+        for key, each in named.items() if isinstance(named, dict) else ():
+            try:
+                msgspec.convert(each, kind)
+            except msgspec.ValidationError as error:
+                hint = "; a command is a list of words" if "`object | array" in str(error) else ""
+                found.append(f'[{table}."{key}"]: {error}{hint}')
+    return found
 
 
 class _Reader:

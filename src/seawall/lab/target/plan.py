@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ MEASURED: Mapping[str, Sequence[str]] = {
     "lab": ("faults_count", "steady", "disk_free_mb", "memory_mb", "unread_count"),
 }  # fmt: skip
 """Names of samples by room, beside ``FIGURES``."""
+VALUE = re.compile(r"(?:[A-Za-z0-9_./@+=%:,][A-Za-z0-9_./@+=%:,-]*|-[0-9.]+|)")
+"""What a command may be filled with: nothing that a shell, or a program's options, would take for something else."""
 SEEN_KINDS = ("alert", "cleared", "act", "top", "step")
 VERDICT_UNSEEN = ("effects", "repeated", "synthetic", "synthetic_runs")
 VERDICT_HELD = ("held", "own", "late", "ticket", "silent", "wrong")
@@ -152,6 +155,11 @@ class _Plan:
                 known = ", ".join(f"{{{name}}}" for name in values) or "none"
                 self.problems.append(f'[fault."{key}"] {word}: {{{error.args[0]}}}: the action has {known}; '
                                      f"{{{{{error.args[0]}}}}} is the braces themselves")  # fmt: skip
+                continue
+            # Behind ssh there is a shell: what an experiment's file says may not be a command of its own there.
+            self.problems += [f'[fault."{key}"] {word}: {{{name}}} is {values[name]!r}: only letters, digits and '
+                              "_.,:/@%+=- may stand in a command" for name in sorted(command.names)
+                              if not VALUE.fullmatch(values[name])]  # fmt: skip
         if fault.passing and fault.verify is None and key not in self.used:
             self.unseen.append(f"{key}: whether it was done: it has no verify, and its apply is believed")
         self.used.setdefault(key, values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -78,11 +80,13 @@ class TargetRig(Rig):
         self._first: Mapping[str, float] = {}
         self._looks = Looks({"admin": self._of_admin, "ready": self._of_ready, "store": self._of_store})
         self._read_at = time.monotonic()
+        self._held: int | None = None
 
     # ── Making ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def make(self) -> None:
         """Find the target, its sources, and begin the traffic."""
         self.run.mkdir(parents=True, exist_ok=True)
+        self._hold()
         self.platform = Platform(self.place, patience_s=PATIENCE_S, timeout_s=ASK_S * 2)
         self.sight = Sight(self.place, timeout_s=ASK_S)
         senders = {"events": self._sender(self.target.source)}
@@ -196,8 +200,21 @@ class TargetRig(Rig):
         self._finishing = True
         self._looks.close()
         super().close()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     # ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _hold(self) -> None:
+        """Keep other runs away whose --folder is another one: each would take the other's fault for its own."""
+        try:
+            self._held = os.open(self.target.path, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Rejected(409, "in use", f"another run is made by {self.target.path}: one at a time") from None
+        except OSError:  # a file system without locks
+            pass
+
     def _of_admin(self) -> dict[str, float]:
         found = self.sight.figures()
         if found:
