@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from lab import made_runs
 from lab.tiny import document, write
-from seawall.cli.experiment import list_, panic, run, show
+from seawall.cli.experiment import list_, panic, run, say_record, show
 from seawall.cli.say import Failed
 from seawall.lab import experiment
+from seawall.lab.arm import living, revert
+from seawall.lab.arm.armoury import Armoury
+from seawall.lab.record import Status
 
 
 def said(*arguments: str) -> Result:
@@ -64,6 +68,30 @@ def test_show_says_what_it_breaks_and_what_is_expected(mine: str) -> None:
 def test_list_has_every_file_of_the_catalogue() -> None:
     found = json.loads(CliRunner().invoke(list_, ["--json"], standalone_mode=False).output)
     assert [each["name"] for each in found["experiments"]] == experiment.names()
+
+
+def test_panic_in_the_wrong_folder_says_where_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    armoury = Armoury(tmp_path / "a lab" / "armed", run="r", rig=None, lost=lambda why: None, told=lambda id, by: None)
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    with armoury:
+        done = CliRunner().invoke(panic, [], standalone_mode=False)
+        assert done.return_value == 1 and "nothing was broken" in done.output
+        assert f"seawall lab panic --folder '{tmp_path}/a lab'" in done.output
+    assert tmp_path / "a lab" not in living.labs(tmp_path)
+
+
+def test_what_could_not_be_undone_is_said_as_a_person_would_type_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    armed = revert.parse(
+        {"do": "command", "argv": ["ssh", "gw", "sudo nft delete table inet lab"], "folder": "/etc/lab"}
+    )
+    assert revert.words(armed) == "run ssh gw 'sudo nft delete table inet lab' in /etc/lab"
+    made = made_runs.record(status=Status.ABORTED, why=["STILL BROKEN: redis: run x: NOT undone: y", "Ctrl-C"])
+    say_record(made, tmp_path, err=False)
+    said = capsys.readouterr().out
+    assert "tried again and again" in said and f"seawall lab panic --folder {tmp_path}" in said
 
 
 def test_panic_where_nothing_ever_ran_is_calm(tmp_path: Path) -> None:

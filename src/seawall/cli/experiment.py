@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -260,9 +261,13 @@ def say_record(record: Record, folder: Path, *, err: bool) -> None:
     where = f"on {record.target}" if record.target else f"protections {record.protections}"
     say(f"{record.name}, {where}: {status.upper()}", err=err)
     from seawall.lab import drill
+    from seawall.lab.run import judge
 
     for line in (*(f"  {why}" for why in record.why), *drill.reveal(record)):
         say(line, err=err)
+    if any(why.startswith(judge.STILL) for why in record.why):
+        say("  it is tried again and again as long as this machine runs. By hand: do what stands after `run`; then "
+            f"seawall lab panic --folder {shlex.quote(str(folder.absolute()))}", err=err)  # fmt: skip
     for each in record.expectations:
         say(f"  {'ok ' if each.held else 'NOT'} {each.claim}: {each.said}", err=err)
     for each_unseen in record.unseen:
@@ -287,13 +292,16 @@ Example: seawall lab panic
 
 \b
 A run that is going on is told to stop, and what a dead one left running is ended.
-Exit codes: 0 nothing is broken any more; 1 something couldn't be undone, and why."""
+Exit codes: 0 nothing is broken any more; 1 something couldn't be undone, and why; or, where no --folder was said,
+nothing was broken in this one, and a run goes on in another."""
 )
 @folder_option
 @json_option
+@click.pass_context
 @told
-def panic(folder: str, as_json: bool) -> int:
+def panic(context: click.Context, folder: str, as_json: bool) -> int:
     """Mend everything that an experiment has broken, at once."""
+    from seawall.lab.arm import living
     from seawall.lab.arm import panic as panics
 
     path = Path(folder).absolute()
@@ -304,7 +312,15 @@ def panic(folder: str, as_json: bool) -> int:
         })  # fmt: skip
     elif not found.undone and not found.left:
         say("nothing was broken")
-    return 0 if found.ok else FAILED
+    if found.undone or found.left or context.get_parameter_source("folder") is not click.core.ParameterSource.DEFAULT:
+        return 0 if found.ok else FAILED
+    others = living.labs(path)
+    for other in others:
+        say(
+            f"in {path}, that is; a run goes on elsewhere: seawall lab panic --folder {shlex.quote(str(other))}",
+            err=True,
+        )
+    return FAILED if others else 0
 
 
 COMMANDS = (list_, show, run, panic)

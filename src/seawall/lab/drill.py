@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from seawall.kernel.error import Rejected
+from seawall.lab.arm import living
 from seawall.lab.arm.file import since_boot
 from seawall.lab.experiment import RIG, Claim, Experiment
 from seawall.lab.part.node import whole
@@ -134,7 +135,8 @@ def mark(folder: Path, word: str, *, text: str, by: str) -> None:
         Rejected: No drill goes on in this folder.
     """
     if not _goes_on(folder):
-        raise Rejected(404, "no drill", f"none goes on in {folder}")
+        others = [f"; one goes on in {each}: --folder says it" for each in living.labs(folder) if _goes_on(each)]
+        raise Rejected(404, "no drill", f"none goes on in {folder}{''.join(others)}")
     line = json.dumps({"at": since_boot(), "word": word, "text": text[:TEXT_MAX], "by": by}) + "\n"
     descriptor = os.open(folder / MARKS, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

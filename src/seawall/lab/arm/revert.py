@@ -6,6 +6,7 @@ Each is idempotent: it may have been done before, by somebody else, or there may
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import tempfile
 import time
@@ -132,7 +133,8 @@ def words(revert: Revert) -> str:
         return f"mend the lines of {revert.address}"
     if isinstance(revert, ZoneDown):
         return f"remove the zones of {revert.folder}"
-    return f"run {' '.join(revert.argv)}"
+    # As a person would type it: when it fails, somebody does.
+    return f"run {shlex.join(revert.argv)}" + (f" in {revert.folder}" if revert.folder else "")
 
 
 def undo(revert: Revert) -> str:

@@ -53,6 +53,9 @@ def visible(claims: Iterable[Claim], seen: Seen) -> tuple[list[Claim], list[str]
     return kept, unseen
 
 
+STILL = "STILL BROKEN"
+
+
 def conclude(record: Record, *, orders: Sequence[Order], invalid: Sequence[str], broken: Sequence[str]) -> None:
     """Give a record its status, and each cause in words.
 
@@ -63,7 +66,7 @@ def conclude(record: Record, *, orders: Sequence[Order], invalid: Sequence[str],
     """
     failed = [f"{each.claim}: {each.said}" for each in record.proofs if not each.held]
     missed = [f"{each.claim}: {each.said}" for each in record.expectations if not each.held]
-    still = [f"STILL BROKEN: {each}" for each in broken]
+    still = [f"{STILL}: {each}" for each in broken]
     aborted = [each.why for each in orders if each.status is Status.ABORTED]
     shown = [each.why for each in orders if each.status is not Status.ABORTED] + [*invalid, *failed]
     if aborted:
