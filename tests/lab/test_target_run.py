@@ -30,7 +30,7 @@ from seawall.lab.target import file as files
 from seawall.lab.target import plan
 
 from . import tiny
-from .made_target import fault, installed, write
+from .made_target import SECRET, fault, installed, write
 from .platform_server import FakePlatform
 from .test_armoury import REVERTED_S, until
 from .test_target_plan import action, mine
@@ -81,6 +81,8 @@ def test_what_is_expected_of_a_target_is_green_and_its_record_tells_where(tmp_pa
     assert "effects" not in made.verdict and not fake.removed, "it made no source, and removes none"
     book = ledger.read(tmp_path / "lab" / "run" / made.id / record.LEDGER)
     assert all(each.shared for each in book.runs)
+    kept = b"".join(each.read_bytes() for each in (tmp_path / "lab").rglob("*") if each.is_file())
+    assert made.id.encode() in kept and not any(each in kept for each in (SECRET.encode(), b"/in/t", b"Bearer"))
 
 
 @pytest.mark.slow
@@ -166,6 +168,27 @@ def test_an_abort_condition_of_the_target_reverts(tmp_path: Path, fake: FakePlat
     )  # fmt: skip
     assert made.status is Status.ABORTED and "senders are refused" in made.why[0], made.why
     assert made.faults[0].ended_by == "abort"
+    assert made.recover_s is not None and len(made.why) == 1, "it was seen well again"
+
+
+@pytest.mark.slow
+def test_what_is_not_well_after_an_abort_is_said(tmp_path: Path, fake: FakePlatform) -> None:
+    flag, seen = tmp_path / "flag", threading.Event()
+
+    def answer(key: str) -> int:
+        if flag.exists():
+            seen.set()
+        return 503 if seen.is_set() else 202
+
+    fake.answer = answer
+    made = ran(
+        tmp_path, fake, said(action("hole", target="redis"), {**tiny.action("wait", seconds=60), "provider": {
+            "type": "process", "path": "sleep", "arguments": "60"}, "name": "for long"},
+            seconds={**QUICK, "recover": 1}),
+        abort=[{"claim": "senders are refused", "name": "intake.failed_rate", "above": 1}],
+    )  # fmt: skip
+    assert made.status is Status.ABORTED and made.recover_s is None
+    assert made.why[-1].startswith("reverted, and not seen steady again: "), made.why
 
 
 @pytest.mark.slow

@@ -92,6 +92,7 @@ class Session:
         self._played_s: float | None = None
         self._ending = False
         self._kept = False
+        self._unwell = ""  # how it goes to what isn't ours, after an abort
         self._stack = ExitStack()
         self._invalid: list[str] = []
         self._broken: list[str] = []
@@ -328,6 +329,8 @@ class Session:
             toolkit.keep(journal, self.folder)
         if self._rig is not None and self._faults.faults and not self.sentry.ordered:
             self._recover(self._rig)
+        elif self._rig is not None and self._faults.faults and self.experiment.at is not None:
+            self._see_well(self._rig)
         elif not self._invalid and not self.sentry.ordered:
             self._invalid.append("nothing was broken")
         self._judge()
@@ -341,6 +344,22 @@ class Session:
             self._said(done.text)
         self.save()
 
+    def _see_well(self, rig: Rig) -> None:
+        """Of an installation that isn't ours people want to know after an abort, too, whether it is well again."""
+        recover_s, orders = self.experiment.ours.seconds.recover, len(self.sentry.orders)
+        if blind := rig.broken():
+            self._unwell = f"reverted, and nobody can say whether it is steady again: {blind}"
+            return
+        self.say(f"reverted; looking for {recover_s:g} s at most whether it is steady again. Ctrl-C: don't look")
+        why = self._steady.wait(recover_s, given_up=lambda: len(self.sentry.orders) > orders)
+        self._states.append((round(self.clock(), 3), not why))
+        self.say("the steady state holds again" if not why else f"the steady state doesn't hold: {why}")
+        self._well(why)
+
+    def _well(self, why: str) -> None:
+        if why and self.experiment.at is not None:
+            self._unwell = f"reverted, and not seen steady again: {why}"
+
     def _recover(self, rig: Rig) -> None:
         seconds, record = self.experiment.ours.seconds, self.record
         if not self._broken:
@@ -350,6 +369,7 @@ class Session:
         # What the hypothesis said while nobody played it: from here on it holds, or it never did.
         self._states.append((round(self.clock(), 3), not why))
         self.say("the steady state holds again" if not why else f"the steady state doesn't hold: {why}")
+        self._well(why)
         if self.options.on:
             said = why or "it holds"
             record.expectations.append(
@@ -382,6 +402,8 @@ class Session:
         if not record.expectations and not orders:
             self._invalid.append("nothing that was expected was looked at")
         judge.conclude(record, orders=orders, invalid=self._invalid, broken=self._broken)
+        if self._unwell and record.status is not Status.NOT_AS_EXPECTED:
+            record.why.append(self._unwell)
         self.save()
 
     def _expect(self) -> None:
