@@ -287,7 +287,7 @@ def test_what_is_not_on_this_machine_must_be_named_to_be_broken(tmp_path: Path) 
     for words, why in (
         (["--yes"], "--yes isn't enough: --yes-really staging"),
         (["--yes-really", "production"], "names staging"),
-        ([], "nobody is there to confirm it"),
+        ([], "nobody is there to confirm it; --yes-really staging says"),
         (["--yes", "--twice"], "--target has none"),
     ):
         done = lab(tmp_path, *words)

@@ -206,7 +206,8 @@ def _drill(
     seed = seed if seed is not None else secrets.randbits(31)
     chosen, made = drills.draw(found, seed)
     if targets.asks(chosen, yes=yes, really=really):
-        _typed(drills.question(found), f"drill on {chosen.at.name}" if chosen.at is not None else "drill")
+        word = f"drill on {chosen.at.name}" if chosen.at is not None else "drill"
+        _typed(drills.question(found), word, unasked=targets.unasked(chosen))
     records = runner.run_all(
         [Run(chosen, True)], folder=folder, seed=seed, told=lambda record: say_record(record, folder, err=as_json),
         force=True, drill=made,
@@ -233,15 +234,15 @@ def _confirm(wanted: list[Run]) -> None:
         mine = [each for each in wanted if each.experiment.path == found]
         experiment = mine[0].experiment
         lines = preflight.question(experiment, on=any(m.on for m in mine), off=any(not m.on for m in mine))
-        _typed(lines, targets.typed(experiment))
+        _typed(lines, targets.typed(experiment), unasked=targets.unasked(experiment))
 
 
-def _typed(lines: list[str], word: str) -> None:
+def _typed(lines: list[str], word: str, *, unasked: str) -> None:
     """A person reads the lines, and types the word."""
     for line in lines:
         say(line, err=True)
     if not interactive():
-        raise Failed(MISUSED, "nobody is there to confirm it; --yes says that you know what it does")
+        raise Failed(MISUSED, f"nobody is there to confirm it; {unasked} says that you know what it does")
     try:
         typed = click.prompt(f"Type {word} to go on", err=True, default="", show_default=False)
     except click.Abort:

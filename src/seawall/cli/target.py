@@ -55,6 +55,12 @@ def asks(experiment: Experiment, *, yes: bool, really: str | None) -> bool:
     return not yes and really is None
 
 
+def unasked(experiment: Experiment) -> str:
+    """The option that says it without anybody to type."""
+    at = experiment.at
+    return f"--yes-really {at.name}" if at is not None and not at.here else "--yes"
+
+
 def typed(experiment: Experiment) -> str:
     """What a person types to confirm."""
     return f"{experiment.name} on {experiment.at.name}" if experiment.at is not None else experiment.name
