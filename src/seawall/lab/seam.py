@@ -18,15 +18,9 @@ class Arm(Protocol):
     """What undoes a fault is known to a watchdog before the fault is done."""
 
     def arm(
-        self,
-        revert: Mapping[str, object],
-        *,
-        max_s: float,
-        fault: str,
-        target: str,
-        dead: Sequence[str] = (),
+        self, revert: Mapping[str, object], *, max_s: float, fault: str, target: str, dead: Sequence[str] = (),
         exact: bool = False,
-    ) -> str:
+    ) -> str:  # fmt: skip
         """Write and sync what undoes a fault, and hand it to the watchdog. Only after this may the fault be done.
 
         Args:

@@ -39,10 +39,9 @@ def page() -> str:
         missing = sorted({cell.dependency for cell in found if cell.flow == flow.name and not cell.called})
         if missing:
             parts.append(f"Not called by this flow: {', '.join(missing)}.\n")
-    waiting = "\n".join(f"- `{each.name}` ({each.incident}): {each.title}. It joins {each.joins}." for each in later())
-    parts.append(
-        f"## Not there yet\n\nExperiments that have a name, and wait for what they would break:\n\n{waiting}\n"
-    )
+    if waiting := [f"- `{each.name}` ({each.incident}): {each.title}. It joins {each.joins}.\n" for each in later()]:
+        head = "## Not there yet\n\nExperiments that have a name, and wait for what they would break:\n\n"
+        parts.append(head + "".join(waiting))
     return "\n".join(parts)
 
 

@@ -72,8 +72,8 @@ def overview(shelf: Shelf) -> Markup:
         part.scrolled(made, label="Table of all runs"),
         tag("p", summary.ABOUT, class_="quiet"),
         tag("p", f"Not among these runs: {'; '.join(missing)}.", class_="quiet") if missing else None,
-        tag("p", "Incidents, or halves of them, that no experiment makes happen yet:", class_="quiet"),
-        tag("ul", *waiting, class_="quiet"),
+        *((tag("p", "Incidents, or halves of them, that no experiment makes happen yet:", class_="quiet"),
+           tag("ul", *waiting, class_="quiet")) if waiting else ()),
     ])  # fmt: skip
 
 

@@ -68,15 +68,9 @@ class Faults:
 
     # ── For actions (seam.Arm) ─────────────────────────────────────────────────────────────────────────────────────
     def arm(
-        self,
-        revert: Mapping[str, object],
-        *,
-        max_s: float,
-        fault: str,
-        target: str,
-        dead: Sequence[str] = (),
+        self, revert: Mapping[str, object], *, max_s: float, fault: str, target: str, dead: Sequence[str] = (),
         exact: bool = False,
-    ) -> str:
+    ) -> str:  # fmt: skip
         left_s = self._max_s - (self._clock() - self.first_s) if self.faults else self._max_s
         # The run's own end, and a moment for the runner to do it first: it knows more than the watchdog.
         id = self._armoury.arm(revert, max_s=min(max_s, max(1.0, left_s) + LAND_S), fault=fault, target=target)
