@@ -26,6 +26,7 @@ from seawall.settings import environment_apart
 ROLES = ("collector", "router", "worker", "console")
 PARTS = (*ROLES, "postgres", "up")
 POLL_S = 0.05
+PAGE_BYTES_MAX = 1024 * 1024
 STOP_S = 40.0
 """How long an orderly stop may take: the sum of the roles' own budgets, and some."""
 
@@ -99,8 +100,8 @@ class Tree:
             with contextlib.closing(connection):
                 connection.request("GET", "/readyz")
                 answer = connection.getresponse()
-                said = answer.read(4000).decode("utf-8", "replace")
-        except (Unavailable, OSError, http.client.HTTPException) as error:
+                said = json.loads(answer.read(PAGE_BYTES_MAX))["reason"]
+        except (Unavailable, OSError, http.client.HTTPException, ValueError, KeyError) as error:
             return str(error)
         return "" if answer.status == 200 else f"readyz answers {answer.status}: {said}"
 

@@ -36,6 +36,7 @@ R = TypeVar("R")
 
 ASK_S: Final = 1.0
 OWN: Final = "console"
+PARENT: Final = "up"
 """The role that asks the others; it moves its own without a socket."""
 
 REQUIRED: Final = ("collector", "router", "worker")
@@ -46,7 +47,7 @@ class Fleet:
 
     Args:
         own: The process that answers; it is not asked over its own socket.
-        roles: Sockets of all other roles, by name, in the order of the flow.
+        roles: Sockets of all other roles, by name, in the order of the flow; also PARENT's, where one started them.
         store: Where the store's answer is tested.
         required: Roles without which the whole isn't ready.
         more: Processes that come and go, asked as long as their sockets are there.
@@ -167,6 +168,9 @@ class Fleet:
             health = by_name.get(role)
             if health is None or not health.ready:
                 reasons.append(f"{role}: {health.reason if health is not None else 'unknown here'}")
+        parent = by_name.get(PARENT)
+        if reasons and parent is not None and not parent.ready:
+            reasons.append(f"{PARENT}: {parent.reason}")  # why a role that isn't running isn't
         said = {
             "ready": not reasons,
             "reason": "; ".join(reasons),
