@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 
 import pytest
-from desk import SMALL, answered, opened, payloads_in, segments, until
+from desk import NO_SOCKET, SMALL, answered, opened, payloads_in, segments, until
 
 from seawall.guard import Supervisor
-from seawall.journal import Log, Settings
+from seawall.journal import Log, LogReader, Settings
 from seawall.kernel.error import Misconfigured, Overloaded, Unavailable, Uncertain
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Outcome, Position
@@ -113,6 +113,23 @@ async def test_a_disk_that_fills_up_in_mid_write_is_uncertain_and_recovers_by_it
         assert not desk.failures
     assert await payloads_in(tmp_path / "c1") == [b"before", b"after"]
     assert len(segments(tmp_path / "c1")) == 2
+
+
+async def test_a_segment_whose_first_write_filled_the_disk_has_no_records(tmp_path: Path) -> None:
+    async with opened(tmp_path / "c1") as desk:
+        (before,) = await desk.keep(b"x" * SMALL.segment_bytes)
+        desk.disk.fail("write_at", errno.ENOSPC, after=2)  # the next segment's header and zeros
+        (outcome,) = await answered(desk.submit(b"half"), 1)
+        assert isinstance(outcome, Uncertain)
+        desk.disk.heal()
+        desk.log.tick()
+        await until(lambda: desk.log.refusal is None)
+        (after,) = await desk.keep(b"after")
+        assert (before.segment_id, after.segment_id) == (1, 3)
+    async with LogReader(tmp_path / "c1", NO_SOCKET) as reader:
+        chunk = reader.read(reader.start(), records_max=10, bytes_max=1 << 20)
+    assert [frame.end.segment_id for frame in chunk.frames] == [1, 3]
+    assert not chunk.damage
 
 
 async def test_space_is_kept_back_for_others(tmp_path: Path) -> None:

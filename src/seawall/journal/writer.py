@@ -126,7 +126,7 @@ class Writer:
         salt = self._entropy(16)
         header = Header(
             log_id=self._log_id, segment_id=id, salt=salt, created_us=self._clock.wall_us(),
-            first_sequence=self._next_sequence, previous_end=self.synced_end.offset_bytes if self._last_id else 0,
+            first_sequence=self._next_sequence, previous_end=self._previous_end(),
         )  # fmt: skip
         file = self._filesystem.create(path)
         try:
@@ -139,6 +139,13 @@ class Writer:
         self._last_id = id
         self._segment = _Open(id, file, Codec(salt), salt)
         return self._segment
+
+    def _previous_end(self) -> int:
+        """Where the frames of the newest segment end; 0: there is none. Of one whose very first write filled the disk
+        nothing was synced: the end of what was lies in a segment before it."""
+        if not self._last_id:
+            return 0
+        return self.synced_end.offset_bytes if self.synced_end.segment_id == self._last_id else HEADER_BYTES
 
     def _fill(self, segment: _Open, needed: int) -> None:
         """Write zeros at least up to ``needed``: a sync of bytes inside the file's size is several times cheaper, and
