@@ -5,22 +5,26 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import socket
 from pathlib import Path
 
 import pytest
-from desk import NO_SOCKET, opened, payloads_in, segments, until
+from desk import NO_SOCKET, answered, opened, payloads_in, segments, until
 
 from seawall.guard import Supervisor
-from seawall.journal import LocalFilesystem, LogReader, SyncedPublisher, discover
+from seawall.journal import LocalFilesystem, LogReader, Settings, SyncedPublisher, discover
 from seawall.journal.frame import FRAME_BYTES, HEADER_BYTES
 from seawall.journal.lock import try_lock
 from seawall.journal.publisher import MESSAGE, encode
 from seawall.journal.recovery import recover
 from seawall.kernel.error import Corrupt
 from seawall.kernel.seam.journal import Chunk, Replaced
+from seawall.testing import FaultyFilesystem
+
+LARGE = Settings(reserve_bytes=0)
 
 
 def everything(reader: LogReader) -> Chunk:
@@ -206,6 +210,38 @@ async def test_a_segment_cut_short_is_damage(tmp_path: Path) -> None:
     segment = segments(tmp_path / "c1")[1]
     os.truncate(segment, HEADER_BYTES + 10)
     assert await read_dead(tmp_path / "c1") == ([b"0", b"2"], ["no frame"])
+
+
+async def test_a_segment_cut_short_by_much_is_passed_at_once(tmp_path: Path) -> None:
+    """What is missing of it isn't looked for byte by byte: whoever reads would stand still for minutes."""
+    async with opened(tmp_path / "c1", LARGE) as desk:
+        (end,) = await desk.keep(bytes(500_000))
+    async with opened(tmp_path / "c1", LARGE) as desk:
+        await desk.keep(b"after")
+    os.truncate(segments(tmp_path / "c1")[0], HEADER_BYTES + 10)
+    disk = FaultyFilesystem(LocalFilesystem())
+    async with LogReader(tmp_path / "c1", NO_SOCKET, filesystem=disk) as reader:
+        before = disk.counts["read_at"]
+        chunk = everything(reader)
+        assert [frame.payload for frame in chunk.frames] == [b"after"]
+        assert [(damage.start_bytes, damage.end_bytes) for damage in chunk.damage] == [(HEADER_BYTES, end.offset_bytes)]
+        assert disk.counts["read_at"] - before < 50
+        # Also where a batch has ended there: what is missing is known to have been there.
+        chunk = reader.read(end, records_max=10, bytes_max=1000)
+        assert ([frame.payload for frame in chunk.frames], chunk.damage) == ([b"after"], [])
+
+
+async def test_a_first_segment_that_a_crash_left_blank_is_read_as_it_was_made_anew(tmp_path: Path) -> None:
+    async with opened(tmp_path / "c1") as desk:
+        desk.disk.fail("write_at", errno.ENOSPC, after=1)  # its header only
+        await answered(desk.submit(b"refused"), 1)
+        assert len(segments(tmp_path / "c1")) == 1
+    async with LogReader(tmp_path / "c1", NO_SOCKET) as reader:
+        async with opened(tmp_path / "c1") as desk:
+            await desk.keep(b"one", b"two")
+        assert await reader.wait(reader.start(), 5)
+        chunk = everything(reader)
+        assert ([frame.payload for frame in chunk.frames], chunk.damage) == ([b"one", b"two"], [])
 
 
 async def test_a_segment_in_the_place_of_another_is_damage(tmp_path: Path) -> None:

@@ -84,7 +84,10 @@ class Cursor:
             if segment.codec is None:
                 continue
             at = after.offset_bytes if id == after.segment_id else HEADER_BYTES
-            return Position(self._log_id, id, _last_batch(segment.file, segment.codec, at), segment.salt)
+            end = _last_batch(segment.file, segment.codec, at)
+            if end == HEADER_BYTES:
+                self.close()  # as in `_top`
+            return Position(self._log_id, id, end, segment.salt)
         return after
 
     def settled(self, at: Position) -> Position:
@@ -110,8 +113,13 @@ class Cursor:
         return len(gone)
 
     def _top(self, segment_id: int) -> Position:
-        """A segment's first position; without a salt while the segment isn't there, or its header is unreadable."""
+        """A segment's first position; without a salt while the segment isn't there, or its header is unreadable.
+
+        It isn't kept open: one without a frame may be removed after a crash and made again, and what is written to its
+        name then would never be seen.
+        """
         salt = self._open(segment_id).salt if segment_id in self.ids() else b""
+        self.close()
         return Position(self._log_id, segment_id, HEADER_BYTES, salt)
 
     def _check(self, at: Position, ids: list[int]) -> None:
@@ -132,8 +140,11 @@ class Cursor:
             segment = self._open(at.segment_id)
             if at.salt and segment.salt and at.salt != segment.salt:
                 raise Displaced(where, "the segment was written anew under the same number")
-            if at.offset_bytes > segment.file.size_bytes():
-                raise Displaced(where, f"the segment has only {segment.file.size_bytes()} bytes")
+            size = segment.file.size_bytes()
+            if at.offset_bytes > size and at.segment_id != newest:
+                size = self._certain_end(at.segment_id, ids)  # it may have lost its end since
+            if at.offset_bytes > size:
+                raise Displaced(where, f"the segment has only {size} bytes")
 
     def _pass_lost(self, at: Position, limit: Position, ids: list[int], reading: _Reading) -> Position:
         """Where to go on when the segment of a position is gone. Waiting for it would hold back all that comes after:

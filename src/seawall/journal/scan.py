@@ -105,6 +105,8 @@ def _next_frame(window: _Window, codec: Codec, at: int) -> int:
     """Where the next frame's header lies at or after ``at``; the limit when there is none."""
     while at < window.limit:
         data, index = window.around(at, WINDOW_BYTES)
+        if index >= len(data):
+            break  # the file ends before the limit, which says where frames ended: what is behind it is lost
         hit = data.find(codec.marker, index)
         if hit < 0:
             # The marker may lie across the border of two windows.
