@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import click
 import pytest
 
 from seawall.cli import COMMANDS, changes, sender
 from seawall.cli import seawall as program
+from seawall.cli.client import find
 from seawall.cli.request import given, merged, parse
 from seawall.cli.say import Failed
 from seawall.cli.source import settings_of
@@ -28,6 +34,36 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         [sys.executable, "-m", "seawall", *arguments],
         capture_output=True, text=True, timeout=60, check=False, env={**kept, **environment},
     )  # fmt: skip
+
+
+@contextmanager
+def answering(
+    status: int, headers: dict[str, str], body: bytes = b"{}", asked: list[bytes] | None = None
+) -> Iterator[str]:
+    """Somebody who answers every POST so; its address."""
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got = self.rfile.read(int(self.headers["Content-Length"]))
+            if asked is not None:
+                asked.append(got)
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def leaves(command: click.Command, name: str) -> list[tuple[str, click.Command]]:
@@ -66,10 +102,17 @@ def test_changes_can_be_asked_for_by_every_kind_there_is() -> None:
     assert set(changes.KINDS) == {kind.value for kind in Kind}
 
 
-def test_every_command_is_on_its_page() -> None:
+def test_every_command_is_on_its_page_and_no_other() -> None:
     page = (ROOT / "docs" / "cli.md").read_text("utf-8")
-    for name in COMMANDS:
-        assert f"`{name}" in page, name
+    table = page[page.index("## Commands") : page.index("## Exit codes")]
+    named: set[str] = set()
+    for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE):
+        group: list[str] = []
+        for words in (re.sub(r" (-|[A-Z]).*", "", name).split() for name in re.findall(r"`([^`]+)`", cell)):
+            named.add(" ".join([*group, *words] if len(words) == 1 else words))  # `queues list`, `top`
+            group = words[:-1] if len(words) > 1 else group
+    known = {name for name, _ in leaves(program, "")} | {"settings"}  # which is a command, and a group of one
+    assert named == known
 
 
 @pytest.mark.parametrize(
@@ -84,6 +127,9 @@ def test_every_command_is_on_its_page() -> None:
         (["send", "http://127.0.0.1:1/in/x", "--body", "x"], 4, "doesn't answer"),
         (["send", "http://127.0.0.1:1/in/x"], 2, "give the body"),
         (["send", "http://127.0.0.1:1/in/x", "--body", "x", "--kind", "github"], 2, "--secret-file"),
+        (["send", "http://127.0.0.1:1/in/x", "--body", "x", "--header", "X: \u20ac"], 2, "no request can carry"),
+        (["send", "http://127.0.0.1:1/in/x\u20ac", "--body", "x"], 2, "no request can carry"),
+        (["send", "http://127.0.0.1:99999/in/x", "--body", "x"], 2, "out of range"),
         (["settings", "--config", "{here}/none"], 2, "can't be read"),
         (["run", "router", "--data", "{here}"], 2, "needs a PostgreSQL"),
         (["run", "worker", "--data", "{here}", "--check"], 2, "--app"),
@@ -105,6 +151,46 @@ def test_a_platform_elsewhere_needs_its_token_from_a_file(tmp_path: Path) -> Non
     (tmp_path / "token").write_text("t\n")
     done = run("runs", "list", "--url", "http://127.0.0.1:1", SEAWALL_TOKEN_FILE=str(tmp_path / "token"))
     assert done.returncode == 4 and "doesn't answer" in done.stderr
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://[::1", "127.0.0.1:8081", "ftp://127.0.0.1"])
+def test_what_is_no_address_of_a_platform_is_misused(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("t\n")
+    monkeypatch.setenv("SEAWALL_TOKEN_FILE", str(tmp_path / "token"))
+    with pytest.raises(Failed) as caught:
+        find(None, url)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "said"),
+    [
+        (503, "", "not accepted: HTTP 503"),
+        (429, "", "not accepted: HTTP 429"),
+        (502, "/in/tickets/0193f6a0-7c1e-7d3a-9b42-5f0e8c6d1a2b", "accepted, and answered HTTP 502"),
+        (504, "/in/tickets/0193f6a0-7c1e-7d3a-9b42-5f0e8c6d1a2b", "accepted, and answered HTTP 504"),
+    ],
+)
+def test_an_event_that_was_taken_is_never_called_refused_for_what_its_workflow_answers(
+    status: int, location: str, said: str
+) -> None:
+    with answering(status, {"Location": location} if location else {}) as url:
+        done = run("send", f"{url}/in/x", "--body", "x", "--wait", "5")
+    assert done.returncode == 1 and said in done.stderr
+
+
+@pytest.mark.parametrize("state", ["off", "on", "auto"])
+def test_a_hand_on_optional_work_says_why(state: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t\n")
+    asked: list[bytes] = []
+    with answering(200, {}, b'{"roles": ["router"], "unasked": []}', asked) as url:
+        done = run(
+            "shed", state, "countries", "--why", "the file is wrong", "--url", url,
+            SEAWALL_TOKEN_FILE=str(tmp_path / "token"),
+        )  # fmt: skip
+    assert done.returncode == 0 and [json.loads(body) for body in asked] == [
+        {"state": state, "why": "the file is wrong"}
+    ]
 
 
 def test_settings_as_json_hide_secrets(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ Examples:
 
 \b
 While the store is away, only what this machine noted itself is shown; all the rest is there when it is back.
-Exit codes: 0 all of it, 1 not all of it, 2 misused, 4 unreachable."""
+Exit codes: 0 done, 1 the store didn't answer, 2 misused, 4 unreachable."""
 )
 @click.option(
     "--since", default="24h", show_default=True, metavar="WHEN", help="How long ago (30m, 2h, 7d), or a time."

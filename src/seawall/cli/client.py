@@ -30,7 +30,7 @@ def find(data: str | None, url: str | None) -> Place:
     """The platform that a command means: ``--url`` with SEAWALL_TOKEN_FILE, else the one that runs on the data folder.
 
     Raises:
-        Failed: 2 when ``--url`` has no token, 4 when nothing runs on the folder.
+        Failed: 2 when ``--url`` is no URL or has no token, 4 when nothing runs on the folder.
     """
     if url is None and data is None and environ("SEAWALL_DATA") is None:
         url = environ("SEAWALL_URL")
@@ -38,6 +38,7 @@ def find(data: str | None, url: str | None) -> Place:
         file = environ("SEAWALL_TOKEN_FILE")
         if file is None:
             raise Failed(MISUSED, "--url needs SEAWALL_TOKEN_FILE, a file that holds the admin token")
+        _address(url)
         try:
             return Place(url.rstrip("/"), Path(file).read_text("ascii").strip())
         except (OSError, UnicodeDecodeError) as error:
@@ -101,23 +102,38 @@ def request(
     """Status, headers (names in lower case) and body of one exchange.
 
     Raises:
-        Failed: 4, nobody answered in time.
+        Failed: 2, no URL, or what no request can carry; 4, nobody answered in time.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Failed(MISUSED, f"{url}: must begin with http:// or https://")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=timeout_s)
+    kind, host, port, path = _address(url)
+    connection = kind(host, port, timeout=timeout_s)
     try:
-        connection.request(method, parts.path.rstrip("/") + target, body=body or None, headers=headers)
+        connection.request(method, path + target, body=body or None, headers=headers)
         answer = connection.getresponse()
         found = answer.read(ANSWER_BYTES_MAX)
+    except http.client.InvalidURL as error:
+        raise Failed(MISUSED, f"{url}: {error}") from error
     except (OSError, http.client.HTTPException) as error:
         said = str(error) or type(error).__name__
         raise Failed(UNREACHABLE, f"{url} doesn't answer: {said}; is the platform running?") from error
+    except ValueError as error:
+        # Not which: a header may be the token. (A certificate that is refused is one of these too, and caught above.)
+        raise Failed(MISUSED, f"{url}: its path, or a header, has characters that no request can carry") from error
     finally:
         connection.close()
     return answer.status, {name.lower(): value for name, value in answer.getheaders()}, found
+
+
+def _address(url: str) -> tuple[type[http.client.HTTPConnection], str, int | None, str]:
+    """What connects, host, port and path of a URL. Raises Failed (2)."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Failed(MISUSED, f"{url}: {error}") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise Failed(MISUSED, f"{url}: must begin with http:// or https://")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind, host, port, parts.path.rstrip("/")
 
 
 def part(text: str) -> str:

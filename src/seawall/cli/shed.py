@@ -11,6 +11,8 @@ from seawall.cli.say import json_option, say, say_json
 
 COLUMNS = ("rank", "name", "role", "on", "why", "eases", "without")
 
+WHY = click.option("--why", default="", metavar="TEXT", help="Why, for whoever reads the timeline later.")
+
 
 @click.group(epilog="Exit codes: 0 done, 1 not in every role, 2 misused, 3 no such work, 4 unreachable.")
 def shed() -> None:
@@ -28,35 +30,38 @@ def list_work(data: str | None, url: str | None, as_json: bool) -> None:
     said(found, COLUMNS, as_json=as_json, empty="no optional work")
 
 
-@shed.command(epilog="Example: seawall shed off countries")
+@shed.command(epilog="Example: seawall shed off countries --why 'the resolver is slow'")
 @click.argument("name")
+@WHY
 @place_options
 @json_option
-def off(name: str, data: str | None, url: str | None, as_json: bool) -> int:
+def off(name: str, why: str, data: str | None, url: str | None, as_json: bool) -> int:
     """Hold work off in every role that has it, also over a restart, until you let it go."""
-    return _move(name, "off", data, url, as_json=as_json)
+    return _move(name, "off", why, data, url, as_json=as_json)
 
 
 @shed.command(epilog="Example: seawall shed on countries")
 @click.argument("name")
+@WHY
 @place_options
 @json_option
-def on(name: str, data: str | None, url: str | None, as_json: bool) -> int:
+def on(name: str, why: str, data: str | None, url: str | None, as_json: bool) -> int:
     """Hold work on, whatever the load, until you let it go."""
-    return _move(name, "on", data, url, as_json=as_json)
+    return _move(name, "on", why, data, url, as_json=as_json)
 
 
 @shed.command(epilog="Example: seawall shed auto countries")
 @click.argument("name")
+@WHY
 @place_options
 @json_option
-def auto(name: str, data: str | None, url: str | None, as_json: bool) -> int:
+def auto(name: str, why: str, data: str | None, url: str | None, as_json: bool) -> int:
     """Let work go: the load decides again."""
-    return _move(name, "auto", data, url, as_json=as_json)
+    return _move(name, "auto", why, data, url, as_json=as_json)
 
 
-def _move(name: str, state: str, data: str | None, url: str | None, *, as_json: bool) -> int:
-    found = Client(find(data, url)).send("POST", f"/v1/shed/{part(name)}", {"state": state})
+def _move(name: str, state: str, why: str, data: str | None, url: str | None, *, as_json: bool) -> int:
+    found = Client(find(data, url)).send("POST", f"/v1/shed/{part(name)}", {"state": state, "why": why})
     if as_json:
         say_json(found)
     else:
