@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
-from .source import PACKAGE, ROOT, modules, names_of_tests, report, tracked, untested
+from .source import PACKAGE, ROOT, Module, modules, names_of_tests, report, tracked, untested
 
 NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 METRIC = re.compile(r"`(seawall_[a-z0-9_]+)`")
+ALERT = re.compile(r"[a-z]+(-[a-z]+)+")
+RAISES = ("raised", "saw", "Rule")
 DECISION_PARTS = ("**Status**", "**Force**", "**Decision**", "**Given up**", "**Holds while**", "**Checked by**")
 
 
@@ -36,6 +40,34 @@ def test_every_metric_is_documented_and_every_documented_metric_exists() -> None
         for name in sorted(listed - set(used))
     ]
     assert not findings, report(findings, "Metrics")
+
+
+def _alerts(module: Module) -> Iterator[str]:
+    """Names of the alerts that a module raises: said where it is raised, or by a constant of the module."""
+    said: dict[str, str] = {}
+    for node in ast.walk(module.tree):
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            [target, *_] = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+            pairs = zip(names, values, strict=False)
+            said |= {ast.unparse(n): str(v.value) for n, v in pairs if isinstance(v, ast.Constant)}
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).split(".")[-1] in RAISES:
+            first = node.args[0]
+            name = str(first.value) if isinstance(first, ast.Constant) else said.get(ast.unparse(first), "")
+            if ALERT.fullmatch(name):
+                yield name
+
+
+def test_every_alert_is_on_its_page_and_no_other() -> None:
+    cells = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "alerts.md").read_text(), re.MULTILINE)
+    listed = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    raised = {name: m.at(1) for m in modules() for name in _alerts(m)}
+    findings = [f"{at} raises {name}; put it into docs/alerts.md" for name, at in raised.items() if name not in listed]
+    findings += [f"docs/alerts.md:1 {name} is raised by nobody" for name in sorted(listed - raised.keys())]
+    assert not findings, report(findings, "Alerts")
+    assert len(raised) > 40
 
 
 def test_every_named_statement_is_used_and_says_who_calls_it() -> None:
@@ -90,6 +122,12 @@ def test_decisions_are_numbered_listed_and_complete() -> None:
     assert not findings, report(findings, "Decisions")
 
 
+def _anchors(page: Path) -> set[str]:
+    """Of its headings, as forges make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
 def test_paths_and_links_in_documents_exist() -> None:
     findings = []
     for path in (p for p in tracked() if p.suffix == ".md"):
@@ -98,6 +136,11 @@ def test_paths_and_links_in_documents_exist() -> None:
             for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", line):
                 if not (path.parent / link).exists():
                     findings.append(f"{at} links to {link}, which isn't there")
+            for link in re.findall(r"\]\(([^):]*#[^)]+)\)", line):
+                to, _, anchor = link.partition("#")
+                page = path.parent / to if to else path
+                if page.suffix == ".md" and page.exists() and anchor not in _anchors(page):
+                    findings.append(f"{at} links to {link}, and that page has no such heading")
             for name in re.findall(r"`((?:src|tests|docs|examples|bench|tool|requirements)/[\w./-]+)`", line):
                 if not (ROOT / name).exists():
                     findings.append(f"{at} names {name}, which isn't there")
