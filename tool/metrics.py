@@ -46,8 +46,8 @@ def main() -> None:
 def _line(call: ast.Call) -> str | None:
     """A row of the table, when the call makes a metric: its name, then its help, then its labels."""
     texts = [a.value for a in call.args[:2] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-    if len(texts) < 2 or not texts[0].startswith("seawall_"):
-        return None
+    if len(texts) < 2 or not texts[0].startswith("seawall_") or not texts[1]:
+        return None  # without a help it is another room's, which is only read here
     labels = ", ".join(f"`{k.arg}`" for k in call.keywords if k.arg)
     return f"| `{texts[0]}` | {labels} | {texts[1]} |"
 

@@ -43,7 +43,8 @@ def page() -> str:
 
 
 def _row(value: Value) -> str:
-    default = f"`{value.value}`" if value.value not in ("", ()) else ""
+    said = ",".join(value.value) if isinstance(value.value, tuple) else value.value
+    default = f"`{said}`" if said != "" else ""
     change = "live" if value.live else "restart"
     return f"| `{value.name}` | {default} | {value.allowed} | {change} | {value.help} |\n"
 

@@ -193,6 +193,13 @@ def test_a_hand_on_optional_work_says_why(state: str, tmp_path: Path) -> None:
     ]
 
 
+def test_settings_are_shown_as_they_are_written(tmp_path: Path) -> None:
+    lines = [line.split() for line in run("settings", "--data", str(tmp_path)).stdout.splitlines()]
+    shown = {line[0]: line for line in lines}
+    assert shown["step.ports"][1] == "80,443,8080,8443"
+    assert "1073741824" in shown["journal.segment_bytes"]
+
+
 def test_settings_as_json_hide_secrets(tmp_path: Path) -> None:
     done = run("settings", "--json", "--data", str(tmp_path), SEAWALL_DSN="postgresql://u:hunter2@h/d")
     rows = {row["key"]: row for row in json.loads(done.stdout)}

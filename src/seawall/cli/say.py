@@ -99,5 +99,6 @@ def say_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empt
 
 
 def _cell(value: object) -> str:
-    text = "-" if value is None or value == "" else str(value)
+    said = ",".join(map(str, value)) if isinstance(value, tuple) else value  # a setting's, as a variable has it
+    text = "-" if said is None or said == "" else str(said)
     return printable(text if len(text) <= 80 else text[:79] + "…")

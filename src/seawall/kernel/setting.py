@@ -65,11 +65,16 @@ class Field:
             return "true or false"
         if self.kind in (int, float):
             what = "a whole number" if self.kind is int else "a number"
-            low = f"from {self.low:g}" if self.low is not None else "more than 0"
-            return f"{what}, {low}" + (f" to {self.high:g}" if self.high is not None else "")
+            low = f"from {_number(self.low)}" if self.low is not None else "more than 0"
+            return f"{what}, {low}" + (f" to {_number(self.high)}" if self.high is not None else "")
         if typing.get_origin(self.kind) is tuple:
             return "a list of texts"
         return "text"
+
+
+def _number(bound: float) -> str:
+    """As people write it: a bound in bytes to its last digit, or what is refused beyond it would look allowed."""
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
 
 
 def fields_of(kind: type[Any]) -> dict[str, Field]:
