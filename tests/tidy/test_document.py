@@ -70,6 +70,20 @@ def test_every_alert_is_on_its_page_and_no_other() -> None:
     assert len(raised) > 40
 
 
+def test_everything_that_an_experiment_may_name_is_on_the_page_of_the_lab() -> None:
+    page = (ROOT / "docs" / "lab.md").read_text()
+    named = {f"seawall.lab.{name}" for name in ("act", "load", "volume", "zone.act", "probe", "expect", "claim")}
+    findings = [
+        f"{m.at(node.lineno)} {node.name}; put it into docs/lab.md"
+        for m in modules()
+        if m.name in named
+        for node in m.tree.body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.name != "vain"
+        if f"`{node.name}`" not in page and f".{node.name}`" not in page
+    ]
+    assert not findings, report(findings, "Actions, probes and claims")
+
+
 def test_every_named_statement_is_used_and_says_who_calls_it() -> None:
     constants = set(_constants())
     findings = []
@@ -145,6 +159,20 @@ def test_paths_and_links_in_documents_exist() -> None:
                 if not (ROOT / name).exists():
                     findings.append(f"{at} names {name}, which isn't there")
     assert not findings, report(findings, "Links")
+
+
+def test_the_map_names_every_room_and_nothing_that_is_gone() -> None:
+    named = set(re.findall(r"`([\w./]+?)/?`", (ROOT / "ARCHITECTURE.md").read_text()))
+    rooms = {
+        str(path.parent.relative_to(PACKAGE)) for pattern in ("*/*.py", "*/*/*.py") for path in PACKAGE.glob(pattern)
+    }
+    findings = [f"ARCHITECTURE.md:1 doesn't name {room}" for room in sorted(rooms - named)]
+    findings += [
+        f"ARCHITECTURE.md:1 names {name}, which isn't there"
+        for name in sorted(named)
+        if name.endswith(".py") and not any(PACKAGE.rglob(name))
+    ]
+    assert not findings, report(findings, "The map")
 
 
 def test_every_attack_is_on_the_page_of_security_and_every_test_that_it_names_exists() -> None:
