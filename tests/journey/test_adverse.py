@@ -126,6 +126,12 @@ def runs(tree: Tree) -> list[str]:
     return [run["status"] for run in said.json["items"]] if said.code == 0 else []
 
 
+def summaries(tree: Tree, name: str) -> list[str]:
+    """What the active alerts of this name say."""
+    said = seawall("alerts", "list", "--data", str(tree.data), "--json")
+    return [alert["summary"] for alert in said.json["items"] if alert["name"] == name] if said.code == 0 else []
+
+
 @pytest.mark.slow
 def test_an_app_that_can_not_be_imported_at_a_restart_costs_no_event(home: Path) -> None:
     """What the app needs at import is away just then. The worker is tried again; senders don't notice."""
@@ -145,8 +151,7 @@ def test_an_app_that_can_not_be_imported_at_a_restart_costs_no_event(home: Path)
         url = tree.place().listen + path
         until(lambda: send(url) == 202, "events are accepted")
         until(lambda: "role.worker: worker can't start: --app" in tree.unready(), "readiness names it")
-        alerts = seawall("alerts", "list", "--data", str(tree.data), "--json").json
-        assert any(alert["name"] == "role-refused" and "line 7" in alert["summary"] for alert in alerts["items"])
+        until(lambda: any("line 7" in summary for summary in summaries(tree, "role-refused")), "an alert says where")
         until(lambda: runs(tree) == ["queued"], "it was routed")
         outage.unlink()
         (home / "app.py").touch()

@@ -123,7 +123,7 @@ def test_ctrl_c_reaches_the_parent_alone_and_a_second_one_does_not_wait(start: S
     tree = start()
     made = add_source(tree, "s", "none")
     assert seawall("send", made["url"], "--body", '{"type": "slow"}').code == 0
-    until(lambda: "slow" in (home / "data.log").read_text() or running(tree), "the step runs")
+    until(lambda: running(tree), "the step runs")
     assert tree._up is not None
     watch = Stopwatch()
     os.killpg(tree._up.pid, signal.SIGINT)
@@ -138,7 +138,7 @@ def test_ctrl_c_reaches_the_parent_alone_and_a_second_one_does_not_wait(start: S
 
 def running(tree: Tree) -> bool:
     items = seawall("runs", "list", "--data", str(tree.data), "--json").json["items"]
-    return any(r["status"] in ("running", "queued") for r in items)
+    return any(r["status"] == "running" for r in items)
 
 
 @pytest.mark.slow
@@ -295,11 +295,16 @@ def test_on_a_terminal_a_start_is_a_handful_of_calm_lines_and_says_what_to_do_ne
 
 def test_sigusr1_tells_what_a_role_is_doing(shared: Tree) -> None:
     tree = shared
-    pid = tree.pid("router")
+    pid, before = tree.pid("router"), told_of(tree, "router.discover")
     assert pid is not None
     os.kill(pid, signal.SIGUSR1)
-    until(lambda: '"router.discover"' in tree.log.read_text(), "its loops are in the log")
+    until(lambda: told_of(tree, "router.discover") > before, "its loops are in the log")
     assert tree.pid("router") == pid
+
+
+def told_of(tree: Tree, name: str) -> int:
+    """How often the log has named it: also other tests of this platform may make it do so."""
+    return tree.log.read_text().count(f'"{name}"')
 
 
 def events(tree: Tree, source: str = "s") -> list[object]:
