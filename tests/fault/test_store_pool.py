@@ -22,7 +22,7 @@ EPSILON_S = 0.5
 @pytest.fixture
 async def settings(server: PostgresServer) -> Settings:
     return Settings(
-        dsn=server.dsn(database="seawall"), connections_max=3, statement_timeout_s=0.5, connect_timeout_s=0.3
+        dsn=server.dsn(database="seawall"), connections_max=3, statement_timeout_s=0.5, connect_timeout_s=5.0
     )
 
 
@@ -52,7 +52,7 @@ async def test_on_a_hung_server_every_call_ends_in_time_and_no_connection_is_use
         store.own_connection() as session,
         Listener(settings, ["x"], lambda *_: None, role="t").subscribed() as c,
     ):
-        await asyncio.gather(*(store.value("select 1") for _ in range(2)))
+        await asyncio.gather(*(store.value("select 1", timeout_s=5) for _ in range(2)))  # all connections are there
         before = await session.value("select pg_backend_pid()")
         server.hang()
         try:
@@ -64,8 +64,9 @@ async def test_on_a_hung_server_every_call_ends_in_time_and_no_connection_is_use
             await _fails_in_time(session.value("select 1"), Unavailable)
             assert not session.usable
             await _fails_in_time(c(0.5), Unavailable)
+            impatient = replace(settings, connect_timeout_s=0.3)
             with pytest.raises(Unavailable):
-                async with Listener(settings, ["x"], lambda *_: None, role="t").subscribed():
+                async with Listener(impatient, ["x"], lambda *_: None, role="t").subscribed():
                     pass
         finally:
             server.resume()
