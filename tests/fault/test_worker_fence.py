@@ -7,6 +7,7 @@ import os
 import signal
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -231,19 +232,21 @@ async def test_a_lease_that_is_given_up_waits_for_a_flush_inside_its_statement_a
     assert [tuple(r) for r in await rig.db.fetch("select id, shard from run")] == [(left, 0)]
 
 
-async def test_a_stopped_process_that_wakes_up_writes_nothing_over_its_successor(rig: Rig) -> None:
+async def test_a_stopped_process_that_wakes_up_writes_nothing_over_its_successor(rig: Rig, tmp_path: Path) -> None:
     from worker import slow
 
+    gate = tmp_path / "gate"
     await rig.registered(slow.app)
-    with process(rig, "worker.slow") as zombie:
+    with process(rig, "worker.slow", GATE=str(gate)) as zombie:
         await rig.until(lambda: rig.db.fetchval("select count(*) = 4 from shard_lease where expires_at > now()"))
         runs = await rig.add("slow", [{} for _ in range(20)])
         await rig.until(lambda: rig.db.fetchval("select count(*) = 20 from step"))
-        os.kill(zombie.pid, signal.SIGSTOP)  # each run is in its second step
+        os.kill(zombie.pid, signal.SIGSTOP)  # each run is in its second step, which ends when this process wakes up
         async with rig.worker(slow.app, solo_command=()):
             await rig.until(lambda: rig.db.fetchval("select count(*) = 20 from run where shard = -1"), 20)
             # Nobody runs suspects here; give them back, so that the successor itself does.
             await rig.db.execute("update run set shard = 0")
+            gate.touch()
             os.kill(zombie.pid, signal.SIGCONT)
             done = await rig.ended(runs, 30)
     assert {row["status"] for row in done.values()} == {RunStatus.SUCCEEDED}
