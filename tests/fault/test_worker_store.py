@@ -20,17 +20,18 @@ LOOPS = ["flush", "deadline", "lease", "refill", "timer", "hint", "listen", "sol
 
 
 class Counted:
-    """A workflow of two steps that counts the calls of each."""
+    """A workflow of two steps that counts the calls of each; the second ones wait for ``go``, when there is one."""
 
-    def __init__(self, pause_s: float = 0.0) -> None:
+    def __init__(self, go: asyncio.Event | None = None) -> None:
         self.app = App()
         self.calls: dict[str, int] = {}
         self.app.workflow(on="test.thing", name="counted")(self._workflow)
-        self._pause_s = pause_s
+        self._go = go
 
     async def _workflow(self, event: Event, ctx: Context) -> None:
         await ctx.step(self._count, f"first {event.id}", name="first")
-        await asyncio.sleep(self._pause_s)
+        if self._go is not None:
+            await self._go.wait()
         await ctx.step(self._count, f"second {event.id}", name="second")
 
     async def _count(self, call: str) -> str:
@@ -107,22 +108,24 @@ async def test_every_connection_is_cut_again_and_again_and_each_step_is_called_o
 
 @pytest.mark.parametrize("how", ["kill", "hang"])
 async def test_while_the_store_is_away_runs_wait_and_none_fails(server: PostgresServer, how: str) -> None:
-    counted = Counted(pause_s=0.2)
+    go = asyncio.Event()
+    counted = Counted(go)
     database = Database(
         "seawall", server.dsn(database="seawall"), server.dsn(database="seawall", role="seawall_worker")
     )
     async with opened(database) as rig, rig.running(counted.app) as worker:
         runs = await rig.add("counted", [{} for _ in range(40)])
-        await rig.until(lambda: rig.db.fetchval("select count(*) > 20 from step"))
+        await rig.until(lambda: rig.db.fetchval("select count(*) = 40 from step"))
         if how == "kill":
             rig.db.terminate()
             server.kill()
         else:
             server.hang()
+        go.set()  # from now on there is something to write
         supervisor = worker.supervisor  # type: ignore[attr-defined]
         # Longer than the lease lasts: it is still ours afterwards, since nobody took it.
         async with asyncio.timeout(10):
-            while {p.name for p in supervisor.health() if not p.ready} < {"worker.flush", "worker.lease"}:
+            while not {"worker.flush", "worker.lease"} <= {p.name for p in supervisor.health() if not p.ready}:
                 await asyncio.sleep(0.05)
         await asyncio.sleep(2)
         assert not any(p.restarts for p in supervisor.health() if p.name == "worker.flush")
