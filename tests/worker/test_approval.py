@@ -20,6 +20,7 @@ from seawall.store.pool import Store
 from seawall.store.statement import statements
 from seawall.worker import asking, beat, bench, execution
 from worker.rig import CLOCK, Rig
+from worker.test_wait import AWAY, let_pass
 
 LINKS = Links(Settings(), b"\x07" * 32, base=lambda: "http://hooks.test")
 YES = Decision(approved=True, by="ana", via=Via.FORM, comment="go", address="192.0.2.7")
@@ -105,12 +106,14 @@ async def test_a_link_is_the_same_in_each_execution_and_attempt_and_in_no_row_of
             print(request.link)
         if ctx.attempt < 2:
             raise OSError("again")
-        await ctx.sleep(0.1)
+        await ctx.sleep(hours=1)
         await request
         return sorted(request.links)
 
     async with rig.running(app, links=LINKS):
         (run,) = await rig.add("deploy", [{}])
+        await rig.until(lambda: rig.db.fetchval(AWAY, run))
+        await let_pass(rig, run)
         await rig.until(lambda: len(links) == 3)
         await put_away(rig, run)
         ana, ben = json.loads(links[0]).values()
@@ -131,7 +134,6 @@ async def test_nobody_in_time_is_an_outcome_and_the_link_has_ended(rig: Rig, sto
     deploys(app, sent, within=timedelta(seconds=0.3))
     async with rig.running(app, links=LINKS):
         (run,) = await rig.add("deploy", [{}])
-        await put_away(rig, run)
         assert await result(rig, run) == [False, True, "", "", "", ""]
     assert await decide(store, claimed(sent[0])) == (State.EXPIRED, False)
 

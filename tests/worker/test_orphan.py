@@ -37,9 +37,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "SWEEP_S", 0.05)
 
 
-def family(app: App) -> asyncio.Event:
-    """A parent with a child that sleeps or hangs, as its event says, and with one that it only begins."""
-    go = asyncio.Event()
+def family(app: App, over: asyncio.Event | None = None) -> asyncio.Event:
+    """A parent with a child that sleeps or hangs, as its event says, and with one that it only begins. One that doesn't
+    wait to the end ends when it is ``over``."""
+    go, over = asyncio.Event(), over or asyncio.Event()
 
     @app.workflow(on="child")
     async def patient(event: Event, ctx: Context) -> int:
@@ -57,7 +58,7 @@ def family(app: App) -> asyncio.Event:
         await ctx.start("patient", "sleep")
         if event.json == "race":
             waiting = asyncio.create_task(ctx.run("patient", "sleep"))
-            await ctx.step(asyncio.sleep, 0.3)
+            await ctx.step(over.wait)
             return f"won, while it is {waiting.done()} that the other one is done"
         child = "beget" if event.json == "grand" else "sleep" if event.json in ("sleep", "late") else "hang"
         if event.json == "fail":
@@ -67,7 +68,7 @@ def family(app: App) -> asyncio.Event:
         return await ctx.run("patient", child)
 
     async def fail(ctx: Context) -> None:
-        await ctx.step(asyncio.sleep, 0.2)
+        await ctx.step(over.wait)
         raise RuntimeError("no")
 
     return go
@@ -101,11 +102,12 @@ async def retried(rig: Rig, store: Store, run: int) -> None:
 async def test_who_was_waited_for_ends_with_its_parent_and_who_was_begun_goes_on(
     rig: Rig, store: Store, how: str
 ) -> None:
-    app = App()
-    family(app)
+    app, over = App(), asyncio.Event()
+    family(app, over)
     async with rig.running(app):
         (run,) = await rig.add("parent", [how])
         left, *waited_for = await begun(rig, run, 3 if how == "grand" else 2)
+        over.set()
         if how in ("sleep", "hang", "grand"):
             await rig.until(lambda: rig.db.fetchval("select state = 1 from run where id = $1", run))
             await cancelled(store, [run])

@@ -58,12 +58,28 @@ async def test_who_is_cancelled_while_waiting_keeps_no_place(granted: bool) -> N
     threads.close()
 
 
+class Held:
+    """What a thread does until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.release = threading.Event()
+
+    def wait(self) -> None:
+        self.begun.release()
+        self.release.wait(10)
+
+    async def begins(self) -> None:
+        """A thread is in it."""
+        assert await asyncio.to_thread(self.begun.acquire, timeout=5)
+
+
 async def test_a_thread_that_was_given_up_has_its_place_until_it_returns() -> None:
     threads, hung = made(2)
-    release = threading.Event()
+    held = Held()
     await threads.take()
-    task = asyncio.create_task(threads.call(release.wait, (10,), {}))
-    await asyncio.sleep(0.05)
+    task = asyncio.create_task(threads.call(held.wait, (), {}))
+    await held.begins()
     task.cancel()
     await asyncio.wait([task])
     await threads.take()
@@ -71,7 +87,7 @@ async def test_a_thread_that_was_given_up_has_its_place_until_it_returns() -> No
     late = asyncio.create_task(threads.take())
     await asyncio.sleep(0.02)
     assert not late.done()
-    release.set()
+    held.release.set()
     async with asyncio.timeout(5):
         await late
     threads.close()
@@ -79,13 +95,13 @@ async def test_a_thread_that_was_given_up_has_its_place_until_it_returns() -> No
 
 async def test_when_no_thread_will_come_back_that_is_said() -> None:
     threads, hung = made(2)
-    release = threading.Event()
+    held = Held()
     for _ in range(2):
         await threads.take()
-        task = asyncio.create_task(threads.call(release.wait, (10,), {}))
-        await asyncio.sleep(0.05)
+        task = asyncio.create_task(threads.call(held.wait, (), {}))
+        await held.begins()
         task.cancel()
         await asyncio.wait([task])
     assert hung == [2]
-    release.set()
+    held.release.set()
     threads.close()

@@ -20,6 +20,8 @@ from seawall.store.statement import statements
 from seawall.worker import execution
 from worker.rig import Rig
 
+AWAY = "select state = 1 and run_after > now() + interval '1 minute' from run where id = $1"
+
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +53,7 @@ async def test_a_run_that_sleeps_holds_no_slot_and_repeats_no_step(rig: Rig) -> 
         assert timedelta(minutes=29) < left <= timedelta(minutes=30, seconds=1)
         assert await rig.db.fetchval("select count(*) from refill") == 0
         # The moment is by the store's clock: when that has come to it, the run goes on.
-        await _pass(rig, run)
+        await let_pass(rig, run)
         done = (await rig.ended([run]))[run]
     assert (done["status"], done["result"], done["attempt"]) == (5, b'"awake"', 1)
     assert calls == ["called", "before", "called", "after"]
@@ -61,7 +63,7 @@ async def _is(rig: Rig, run: int, wanted: tuple[int, int]) -> bool:
     return await state_of(rig, run) == wanted
 
 
-async def _pass(rig: Rig, run: int) -> None:
+async def let_pass(rig: Rig, run: int) -> None:
     """As if the run's time had come: what it remembers and when it is woken move into the past."""
     rows = await rig.db.fetch("select name, nth from step where run_id = $1 and name like 'ctx.sleep%'", run)
     for row in rows:
@@ -110,7 +112,7 @@ async def test_a_sleep_beside_a_step_waits_for_the_step(rig: Rig) -> None:
         assert await state_of(rig, run) == (0, 0)
         go.set()
         await rig.until(lambda: _is(rig, run, (1, 1)))
-        await _pass(rig, run)
+        await let_pass(rig, run)
         done = (await rig.ended([run]))[run]
     assert done["result"] == b"7"
     assert calls == ["called", "step", "called"]
@@ -126,10 +128,13 @@ async def test_of_several_sleeps_the_first_that_ends_wakes_the_run(rig: Rig) -> 
             await ctx.step(seen.append, name, name=name)
             return name
 
-        return await asyncio.gather(one("late", 0.6), one("early", 0.15))
+        return await asyncio.gather(one("late", 3600), one("early", 0.15))
 
     async with rig.running(app):
         (run,) = await rig.add("several", [{}])
+        await rig.until(lambda: seen == ["early"])
+        await rig.until(lambda: rig.db.fetchval(AWAY, run))
+        await let_pass(rig, run)
         done = (await rig.ended([run]))[run]
     assert done["result"] == b'["late","early"]'
     assert seen == ["early", "late"]
@@ -172,7 +177,7 @@ async def test_a_sleeping_run_outlives_its_worker(rig: Rig) -> None:
     async with rig.running(app):
         (run,) = await rig.add("patient", [{}])
         await rig.until(lambda: _is(rig, run, (1, 1)))
-    await _pass(rig, run)
+    await let_pass(rig, run)
     async with rig.running(app):
         done = (await rig.ended([run]))[run]
     assert (done["result"], done["attempt"], calls) == (b'"awake"', 2, ["before"])
@@ -194,7 +199,7 @@ async def test_what_is_cut_off_by_waiting_ends_at_once_and_takes_no_step(rig: Ri
         await rig.until(lambda: _is(rig, run, (1, 1)))
         await rig.until(lambda: worker._bench.count == 0)
         await rig.until(lambda: ends == ["finally"])
-        await _pass(rig, run)
+        await let_pass(rig, run)
         await rig.ended([run])
     assert ends == ["finally", "finally", "step"]
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "run"]
@@ -248,7 +253,7 @@ async def test_many_sleepers_wake_whatever_is_in_hand(rig: Rig) -> None:
         return event.json["n"]
 
     async with rig.running(app, metrics=(metrics := Metrics())):
-        bodies = [{"n": n, "seconds": chance.uniform(0.05, 0.6)} for n in range(300)]
+        bodies = [{"n": n, "seconds": chance.uniform(0.5, 1.0)} for n in range(300)]
         runs = await rig.add("nap", bodies)
         done = await rig.ended(runs, timeout_s=30)
     assert {json.loads(row["result"]) for row in done.values()} == set(range(300))

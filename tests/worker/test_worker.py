@@ -412,7 +412,7 @@ async def test_more_plain_steps_than_threads_wait_for_one_and_none_is_called_lat
 
 
 async def test_user_code_that_exits_hangs_or_raises_oddly_fails_and_the_process_lives(rig: Rig) -> None:
-    app = App()
+    app, release = App(), threading.Event()
 
     async def exits() -> None:
         sys.exit(3)
@@ -427,7 +427,7 @@ async def test_user_code_that_exits_hangs_or_raises_oddly_fails_and_the_process_
         await asyncio.Event().wait()
 
     def hangs_in_thread() -> None:
-        time.sleep(0.4)
+        release.wait(20)
 
     async def cancels() -> None:
         raise asyncio.CancelledError
@@ -443,7 +443,7 @@ async def test_user_code_that_exits_hangs_or_raises_oddly_fails_and_the_process_
 
     @app.workflow(on="test.thing", retry=Retry(attempts=1))
     async def steps(event: Event, ctx: Context) -> None:
-        await ctx.step(cases[event.json][0], timeout_s=0.2)
+        await ctx.step(cases[event.json][0], timeout_s=0.2 if event.json.startswith("hangs") else 20)
 
     @app.workflow(on="test.thing", retry=Retry(attempts=1))
     async def leaves(event: Event, ctx: Context) -> None:
@@ -464,6 +464,7 @@ async def test_user_code_that_exits_hangs_or_raises_oddly_fails_and_the_process_
         done = await rig.ended(runs)
         (after,) = await rig.add("fine", [{}])
         assert (await rig.ended([after]))[after]["status"] == RunStatus.SUCCEEDED
+        release.set()
     assert {row["status"] for row in done.values()} == {RunStatus.FAILED}
     said = [done[run]["error"] for run in runs]
     for error, (_, part) in zip(said, cases.values(), strict=False):
