@@ -9,6 +9,7 @@ import pytest
 
 from router.rig import Rig, append, record, until
 from seawall.guard.spell import Spells
+from seawall.guard.supervisor import Supervisor
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
@@ -30,6 +31,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def bounded(rig: Rig, most: int, *, queue: str = "default") -> None:
     await rig.database.execute("update queue set depth_max = $1 where name = $2", most, queue)
+
+
+async def counted(supervisor: Supervisor) -> None:
+    """Wait until a router that has just begun knows of the bounds: it takes any number of runs before."""
+    await until(lambda: supervisor.ready("router.depth"))
 
 
 async def held(rig: Rig) -> list[Any]:
@@ -76,7 +82,8 @@ async def test_another_queue_of_the_same_event_does_not_wait_and_takes_its_event
     await rig.workflow("order.*", name="quick", queue="quick")
     await bounded(rig, 1, queue="bulk")
     journal = rig.log()
-    async with rig.router():
+    async with rig.router() as supervisor:
+        await counted(supervisor)
         await append(journal, record())
         await rig.arrived(2, table="run")
         await append(journal, record(), record())
@@ -92,7 +99,8 @@ async def test_tenants_take_turns_in_coming_in_and_ones_flood_keeps_nobody_out(r
     await rig.workflow("order.paid")
     await bounded(rig, 1)
     journal = rig.log()
-    async with rig.router():
+    async with rig.router() as supervisor:
+        await counted(supervisor)
         await append(journal, *(record(tenant="noisy") for _ in range(30)))
         await rig.arrived(30)
         await append(journal, record(tenant="quiet"))
@@ -135,11 +143,13 @@ async def test_records_that_are_read_again_put_off_nothing_twice(rig: Rig) -> No
     await bounded(rig, 2)
     journal = rig.log()
     records = [record(key=f"k{n}") for n in range(6)]
-    async with rig.router():
+    async with rig.router() as supervisor:
+        await counted(supervisor)
         await append(journal, *records)
         await rig.arrived(6)
     await rig.database.execute("update log_position set segment = 0, \"offset\" = 0, salt = ''")
-    async with rig.router():
+    async with rig.router() as supervisor:
+        await counted(supervisor)
         await append(journal, record(key="k5", body=records[5].body), record())
         await rig.arrived(7)
         await rig.arrived(1, table="duplicate")
@@ -153,7 +163,8 @@ async def test_an_event_that_is_held_for_another_reason_stays(rig: Rig) -> None:
     await rig.workflow("order.paid")
     await bounded(rig, 1)
     journal = rig.log()
-    async with rig.router():
+    async with rig.router() as supervisor:
+        await counted(supervisor)
         await append(journal, record(), record())
         await rig.arrived(2)
         await rig.database.execute("update event set cause = 35, reason = 'revoked' where status = 2")

@@ -9,6 +9,7 @@ import asyncpg
 from router.rig import CLOCK, Rig, append, record, until
 from seawall.store import pool, version
 from seawall.store.change import Author
+from seawall.store.earlier import LOOK_S
 from seawall.store.pool import Store
 
 AUTHOR = Author("ann", CLOCK)
@@ -71,7 +72,7 @@ async def test_freezing_waits_for_a_batch_that_does_not_know_yet(rig: Rig) -> No
     await batch.execute("begin; lock table log_position in row exclusive mode")
     freezing = asyncio.create_task(freeze(rig, frozen=True))
     await until(lambda: rig.database.fetchval("select frozen from workflow"))
-    await asyncio.sleep(0)
+    await asyncio.sleep(3 * LOOK_S)  # it looks again and again, and the batch is still there
     assert not freezing.done()
     await batch.execute("commit")
     await freezing
