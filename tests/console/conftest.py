@@ -9,6 +9,7 @@ import pytest
 
 from console.test_console import Api, api
 from responder.world import World, world
+from seawall.console.setting import Settings
 from seawall.testing.postgres import Database
 
 
@@ -21,4 +22,11 @@ async def here(database: Database) -> AsyncIterator[World]:
 @pytest.fixture
 async def it(database: Database, tmp_path: Any) -> AsyncIterator[Api]:
     async with api(database.dsn, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def patient(database: Database, tmp_path: Any) -> AsyncIterator[Api]:
+    """One that waits until a change is live, however long a busy machine takes for that."""
+    async with api(database.dsn, tmp_path, Settings(live_s=20.0)) as made:
         yield made

@@ -41,6 +41,7 @@ from seawall.store.vault import Vault
 from seawall.testing.postgres import Database, PostgresServer
 from seawall.watch import HealthServer, Vitals
 from seawall.watch.fleet import Fleet
+from stall import Stopwatch
 
 TOKEN = "a-token-of-the-admin"
 NOWHERE = "postgresql://seawall@127.0.0.1:1/seawall"
@@ -472,7 +473,8 @@ async def collector(dsn: str, name: str = "c1", *, behind: bool = False) -> Asyn
             await asyncio.wait([task])
 
 
-async def test_a_source_lives_from_add_to_remove(it: Api, database: Database, here: World) -> None:
+async def test_a_source_lives_from_add_to_remove(patient: Api, database: Database, here: World) -> None:
+    it = patient
     async with collector(database.dsn):
         got = await it.call("POST", "/v1/sources", {"name": "gh", "kind": "github", "secret": SECRET})
         made = got.json
@@ -524,15 +526,30 @@ async def test_sources_come_by_name_in_pages_that_meet(it: Api) -> None:
     assert found == names
 
 
-async def test_a_collector_that_lags_is_named_and_without_any_a_source_is_not_live(it: Api, database: Database) -> None:
+async def test_a_collector_that_lags_is_named_and_without_any_a_source_is_not_live(
+    it: Api, database: Database, tmp_path: Any
+) -> None:
     alone = (await it.call("POST", "/v1/sources", {"name": "a", "kind": "none"})).json
     assert alone["live"] is False and alone["missing"] == []
-    async with collector(database.dsn), collector(database.dsn, "c2", behind=True):
+    async with (
+        api(database.dsn, tmp_path, Settings(live_s=1.2)) as it,
+        collector(database.dsn),
+        collector(database.dsn, "c2", behind=True),
+    ):
         made = (await it.call("POST", "/v1/sources", {"name": "b", "kind": "none"})).json
         assert made["live"] is False and made["missing"] == ["c2"]
 
 
 # Trouble
+
+
+@asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """It takes less, without what the machine took."""
+    watch = Stopwatch()
+    async with asyncio.timeout(10 * seconds):
+        yield
+    assert watch.s < seconds
 
 
 async def test_with_the_store_away_the_answer_is_503_in_time(tmp_path: Any) -> None:
@@ -542,7 +559,7 @@ async def test_with_the_store_away_the_answer_is_503_in_time(tmp_path: Any) -> N
             ("GET", "/v1/runs/1", None),
             ("POST", "/v1/sources", {"name": "a", "kind": "none"}),
         ):
-            async with asyncio.timeout(3):
+            async with within(3):
                 got = await it.call(method, path, body)
             assert is_problem(got, 503) and int(got.headers["retry-after"]) >= 1
             assert b"Traceback" not in got.body
@@ -556,9 +573,9 @@ async def test_a_hung_store_is_503_within_three_seconds(server: PostgresServer, 
         assert (await it.get("/v1/events")).status == 200
         server.hang()
         try:
-            async with asyncio.timeout(3):
+            async with within(3):
                 assert is_problem(await it.get("/v1/events"), 503)
-            async with asyncio.timeout(3):
+            async with within(3):
                 got = await it.call("GET", "/readyz", token=None)
             assert got.status == 503 and not got.json["store"]["ready"]
         finally:
@@ -577,11 +594,11 @@ async def test_a_fault_of_ours_is_a_problem_without_a_traceback(
 
 async def test_silent_slow_and_strange_connections_end_and_harm_nobody(database: Database, tmp_path: Any) -> None:
     async with api(database.dsn, tmp_path, Settings(request_s=0.5, connections_max=4)) as it:
-        async with asyncio.timeout(3):
+        async with within(3):
             assert (await it.raw(b"")).startswith(b"HTTP/1.1 408 ")
             assert (await it.raw(b"GET /v1/events HT")).startswith(b"HTTP/1.1 408 ")
         head = f"POST /v1/sources HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9\r\n\r\n"
-        async with asyncio.timeout(3):
+        async with within(3):
             assert await it.raw(head.encode() + b"{") == b""
             for strange in (
                 b"\x16\x03\x01\x00",
@@ -604,11 +621,14 @@ async def test_two_requests_on_one_connection_are_both_answered(it: Api) -> None
     assert answer.count(b"HTTP/1.1 200") == 2
 
 
-async def test_draining_answers_what_is_in_hand_and_takes_no_more(it: Api) -> None:
-    slow = asyncio.create_task(it.call("POST", "/v1/sources", {"name": "a", "kind": "none"}))
-    await asyncio.sleep(0.1)
-    await it.console.drain(asyncio.Event())
-    assert (await slow).status == 201
+async def test_draining_answers_what_is_in_hand_and_takes_no_more(it: Api, database: Database, here: World) -> None:
+    async with collector(database.dsn, behind=True):  # the request waits for it
+        slow = asyncio.create_task(it.call("POST", "/v1/sources", {"name": "a", "kind": "none"}))
+        async with asyncio.timeout(10):
+            while not await here.sql.fetchval("select count(*) from source"):
+                await asyncio.sleep(0.005)
+        await it.console.drain(asyncio.Event())
+        assert (await slow).status == 201
     with pytest.raises(OSError):
         await it.raw(b"")
 
@@ -748,8 +768,9 @@ async def role_with_flags(it: Api, dsn: str, tmp_path: Any, role: str) -> AsyncI
 
 
 async def test_a_flag_is_previewed_set_live_and_told_with_who_did_it(
-    it: Api, database: Database, tmp_path: Any
+    patient: Api, database: Database, tmp_path: Any
 ) -> None:
+    it = patient
     async with role_with_flags(it, database.dsn, tmp_path, "router") as board:
         drained = board.switch("backlog-drain")
         assert drained()
@@ -774,7 +795,8 @@ async def test_a_flag_is_previewed_set_live_and_told_with_who_did_it(
         ]
 
 
-async def test_a_flag_that_is_held_says_why_it_does_not_flip(it: Api, database: Database, tmp_path: Any) -> None:
+async def test_a_flag_that_is_held_says_why_it_does_not_flip(patient: Api, database: Database, tmp_path: Any) -> None:
+    it = patient
     async with role_with_flags(it, database.dsn, tmp_path, "router") as board:
         done = (await it.call("POST", "/v1/flags/geo", {"value": "off", "why": "x", "version": 0})).json
         assert done["live"]
