@@ -195,22 +195,22 @@ async def test_lost_notifications_cost_latency_and_no_answer(database: Database,
         assert watch.s < 1.0
 
 
+BY_HINT = Settings(first_look_ms=60_000, look_ms_max=60_000)
+"""Nothing else answers a request in time: it is re-read once, just before its ten seconds are over."""
+
+
 async def test_a_hint_answers_long_before_the_next_reread(database: Database, here: World) -> None:
-    slow = Settings(first_look_ms=1_000, look_ms_max=10_000)
-    async with desk(database.dsn, slow) as d:
+    async with desk(database.dsn, BY_HINT) as d:
         await d.ready("responder.listener.notify")
         event = await here.busy()
         answer = d.hold(event)
         await here.reply(event, b"1")
-        watch = Stopwatch()
         await here.notify([event])
         assert await in_time(answer) is not None
-        assert watch.s < 0.5
 
 
 async def test_a_hint_that_came_before_the_request_was_held_still_counts(database: Database, here: World) -> None:
-    slow = Settings(first_look_ms=1_000, look_ms_max=10_000)
-    async with desk(database.dsn, slow) as d:
+    async with desk(database.dsn, BY_HINT) as d:
         await d.ready("responder.listener.notify")
         event = await here.busy()
         await here.reply(event, b"1")
@@ -218,9 +218,7 @@ async def test_a_hint_that_came_before_the_request_was_held_still_counts(databas
         async with asyncio.timeout(5):
             while not d.count("seawall_reply_hints_total"):
                 await asyncio.sleep(0.005)
-        watch = Stopwatch()
         assert await in_time(d.hold(event)) is not None
-        assert watch.s < 0.5
 
 
 async def test_a_cut_listener_comes_back_and_rereads_every_ticket(database: Database, here: World) -> None:
