@@ -85,7 +85,7 @@ async def answered(database: Database, kind: type[Responder], path: Path, *, cut
             await listening(here)
             if cut:
                 assert await here.cut_listener() == 1
-            asking = Asking(responder, here, path, wait_s=WAIT_S if cut else PATIENT_S)
+            asking = Asking(responder, here, path, wait_s=WAIT_S if cut and kind is DeafResponder else PATIENT_S)
             await asyncio.gather(*[asking.ask(n) for n in range(REQUESTS)])
             return asking.verdict()
 
