@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from seawall.lab.part import fetch
+from seawall.lab.part.port import free
 from seawall.lab.part.postgres import PACKAGES
 from seawall.store import binary, cluster, pool
 from seawall.testing.postgres import PostgresServer
@@ -39,16 +40,10 @@ def _program(folder: Path) -> tuple[str, dict[str, str]]:
     return str(mine / "usr" / "sbin" / "pgbouncer"), {"LD_LIBRARY_PATH": fetch.libraries(mine)}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def before(server: PostgresServer) -> Iterator[str]:
     """A pooler before a server, HOST:PORT."""
-    user, folder, port = binary.server_user(), server.cluster.socket / "pooler", _free_port()
+    user, folder, port = binary.server_user(), server.cluster.socket / "pooler", free(1)[0]
     folder.mkdir()
     program, environment = _program(folder)
     (folder / "users").write_text("".join(f'"{name}" ""\n' for name in (cluster.OWNER, cluster.WORKER)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from disk_rig import mounted, needs_root
 
+from seawall.lab.part.port import free
 from seawall.lab.platform import Platform, Source
 from seawall.lab.tree import Tree
 from seawall.machine.folder import Busy, Lock, replace_private
@@ -96,7 +96,7 @@ def _status(platform: Platform, source: Source) -> int:
 @pytest.mark.parametrize("end", ["in order", "kill -9"])
 def test_a_restart_on_a_full_disk_answers_503_and_is_whole_again_when_there_is_room(tmp_path: Path, end: str) -> None:
     with mounted(tmp_path, *SMALL) as disk:
-        port = _free_port()
+        [port] = free(1)
         options = ("--listen", f"127.0.0.1:{port}")
         with Tree(disk / "data", app=APP, log=tmp_path / "up.log", options=options) as tree:
             tree.start()
@@ -114,11 +114,6 @@ def test_a_restart_on_a_full_disk_answers_503_and_is_whole_again_when_there_is_r
                 _until(lambda: first in {str(item["id"]) for item in platform.items("/v1/events")}, "nothing is lost")
             assert "Traceback" not in tree.log.read_text()
         place.forget(disk / "data")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def _send(platform: Platform, source: Source) -> str:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from journey.program import READY_S, seawall
+from seawall.lab.part.port import free
 from seawall.lab.tree import Tree
 from stall import Stopwatch
 
@@ -210,8 +211,7 @@ def test_postgres_is_started_again_and_nothing_else_is(shared: Tree) -> None:
 def test_a_role_alone_serves_health_on_an_address(start: Start, home: Path) -> None:
     """`seawall run` beside nothing: the collector needs a store's address, and not the store itself."""
     data = home / "alone"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    [port] = free(1)
     environment = {**os.environ, "SEAWALL_DSN": "postgresql://nobody@127.0.0.1:1/none"}
     process = subprocess.Popen(
         [sys.executable, "-m", "seawall", "run", "collector", "--data", str(data), "--listen", "127.0.0.1:0",

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from seawall.kernel.signature import DEFAULT, KINDS, Verified
 from seawall.lab.checker.ledger import Ledger, Run, read
 from seawall.lab.checker.verify import verify
+from seawall.lab.part.port import free
 from seawall.lab.platform import Platform
 from seawall.lab.traffic import Plan, Target, Traffic
 from seawall.lab.traffic.traffic import whose
@@ -187,8 +187,7 @@ async def test_a_closed_connection_is_an_unsure_answer_and_sending_goes_on(fake:
 
 
 async def test_nobody_listening_is_recorded_and_does_not_end_the_run(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    [port] = free(1)
     with FakePlatform() as fake:
         run = await _send(fake, tmp_path / "L", _plan(seconds=0.2), port)
     assert run.attempts
