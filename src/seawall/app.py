@@ -5,7 +5,7 @@ what they have in hand. What all roles have in common is in ``machine/role.py``.
 ``Making`` says which classes the rooms are made of.
 """
 
-# Size: the one place where rooms are joined (STYLE 1); a second one would only hide half of what joins what.
+# Size: the one place where rooms are joined; a second one would only hide half of what joins what.
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: every problem at once, with its place and what is allowed; never a traceback (bad-input row 48)."""
+"""Settings: every problem at once, with its place and what is allowed; never a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows 27-41 of the bad-input table, as far as one reading of a body settles them."""
+"""Bad bodies, as far as one reading of them settles what they are."""
 
 from __future__ import annotations
 

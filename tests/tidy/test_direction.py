@@ -1,4 +1,4 @@
-"""Who may import whom (STYLE: rooms in data-flow order), walked over every import of the product."""
+"""Who may import whom (rooms in data-flow order), walked over every import of the product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each dangerous thing has one place (STYLE: one place for each dangerous thing)."""
+"""Each dangerous thing has one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes (STYLE: guidance; an exception carries a comment with its reason, ``# Size: …`` in the module or class)."""
+"""Sizes (guidance; an exception carries a comment with its reason, ``# Size: …`` in the module or class)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our answers as bytes: what they promise is in DESIGN §3's table, and nowhere else.
+"""Our answers as bytes: what they promise is said here, in the README and in docs/replies.md.
 
 A 202 says that the event is on stable storage. A 4xx says that certainly nothing was stored. A 503 says that nothing
 was stored, except with ``Seawall-Outcome: uncertain``: then it may have been, and the sender should repeat it with the

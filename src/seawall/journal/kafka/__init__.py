@@ -1,4 +1,4 @@
-"""Apache Kafka as the journal of a cluster, behind the same seam as the local log (DESIGN §4).
+"""Apache Kafka as the journal of a cluster, behind the same seam as the local log (decision 0010).
 
 ``producer`` takes records, ``topic`` watches what an ack of the topic is worth. ``partitions`` reads them all for the
 router: ``reader`` and ``stream`` one of them, ``feed`` fetches, ``lookout`` asks whether it does. ``fault`` says what

@@ -1,4 +1,4 @@
-"""Joins Kafka and the local log into one journal that no outage of Kafka stops (DESIGN §4).
+"""Joins Kafka and the local log into one journal that no outage of Kafka stops (decision 0010).
 
 A record goes to Kafka while Kafka answers well: its breaker is closed, and an ack of the topic means replicated. Else,
 or when Kafka's ack isn't there in time, it goes to the local log, is answered from there (``fsync``), and the forwarder

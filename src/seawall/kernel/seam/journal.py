@@ -157,7 +157,7 @@ class JournalReader(Protocol):
     def forget(self, before: Position) -> int:
         """Delete segments that end at or before ``before``; returns how many went. Never the newest one.
 
-        The caller's own checkpoint beyond them must be durable, and old enough (DESIGN §4).
+        The caller's own checkpoint beyond them must be durable, and old enough (decision 0001).
 
         Raises:
             Displaced: ``before`` isn't a place in this log, so it says nothing about it. Nothing was deleted.

@@ -1,4 +1,4 @@
-"""What a storm may break: a row of the fault model each, done by an action of `seawall.lab.act`.
+"""What a storm may break: a row of docs/lab/storm.md each, done by an action of `seawall.lab.act`.
 
 ``part`` is what can't be broken twice at once: undoing one of two faults of a part undoes both, and a second one would
 hit a half-healed system, which may truly cost what was acknowledged (two of three replicas, say).
@@ -32,7 +32,7 @@ class Row:
 
     name: str  # redis-hole
     about: str  # "Redis: a black hole"
-    code: str  # of the fault model (docs/lab/storm.md)
+    code: str  # what it comes to (docs/lab/storm.md)
     part: str  # redis, kafka, postgres, or a role
     target: str
     action: str  # of seawall.lab.act
