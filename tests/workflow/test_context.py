@@ -99,6 +99,19 @@ async def test_retry_after_is_a_floor_and_a_long_one_leaves_the_memory() -> None
     assert run.pauses == [] and caught.value.retry_after_s == 3600
 
 
+async def test_a_long_pause_of_a_steps_own_retry_is_the_runs_to_make() -> None:
+    async def down() -> None:
+        raise ConnectionError("down")
+
+    run = MemoryRun()
+    with pytest.raises(StepFailed) as caught:
+        await run.context().step(down, retry=Retry(attempts=3, first_s=86_400, max_s=86_400))
+    assert run.pauses == [] and 60 < caught.value.retry_after_s <= 86_400
+    with pytest.raises(StepFailed) as caught:
+        await run.context().step(down, name="last", retry=Retry(attempts=1, first_s=86_400, max_s=86_400))
+    assert caught.value.retry_after_s == 0, "there is no next try of its own to wait for"
+
+
 async def test_a_failure_is_remembered_like_a_value() -> None:
     async def refused() -> None:
         raise NonRetryable("stolen")

@@ -190,8 +190,9 @@ class Context(Approvals, Heartbeats):
                 except Exception as error:
                     # The user's function is foreign: whatever it raises is this step's failure, not ours.
                     delay_s = self._next_try_s(error, attempt, retry or NEVER)
-                    if delay_s is None:
-                        raise await self._failed(name, key, nth, error, attempt, started_us) from error
+                    if delay_s is None or delay_s > PAUSE_MAX_S:
+                        failed = self._failed(name, key, nth, error, attempt, started_us, after_s=delay_s or 0.0)
+                        raise await failed from error
                 finally:
                     current.reset(token)
                 await run.pause(delay_s)
@@ -232,17 +233,21 @@ class Context(Approvals, Heartbeats):
         self._run.reply(Reply(status=status, content_type=kind, body=body))
 
     def _next_try_s(self, error: Exception, attempt: int, retry: Retry) -> float | None:
-        """Seconds to wait in memory before the next try, or None when there is none in this attempt of the run."""
+        """Seconds to wait before the next try, or None when there is none."""
         if attempt >= retry.attempts or not may_retry(error):
             return None
-        delay_s = retry.delay_s(attempt, error, self._chance)
-        return delay_s if delay_s <= PAUSE_MAX_S else None
+        return retry.delay_s(attempt, error, self._chance)
 
     async def _failed(
-        self, name: str, key: str, nth: int, error: Exception, attempt: int, started_us: int
+        self, name: str, key: str, nth: int, error: Exception, attempt: int, started_us: int, *, after_s: float
     ) -> StepFailed:
-        """Keep the failure, so that a workflow which goes on after it takes the same way in a replay."""
+        """Keep the failure, so that a workflow which goes on after it takes the same way in a replay.
+
+        Args:
+            after_s: How long the run is to wait before it tries again.
+        """
         failure = _step_failed(name, error, attempt, retryable=may_retry(error))
+        failure.retry_after_s = max(failure.retry_after_s, after_s)
         data = _encode(
             {
                 "type": failure.type,
