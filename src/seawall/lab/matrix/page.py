@@ -20,6 +20,8 @@ That nothing is missing is checked against the code: roles, libraries, breakers,
 and its actions must each belong to a row or a column. A cell is left out only where the code of that flow joins nothing
 that would call the dependency (`lab/matrix/code.py` reads that from `app.py` and from imports). A cell without a
 promise, or with a test that isn't there, fails `make check`.
+
+How many tests and experiments prove what a flow does when a dependency is slow, hung and gone (3 ways):
 """
 
 
