@@ -241,11 +241,8 @@ class Context(Approvals, Heartbeats):
     async def _failed(
         self, name: str, key: str, nth: int, error: Exception, attempt: int, started_us: int, *, after_s: float
     ) -> StepFailed:
-        """Keep the failure, so that a workflow which goes on after it takes the same way in a replay.
-
-        Args:
-            after_s: How long the run is to wait before it tries again.
-        """
+        """Keep the failure, so that a workflow which goes on after it takes the same way in a replay. ``after_s``: how
+        long the run is to wait at least before it tries again."""
         failure = _step_failed(name, error, attempt, retryable=may_retry(error))
         failure.retry_after_s = max(failure.retry_after_s, after_s)
         data = _encode(
