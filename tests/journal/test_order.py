@@ -35,6 +35,8 @@ class World:
     """The client library with its queue, the topic behind it, the local log, and the forwarder; one step at a time."""
 
     flows: bool = True
+    nearly_full: bool = False  # the library's queue has no room for large records: those with an odd number
+    tries: bool = False  # while it doesn't flow, one record at a time is the breaker's trial
     refusal: SeawallError | None = None
     driver: deque[Send] = field(default_factory=deque)
     topic: list[bytes] = field(default_factory=list)
@@ -44,10 +46,15 @@ class World:
     forwarding: bool = False
 
     def submit(self, payload: bytes, done: Done) -> None:
-        if self.flows:
-            self.driver.append(Send(payload, done))
-        else:
+        if not self.offer(payload, done):
             self.keep(payload, done)
+
+    def offer(self, payload: bytes, done: Done) -> bool:
+        trial = self.tries and not any(send.done for send in self.driver)
+        if not (self.flows or trial) or (self.nearly_full and int(decode(payload).body) % 2):
+            return False
+        self.driver.append(Send(payload, done))
+        return True
 
     def keep(self, payload: bytes, done: Done) -> None:
         if self.refusal is not None:
@@ -95,6 +102,12 @@ class World:
 
     def turn(self) -> None:
         self.flows = not self.flows
+
+    def fill(self) -> None:
+        self.nearly_full = not self.nearly_full
+
+    def attempt(self) -> None:
+        self.tries = not self.tries
 
 
 @dataclass
@@ -163,6 +176,47 @@ def test_what_came_after_a_record_of_uncertain_fate_goes_behind_it() -> None:
     assert isinstance(desk.heard[-1], Position) and desk.heard[-1].replicated
 
 
+def test_none_overtakes_one_that_kafka_had_no_room_for() -> None:
+    """The queue to Kafka is bounded in bytes: it may refuse a large record, and take the small one behind it."""
+    desk = opened()
+    for _ in range(4):
+        desk.send()
+    desk.world.nearly_full = True
+    desk.world.land()
+    assert not desk.world.driver, "the large one goes to the local log, as none is on its way, and those behind it too"
+    desk.world.sync()
+    assert numbers(desk.world.local) == [1, 2, 3]
+
+
+def test_one_that_kafka_has_no_room_for_waits_for_those_on_their_way() -> None:
+    desk = opened()
+    for source_id in (MINE, OTHER, MINE, MINE, MINE):
+        desk.send(source_id)
+    desk.world.nearly_full = True
+    desk.world.land()
+    assert numbers([send.payload for send in desk.world.driver]) == [1, 2]
+    assert not desk.world.unsynced, "nobody knows yet whether the one before goes to the local log after all"
+    desk.world.divert()
+    desk.world.sync()
+    desk.world.sync()
+    assert numbers(desk.world.local) == [1, 2, 3, 4]
+
+
+def test_nobody_goes_to_the_local_log_while_a_trial_is_on_its_way() -> None:
+    desk = opened()
+    desk.world.flows, desk.world.tries = False, True
+    for _ in range(4):
+        desk.send()
+    desk.world.land()
+    assert [numbers([send.payload]) for send in desk.world.driver] == [[1]]
+    desk.world.sync()
+    assert not desk.world.local, "those behind it wait until it is known where it goes"
+    desk.world.divert()
+    desk.world.sync()
+    desk.world.sync()
+    assert numbers(desk.world.local) == [1, 2, 3]
+
+
 def test_whoever_waited_long_for_a_slow_group_doesnt_wait_for_kafka_again() -> None:
     desk = opened()
     desk.send()
@@ -215,7 +269,8 @@ def test_without_ordered_sources_nothing_stands_in_the_way() -> None:
 
 
 STEPS: tuple[tuple[str, int], ...] = (
-    ("send", 8), ("land", 8), ("sync", 4), ("forward", 4), ("divert", 1), ("expire", 1), ("turn", 1)
+    ("send", 8), ("land", 8), ("sync", 4), ("forward", 4), ("divert", 1), ("expire", 1), ("turn", 1), ("fill", 1),
+    ("attempt", 1),
 )  # fmt: skip
 
 
@@ -225,7 +280,7 @@ def chaos(desk: Desk, send: Callable[[], None], rng: random.Random) -> list[int]
     for name in rng.choices(names, weights, k=300):
         desk.clock.advance(rng.choice((0.0, 0.0, 0.01, 0.3)))
         (send if name == "send" else getattr(desk.world, name))()
-    desk.world.flows = True
+    desk.world.flows, desk.world.nearly_full = True, False
     while desk.world.driver or desk.world.unsynced or desk.world.forwarded < len(desk.world.local):
         desk.world.land()
         desk.world.sync()

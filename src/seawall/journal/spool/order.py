@@ -3,7 +3,8 @@
 Their records stand before the journal in a line of their own. The next ones are handed on when Kafka has answered all
 before them, so that none can overtake one whose fate isn't known; until then they wait, in groups: what came while one
 group was on its way is the next. Once a record went to the local log instead, all later ones go there too, behind it,
-until the forwarder has brought it to Kafka.
+until the forwarder has brought it to Kafka. One that Kafka has no room for goes there when none is on its way: any of
+those might have to go there yet, and would stand behind it.
 
 What is left: two records of one group, which the client library gets within about a millisecond, of which it forgets
 the first and still sends the second. Other sources pay one look into a set, which is empty where no source is ordered.
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from seawall.journal.cluster import Settings
@@ -36,6 +38,9 @@ FROM_BEFORE = Position(b"", 0, 0)
 
 class Spooling(Journal, Protocol):
     """What stands behind: ``Spool``."""
+
+    def offer(self, payload: bytes, done: Done) -> bool:
+        """As ``submit``, but never to the local log: False, and nothing was done with it, where ``submit`` would."""
 
     def keep(self, payload: bytes, done: Done) -> None:
         """As ``submit``, but past Kafka, and also while stopping."""
@@ -116,32 +121,41 @@ class Order:
         self._queued_bytes += len(payload)
         line.queue.append((payload, done, self._clock.monotonic()))
 
-    def _hand_on(self, source_id: bytes, line: _Line, payload: bytes, done: Done, *, local: bool) -> None:
-        """Raises what the journal behind raises; then nothing was kept."""
+    def _hand_on(self, source_id: bytes, line: _Line, payload: bytes, done: Done, *, local: bool) -> bool:
+        """To Kafka, or to the local log where that doesn't take it. False, and nothing was done with it: others of the
+        line are on their way to Kafka, and may have to go to the local log before it.
 
-        def heard(outcome: Outcome) -> None:
-            if local:
-                line.spooling -= 1
-            else:
+        Raises what the journal behind raises; then nothing was kept.
+        """
+        if not local:
+            line.flight += 1
+            try:
+                if self._spool.offer(payload, partial(self._heard, source_id, line, done, kafka=True)):
+                    return True
+            except SeawallError:
                 line.flight -= 1
-            if isinstance(outcome, Position) and self._spooled(outcome):
-                line.last = outcome
-            # First: whoever is answered may submit the next one at once, which must not overtake those that wait.
-            self._settle(source_id, line)
-            done(outcome)
-
-        line.spooling += local
-        line.flight += not local
+                self._settle(source_id, line)
+                raise
+            line.flight -= 1
+            if line.flight:
+                return False
+        line.spooling += 1
         try:
-            if local:
-                self._spool.keep(payload, heard)
-            else:
-                self._spool.submit(payload, heard)
+            self._spool.keep(payload, partial(self._heard, source_id, line, done, kafka=False))
         except SeawallError:
-            line.spooling -= local
-            line.flight -= not local
+            line.spooling -= 1
             self._settle(source_id, line)
             raise
+        return True
+
+    def _heard(self, source_id: bytes, line: _Line, done: Done, outcome: Outcome, *, kafka: bool) -> None:
+        line.flight -= kafka
+        line.spooling -= not kafka
+        if isinstance(outcome, Position) and self._spooled(outcome):
+            line.last = outcome
+        # First: whoever is answered may submit the next one at once, which must not overtake those that wait.
+        self._settle(source_id, line)
+        done(outcome)
 
     def _settle(self, source_id: bytes, line: _Line) -> None:
         if line.flight or line.busy:
@@ -157,15 +171,24 @@ class Order:
         while line.queue and (local or line.flight < GROUP_MAX):
             if not line.flight and not local:
                 local = self._is_behind(line) or self._clock.monotonic() - line.queue[0][2] > self._wait_s
-            payload, done, _ = line.queue.popleft()
-            self._queued -= 1
-            self._queued_bytes -= len(payload)
+            payload, done, _ = first = line.queue.popleft()
             try:
-                self._hand_on(source_id, line, payload, done, local=local)
+                if not self._hand_on(source_id, line, payload, done, local=local):
+                    line.queue.appendleft(first)
+                    break
             except SeawallError as error:
+                self._let_go(payload)
                 done(error)
+                continue
+            self._let_go(payload)
+            local = local or line.spooling > 0
         line.busy = False
         self._settle(source_id, line)
+
+    def _let_go(self, payload: bytes) -> None:
+        """It doesn't wait here any more."""
+        self._queued -= 1
+        self._queued_bytes -= len(payload)
 
     def _is_behind(self, line: _Line) -> bool:
         return bool(line.spooling) or self._behind(line.last if line.last is not None else FROM_BEFORE)

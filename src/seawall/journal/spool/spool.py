@@ -147,6 +147,15 @@ class Spool:
         return self._places.local.refusal
 
     def submit(self, payload: bytes, done: Done) -> None:
+        if not self.offer(payload, done):
+            self.keep(payload, done)
+
+    def offer(self, payload: bytes, done: Done) -> bool:
+        """Send a record to Kafka; False: it takes none now, or has no room for this one, and nothing was done with it.
+
+        Raises:
+            Overloaded: As ``submit``.
+        """
         permit = None
         if not self._flows:
             if self._stopping:
@@ -154,8 +163,7 @@ class Spool:
             permit = self.breaker.admit() if self._may_try else None
             if permit is None:
                 self._fallbacks[Cause.REJECTED].value += 1
-                self.keep(payload, done)
-                return
+                return False
         send = _Send(self, payload, done, self._monotonic(), permit)
         try:
             self._to_kafka(payload, send)
@@ -164,13 +172,13 @@ class Spool:
                 self.breaker.abandoned(permit)
             if isinstance(error, Rejected):
                 self._park(payload, done, error)
-                return
+                return True
             # Its queue is full, or it can't send at all: nothing of this record was sent.
             self._diverted.value += 1
             self._fallbacks[Cause.REJECTED].value += 1
-            self.keep(payload, done)
-        else:
-            self._flight.append(send)
+            return False
+        self._flight.append(send)
+        return True
 
     async def watch(self, heart: Heart) -> None:
         """Keep the ack deadline; for a supervisor."""
