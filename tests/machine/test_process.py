@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,46 @@ async def test_a_child_hears_of_new_settings_also_when_it_was_only_starting(tmp_
         assert not made.ready.is_set()
         made.reload()
         await until(lambda: heard.exists() and heard.read_bytes() == b"reload\n")
+
+
+def hold_connections(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """A child's lines aren't connected before this is set: its process is there by then."""
+    real, held = asyncio.open_connection, asyncio.Event()
+
+    async def late(**given: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        await held.wait()
+        return await real(**given)
+
+    monkeypatch.setattr(asyncio, "open_connection", late)
+    return held
+
+
+async def test_a_child_that_is_just_being_started_hears_that_it_should_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, heard = hold_connections(monkeypatch), tmp_path / "heard"
+    listening = BODY + f"open({str(heard)!r}, 'wb').write(parent.recv(99))\n"
+    async with child(tmp_path, listening) as (made, _):
+        await until(lambda: made.pid is not None)
+        stopping = asyncio.create_task(made.stop(hurry=asyncio.Event()))
+        await asyncio.sleep(0)
+        held.set()
+        await stopping
+        assert heard.read_bytes() == b"stop\n", "at once, and not as late as it is told to hurry"
+
+
+async def test_a_child_whose_loop_is_ended_as_it_is_started_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold_connections(monkeypatch)
+    file = tmp_path / "child.py"
+    file.write_text(SILENT)
+    made = Child(Spec(role="r", command=[sys.executable, str(file)], stop_s=5.0), refused=len)
+    supervisor = Supervisor(Metrics())
+    supervisor.add("role.r", made.keep)
+    async with supervisor:
+        await until(lambda: made.pid is not None)
+    assert made.pid is None, "the next loop begins another one"
 
 
 async def test_a_silent_child_is_killed_and_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ class Child:
         self._was_ready = False
         self._misconfigured = False
         self._replacing = False
-        self._reload_due = False  # asked for in this life of it
+        self._due: list[str] = []  # what this life of it couldn't be told yet
 
     @property
     def pid(self) -> int | None:
@@ -145,7 +145,6 @@ class Child:
 
     def reload(self) -> None:
         """Have it read its settings again. One that is starting hears it when it is up."""
-        self._reload_due = True
         self._tell("reload")
 
     async def replace(self, *, why: str) -> None:
@@ -168,7 +167,7 @@ class Child:
     async def _live(self, heart: Heart) -> None:
         """One life of the process: from its start to its end, whichever way."""
         ours, theirs = socket.socketpair()
-        self._reload_due = False
+        self._due.clear()
         command = [*self.spec.command, "--parent", str(theirs.fileno())]
         with theirs:
             # Its own process group: Ctrl-C reaches only us, and we decide the order in which roles stop.
@@ -178,17 +177,21 @@ class Child:
         self._ended = ended = asyncio.Event()  # of this life: whoever waits for it must not see the next one
         began, self._was_ready, self._misconfigured = time.monotonic(), False, False
         self._heard_at = began + START_S - SILENT_S
-        reader, self._writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES_MAX)
-        if self._reload_due:  # while there was nobody to tell: it may have read the old ones by then
-            self._tell("reload")
-        listening = asyncio.create_task(self._listen(reader), name=f"{self.spec.role}.lines")
+        writer: asyncio.StreamWriter | None = None
+        listening: asyncio.Task[None] | None = None
         try:
+            reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES_MAX)
+            self._writer = writer
+            for word in self._due:  # reload: it may have read the old settings by then
+                self._tell(word)
+            listening = asyncio.create_task(self._listen(reader), name=f"{self.spec.role}.lines")
             status = await self._watch(process, heart)
             await asyncio.wait([listening], timeout=LAST_WORDS_S)
         finally:
-            listening.cancel()
-            await asyncio.wait([listening])
-            self._writer.close()
+            if listening is not None:
+                listening.cancel()
+                await asyncio.wait([listening])
+            (writer or ours).close()
             self.ready.clear()
             if process.poll() is None:
                 # This loop itself is being ended: two processes of one role must not live at once, so it goes first.
@@ -263,9 +266,12 @@ class Child:
             log.error("a killed role isn't gone yet; going on", extra=fields(child=self.spec.role, pid=process.pid))
 
     def _tell(self, word: str) -> None:
+        """Now, or as soon as a process that is just being started can be told."""
         if self._writer is not None and not self._writer.is_closing():
             with contextlib.suppress(ConnectionError):
                 self._writer.write(f"{word}\n".encode())
+        elif word not in self._due:
+            self._due.append(word)
 
 
 async def _set(ended: asyncio.Event, timeout_s: float, hurry: asyncio.Event | None) -> bool:
