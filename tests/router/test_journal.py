@@ -96,6 +96,36 @@ async def test_segments_that_an_older_range_still_needs_stay(rig: Rig) -> None:
         assert len(journal.payloads) >= left
 
 
+class Clinging(MemoryReader):
+    """Its disk deletes nothing."""
+
+    def forget(self, before: Position) -> int:
+        raise Unavailable("journal", "Read-only file system")
+
+
+async def test_segments_that_a_disk_does_not_let_go_of_are_told_and_nothing_else_waits_for_them(rig: Rig) -> None:
+    journal, clock = rig.log(), SlowTime()
+    rig.logs["c1"] = Clinging(journal)
+    await append(journal, record())
+    async with rig.router(clock=clock, journal_keep_s=1.0) as supervisor:
+        await rig.arrived(1)
+
+        def reason() -> str:
+            return next(loop.reason for loop in supervisor.health() if loop.name == "router.housekeeping")
+
+        await until(lambda: "log c1: routed segments stay: journal" in reason())
+        await rig.database.execute(
+            "insert into dedupe values (gen_random_uuid(), '\\x00', gen_random_uuid(), '', now() - interval '3 days', "
+            "now() - interval '2 days')"
+        )
+
+        async def pruned() -> bool:
+            return await rig.count("dedupe") == 0
+
+        await until(pruned)
+        await until(lambda: "log c1" in reason())
+
+
 class Damaged(MemoryReader):
     """Says, with the first record, that there was damage before it; and may be unable to read before some place."""
 

@@ -191,38 +191,43 @@ class Router:
         """Delete what nobody can need any more: segments and dedupe keys."""
         while True:
             try:
-                for name, drain in self._drains.items():
-                    await self._forget(heart, name, drain)
+                stays = [why for name, drain in self._drains.items() if (why := await self._forget(heart, name, drain))]
                 await self._prune(heart)
                 await self._tell_progress(heart)
                 await self._thaw(heart)
             except (Unavailable, Uncertain) as error:
-                await rest(heart, EVERY_S, reason=str(error))
-                continue
-            await heart.beat()
-            await asyncio.sleep(EVERY_S)
+                stays = [str(error)]
+            if stays:
+                await rest(heart, EVERY_S, reason="; ".join(stays))
+            else:
+                await heart.beat()
+                await asyncio.sleep(EVERY_S)
 
-    async def _forget(self, heart: Heart, name: str, drain: Drain) -> None:
-        """Let go of segments before a checkpoint that has been durable for ``journal_keep_s``.
+    async def _forget(self, heart: Heart, name: str, drain: Drain) -> str:
+        """Let go of segments before a checkpoint that has been durable for ``journal_keep_s``; why they stay, or "".
 
         Checkpoints are remembered from when we saw them, so a restart only makes us wait anew: a store that was
         restored to an older state still finds its records in the log.
         """
         at = await patiently(heart, drain.ranges.checkpoint(), what=STORE)
         if at is None:
-            return
+            return ""
         seen, now, keep_s = self._checkpoints[name], self._clock.monotonic(), self._desk.settings.journal_keep_s
         if not seen or now - seen[-1][0] >= keep_s / CHECKPOINTS_MAX * 2:
             seen.append((now, at))
-        old: Position | None = None
+        old: tuple[float, Position] | None = None
         while seen and now - seen[0][0] >= keep_s:
-            old = seen.popleft()[1]
+            old = seen.popleft()
         # A position that went back (a restore) makes records before the older checkpoint needed again.
-        if old is not None and at >= old:
+        if old is not None and at >= old[1]:
             try:
-                self._desk.meter.forgotten.value += drain.reader.forget(old)
+                self._desk.meter.forgotten.value += drain.reader.forget(old[1])
             except Displaced:
                 seen.clear()  # checkpoints of a log that isn't this one say nothing about it
+            except Unavailable as error:
+                seen.appendleft(old)
+                return f"log {name}: routed segments stay: {error}"
+        return ""
 
     async def _prune(self, heart: Heart) -> None:
         """Delete dedupe keys that had expired before the oldest unread record came."""
