@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from router.rig import CLOCK, IDS, SOURCE, Rig, append, id_uuid, record, until
+from seawall.kernel.clock import SystemClock
 from seawall.kernel.seam.journal import JournalReader
 from seawall.store.line import key_columns
 from seawall.store.router import _event_columns, _run_columns
@@ -197,6 +198,35 @@ async def test_expired_keys_are_pruned_and_live_ones_stay(rig: Rig) -> None:
             return await rig.count("dedupe") == 1
 
         await until(pruned)
+    assert await rig.count("dedupe", "expires_at > now()") == 1
+
+
+class Leaping(SystemClock):
+    """The machine's clock, ahead by so much."""
+
+    ahead_us = 0
+
+    def wall_us(self) -> int:
+        return super().wall_us() + self.ahead_us
+
+
+async def test_a_clock_that_leaps_ahead_costs_no_key_that_is_live(rig: Rig) -> None:
+    """Deleted by it, they don't come back when it is set right, and repeats within their window ran."""
+    clock, live = Leaping(), record(key="k")
+    await append(rig.log(), live)
+    async with rig.router(clock=clock) as supervisor:
+        await rig.arrived(1)
+        clock.ahead_us = 3 * 86_400_000_000
+        await rig.database.execute(
+            "insert into dedupe select source_id, '\\x00', event_id, '', seen_at - interval '3 days', "
+            "expires_at - interval '3 days' from dedupe"
+        )
+
+        async def pruned() -> bool:
+            return await rig.count("dedupe") == 1
+
+        await until(pruned)
+        assert supervisor.ready("router.housekeeping")
     assert await rig.count("dedupe", "expires_at > now()") == 1
 
 

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from seawall.guard.patience import patiently, rest
 from seawall.guard.spell import Spells
+from seawall.guard.steady import Steady
 from seawall.guard.supervisor import Heart, Supervisor
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import Clock
@@ -89,6 +90,7 @@ class Router:
         self._store = store
         self._logs = logs
         self._clock = clock
+        self._steady = Steady(clock)
         self._metrics = metrics
         self._placement = placement()
         self._spells = Spells(alerts or Alerts(metrics, clock), clock)
@@ -233,7 +235,7 @@ class Router:
         """Delete dedupe keys that had expired before the oldest unread record came."""
         if not self._drains:
             return  # nobody knows yet what is unread
-        now_us = self._clock.wall_us()
+        now_us = self._steady.now_us()
         oldest_us = [now_us if d.ranges.behind_us is None else d.ranges.behind_us for d in self._drains.values()]
         before_us = min([now_us, *oldest_us]) - PRUNE_GRACE_US
         if before_us <= 0:
