@@ -19,6 +19,7 @@ from seawall.kernel.error import Corrupt, Unavailable
 from seawall.kernel.event import Record
 from seawall.kernel.metric import Metrics
 from seawall.kernel.seam.journal import Chunk, Damage, JournalReader, Position
+from seawall.router.range import Ranges
 from seawall.testing import MemoryJournal, MemoryReader
 
 
@@ -103,6 +104,7 @@ class Clinging(MemoryReader):
         raise Unavailable("journal", "Read-only file system")
 
 
+@pytest.mark.slow
 async def test_segments_that_a_disk_does_not_let_go_of_are_told_and_nothing_else_waits_for_them(rig: Rig) -> None:
     journal, clock = rig.log(), SlowTime()
     rig.logs["c1"] = Clinging(journal)
@@ -124,6 +126,27 @@ async def test_segments_that_a_disk_does_not_let_go_of_are_told_and_nothing_else
 
         await until(pruned)
         await until(lambda: "log c1" in reason())
+
+
+@pytest.mark.slow
+async def test_a_log_that_appears_amid_housekeeping_does_not_end_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.log("c1")
+    ask, told = Ranges.checkpoint, asyncio.Event()
+    asked: list[Ranges] = []
+
+    async def checkpoint(self: Ranges) -> Position | None:
+        asked.append(self)
+        await told.wait()
+        return await ask(self)
+
+    monkeypatch.setattr(Ranges, "checkpoint", checkpoint)
+    async with rig.router() as supervisor:
+        await until(lambda: asked)
+        rig.log("c2")
+        await until(lambda: any(loop.name == "router.fresh.c2" for loop in supervisor.health()))
+        told.set()
+        await until(lambda: len({id(ranges) for ranges in asked}) == 2)
+        assert all(loop.restarts == 0 for loop in supervisor.health())
 
 
 class Damaged(MemoryReader):

@@ -190,10 +190,10 @@ class Router:
                 drain.reload()
 
     async def _housekeeping(self, heart: Heart) -> None:
-        """Delete what nobody can need any more: segments and dedupe keys."""
+        """Delete what nobody can need any more: segments and dedupe keys. More logs may be found in mid-round."""
         while True:
             try:
-                stays = [why for name, drain in self._drains.items() if (why := await self._forget(heart, name, drain))]
+                stays = [why for each in [*self._drains.items()] if (why := await self._forget(heart, *each))]
                 await self._prune(heart)
                 await self._tell_progress(heart)
                 await self._thaw(heart)
