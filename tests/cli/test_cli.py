@@ -200,6 +200,11 @@ def test_settings_are_shown_as_they_are_written(tmp_path: Path) -> None:
     assert "1073741824" in shown["journal.segment_bytes"]
 
 
+def test_where_alerts_are_sent_is_shown_to_nobody(tmp_path: Path) -> None:
+    done = run("settings", "--json", "--data", str(tmp_path), SEAWALL_WATCH_WEBHOOK_URL="https://chat.example/T0/hunter2")
+    assert "hunter2" not in done.stdout and "SEAWALL_WATCH_WEBHOOK_URL" in done.stdout
+
+
 def test_settings_as_json_hide_secrets(tmp_path: Path) -> None:
     done = run("settings", "--json", "--data", str(tmp_path), SEAWALL_DSN="postgresql://u:hunter2@h/d")
     rows = {row["key"]: row for row in json.loads(done.stdout)}

@@ -20,7 +20,10 @@ class Settings:
         help="How long runs start late before it is an alert. Below 10 s queues are looked at that often, from 2 s on.",
     )  # fmt: skip
     webhook_url: str = setting(
-        "", live=True, help="Where alerts are sent, as POST with JSON; http:// or https://. Empty: nowhere."
+        "",
+        secret=True,  # a chat's has its token in the path
+        live=True,
+        help="Where alerts are sent, as POST with JSON; http:// or https://. Empty: nowhere.",
     )
     webhook_secret: str = setting(
         "", secret=True, live=True, help="Signs them (Standard Webhooks): whsec_ and base64. Empty: unsigned."

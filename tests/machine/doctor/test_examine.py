@@ -152,6 +152,8 @@ def test_the_command_says_it_as_json_and_by_its_exit_status(folder: Folder) -> N
         ('dsn = "postgresql://u:s3cret@127.0.0.1:1/x"\n', True),
         ('worker_dsn = "postgresql:///x?password=s3cret"\n', True),
         ('[cache]\nurl = "redis://:s3cret@127.0.0.1:1"\n', True),
+        ('[watch]\nwebhook_secret = "whsec_c2VjcmV0"\n', True),
+        ('[watch]\nwebhook_url = "https://pager.example/in"\n', False),
         ('dsn = "postgresql://u@127.0.0.1:1/x"\n[cache]\nurl = "redis://127.0.0.1:1"\n', False),
     ],
 )

@@ -71,8 +71,9 @@ SECRETS: Mapping[tuple[str, str], Callable[[str], bool]] = {
     (TOP, "dsn"): lambda dsn: store_dsn.target(dsn).secret,
     (TOP, "worker_dsn"): lambda dsn: store_dsn.target(dsn).secret,
     ("cache", "url"): lambda url: bool(target(url).password),
+    ("watch", "webhook_secret"): bool,
 }
-"""Settings that may hold a password, and whether one does."""
+"""Settings that may hold a password or a secret, and whether one does."""
 
 OTHER_CONNECTIONS = 16
 """Those that don't come from the pools of the four roles: listeners, readers, housekeeping, the schema."""
