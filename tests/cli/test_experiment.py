@@ -59,7 +59,7 @@ def test_what_makes_no_sense_is_misused_and_nothing_is_done(mine: str, tmp_path:
 
 def test_show_says_what_it_breaks_and_what_is_expected(mine: str) -> None:
     done = CliRunner().invoke(show, [mine], standalone_mode=False)
-    for text in ("- hole", "something is lost", "a retrospective", "detected after a few moments", "not stated"):
+    for text in ("- hole", "something is lost", "a retrospective", "detected: a few moments", "not stated"):
         assert text in done.output, done.output
     found = json.loads(CliRunner().invoke(show, [mine, "--json"], standalone_mode=False).output)
     assert found["runs"] == ["on", "off"] and found["extension"]["calls"] == ["echo"]

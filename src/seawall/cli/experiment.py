@@ -123,8 +123,10 @@ def show(name: str, as_json: bool) -> int:
         for claim in claims:
             say(f"    - {claim.claim}")
     if (original := found.ours.original) is not None:
-        say(f"  the original ({original.source}): detected after {original.detect}, mitigated after "
-            f"{original.mitigate}, recovered after {original.recover}")  # fmt: skip
+        say(f"  the original: {original.source}")
+        for word, told in (("detected", original.detect), ("mitigated", original.mitigate),
+                           ("recovered", original.recover)):  # fmt: skip
+            say(f"    - {word}: {told}")
     return 0
 
 
