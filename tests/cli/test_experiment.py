@@ -75,9 +75,13 @@ def test_panic_in_the_wrong_folder_says_where_a_run_goes_on(tmp_path: Path, monk
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "home")
     with armoury:
-        done = CliRunner().invoke(panic, [], standalone_mode=False)
-        assert done.return_value == 1 and "nothing was broken" in done.output
-        assert f"seawall lab panic --folder '{tmp_path}/a lab'" in done.output
+        for mistyped in ([], ["--folder", str(tmp_path / "alab")]):
+            done = CliRunner().invoke(panic, mistyped, standalone_mode=False)
+            assert done.return_value == 1 and "no lab ever was in" in done.output
+            assert f"seawall lab panic --folder '{tmp_path}/a lab'" in done.output
+        (tmp_path / "other" / "armed").mkdir(parents=True)
+        done = CliRunner().invoke(panic, ["--folder", str(tmp_path / "other")], standalone_mode=False)
+        assert done.return_value == 0 and done.output == "nothing was broken\n", "that one was meant"
     assert tmp_path / "a lab" not in living.labs(tmp_path)
 
 
@@ -96,4 +100,4 @@ def test_what_could_not_be_undone_is_said_as_a_person_would_type_it(
 
 def test_panic_where_nothing_ever_ran_is_calm(tmp_path: Path) -> None:
     done = CliRunner().invoke(panic, ["--folder", str(tmp_path / "no")], standalone_mode=False)
-    assert done.output == "nothing was broken\n" and not (tmp_path / "no").exists()
+    assert done.output.startswith("nothing was broken: no lab ever was in") and not (tmp_path / "no").exists()

@@ -295,8 +295,8 @@ Example: seawall lab panic
 
 \b
 A run that is going on is told to stop, and what a dead one left running is ended.
-Exit codes: 0 nothing is broken any more; 1 something couldn't be undone, and why; or, where no --folder was said,
-nothing was broken in this one, and a run goes on in another."""
+Exit codes: 0 nothing is broken any more; 1 something couldn't be undone, and why; or, where no --folder was said, or
+one in which no lab ever was, a run goes on in another."""
 )
 @folder_option
 @json_option
@@ -308,14 +308,16 @@ def panic(context: click.Context, folder: str, as_json: bool) -> int:
     from seawall.lab.arm import panic as panics
 
     path = Path(folder).absolute()
+    never = not (path / "armed").is_dir()  # a typing mistake, maybe: calm would be the worst answer
     found = panics.panic(path / "armed", rig=path / "rig", by="panic", say=lambda line: say(line, err=as_json))
     if as_json:
         say_json({
             "undone": [each.text for each in found.undone], "left": found.left, "run": found.runner or None,
         })  # fmt: skip
     elif not found.undone and not found.left:
-        say("nothing was broken")
-    if found.undone or found.left or context.get_parameter_source("folder") is not click.core.ParameterSource.DEFAULT:
+        say(f"nothing was broken: no lab ever was in {path}" if never else "nothing was broken")
+    said = context.get_parameter_source("folder") is not click.core.ParameterSource.DEFAULT
+    if found.undone or found.left or (said and not never):
         return 0 if found.ok else FAILED
     others = living.labs(path)
     for other in others:
