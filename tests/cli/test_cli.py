@@ -201,7 +201,9 @@ def test_settings_are_shown_as_they_are_written(tmp_path: Path) -> None:
 
 
 def test_where_alerts_are_sent_is_shown_to_nobody(tmp_path: Path) -> None:
-    done = run("settings", "--json", "--data", str(tmp_path), SEAWALL_WATCH_WEBHOOK_URL="https://chat.example/T0/hunter2")
+    done = run(
+        "settings", "--json", "--data", str(tmp_path), SEAWALL_WATCH_WEBHOOK_URL="https://chat.example/T0/hunter2"
+    )
     assert "hunter2" not in done.stdout and "SEAWALL_WATCH_WEBHOOK_URL" in done.stdout
 
 
