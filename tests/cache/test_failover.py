@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,9 +42,19 @@ async def test_a_fail_over_is_followed_and_harms_nobody(pair: Redis) -> None:
     supervisor = Supervisor(metrics)
     shared.register(supervisor)
     decided = metrics.counter("seawall_limiter_shared_total", "")
+
+    async def redis_decides() -> None:
+        """Also where a busy machine doesn't hear each of its words within 150 ms."""
+        before = decided.value
+        for n in range(20):
+            assert await allowed(shared.limiter, (b"alone%d" % n, SLOW))
+            if decided.value > before:
+                return
+        raise AssertionError("Redis was never heard within 150 ms")
+
     async with shared, supervisor:
         assert [await allowed(shared.limiter, (b"k", SLOW)) for _ in range(4)] == [True] * 4
-        assert decided.value == 4
+        await redis_decides()
         latencies: list[float] = []
         whole = Stopwatch()
         async with asyncio.TaskGroup() as group:
@@ -54,10 +63,11 @@ async def test_a_fail_over_is_followed_and_harms_nobody(pair: Redis) -> None:
             await asyncio.to_thread(pair.kill, "r1")
         assert max(latencies) <= 0.25 + whole.stalled_s
         await until(lambda: panel.lines()[0].state == "closed", within_s=20)
-        before, began = decided.value, time.monotonic()
+        watch = Stopwatch()
         # The replica had the count, and if it hadn't, we had.
         assert [await allowed(shared.limiter, (b"k", SLOW)) for _ in range(2)] == [True, False]
-        assert decided.value == before + 2 and time.monotonic() - began < 0.5
+        assert watch.s < 0.5
+        await redis_decides()
         await until(lambda: pair.primary() == "r2")
 
 

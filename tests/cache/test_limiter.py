@@ -72,7 +72,7 @@ async def test_two_collectors_share_one_allowance_to_the_last(running: Running) 
 
 
 async def test_nothing_is_counted_unless_all_keys_allow_it(running: Running) -> None:
-    async with running() as rig:
+    async with running(patient=True) as rig:
         limiter = rig.shared.limiter
         tight, wide = (b"source", Rate(2, 200.0)), (b"tenant", Rate(10, 1000.0))
         told = [await allowed(limiter, tight, wide) for _ in range(5)]
@@ -82,7 +82,7 @@ async def test_nothing_is_counted_unless_all_keys_allow_it(running: Running) -> 
 
 
 async def test_questions_of_one_turn_go_in_one_call(running: Running, server: Server) -> None:
-    async with running() as rig:
+    async with running(patient=True) as rig:
         await allowed(rig.shared.limiter, (b"k", SLOW))
         server.say("CONFIG", "RESETSTAT")
         await asyncio.gather(*[allowed(rig.shared.limiter, (b"%d" % n, SLOW), (b"t", SLOW)) for n in range(50)])
@@ -132,7 +132,7 @@ def test_the_script_decides_as_our_own_arithmetic_does(server: Server, seed: int
 
 
 async def test_what_says_nothing_any_more_is_forgotten_by_redis(running: Running, server: Server) -> None:
-    async with running() as rig:
+    async with running(patient=True) as rig:
         await allowed(rig.shared.limiter, (b"k", SLOW), (b"soon", Rate(1, 0.01)))
         left_ms = int(server.say("PTTL", "seawall:rate:k").strip(b":\r\n"))
         assert 90_000 < left_ms <= 100_000
@@ -152,7 +152,7 @@ async def test_a_distance_told_to_and_fro_does_not_grow(running: Running) -> Non
 
 
 async def test_no_jump_when_it_goes_away_nor_when_it_is_back(running: Running, server: Server) -> None:
-    async with running(loops=True) as rig:
+    async with running(loops=True, patient=True) as rig:
         limiter = rig.shared.limiter
         assert [await allowed(limiter, (b"k", SLOW)) for _ in range(3)] == [True] * 3
         server.kill()
@@ -287,7 +287,10 @@ async def test_it_is_asked_again_soon_after_and_by_nobody_s_event(running: Runni
         assert rig.count("seawall_limiter_local_total", cause="rejected") == 1
         rig.network.hole = False
         await until(lambda: rig.state == "closed")
-        assert await allowed(rig.shared.limiter, (b"k", SLOW))
+        for attempt in range(10):  # a busy machine may not hear it within 150 ms
+            assert await allowed(rig.shared.limiter, (b"k%d" % attempt, SLOW))
+            if rig.count("seawall_limiter_shared_total"):
+                break
         assert rig.count("seawall_limiter_shared_total") == 1
         assert not rig.alerts.active()
 
@@ -306,8 +309,9 @@ async def test_who_gathers_behind_a_call_that_hangs_waits_no_longer(running: Run
         await allowed(rig.shared.limiter, (b"k", SLOW))
         rig.network.hole = True
         latencies: list[float] = []
+        whole = Stopwatch()
         await crowd(rig.shared.limiter, latencies, for_s=0.14)
-        assert max(latencies) <= 0.25
+        assert max(latencies) <= 0.25 + whole.stalled_s
 
 
 def test_the_digest_is_that_of_the_script() -> None:
@@ -317,7 +321,7 @@ def test_the_digest_is_that_of_the_script() -> None:
 async def test_while_shared_limits_are_shed_each_process_decides_alone_and_then_they_count_together_again(
     running: Running,
 ) -> None:
-    async with running() as rig:
+    async with running(patient=True) as rig:
         rig.shed.force("shared-limits", "off")
         told = [await allowed(rig.shared.limiter, (b"k", SLOW)) for _ in range(7)]
         assert told == [True] * 5 + [False] * 2
@@ -333,7 +337,7 @@ async def test_switched_off_nobody_asks_redis_and_switched_on_they_share_again(r
     def on(*, tenant: str = "", source: str = "") -> bool:
         return switch[0]
 
-    async with running(on=on) as a, running() as b:
+    async with running(on=on, patient=True) as a, running(patient=True) as b:
         assert [await allowed(a.shared.limiter, (b"k", SLOW)) for _ in range(6)] == [True] * 5 + [False]
         assert a.count("seawall_limiter_shared_total") == 0
         assert await allowed(b.shared.limiter, (b"k", SLOW)), "it wasn't told"
@@ -343,7 +347,7 @@ async def test_switched_off_nobody_asks_redis_and_switched_on_they_share_again(r
 
 
 async def test_redis_is_ready_when_it_has_answered_and_its_breaker_is_closed(running: Running) -> None:
-    async with running() as rig:
+    async with running(patient=True) as rig:
         assert not rig.shared.ready
         assert await rig.shared.limiter.probe()
         assert rig.shared.ready
