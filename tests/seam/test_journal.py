@@ -297,7 +297,10 @@ async def test_more_than_the_queue_holds_is_refused_and_not_kept(pair: Pair) -> 
         pair.journal.submit(b"%d" % n, answers.append)
     with pytest.raises(Overloaded):
         pair.journal.submit(b"too much", answers.append)
-    await pair.keep(b"later") if len(answers) else await asyncio.sleep(0.05)
+    async with asyncio.timeout(30):
+        while len(answers) < PENDING_MAX:
+            await asyncio.sleep(0)
+    await pair.keep(b"later")
     assert b"too much" not in await pair.all()
     assert len(answers) == PENDING_MAX
 
