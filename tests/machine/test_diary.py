@@ -56,7 +56,7 @@ async def running(diary: Diary) -> AsyncIterator[Supervisor]:
         yield supervisor
 
 
-async def until(true: object, timeout_s: float = 5.0) -> None:
+async def until(true: object, timeout_s: float = 20.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not true():  # type: ignore[operator]
             await asyncio.sleep(0.005)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -23,17 +22,29 @@ async def nothing(event: Event, ctx: Context) -> None: ...
 
 
 async def test_each_queue_that_the_worker_names_is_started_once_and_so_many_at_most() -> None:
-    worker, started = SimpleNamespace(said={}), []
+    looks = list[Any]()
+
+    class Worker:
+        def __init__(self) -> None:
+            self.words: dict[str, Any] = {}
+
+        @property
+        def said(self) -> dict[str, Any]:
+            looks.append(self.words.get(OWN))
+            return self.words
+
+    worker, started = Worker(), list[str]()
     own = OwnQueues(cast("Child", worker), most=2, start=started.append)
     supervisor = Supervisor(Metrics())
     supervisor.add("own", own.run)
     async with supervisor, asyncio.timeout(15):
-        worker.said = {OWN: ["a", 7, "a"]}
+        worker.words = {OWN: ["a", 7, "a"]}
         while started != ["a"]:
             await asyncio.sleep(0.01)
-        worker.said = {OWN: "nonsense"}
-        await asyncio.sleep(0)
-        worker.said = {OWN: ["b", "c", "a"]}
+        worker.words = {OWN: "nonsense"}
+        while "nonsense" not in looks:
+            await asyncio.sleep(0.01)
+        worker.words = {OWN: ["b", "c", "a"]}
         while len(started) < 2:
             await asyncio.sleep(0.01)
         assert started == ["a", "b"]

@@ -79,11 +79,14 @@ async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
 
 async def test_a_child_hears_of_new_settings_also_when_it_was_only_starting(tmp_path: Path) -> None:
     heard = tmp_path / "heard"
+    gate = tmp_path / "gate"
+    starting = f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\n"
     listening = BODY + f"line = parent.recv(99)\nopen({str(heard)!r}, 'wb').write(line)\ntime.sleep(60)\n"
-    async with child(tmp_path, "import time; time.sleep(0.3)\n" + listening, stop_s=0.1) as (made, _):
+    async with child(tmp_path, starting + listening, stop_s=0.1) as (made, _):
         await until(lambda: made.pid is not None)
         assert not made.ready.is_set()
         made.reload()
+        gate.touch()
         await until(lambda: heard.exists() and heard.read_bytes() == b"reload\n")
 
 
