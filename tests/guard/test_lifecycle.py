@@ -17,10 +17,10 @@ from seawall.guard import Lifecycle
 async def test_a_signal_stops_and_a_second_one_hurries() -> None:
     async with Lifecycle("worker") as life:
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(life.stopping.wait(), 2)
+        await asyncio.wait_for(life.stopping.wait(), 20)
         assert not life.hurry.is_set()
         os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.wait_for(life.hurry.wait(), 2)
+        await asyncio.wait_for(life.hurry.wait(), 20)
 
 
 async def test_a_child_ignores_the_terminals_interrupt_and_obeys_its_parent() -> None:
@@ -32,9 +32,9 @@ async def test_a_child_ignores_the_terminals_interrupt_and_obeys_its_parent() ->
             await asyncio.sleep(0)
             assert not life.stopping.is_set()
             ours.send(b"stop\n")
-            await asyncio.wait_for(life.stopping.wait(), 2)
+            await asyncio.wait_for(life.stopping.wait(), 20)
             ours.send(b"hurry\n")
-            await asyncio.wait_for(life.hurry.wait(), 2)
+            await asyncio.wait_for(life.hurry.wait(), 20)
     finally:
         signal.signal(signal.SIGINT, before)
         ours.close()
@@ -47,7 +47,7 @@ async def test_a_child_reloads_when_its_parent_says_so() -> None:
     try:
         async with Lifecycle("worker", parent=theirs, reload=reloaded.set) as life:
             ours.send(b"reload\n")
-            await asyncio.wait_for(reloaded.wait(), 2)
+            await asyncio.wait_for(reloaded.wait(), 20)
             assert not life.stopping.is_set()
     finally:
         signal.signal(signal.SIGINT, before)
@@ -60,7 +60,7 @@ async def test_a_child_leaves_when_its_parent_is_gone() -> None:
     try:
         async with Lifecycle("worker", parent=theirs) as life:
             ours.close()
-            await asyncio.wait_for(life.stopping.wait(), 2)
+            await asyncio.wait_for(life.stopping.wait(), 20)
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -74,7 +74,7 @@ def test_a_child_whose_parent_was_killed_leaves_in_order(loop: Callable[[], asyn
         ours, theirs = socket.socketpair()
         async with Lifecycle("worker", parent=theirs) as life:
             ours.close()
-            await asyncio.wait_for(life.stopping.wait(), 2)
+            await asyncio.wait_for(life.stopping.wait(), 20)
             for _ in range(100):
                 life.tell("beat")  # fails, and closes our end
                 await asyncio.sleep(0)
@@ -96,7 +96,7 @@ async def test_a_child_tells_its_parent() -> None:
         async with Lifecycle("collector", parent=theirs) as life:
             life.tell("ready", port=8080)
             reader, writer = await asyncio.open_connection(sock=ours)
-            word, _, values = (await asyncio.wait_for(reader.readline(), 2)).decode().partition(" ")
+            word, _, values = (await asyncio.wait_for(reader.readline(), 20)).decode().partition(" ")
             assert (word, json.loads(values)) == ("ready", {"port": 8080})
             writer.close()
             await writer.wait_closed()

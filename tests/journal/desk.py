@@ -58,8 +58,8 @@ async def answered(answers: list[Outcome], count: int) -> list[Outcome]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Give way to the event loop until it does, for 5 s."""
-    async with asyncio.timeout(5):
+    """Give way to the event loop until it does, for 30 s."""
+    async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.001)
 

@@ -161,7 +161,7 @@ async def test_a_socket_deep_in_the_tree_can_be_published(tmp_path: Path) -> Non
     async with opened(tmp_path / "c1") as desk, SyncedPublisher(desk.log, path):
         async with LogReader(tmp_path / "c1", path) as reader:
             await desk.keep(b"one")
-            assert await reader.wait(reader.start(), 0.2)
+            assert await reader.wait(reader.start(), 5)
 
 
 async def test_discover_finds_every_log_also_without_a_writer(tmp_path: Path) -> None:
