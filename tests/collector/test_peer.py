@@ -360,6 +360,27 @@ async def test_stopping_answers_every_held_request_with_202(tmp_path: Path) -> N
         assert len(rig.waiting.dropped) == 20
 
 
+@pytest.mark.parametrize("over", [202, 504])
+async def test_who_would_wait_and_becomes_safe_while_stopping_is_told_where_to_ask(over: int, tmp_path: Path) -> None:
+    """And never that nothing was stored."""
+    sources = SourceTable()
+    sources.add("tok", settings=f'{{"wait_ms_max":20000,"wait_over_status":{over}}}')
+    async with running(tmp_path, sources=sources) as rig, client(rig) as durable, client(rig) as half:
+        wait = {"Prefer": "wait=20"}
+        rig.journal.hold()
+        await durable.send(request(body=b"x", headers=wait))
+        await half.send(request(body=b"abcd", headers=wait)[:-2])
+        await until(lambda: len(rig.journal._pending) == 1)
+        async with stopping(rig, 3.0):
+            await half.send(b"cd")
+            rig.journal.release()
+            for c in (durable, half):
+                answer = await c.answer()
+                assert answer is not None
+                assert (answer.status, answer.headers["location"][:12]) == (over, "/in/tickets/")
+        assert len(rig.records) == 2 and not rig.waiting.held
+
+
 async def test_stopping_finishes_requests_in_flight(tmp_path: Path) -> None:
     async with running(tmp_path) as rig, client(rig) as durable, client(rig) as half, client(rig) as idle:
         port = rig.port

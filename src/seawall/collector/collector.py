@@ -16,7 +16,7 @@ from seawall.collector.certificate import Certificate
 from seawall.collector.deadline import breach_of, now_for_clients
 from seawall.collector.door import Door
 from seawall.collector.duplicate import Duplicates
-from seawall.collector.exchange import ANSWERED, SUBMITTED, Exchange
+from seawall.collector.exchange import ANSWERED, HELD, SUBMITTED, Exchange
 from seawall.collector.hold import Holds
 from seawall.collector.intake import Ids, Intake
 from seawall.collector.look_up import LookUps
@@ -217,6 +217,8 @@ class Collector:
         for x in self._exchanges():
             if x.stage == SUBMITTED:
                 x.answer(self._intake.uncertain("this collector stops before the journal has answered"))
+            elif x.stage == HELD:
+                self._intake.let_go(x)  # its event is safe: never a 503
             elif x.stage != ANSWERED:
                 x.answer(self.receipts.unavailable("stopping"))
         for connection in self._connections:

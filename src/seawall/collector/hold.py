@@ -31,10 +31,12 @@ class Holds:
         self.again = 0  # of them, those with a ticket from before
 
     def hold(self, x: Exchange, *, wait_ms: int) -> None:
-        """The event is safe; now its sender wants to wait. Without time, its body or the journal took all of it."""
+        """The event is safe; now its sender wants to wait. Without time, its body or the journal took all of it; and
+        while this collector stops nobody begins to: it would be told in the end that nothing is stored."""
         source = x.source
         assert source is not None, "only an admitted exchange was submitted"
-        self._wait(x, wait_ms=wait_ms if self._holding(tenant=source.tenant, source=source.name) else 0)
+        held = not self._stopping() and self._holding(tenant=source.tenant, source=source.name)
+        self._wait(x, wait_ms=wait_ms if held else 0)
 
     def hold_again(self, x: Exchange, *, wait_ms: int, again_max: int) -> None:
         """Somebody with a ticket (``x.id``) wants to wait for its reply, for instance since its connection broke.
