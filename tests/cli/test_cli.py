@@ -40,11 +40,14 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def answering(
     status: int, headers: dict[str, str], body: bytes = b"{}", asked: list[bytes] | None = None
 ) -> Iterator[str]:
-    """Somebody who answers every POST so; its address."""
+    """Somebody who answers every request so; its address."""
 
     class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.do_POST()
+
         def do_POST(self) -> None:
-            got = self.rfile.read(int(self.headers["Content-Length"]))
+            got = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if asked is not None:
                 asked.append(got)
             self.send_response(status)
@@ -177,6 +180,15 @@ def test_an_event_that_was_taken_is_never_called_refused_for_what_its_workflow_a
     with answering(status, {"Location": location} if location else {}) as url:
         done = run("send", f"{url}/in/x", "--body", "x", "--wait", "5")
     assert done.returncode == 1 and said in done.stderr
+
+
+@pytest.mark.parametrize(("count", "told"), [(499, False), (500, True)])
+def test_a_history_of_alerts_that_is_cut_says_so(count: int, tmp_path: Path, *, told: bool) -> None:
+    (tmp_path / "token").write_text("t\n")
+    body = json.dumps({"items": [{"name": "store-away", "raised_at": str(n)} for n in range(count)]}).encode()
+    with answering(200, {}, body) as url:
+        done = run("alerts", "list", "--since", "7d", "--url", url, SEAWALL_TOKEN_FILE=str(tmp_path / "token"))
+    assert done.returncode == 0 and ("there may be older ones" in done.stderr) is told
 
 
 @pytest.mark.parametrize("state", ["off", "on", "auto"])

@@ -12,6 +12,8 @@ from seawall.cli.say import FAILED, json_option, say, say_json, say_table
 
 ALERT_COLUMNS = ("since", "role", "name", "summary", "unaffected", "cure")
 HISTORY_COLUMNS = ("raised_at", "cleared_at", "role", "name", "summary", "machine")
+MOST = 500
+"""What one answer has at most."""
 BREAKER_COLUMNS = ("name", "role", "state", "retry_after_s", "without")
 
 
@@ -34,7 +36,9 @@ def list_alerts(since: str | None, data: str | None, url: str | None, as_json: b
     """List the alerts that are raised, the oldest first. Works without the store, but for --since."""
     client = Client(find(data, url))
     if since is not None:
-        past = client.get("/v1/alerts/history", since=since, limit=500)
+        past = client.get("/v1/alerts/history", since=since, limit=MOST)
+        if len(past["items"]) >= MOST:
+            say(f"seawall: these are the newest {MOST}, and there may be older ones", err=True)
         past["items"].reverse()
         if as_json:
             say_json(past)

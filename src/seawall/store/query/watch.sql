@@ -59,7 +59,7 @@ update alert set cleared_at = greatest(raised_at, $5)
 where machine = $1 and role = $2 and name = $3 and labels = $4 and cleared_at is null
 
 -- name: page_alerts
--- console, when asked; alert_raised. Those that were raised since, or aren't over, the newest first.
+-- console, when asked; alert_raised. Those that were raised since, over or not, the newest first.
 select id, machine, role, name, labels, summary, unaffected, cure, raised_at, cleared_at from alert
 where raised_at > $1 and (raised_at, id) < ($2, $3)
 order by raised_at desc, id desc limit $4
