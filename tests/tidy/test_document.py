@@ -84,6 +84,23 @@ def test_everything_that_an_experiment_may_name_is_on_the_page_of_the_lab() -> N
     assert not findings, report(findings, "Actions, probes and claims")
 
 
+def test_every_check_of_the_doctor_is_on_the_page_of_commands() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    table = page[page.index("## What the doctor looks at") : page.index("## Signals")]
+    listed = {
+        name for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`([^`]+)`", cell)
+    }
+    looked = {
+        str(word.value.value)
+        for m in modules()
+        for node in ast.walk(m.tree)
+        if isinstance(node, ast.Call)
+        for word in node.keywords
+        if word.arg == "check" and isinstance(word.value, ast.Constant) and isinstance(word.value.value, str)
+    }
+    assert listed == looked
+
+
 def test_every_named_statement_is_used_and_says_who_calls_it() -> None:
     constants = set(_constants())
     findings = []
