@@ -70,7 +70,9 @@ class Program:
     app: str = setting("", help="The file with your workflows; empty: events are kept, and nothing runs.")
     dsn: str = setting("", secret=True, help="A PostgreSQL (15 or newer) of your own; empty: the embedded one.")
     dsn_file: str = setting("", help="A file that holds `dsn`, so that no secret stands in a command or environment.")
-    worker_dsn: str = setting("", secret=True, help="The same database as role seawall_worker; empty: `dsn`.")
+    worker_dsn: str = setting(
+        "", secret=True, help="DSN of the same database for the role seawall_worker, which user code has; empty: `dsn`."
+    )
     worker_dsn_file: str = setting("", help="A file that holds `worker_dsn`.")
     profile: str = setting(
         "embedded", help="embedded: events are kept on this machine; cluster: in Kafka, with this machine as its spool."

@@ -110,7 +110,10 @@ class Meter:
                     "seawall_redis_slow_total", "Commands in Redis' slow log.", command=command, client=client
                 ),
                 self._metrics.counter(
-                    "seawall_redis_slow_seconds_total", "What they took of Redis.", command=command, client=client
+                    "seawall_redis_slow_seconds_total",
+                    "Time that commands in Redis' slow log took.",
+                    command=command,
+                    client=client,
                 ),
             )
         return self._pairs[key]

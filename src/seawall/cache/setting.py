@@ -34,10 +34,13 @@ class Settings:
     )
     url_file: str = setting("", help="A file that holds `url`, so that no secret stands in a command or environment.")
     timeout_s: float = setting(
-        TIMEOUT_S_MAX, min=0.005, max=TIMEOUT_S_MAX, help="Longest wait for its word; then this process decides alone."
+        TIMEOUT_S_MAX,
+        min=0.005,
+        max=TIMEOUT_S_MAX,
+        help="Longest wait for Redis' word; then this process decides alone.",
     )
     connect_s: float = setting(
-        0.1, min=0.005, max=TIMEOUT_S_MAX, help="Of that, for a connection and all that belongs to it."
+        0.1, min=0.005, max=TIMEOUT_S_MAX, help="Part of `timeout_s` that making a connection to Redis may take."
     )
     hints: str = setting(
         "notify",
@@ -47,7 +50,7 @@ class Settings:
         "",
         help="Where countries of addresses are from: a file in MaxMind's format, or default; empty: they aren't known.",
     )
-    poll_s: float = setting(10.0, min=0.1, max=600, help="How often its slow log and its figures are read.")
+    poll_s: float = setting(10.0, min=0.1, max=600, help="How often Redis' slow log and its figures are read.")
 
     def __post_init__(self) -> None:
         if self.url:

@@ -40,7 +40,7 @@ class Settings:
         16, min=1, max=1000, live=True, help="Unanswered requests of one connection before reading stops."
     )
     tls_certificate: str = setting("", help="PEM file with the certificate of `listen` and its chain; empty: no TLS.")
-    tls_key: str = setting("", help="PEM file with its key.")
+    tls_key: str = setting("", help="PEM file with the key of `tls_certificate`.")
     handshake_s: float = setting(
         5.0, min=0.05, max=60, live=True, help="For a TLS handshake, and for a PROXY header before it."
     )
@@ -51,7 +51,8 @@ class Settings:
         (), help="Networks of proxies that are believed when they say in a header whom a request comes from."
     )
     forwarded_header: str = setting(
-        "x-forwarded-for", help="Where they say it: x-forwarded-for or forwarded. They must write it themselves."
+        "x-forwarded-for",
+        help="Header in which forwarders say it: x-forwarded-for or forwarded. They must write it themselves.",
     )
     head_s: float = setting(10.0, min=0.05, max=60, live=True, help="From a request's first byte to its last header.")
     request_s: float = setting(30.0, min=0.05, max=600, live=True, help="From a request's first byte to its last.")
@@ -92,7 +93,7 @@ class Settings:
         help="Reads of events and tickets a second by one address; 0: any number.",
     )
     look_up_burst: int = setting(
-        200, min=1, max=1_000_000, live=True, help="Such reads by one address at once, after a pause."
+        200, min=1, max=1_000_000, live=True, help="Reads of events and tickets by one address at once, after a pause."
     )
     tenant_rate_per_s: float = setting(
         0.0, max=1_000_000, live=True, help="Events a second of one tenant; more are answered 429. 0: any number."
@@ -109,19 +110,21 @@ class Settings:
         "are other tenants; more are answered 429. 1: all of it.",
     )
     source_share: float = setting(
-        0.75, min=0.01, max=1, live=True, help="The same of one source, where there are others."
+        0.75, min=0.01, max=1, live=True, help="As `tenant_share`, of one source, where there are others."
     )  # fmt: skip
     share_min_bytes: int = setting(
         64 * MIB,
         min=0,
         max=2**40,
         live=True,
-        help="So much of each may wait whatever the disk has: when others fill it, no sender is to blame.",
+        help="So many bytes of each tenant and source may wait, whatever room the disk has.",
     )
     approve_s: float = setting(
         3.0, min=0.1, max=30, live=True, help="How long a page of an approval may ask the store, and decide."
     )
-    look_up_s: float = setting(0.25, min=0.01, max=5, live=True, help="How long such a read may ask the store.")
+    look_up_s: float = setting(
+        0.25, min=0.01, max=5, live=True, help="How long a read of an event or ticket may ask the store."
+    )
 
     def __post_init__(self) -> None:
         problems = []

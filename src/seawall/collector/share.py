@@ -159,9 +159,9 @@ class Shares:
             whose: metrics.counter("seawall_share_refused_total", "Requests over a share of the journal.", by=whose)
             for whose in ("tenant", "source")
         }
-        metrics.gauge("seawall_unrouted_bytes", "Bytes that wait, of this process' time.").read = lambda: float(
-            self._ledger.total_bytes
-        )
+        metrics.gauge(
+            "seawall_unrouted_bytes", "Bytes of events that this process accepted and that wait to be routed."
+        ).read = lambda: float(self._ledger.total_bytes)
 
     def register(self, supervisor: Supervisor) -> None:
         """Add the loop that looks at what waits. Intake is as ready without it."""

@@ -42,7 +42,9 @@ class Reader:
         self._rng = rng
         self._timeout_s = settings.read_timeout_ms / 1000
         self._reads = metrics.counter("seawall_ticket_reads_total", "Queries that looked tickets up.")
-        self._failures = metrics.counter("seawall_ticket_read_failures_total", "Such queries that got no answer.")
+        self._failures = metrics.counter(
+            "seawall_ticket_read_failures_total", "Queries that looked tickets up and got no answer."
+        )
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop. Cancelled: tickets in its hands are put back."""

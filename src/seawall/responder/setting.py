@@ -35,4 +35,6 @@ class Settings:
     hints_max: int = setting(
         20_000, min=100, max=1_000_000, live=True, help="Hints remembered that name no held ticket (yet)."
     )
-    hint_keep_ms: int = setting(5_000, min=100, max=60_000, live=True, help="How long such a hint is remembered.")
+    hint_keep_ms: int = setting(
+        5_000, min=100, max=60_000, live=True, help="How long a hint that names no held ticket is remembered."
+    )

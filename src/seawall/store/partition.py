@@ -83,7 +83,11 @@ class Settings:
         10_000, min=1, max=1_000_000, live=True, help="A day with more needed rows isn't dropped yet."
     )
     carry_bytes_max: int = setting(
-        64 * 1024 * 1024, min=1, max=2**34, live=True, help="The same, in bytes of bodies and results."
+        64 * 1024 * 1024,
+        min=1,
+        max=2**34,
+        live=True,
+        help="A day with more bytes of needed bodies and results isn't dropped yet.",
     )
     change_days: int = setting(400, min=2, max=3650, live=True, help="Days for which the timeline of changes is kept.")
     change_rows_max: int = setting(

@@ -110,8 +110,12 @@ class Webhook:
         self._sent = metrics.counter(
             "seawall_alerts_sent_total", "Beginnings and ends of alerts that the webhook took."
         )
-        self._lost = metrics.counter("seawall_alerts_unsent_total", "Those that it never took.")
-        metrics.gauge("seawall_alerts_waiting_count", "Those that wait to be sent.").read = lambda: len(self._waiting)
+        self._lost = metrics.counter(
+            "seawall_alerts_unsent_total", "Beginnings and ends of alerts that the webhook never took."
+        )
+        metrics.gauge("seawall_alerts_waiting_count", "Beginnings and ends of alerts that wait to be sent.").read = (
+            lambda: len(self._waiting)
+        )
 
     def tell(self, row: AlertRow) -> None:
         """Send it, soon. Returns at once."""

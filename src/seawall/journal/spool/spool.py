@@ -123,7 +123,9 @@ class Spool:
         self.replicated = counter("seawall_journal_replicated_total", "Events answered by Kafka's ack.")
         self.spooled = counter("seawall_journal_spooled_total", "Events answered by the local log in Kafka's place.")
         self.parked = counter("seawall_journal_parked_total", "Events that Kafka won't take, kept apart.")
-        self.parked_fresh = counter("seawall_journal_parked_fresh_total", "Those of them that no log had before.")
+        self.parked_fresh = counter(
+            "seawall_journal_parked_fresh_total", "Events that Kafka won't take, and that no log had before."
+        )
         self._diverted = counter("seawall_kafka_diverted_total", "Sends that failed or took too long.")
         self._fallbacks = fallbacks(metrics, "kafka")
         self._late = counter("seawall_kafka_late_total", "Acks that came after their event had been spooled.")
