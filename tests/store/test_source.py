@@ -107,6 +107,24 @@ async def test_live_secrets_are_bounded(sources: Sources) -> None:
         await sources.rotate("b", b"for nothing")
 
 
+async def test_one_source_too_many_is_refused_and_those_removed_lately_keep_nobody_from_loading(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were it taken, no collector could load any change any more: no secret could be revoked."""
+    monkeypatch.setattr("seawall.store.source.SOURCES_MAX", 2)
+    await added(sources, "a")
+    second = await added(sources, "b")
+    with pytest.raises(Rejected) as refused:
+        await added(sources, "c")
+    assert refused.value.status == 409 and "there are 2" in refused.value.detail
+    assert (await sources.edition(timeout_s=2)).version == second.version, "a refused change raised the version"
+    await sources.remove("a")
+    third = await added(sources, "c")
+    edition, rows = await sources.load(timeout_s=2)
+    assert edition.version == third.version
+    assert {(r.name, r.removed) for r in rows} == {("b", False), ("c", False)}, "the live ones, before any other"
+
+
 async def test_changes_at_once_each_get_a_version_of_their_own(sources: Sources) -> None:
     made = await asyncio.gather(*(added(sources, f"n{n}") for n in range(4)))
     versions = sorted(m.version for m in made)

@@ -27,7 +27,9 @@ from seawall.store.vault import Vault, secret_owner
 _SQL = statements("source")
 
 SOURCES_MAX = 50_000
-"""Sources (with those removed lately) that one installation may have: each collector holds them all in memory."""
+"""Live sources that one installation may have: each collector holds them all in memory, and those that were removed
+lately as far as there is room beside them. One more is refused where it is added: a collector that couldn't load them
+all would go on with those that it knows, and nobody's secret could be revoked any more."""
 
 SECRETS_MAX = 4
 """Live secrets of one source: verification tries each."""
@@ -118,12 +120,14 @@ class Sources:
             by: Who makes it, for the timeline; so in all that follows.
 
         Raises:
-            Rejected: 409, the name is taken.
+            Rejected: 409, the name is taken, or there are ``SOURCES_MAX``.
             Uncertain: It may have been made; its token is lost then. Remove it by its name and add it again.
         """
         id, token = uuid.uuid4().bytes, secrets.token_urlsafe(16)
         async with self._store.transaction() as session:
             version = await self._bumped(session)
+            if await session.value(_SQL["count_sources"], SOURCES_MAX) >= SOURCES_MAX:
+                raise Rejected(409, "too many sources", f"remove one first: there are {SOURCES_MAX}")
             made = await session.value(
                 _SQL["insert_source"], uuid.UUID(bytes=id), name, kind, tenant, token_hash(token), settings, version
             )
@@ -224,16 +228,17 @@ class Sources:
         return Edition(row["version"], row["stamp"])
 
     async def load(self, *, timeout_s: float) -> tuple[Edition, list[Loaded]]:
-        """The edition, and every source of it that exists or was removed within 30 days.
+        """The edition, and every source of it that exists, and those that were removed within 30 days, as far as all of
+        them are ``SOURCES_MAX`` at most.
 
         Raises:
-            Overloaded: More than ``SOURCES_MAX``.
+            Overloaded: More than so many exist.
         """
         # Three statements that each see a moment of their own, the version first: whatever the others see beyond it is
         # only newer, and is loaded once more when the version is seen to have moved.
         edition = await self.edition(timeout_s=timeout_s)
         rows = await self._store.fetch(_SQL["load_sources"], SOURCES_MAX + 1, timeout_s=timeout_s)
-        if len(rows) > SOURCES_MAX:
+        if rows[SOURCES_MAX:] and not rows.pop()["removed"]:
             raise Overloaded(f"more than {SOURCES_MAX} sources")
         keys = await self._store.fetch(_SQL["load_secrets"], SOURCES_MAX * SECRETS_MAX, timeout_s=timeout_s)
         sealed: dict[uuid.UUID, list[Row]] = {}

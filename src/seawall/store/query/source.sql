@@ -17,6 +17,10 @@ values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (name) where removed_at is null do nothing
 returning id
 
+-- name: count_sources
+-- Sources.add, behind bump_version; unique source_name, whose rows are those of live sources. At most one more than $1.
+select count(*) from (select 1 from source where removed_at is null limit $1 + 1) s
+
 -- name: insert_secret
 -- Sources.add and rotate; primary key of source_secret.
 insert into source_secret (source_id, key_id, sealed) values ($1, $2, $3)
@@ -57,7 +61,7 @@ order by s.name limit $2
 
 -- name: load_sources
 -- Collector, when source_version moved: every live source, and those removed within 30 days so that their senders are
--- told 410; primary key of source. One more than the bound is asked for, so that reaching it shows.
+-- told 410; primary key of source. Those that were removed come last, and are what is left out beyond the bound.
 select id, name, kind, tenant, token_hash, settings, version, removed_at is not null as removed
 from source where removed_at is null or removed_at > now() - interval '30 days'
 order by removed_at is not null, id limit $1
