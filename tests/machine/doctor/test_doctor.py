@@ -132,7 +132,10 @@ SEEDED: list[tuple[str, Iterable[Finding], Severity, str]] = [
     ("certificate", shown(ends_s=NOW - 2 * DAY_S), C, "expired 2.0 days ago"),
     ("certificate", shown(begins_s=NOW + DAY_S), C, "isn't valid for another 1.0 days"),
     ("certificate", shown(trouble="no such file"), C, "can't be used: no such file"),
-    ("journal-kept", postgres.kept(30.0), W, "for 30 s"),
+    ("kafka-remembered", kafka.remembered("seawall", math.inf, 30), W, "for ever, the store events for 30 days"),
+    ("kafka-remembered", kafka.remembered("seawall", 7.0 * DAY_S, 6), W, "for 7 days, the store events for 6 days"),
+    ("journal-kept", postgres.kept(30.0, 30), W, "for 30 s"),
+    ("journal-kept", postgres.kept(4.0 * DAY_S, 3), W, "for 4 days, the store events for 3"),
     ("store-standby", postgres.fitness(SOUND, connections_needed=40, recovering=True), C, "standby"),
 ]
 
@@ -159,7 +162,8 @@ def test_a_sound_machine_is_left_in_peace() -> None:
     assert not [*host.clock(now_s=1.8e9, newest_file_ahead_s=-3), *host.store_clock(0.2)]
     assert not [*host.open_files(None), *host.open_files(65536), *host.secrets({"/srv/key": 0o600})]
     assert not store() and not store(**{"synchronous_commit of seawall_worker": "local"})
-    assert not topic() and not shown() and not [*postgres.kept(3600.0)]
+    assert not topic() and not shown() and not [*postgres.kept(3600.0, 30)]
+    assert not [*kafka.remembered("seawall", 7.0 * DAY_S, 7)]
     assert not client() and not client(security_protocol="SASL_SSL", sasl_mechanisms="PLAIN", ssl_ca_location="/ca")
 
 

@@ -34,7 +34,7 @@ from seawall.machine.stopping import stages
 from seawall.router import Settings as RouterSettings
 from seawall.settings import TOP, Program, Settings, environ, host_port
 from seawall.store import dsn as store_dsn
-from seawall.store import place
+from seawall.store import partition, place
 from seawall.store.cluster import WORKER
 from seawall.store.examine import examined
 from seawall.store.pool import Settings as StoreSettings
@@ -53,7 +53,7 @@ class Visit(Protocol):
     """``visit.findings``."""
 
     async def __call__(
-        self, limits: cluster.Settings, *, aside: Aside, timeout_s: float, now_s: float
+        self, limits: cluster.Settings, *, aside: Aside, timeout_s: float, now_s: float, kept_days: int
     ) -> list[Finding]: ...
 
 
@@ -156,7 +156,11 @@ async def _kafka(settings: Settings, aside: Aside, *, now_s: float) -> list[Find
     # By name: only profile cluster pays for the driver, which is an extra.
     findings: Visit = importlib.import_module("seawall.machine.doctor.visit").findings
     limits = settings.of("kafka", cluster.Settings)
-    return await findings(limits, aside=aside, timeout_s=KAFKA_S, now_s=now_s)
+    return await findings(limits, aside=aside, timeout_s=KAFKA_S, now_s=now_s, kept_days=_kept_days(settings))
+
+
+def _kept_days(settings: Settings) -> int:
+    return settings.of("housekeeping", partition.Settings).retention_days
 
 
 def _own_certificate(settings: Settings, now_s: float) -> Iterator[Finding]:
@@ -190,7 +194,7 @@ async def _store(dsn: str, settings: Settings, clock: Clock) -> Sequence[Finding
     return [
         *postgres.durability(said),
         *postgres.fitness(said, connections_needed=needed, recovering=said.get("recovering") == "true"),
-        *postgres.kept(settings.of("router", RouterSettings).journal_keep_s),
+        *postgres.kept(settings.of("router", RouterSettings).journal_keep_s, _kept_days(settings)),
         *host.store_clock(ahead_s),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from seawall.journal.topic import Defect
 from seawall.machine.doctor.finding import Finding, Severity
 
 SECRET_FILES = ("ssl.key.location", "ssl.keystore.location", "sasl.kerberos.keytab")
+DAY_S = 86_400
 SPOOLED = "events are accepted and synced to our own disk; none of them is routed, and the disk fills"
 
 
@@ -43,6 +45,23 @@ def fitness(topic: str, defects: Sequence[Defect]) -> Iterator[Finding]:
         yield Finding(
             check=defect.check, severity=Severity.CRITICAL if defect.critical else Severity.WARNING,
             what=f"topic {topic}: {defect.what}", why=defect.why, cure=defect.cure,
+        )  # fmt: skip
+
+
+def remembered(topic: str, retention_s: float, kept_days: int) -> Iterator[Finding]:
+    """Whether the store knows of each record of the topic whether it ran.
+
+    Args:
+        kept_days: How long the store keeps events.
+    """
+    if retention_s > kept_days * DAY_S:
+        kept = "for ever" if math.isinf(retention_s) else f"for {retention_s / DAY_S:g} days"
+        yield Finding(
+            check="kafka-remembered", severity=Severity.WARNING,
+            what=f"topic {topic} keeps records {kept}, the store events for {kept_days} days",
+            why="when a partition lost its newest records, all that it keeps is read again: what the store has let go "
+            "of runs once more",
+            cure="lower retention.ms, or raise housekeeping.retention_days",
         )  # fmt: skip
 
 

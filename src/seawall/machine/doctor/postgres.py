@@ -84,12 +84,20 @@ def fitness(settings: Mapping[str, str], *, connections_needed: int, recovering:
         )  # fmt: skip
 
 
-def kept(keep_s: float) -> Iterator[Finding]:
-    """Whether the journal still has what a fail-over may take from the store.
+def kept(keep_s: float, kept_days: int) -> Iterator[Finding]:
+    """Whether the journal still has what a fail-over may take from the store, and the store what the journal has.
 
     Args:
         keep_s: How long routed segments are kept. The embedded PostgreSQL's files may be put back from a copy, too.
+        kept_days: How long the store keeps events.
     """
+    if keep_s > kept_days * 86_400:
+        yield Finding(
+            check="journal-kept", severity=Severity.WARNING,
+            what=f"the journal keeps what is routed for {keep_s / 86_400:g} days, the store events for {kept_days}",
+            why="a log whose folder was put back from a copy is read again: what the store let go of runs once more",
+            cure="lower router.journal_keep_s, or raise housekeeping.retention_days",
+        )  # fmt: skip
     if keep_s < KEEP_LEAST_S:
         yield Finding(
             check="journal-kept", severity=Severity.WARNING,

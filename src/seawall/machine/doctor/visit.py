@@ -15,13 +15,16 @@ from seawall.machine.doctor.aside import Aside
 from seawall.machine.doctor.finding import Finding
 
 
-async def findings(limits: Settings, *, aside: Aside, timeout_s: float, now_s: float) -> list[Finding]:
+async def findings(
+    limits: Settings, *, aside: Aside, timeout_s: float, now_s: float, kept_days: int
+) -> list[Finding]:  # fmt: skip
     """What is wrong with Kafka, its topic, and our way to it.
 
     Args:
         aside: Where the client's files are read, also those that the driver reads.
         timeout_s: Of each of three questions.
         now_s: Wall clock.
+        kept_days: How long the store keeps events.
     """
     try:
         said = await aside.do(partial(properties, limits))
@@ -37,6 +40,7 @@ async def findings(limits: Settings, *, aside: Aside, timeout_s: float, now_s: f
     try:
         topic = await examined(limits, client, timeout_s=timeout_s)
         found += kafka.fitness(topic.name, topic.defects(limits))
+        found += kafka.remembered(topic.name, topic.retention_s, kept_days)
     except NoTopic:
         found.append(kafka.missing(limits.topic))
     except SeawallError as error:
