@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -13,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from seawall.journal.cluster import Settings
 from seawall.journal.kafka.client import client_of
-from seawall.journal.kafka.feed import Delivery, _Fetcher
+from seawall.journal.kafka.feed import ROUNDS_MAX, Delivery, _Fetcher
 from seawall.journal.kafka.feed import Feed as RealFeed
 from seawall.journal.kafka.lookout import RENEW_S, STUCK_S, Ends, Standstill
 from seawall.journal.kafka.partitions import Partitions
@@ -282,6 +283,41 @@ async def test_a_consumer_that_was_held_back_reads_on_at_the_head_when_it_is_sen
             assert await reader.wait(head, 3.0)
             frames = reader.read(head, records_max=10, bytes_max=1 << 20).frames
             assert [frame.payload for frame in frames] == [b"fresh"]
+
+
+class Endless:
+    """A consumer whose partition has always more."""
+
+    def __init__(self, config: object) -> None:
+        self.rounds = 0
+        self.incremental_assign, self.resume, self.close = Mock(), Mock(), Mock()
+        self.get_watermark_offsets = Mock(return_value=None)
+
+    def poll(self, timeout_s: float) -> Mock | None:
+        if not self.incremental_assign.called:
+            return None
+        self.rounds += 1
+        return Mock(error=lambda: None, partition=lambda: 0, offset=lambda: self.rounds, leader_epoch=lambda: 0)
+
+    def consume(self, most: int, timeout_s: float) -> list[Mock]:
+        return []
+
+
+async def test_no_more_is_fetched_than_an_event_loop_that_stands_still_can_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Endless] = []
+    taken: list[Delivery] = []
+    monkeypatch.setattr("seawall.journal.kafka.feed.Consumer", lambda config: made.append(Endless(config)) or made[0])
+    settings = Settings(bootstrap="127.0.0.1:1")
+    async with RealFeed(client_of(settings, "router"), settings, "fresh", taken.append) as feed:
+        feed.begin(0, 0, 1)
+        time.sleep(0.5)  # the event loop stands still
+        assert all(consumer.rounds <= ROUNDS_MAX + 1 for consumer in made)
+        async with asyncio.timeout(10):
+            while len(taken) < 5 * ROUNDS_MAX:
+                await asyncio.sleep(0)
+        assert feed.alive
 
 
 async def test_an_answer_about_ends_counts_though_the_topic_was_looked_at_meanwhile() -> None:

@@ -26,6 +26,10 @@ ROUND_S = 0.1
 """Longest that the thread waits for records before it looks for commands."""
 
 ROUND_RECORDS = 1000
+ROUNDS_MAX = 8
+"""Rounds that the event loop hasn't taken yet. While it stands still for longer nothing more is fetched: it would all
+be in memory, where ``fetch_bytes`` doesn't count it."""
+
 WATERMARKS_S = 0.25
 QUERY_S = 1.0
 CLOSE_S = 3.0
@@ -128,6 +132,7 @@ class Feed:
             self._fetcher.commands.append(do)
 
     def _hand_over(self, fetcher: _Fetcher, deliveries: Sequence[Delivery]) -> None:
+        fetcher.untaken.release()
         if fetcher is not self._fetcher:
             return  # it may speak of a topic that is gone
         for delivery in deliveries:
@@ -135,8 +140,8 @@ class Feed:
 
 
 class _Fetcher(threading.Thread):
-    """One consumer and its thread; but for ``commands``, ``asked``, ``silent`` and ``ending``, only the thread touches
-    it."""
+    """One consumer and its thread; but for ``commands``, ``asked``, ``silent``, ``untaken`` and ``ending``, only the
+    thread touches it."""
 
     def __init__(
         self, config: Config, topic: str, name: str, loop: asyncio.AbstractEventLoop,
@@ -146,6 +151,7 @@ class _Fetcher(threading.Thread):
         self.commands: deque[Callable[[_Fetcher], None]] = deque()
         self.asked: set[int] = set()  # partitions whose bounds a command asks for
         self.silent: dict[int, int] = {}  # by partition, questions about bounds that weren't answered
+        self.untaken = threading.Semaphore(ROUNDS_MAX)  # what may still be handed over
         self.ending = threading.Event()
         self._config = {**config, "error_cb": self._said}
         self._topic = topic
@@ -214,8 +220,12 @@ class _Fetcher(threading.Thread):
         log.debug("Kafka's consumer says", extra=fields(feed=self._feed, cause=error.str()))
 
     def _tell(self, deliveries: Sequence[Delivery]) -> None:
-        if deliveries:
-            self._loop.call_soon_threadsafe(self._hand_over, self, deliveries)
+        if not deliveries:
+            return
+        while not self.untaken.acquire(timeout=ROUND_S):
+            if self.ending.is_set():
+                return
+        self._loop.call_soon_threadsafe(self._hand_over, self, deliveries)
 
     def _obey(self) -> None:
         while self.commands:
