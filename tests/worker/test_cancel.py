@@ -166,6 +166,29 @@ async def test_a_flush_that_ends_it_first_wins_and_one_that_comes_later_finds_no
     assert await row(rig, second) == (7, WHY)
 
 
+async def test_runs_that_end_and_who_cancels_or_moves_them_take_their_locks_in_one_order(
+    rig: Rig, store: Store
+) -> None:
+    """They end in any order. Each that met another one so stood still for a second, with all that its worker had."""
+    app = App()
+    idle(app)
+    await rig.registered(app)
+    low, high = sorted(await rig.add("idle", [{}, {}], shard=0))
+    await rig.db.execute("update shard_lease set epoch = 3")
+    queue = await rig.db.fetchval("select queue_id from run limit 1")
+    ends = [End(id, 5, 1, b"1", None, 0) for id in (high, low)]
+    other = await asyncpg.connect(rig.database.dsn)
+    async with store.own_connection() as session:
+        await run.prepare(session)
+        async with other.transaction():
+            await other.execute("select 1 from run where id = $1 for update", low)
+            flushing = asyncio.create_task(flush(session, Rows(leases=[Lease(queue, 0, 3)], ends=ends), again=True))
+            await rig.until(lambda: rig.db.fetchval("select count(*) from pg_locks where not granted"))
+            await other.execute("select 1 from run where id = $1 for update", high)
+        assert await flushing is None
+    await other.close()
+
+
 async def test_a_refill_that_read_the_run_before_it_was_marked_is_waited_for(rig: Rig, store: Store) -> None:
     """Forced: the refill has read the run, and waits for its lease's row while the run is marked."""
     app = App()

@@ -14,7 +14,8 @@ from seawall.kernel.error import Uncertain
 from seawall.kernel.placement import COST, Placement
 from seawall.kernel.seam.child import Child
 from seawall.store import cancel, child, pool
-from seawall.store.pool import Store
+from seawall.store.flush import Rows, flush
+from seawall.store.pool import Session, Store
 from seawall.store.queue import virtual_now
 from seawall.store.statement import statements
 from seawall.worker import bench, ending, execution, kin, timer
@@ -60,6 +61,28 @@ def family(app: App, go: asyncio.Event) -> None:
             return await asyncio.gather(*(ctx.run("double", n) for n in event.json))
         except RunFailed as error:
             return [error.status, error.error]
+
+
+async def test_a_run_that_begins_others_is_locked_in_the_order_of_those_that_its_children_wake(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who tells parents that their children have ended, and a flush that puts these parents away, wait in a
+    circle."""
+    app, flushed = App(), list[Rows]()
+    family(app, asyncio.Event())
+    patient_parents(monkeypatch)
+
+    async def noted(session: Session, rows: Rows, *, again: bool = False) -> object:
+        flushed.append(rows)
+        return await flush(session, rows, again=again)
+
+    monkeypatch.setattr("seawall.worker.flush.flush", noted)
+    async with rig.worker(app) as worker:
+        await rig.until(lambda: len(worker._leases.held()) == 8)
+        (run,) = await rig.add("parent", [[1, 2]])
+        await rig.until(lambda: rig.db.fetchval(f"select {AWAY} from run where id = $1", run))
+    [rows] = [rows for rows in flushed if rows.agains]
+    assert rows.listeners == [run]
 
 
 async def test_a_run_waits_without_a_slot_for_those_that_it_begins(rig: Rig) -> None:

@@ -112,12 +112,13 @@ async def flush(session: Session, rows: Rows, *, again: bool = False) -> set[Lea
     Durability: committed before return.
     """
     leases = list(rows.leases)
-    # In the order in which a router locks runs that it wakes: two that want the same ones must not wait in a circle.
+    # In the order in which a router locks runs that it wakes, and others those that they cancel, move or wake: two that
+    # want the same ones must not wait in a circle.
     again_columns = _columns(sorted(rows.agains, key=itemgetter(0)), "nnnnnnn")
     values = (
         *_columns(leases, "nnn"),
         *_columns(rows.steps, "nvnvnnnn"),
-        *_columns(rows.ends, "nnnvvn"),
+        *_columns(sorted(rows.ends, key=itemgetter(0)), "nnnvvn"),
         *again_columns[:3],
         *_columns(rows.answers, "vnnvv"),
         *_columns(rows.spent, "nnnn"),

@@ -115,7 +115,7 @@ class Execution:
         self.dropped = False
         self.final = False  # its end was handed in, not only this attempt's
         self.bereaves = False  # it has ended, and runs that it began may have to end too
-        self.listens = row.waits > 0 or row.attempt > 0  # it may have open waits, from this execution or an earlier one
+        self.listens = row.waits > 0 or row.attempt > 0  # others may wake it, by what this or an earlier one has begun
         self.task: RunTask | None = None
 
     def is_over(self) -> bool:
@@ -239,6 +239,7 @@ class Execution:
             most = bench.children_max
             raise NonRetryable(f"a run begins more than {most} others (worker.children_max): let those begin some, too")
         self._begets = self._begets or begin.with_parent
+        self.listens = True  # to their ends
         names = self.workflow.name, name, str(nth)
         wanted = child.Wanted(
             event_id=derived_id(self.event_id.bytes, *names),
