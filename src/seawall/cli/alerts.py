@@ -17,7 +17,7 @@ MOST = 500
 BREAKER_COLUMNS = ("name", "role", "state", "retry_after_s", "without")
 
 
-@click.group(epilog="Exit codes: 0 done, 2 misused, 4 unreachable.")
+@click.group(epilog="Exit codes: 0 done, 1 failed, 2 misused, 4 unreachable.")
 def alerts() -> None:
     """What is wrong now."""
 

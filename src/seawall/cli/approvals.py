@@ -13,7 +13,7 @@ from seawall.cli.say import json_option, say, say_json
 COLUMNS = ("id", "run", "workflow", "question", "to", "state", "expires_at", "by", "via", "comment")
 
 
-@click.group(epilog="Exit codes: 0 done, 2 misused, 4 unreachable.")
+@click.group(epilog="Exit codes: 0 done, 1 failed, 2 misused, 4 unreachable.")
 def approvals() -> None:
     """What runs ask people."""
 

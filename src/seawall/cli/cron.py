@@ -13,7 +13,7 @@ from seawall.cli.say import json_option, say, say_json, say_table
 COLUMNS = ("name", "expression", "zone", "tenant", "paused", "next_at", "last_at", "begun", "skipped", "missed")
 
 
-@click.group(epilog="Exit codes: 0 done, 2 misused, 3 no such schedule, 4 unreachable.")
+@click.group(epilog="Exit codes: 0 done, 1 failed, 2 misused, 3 no such schedule, 4 unreachable.")
 def cron() -> None:
     """Schedules: workflows that begin by themselves."""
 

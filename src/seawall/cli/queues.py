@@ -16,7 +16,7 @@ OTHERS = "(others)"
 DECLARED = "declared"
 
 
-@click.group(epilog="Exit codes: 0 done, 2 misused, 3 no such queue, 4 unreachable.")
+@click.group(epilog="Exit codes: 0 done, 1 failed, 2 misused, 3 no such queue, 4 unreachable.")
 def queues() -> None:
     """Queues: how many runs of each may be in hand, and which are paused. A slot is a run in a worker's hands."""
 

@@ -24,7 +24,7 @@ Examples:
 
 A rate that rises is held while the store is slow, executions fail or the reserve shrinks, and cut to a half when that
 goes beyond the limits of the settings router.governor_* and router.reserve_*. What may not begin yet waits; nothing
-expires. Exit codes: 0 done, 2 misused, 3 no such queue, 4 unreachable."""
+expires. Exit codes: 0 done, 1 failed, 2 misused, 3 no such queue, 4 unreachable."""
 )
 @click.argument("queue", required=False)
 @click.option("--rate", metavar="R", help="Runs begun a second, in all workers together: 5/s, 300/m, 20/h.")
