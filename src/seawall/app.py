@@ -706,7 +706,8 @@ def _parts(
     from seawall.migrate import runner
 
     async def migrate(dsn: str) -> None:
-        await runner.apply(settings.of("store", pool.Settings, dsn=dsn), by=f"seawall {__version__}")
+        limits = settings.of("migrate", runner.Settings)
+        await runner.apply(settings.of("store", pool.Settings, dsn=dsn), settings=limits, by=f"seawall {__version__}")
 
     async def merge(dsn: str, changes: Sequence[Change]) -> None:
         await change.bring(settings.of("store", pool.Settings, dsn=dsn), changes, timeout_s=MERGE_S)

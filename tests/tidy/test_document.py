@@ -101,6 +101,20 @@ def test_every_check_of_the_doctor_is_on_the_page_of_commands() -> None:
     assert listed == looked
 
 
+def test_every_table_of_settings_is_given_to_somebody() -> None:
+    """A setting that is read, checked and shown, and reaches nobody, is worse than none."""
+    tables = set(re.findall(r"^## \[(\w+)\]$", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE))
+    given = {
+        str(node.args[0].value)
+        for m in modules()
+        for node in ast.walk(m.tree)
+        if isinstance(node, ast.Call)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "of"
+        if node.args and isinstance(node.args[0], ast.Constant)
+    }
+    assert tables <= given, f"src/seawall/app.py:1 gives nobody the settings of {tables - given}"
+
+
 def test_every_named_statement_is_used_and_says_who_calls_it() -> None:
     constants = set(_constants())
     findings = []
