@@ -27,7 +27,8 @@ Examples:
   seawall run worker --data /srv/seawall --app app.py --queue runbooks
 
 \b
-A role alone needs a PostgreSQL of yours: dsn_file in seawall.toml, or SEAWALL_DSN_FILE.
+A role alone needs a PostgreSQL of yours: dsn_file in seawall.toml, or SEAWALL_DSN_FILE. Its schema is made, and
+brought up to date, by `seawall up` alone: until then a role waits.
 Exit codes: 0 stopped, 1 failed, 2 misconfigured, 70 a loop couldn't be stopped."""
 )
 @click.argument("role", type=click.Choice(["collector", "router", "worker", "console"]))
