@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from pathlib import Path
 
@@ -56,6 +57,15 @@ async def test_inspect_shows_logs_and_segments_of_a_data_folder_a_journal_folder
         assert len(shown) == logs
         assert len(shown[0]["segments"]) == 3
     assert "c1: log " in run("inspect", data).stdout
+
+
+@pytest.mark.parametrize("us", [253_402_300_800_000_000, 2**63, 2**64 - 1])
+async def test_an_event_of_no_possible_time_keeps_nobody_from_those_behind_it(us: int, tmp_path: Path) -> None:
+    odd = dataclasses.replace(record(b"odd"), received_us=us)
+    data = await data_folder(tmp_path, [odd, record(b"behind")])
+    told = [json.loads(line) for line in run("export", data).stdout.splitlines()]
+    assert [base64.b64decode(event["body"]) for event in told] == [b"odd", b"behind"]
+    assert str(us) in told[0]["received_at"] and told[1]["received_at"].startswith("2026-")
 
 
 async def test_a_data_folders_spool_is_looked_at_too(tmp_path: Path) -> None:

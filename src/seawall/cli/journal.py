@@ -173,4 +173,7 @@ def _failures(folder: Path) -> Iterator[None]:
 
 
 def _time(us: int) -> str | None:
-    return datetime.fromtimestamp(us / 1_000_000, UTC).isoformat(timespec="milliseconds") if us else None
+    try:
+        return datetime.fromtimestamp(us / 1_000_000, UTC).isoformat(timespec="milliseconds") if us else None
+    except (ValueError, OverflowError, OSError):
+        return f"{us} microseconds since 1970"  # no possible time; its bytes are as they were written
