@@ -128,6 +128,17 @@ async def test_segments_that_a_disk_does_not_let_go_of_are_told_and_nothing_else
         await until(lambda: "log c1" in reason())
 
 
+async def test_a_copy_of_a_log_beside_it_keeps_no_housekeeping_up(rig: Rig) -> None:
+    """Somebody has put a folder's copy beside it: two logs of one id, of which the store has one place."""
+    journal = rig.log("c1")
+    rig.logs["c1.bak"] = journal.reader()
+    await append(journal, record())
+    async with rig.router() as supervisor:
+        await rig.arrived(1)
+        await rig.arrived(1, table="log_progress", timeout_s=8)
+        await until(lambda: supervisor.ready("router.housekeeping"))
+
+
 @pytest.mark.slow
 async def test_a_log_that_appears_amid_housekeeping_does_not_end_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.log("c1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 
@@ -262,9 +262,17 @@ class Router:
 
     async def _tell_progress(self, heart: Heart) -> None:
         """Say up to when all logs are routed: no run may hear before that that nothing came."""
-        passed = [(d.reader.log_id, us - ACCEPT_US) for d in self._drains.values() if (us := d.ranges.passed_us)]
-        if passed:
+        if passed := _passed(self._drains.values()):
             await patiently(heart, waits.progress(self._store, passed), what=STORE)
+
+
+def _passed(drains: Iterable[Drain]) -> list[tuple[bytes, int]]:
+    """By log, up to when it is routed. One that lies there twice, in a copy too, is as far as the later of both."""
+    found: dict[bytes, int] = {}
+    for drain in drains:
+        if us := drain.ranges.passed_us:
+            found[drain.reader.log_id] = min(us - ACCEPT_US, found.get(drain.reader.log_id, us))
+    return [*found.items()]
 
 
 async def _find(logs: Logs) -> Mapping[str, JournalReader]:
