@@ -73,7 +73,7 @@ def _one(folder: str, name: str) -> Part:
 @parts.command(
     epilog="""\b
 Examples:
-  seawall lab parts up                          kafka, redis and proxy
+  seawall lab parts up                          kafka, redis, postgres and proxy
   seawall lab parts up kafka3 sentinel
 
 \b
