@@ -296,8 +296,8 @@ async def silence(request: Request, write: Write) -> None:
 @pytest.mark.parametrize("says", [drip, silence])
 async def test_an_answer_that_never_ends_is_cut_at_the_deadline(says: object) -> None:
     async with serving(says) as server, toolbox():  # type: ignore[arg-type]
-        with pytest.raises(StepUnavailable, match=r"didn't answer within 0\.3 s"):
-            await http_request("GET", server.url(), timeout_s=0.3)
+        with pytest.raises(StepUnavailable, match=r"didn't answer within 1 s"):
+            await http_request("GET", server.url(), timeout_s=1.0)
 
 
 async def test_a_name_server_that_never_answers_costs_the_connection_deadline_and_nobody_else() -> None:
@@ -306,7 +306,7 @@ async def test_a_name_server_that_never_answers_costs_the_connection_deadline_an
             await asyncio.Event().wait()
         return ["127.0.0.1"]
 
-    async with serving() as server, toolbox(resolve=resolve, connect_s=0.2):
+    async with serving() as server, toolbox(resolve=resolve, connect_s=1.5):
         slow = asyncio.create_task(http_request("GET", server.url(host="slow.example")))
         assert (await http_request("GET", server.url(host="quick.example")))["status"] == 200
         with pytest.raises(StepUnavailable, match="no connection"):

@@ -103,7 +103,7 @@ async def test_requests_go_to_hosts_in_turn_byte_for_byte(tmp_path: Path) -> Non
 async def test_a_host_whose_checks_fail_is_taken_out_and_let_in_again(
     tmp_path: Path, ill: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(balancer, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(balancer, "TIMEOUT_S", 1.5)
     a, b = FakeHost("a"), FakeHost("b")
     async with balanced(tmp_path, a, b) as send:
         for name, value in ill.items():

@@ -22,6 +22,7 @@ from seawall.store.partition import TABLES, Housekeeping, Settings
 from seawall.store.pool import Store
 from seawall.testing import ManualClock
 from seawall.testing.postgres import Database
+from stall import Stopwatch
 
 TODAY = int(time.time() * 1000) // DAY_MS
 NOBODY = UUID(int=0)
@@ -335,18 +336,19 @@ class _Inserter:
     def __init__(self, dsn: str, day: int) -> None:
         self._dsn = dsn
         self._day = day
-        self.longest_s = 0.0
+        self.longest_s = self.longest_wall_s = 0.0
         self.count = 0
 
     async def run(self) -> None:
         async with Store(pool.Settings(dsn=self._dsn), role="inserter") as store, store.own_connection() as session:
             while True:
-                began = time.monotonic()
+                watch = Stopwatch()
                 # Its day may be attached while it waits: it is told to come again, and never that its value is bad.
                 with contextlib.suppress(Contended):
                     await session.execute("insert into duplicate values ($1, $1)", _id(self._day, self.count + 1))
                     self.count += 1
-                self.longest_s = max(self.longest_s, time.monotonic() - began)
+                self.longest_s = max(self.longest_s, watch.s)
+                self.longest_wall_s = max(self.longest_wall_s, watch.wall_s)
                 await asyncio.sleep(0.001)
 
 
@@ -396,7 +398,7 @@ async def test_housekeeping_gives_up_its_place_in_the_queue_before_anybody_feels
     assert f"duplicate_d{OLD}" in await _partitions(store)
     assert any("put off" in r.message for r in caplog.records)
     # What others feel is our lock timeout, though the holder stays for seconds.
-    assert lock_ms / 1000 <= inserter.longest_s < lock_ms / 1000 + 1.0
+    assert lock_ms / 1000 <= inserter.longest_wall_s and inserter.longest_s < lock_ms / 1000 + 1.0
     await _keeper(store, clock).round()
     assert f"duplicate_d{OLD}" not in await _partitions(store)
 

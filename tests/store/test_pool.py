@@ -200,7 +200,7 @@ async def test_a_listener_hears_and_proves_itself(settings: Settings, store: Sto
     heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     listener = Listener(settings, ["one", "two"], lambda c, p: heard.put_nowait((c, p)), role="test")
     async with listener.subscribed() as check:
-        await check(1.0)
+        await check(10.0)
         await store.execute("select pg_notify('two', 'hello')")
         async with asyncio.timeout(10):
             assert await heard.get() == ("two", "hello")
