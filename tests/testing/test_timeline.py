@@ -38,7 +38,7 @@ async def test_a_run_that_waited_and_failed_says_when_it_began_first_and_who_had
         await rehearsal.ended(event)
         detail = await report.run(rehearsal._store, run.id, timeout_s=5)
     assert detail is not None and detail.first_started_at is not None and detail.started_at is not None
-    assert (detail.first_started_at - began).total_seconds() < 60
+    assert (detail.first_started_at - began).total_seconds() < 1
     assert (detail.started_at - began).total_seconds() > 7200, "started_at is of the last execution"
     told = [(moment.what, moment.name) for moment in detail.timeline]
     assert told[:4] == [("queued", ""), ("began", ""), ("step", "quick"), ("wait", "ctx.sleep")]
