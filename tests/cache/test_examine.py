@@ -44,7 +44,7 @@ async def test_the_doctor_isn_t_kept_waiting() -> None:
 
 async def test_who_keeps_redis_busy_is_counted_once_with_command_and_name(server: Server, running: Running) -> None:
     server.say("CONFIG", "SET", "slowlog-log-slower-than", "5000")
-    async with running(loops=True, poll_s=0.1) as rig:
+    async with running(loops=True, poll_s=0.1, patient=True) as rig:
         await until(lambda: rig.count("seawall_redis_clients_count") > 0)
         await asyncio.to_thread(server.say, "DEBUG", "SLEEP", "0.02")
         await asyncio.to_thread(server.say, "DEBUG", "SLEEP", "0.02")

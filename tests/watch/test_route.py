@@ -115,7 +115,7 @@ async def test_readiness_follows_the_essential_loops_and_names_the_one_in_troubl
 
 async def test_the_status_page_spells_out_control_characters(rig: Rig) -> None:
     rig.supervisor.add("store", without_dependency)
-    await asyncio.sleep(0.05)
+    await until_ready(rig, False)
     status, text = await rig.get("/statusz")
     assert status == 200 and "NOT READY" in text and "\\x1b[31mrefused" in text and "\x1b" not in text
 
