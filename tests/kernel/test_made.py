@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seawall.kernel.made import ALL_SHARDS, VT_MAX, Made, News, heard
@@ -35,7 +35,12 @@ def test_shards_that_are_known_are_the_only_ones_that_are_named() -> None:
     assert list(heard("7:100")) == [(7, Made(100, VT_MAX, ALL_SHARDS))]
 
 
-@given(st.text(max_size=200))
+PIECES = st.from_regex(r"[0-9]{0,7}:[0-9]{0,20}(-[0-9]{0,20})?(@[0-9a-f]{0,20})?", fullmatch=True)
+"""Nearly what is understood: of any text at all, hardly anything ever is."""
+
+
+@given(st.lists(PIECES, max_size=5).map(",".join) | st.text("09af:-@,", max_size=200) | st.text(max_size=200))
+@example("99999:999999999999999999-999999999999999999@ffffffffffffffff")
 def test_what_anybody_may_say_is_bounded(payload: str) -> None:
     for queue_id, made in heard(payload):
         assert (

@@ -194,7 +194,7 @@ async def test_no_timeout_overtakes_an_event_that_is_still_to_be_told(
 
     @app.workflow(on="test.thing")
     async def open_incident(event: Event, ctx: Context) -> Any:
-        answered = await ctx.wait_for("incident.answered", key="x", timeout=2)
+        answered = await ctx.wait_for("incident.answered", key="x", timeout=4)
         return answered is not None
 
     async with rig.running(app):

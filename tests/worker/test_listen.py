@@ -113,14 +113,14 @@ async def test_a_wait_looks_back_as_far_as_it_says_and_hears_an_event_once(rig: 
 async def test_a_timeout_waits_for_what_is_not_routed_yet(rig: Rig, routing: Routing) -> None:
     """The router is away when the event comes, and when the time is over: it was accepted in time, so it counts."""
     app, journal = App(), routing.log()
-    listening(app, timeout=1.5)
+    listening(app, timeout=3.0)
     async with rig.running(app):
         async with routing.router():
             runs = await rig.add("open_incident", [{"id": "in time"}, {"id": "never"}])
             await waiting(rig, runs)
             await rig.until(lambda: rig.db.fetchval("select count(*) from log_progress"))
         await append(journal, answer("in time"))
-        await asyncio.sleep(2.5)  # nothing says that a time is over that nobody may end
+        await asyncio.sleep(4.0)  # nothing says that a time is over that nobody may end
         assert await rig.db.fetchval("select count(*) from wait where over or event_id is not null") == 0
         async with routing.router():
             done = await rig.ended(runs)
@@ -349,7 +349,7 @@ async def test_an_event_ends_one_of_the_waits_of_a_run_that_want_it(
 
     @app.workflow(on="test.thing")
     async def both(event: Event, ctx: Context) -> Any:
-        wait = {"key": "x", "lookback": lookback, "timeout": 1.0}
+        wait = {"key": "x", "lookback": lookback, "timeout": 3.0}
         heard = await asyncio.gather(*(ctx.wait_for("incident.answered", **wait) for _ in range(3)))
         return sorted(0 if one is None else one.json["n"] for one in heard)
 
