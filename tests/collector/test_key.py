@@ -94,8 +94,14 @@ def test_a_required_key_may_be_the_kinds_own() -> None:
     assert (missing.status, "/event/id" in missing.reason) == (422, True)
 
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+)
+
+
 @given(
-    body=st.binary(max_size=80),
+    body=VALUES.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=80),
     headers=st.dictionaries(st.just(b"x-id"), st.binary(max_size=20)),
     required=st.booleans(),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from json import dumps
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +32,16 @@ def test_what_is_no_pointer_is_refused(written: str) -> None:
         pointer.steps(written)
 
 
-@given(body=st.binary(max_size=60), written=st.text(max_size=20))
+NAMES = ["a", "b", "0", "1", "00", "-", "", "~0", "~1"]
+BODIES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+).map(lambda value: dumps(value).encode())
+WAYS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).map(lambda names: "/" + "/".join(names))
+"""Of any bytes and any text at all, hardly any are a body and a pointer."""
+
+
+@given(body=BODIES | st.binary(max_size=60), written=WAYS | st.text(max_size=20))
 def test_no_body_and_no_pointer_makes_it_raise(body: bytes, written: str) -> None:
     try:
         way = pointer.steps(written)
