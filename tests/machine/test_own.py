@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import Any, cast
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -48,6 +49,20 @@ async def test_each_queue_that_the_worker_names_is_started_once_and_so_many_at_m
         while len(started) < 2:
             await asyncio.sleep(0.01)
         assert started == ["a", "b"]
+
+
+async def test_none_is_started_any_more_when_all_are_being_stopped() -> None:
+    worker, started, over = Mock(said={}), list[str](), asyncio.Event()
+    own = OwnQueues(worker, most=2, start=started.append, over=over.is_set)
+    heart = Mock(beat=AsyncMock())
+    loop = asyncio.create_task(own.run(heart))
+    over.set()
+    worker.said = {OWN: ["a"]}
+    async with asyncio.timeout(15):
+        while heart.beat.await_count < 2:
+            await asyncio.sleep(0.01)
+    loop.cancel()
+    assert not started
 
 
 @pytest.mark.parametrize("queue", ["runbooks", "../../etc", "Ä/ö", "x" * 200, "a\x00b", "."])

@@ -25,18 +25,23 @@ class OwnQueues:
     Args:
         most: So many at most, the first ones that the app declares.
         start: Starts the process of a queue, and keeps it running.
+        over: All are being stopped. One that began behind the others of its role wouldn't be told, but killed at the
+            end of all, and its runs would be suspects.
     """
 
-    def __init__(self, worker: Child, *, most: int, start: Callable[[str], None]) -> None:
+    def __init__(
+        self, worker: Child, *, most: int, start: Callable[[str], None], over: Callable[[], bool] = lambda: False
+    ) -> None:  # fmt: skip
         self._worker = worker
         self._most = most
         self._start = start
+        self._over = over
         self._started: set[str] = set()
 
     async def run(self, heart: Heart) -> None:
         """The supervised loop."""
         while True:
-            said = self._worker.said.get(OWN)
+            said = None if self._over() else self._worker.said.get(OWN)
             for queue in said if isinstance(said, list) else ():
                 if isinstance(queue, str) and queue not in self._started and len(self._started) < self._most:
                     self._started.add(queue)

@@ -190,7 +190,8 @@ class Up:
             watch = AppWatch(Path(self._program.app), self._children["worker"], beside=lambda: _own(self._children))
             self.supervisor.add("watch.app", watch.run, essential=False)
         if worker is not None:
-            own = OwnQueues(worker, most=self._program.own_queues_max, start=self._start_own)
+            most, over = self._program.own_queues_max, self._life.stopping.is_set
+            own = OwnQueues(worker, most=most, start=self._start_own, over=over)
             self.supervisor.add("own.queues", own.run, essential=False)
 
     def _start_own(self, queue: str) -> None:
