@@ -15,13 +15,18 @@ import pytest
 from journal.desk import SMALL, segments, until
 from journal.kafka_rig import record
 from seawall.guard.breaker import Breaker
+from seawall.guard.panel import Panel
 from seawall.guard.spell import Spells
 from seawall.guard.supervisor import Supervisor
 from seawall.journal import LocalFilesystem, Log
 from seawall.journal.cluster import Settings
+from seawall.journal.kafka.client import client_of
+from seawall.journal.spool import alarm, leftover
 from seawall.journal.spool.forward import Forwarder, Source
+from seawall.journal.spool.joint import Joint, Means
 from seawall.journal.spool.leftover import Leftovers
 from seawall.journal.spool.spool import LIMITS
+from seawall.journal.topic import Topic
 from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Rejected, SeawallError, Unavailable
@@ -244,6 +249,47 @@ async def test_a_left_log_that_cant_be_read_keeps_no_other_waiting(desk: Desk) -
     async with supervisor:
         await until(lambda: len(desk.kafka.taken) == 1)
     assert decode(desk.kafka.taken[0]).body == b"b"
+
+
+async def test_an_alert_of_a_left_log_ends_when_it_can_be_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again by another forwarder, which knew nothing of the alert: that stood until the next start."""
+    monkeypatch.setattr(alarm, "TROUBLE_S", 0.2)
+    monkeypatch.setattr(leftover, "AGAIN_S", 0.05)
+    monkeypatch.setattr(leftover, "PAUSE_S", 0.05)
+    metrics, disk, heard = Metrics(), BreaksOne(LocalFilesystem()), list[Outcome]()
+    alerts, settings, breaks = Alerts(metrics, CLOCK), Settings(bootstrap="127.0.0.1:1"), True
+    async with Log(tmp_path / "spool" / "a", SMALL, metrics=Metrics(), on_failure=pytest.fail) as log:
+        log.submit(record(b"left"), heard.append)
+
+    class Breaking(Forwarder):
+        async def __aenter__(self) -> Forwarder:
+            entered = await super().__aenter__()
+            disk.opened = breaks and self.limit.log_id not in (joint.local.log_id, joint.parked.log_id)
+            return entered
+
+        async def __aexit__(self, *error: object) -> None:
+            disk.opened = False
+            await super().__aexit__(*error)
+
+    async def look() -> Topic:
+        raise Unavailable("Kafka", "nobody is there")
+
+    monkeypatch.setattr("seawall.journal.spool.joint.Forwarder", Breaking)
+    means = Means(
+        client=client_of(settings, "test"), look=look, settings=settings, local=SMALL, folder=tmp_path / "spool" / "c1",
+        on_failure=pytest.fail, filesystem=disk, clock=CLOCK, metrics=metrics, alerts=alerts, panel=Panel(),
+        rng=random.Random(1),
+    )  # fmt: skip
+    joint = Joint(means)
+    async with joint:
+        supervisor = Supervisor(metrics)
+        supervisor.add("leftover", joint.leftovers.run)
+        async with supervisor:
+            await until(lambda: any(alert.name == "forwarding-stands" for alert in alerts.active()))
+            breaks = False
+            await until(lambda: not alerts.active())
 
 
 async def test_a_left_log_whose_recovery_takes_long_is_forwarded(desk: Desk) -> None:

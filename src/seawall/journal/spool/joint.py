@@ -80,6 +80,7 @@ class Joint:
     def __init__(self, means: Means) -> None:
         self._means = means
         m = means
+        self._spells = Spells(m.alerts, m.clock)  # of all: what is forwarded may come back with another forwarder
         self.topic = TopicWatch(m.look, m.settings, clock=m.clock, alerts=m.alerts)
         self.kafka = KafkaLog(m.client, m.settings, self.topic, metrics=m.metrics)
         self.local, self.parked = (
@@ -197,7 +198,7 @@ class Joint:
         m = self._means
         return Forwarder(
             source, self.kafka, self.spool.breaker, m.settings, park=self.spool.park, filesystem=m.filesystem,
-            clock=m.clock, metrics=m.metrics, spells=Spells(m.alerts, m.clock), until_start=until_start,
+            clock=m.clock, metrics=m.metrics, spells=self._spells, until_start=until_start,
             on=m.forwarding, rate=m.spool_rate,
             troubles=lambda: (self.topic.failures, self.kafka.troubles, self._topic_id()),
         )  # fmt: skip
