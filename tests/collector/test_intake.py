@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from unittest.mock import ANY
+from unittest.mock import ANY, Mock
 
 import pytest
 
@@ -205,6 +205,28 @@ async def test_a_journal_that_is_full_at_submission_is_503(tmp_path: Path) -> No
         await until(lambda: len(rig.journal._pending) == 1)
         rig.journal.release()
         assert [(await c.answer()).status for _ in range(2)] == [202, 503]  # type: ignore[union-attr]
+
+
+async def test_a_bug_of_ours_is_no_4xx_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sender that is told 400 for a bug of ours doesn't send its event again, and nobody heard of the bug."""
+    async with running(tmp_path) as rig:
+        with monkeypatch.context() as broken:
+            broken.setattr(rig.journal, "submit", Mock(side_effect=ZeroDivisionError("a bug")))
+            async with client(rig) as c:
+                answer = await ask(c, request(body=b"x"))
+                assert (answer.status, answer.headers["seawall-outcome"]) == (503, "uncertain")
+                assert await c.ended() == b""
+        with monkeypatch.context() as broken:
+            broken.setattr(rig.snapshot, "find", Mock(side_effect=ZeroDivisionError("a bug")))
+            async with client(rig) as c:
+                answer = await ask(c, request(body=b"x"))
+                assert answer.status == 503 and "seawall-outcome" not in answer.headers
+                assert await c.ended() == b""
+        async with client(rig) as c:
+            assert (await ask(c, request(body=b"x"))).status == 202
+    assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR", "ERROR"]
 
 
 async def test_a_journal_that_does_not_answer_is_503_uncertain_within_its_time(tmp_path: Path) -> None:

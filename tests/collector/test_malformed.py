@@ -69,6 +69,7 @@ TABLE = [
     Row("11 trailer X-Sig", CHUNKED + b"3\r\nabc\r\n0\r\nX-Sig: evil\r\n\r\n", (202,), (b"abc",), ends=False),
     Row("11 trailer Content-Length", CHUNKED + b"3\r\nabc\r\n0\r\nX-Sig: e\r\nContent-Length: 99\r\n\r\n", (400,)),
     Row("12 HTTP/1.0", b"POST /in/tok HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc", (202,), (b"abc",)),
+    Row("12 HTTP/1.0 without headers", b"GET /livez HTTP/1.0\r\n\r\n", (200,), ends=True),
     Row(
         "12 HTTP/1.0 keep-alive", b"POST /in/tok HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nabc",
         (202,), (b"abc",),

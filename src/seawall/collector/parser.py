@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from seawall.collector.exchange import ANSWERED, HELD, PARKED, RECEIVING, Exchange, Front
+from seawall.collector.exchange import ANSWERED, HELD, PARKED, RECEIVING, SUBMITTED, Exchange, Front
 from seawall.collector.receipt import CONTINUE, closing, without_body
 from seawall.kernel import limit
+from seawall.kernel.log import logger
 
 if TYPE_CHECKING:
     from seawall.collector.crowd import Place
+
+log = logger("collector")
 
 PIECE_BYTES = limit.HEADER_BYTES_MAX
 """What the parser is fed at once, so that sizes are checked and reading can stop inside a large read. As much as one
@@ -149,8 +152,12 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as error:
             self._go_on(piece[error.args[0] :])
             return
+        except httptools.HttpParserCallbackError as error:
+            # A _Stop's connection is ending already.
+            if not isinstance(error.__context__, _Stop):
+                self._broke(error.__context__)
+            return
         except httptools.HttpParserError as error:
-            # A _Stop arrives here too, as a callback's error: its connection is ending, so this changes nothing.
             self.fail(400, "malformed request", str(error))
             return
         x = self.exchange
@@ -415,6 +422,23 @@ class Connection(asyncio.Protocol):
         x = self.exchange or Exchange(self)
         self._close_with(x, self.front.receipts.problem(status, title, detail))
 
+    def _broke(self, why: BaseException | None) -> None:
+        """A bug of ours, met in a callback. The parser can't go on, so the connection ends; no request is wrong."""
+        log.error("a request can't be handled", exc_info=why)
+        x = self.exchange or (self.queue[-1] if self.queue else None)
+        self.ending = self.last = self._unread = True
+        if x is None:
+            self._end()  # it was answered before
+            return
+        uncertain = x.stage == SUBMITTED
+        said = "this collector met a trouble of its own" if uncertain else "a trouble of our own; nothing was stored"
+        answer = self.front.receipts.unavailable("trouble here", said, uncertain=uncertain)
+        if x is self.exchange:
+            self._close_with(x, answer)
+        else:
+            x.keep_alive = False
+            x.answer(answer)
+
     def _stop(self, status: int, title: str, detail: str) -> None:
         self.fail(status, title, detail)
         raise _Stop
@@ -478,7 +502,7 @@ class Connection(asyncio.Protocol):
 
 def _longest(flat: list[bytes]) -> int:
     """Bytes of the longest header line."""
-    return max(len(name) + len(value) + 4 for name, value in zip(flat[::2], flat[1::2], strict=True))
+    return max((len(name) + len(value) + 4 for name, value in zip(flat[::2], flat[1::2], strict=True)), default=0)
 
 
 def _joined(flat: list[bytes]) -> dict[bytes, bytes]:
