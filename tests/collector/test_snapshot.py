@@ -190,6 +190,15 @@ async def test_a_new_source_is_known_within_a_refresh_and_said_to_be_live(tmp_pa
     assert rig.sources.heard == {}, "a stopped collector is waited for"
 
 
+async def test_one_whose_answer_breaks_costs_no_other_that_waits_its_own(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        heard = list[int]()
+        for number in range(3):
+            rig.snapshot.ask(lambda number=number: heard.append(1 // number))  # type: ignore[misc]
+        await until(lambda: len(heard) == 2)
+        assert all(loop.restarts == 0 for loop in rig.supervisor.health())
+
+
 async def test_an_unknown_token_asks_the_store_once(tmp_path: Path) -> None:
     settings = replace(QUICK, refresh_s=0.5)
     async with running(tmp_path, settings=settings) as rig:

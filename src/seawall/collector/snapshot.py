@@ -285,7 +285,11 @@ class Snapshot:
 
 def _release(asked: list[Asked]) -> None:
     for call in asked:
-        call()
+        try:
+            call()
+        except Exception:
+            # Any kind: it is a request's way from here on, and what breaks there must not cost the others theirs.
+            log.exception("a request that waited for its source can't be handled")
 
 
 def _made(s: Loaded, settings: Settings) -> Source:
