@@ -91,9 +91,10 @@ async def test_segments_that_an_older_range_still_needs_stay(rig: Rig) -> None:
         await until(lambda: rig.number("seawall_router_splits_total") == 1)
         await append(journal, record())
         await rig.arrived(1)
-        await asyncio.sleep(2.5)
-        assert 1 in journal.segments or min(journal.segments) < 4
+        first = min(journal.segments)
+        await until(lambda: min(journal.segments) > first)  # what was routed of it goes, so it is tried at all
         left = 41 - await rig.count("event")
+        assert left > 10
         assert len(journal.payloads) >= left
 
 
