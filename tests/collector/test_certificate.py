@@ -128,7 +128,7 @@ async def test_plain_http_and_garbage_are_turned_away(tmp_path: Path) -> None:
 
 async def test_a_handshake_that_stops_is_ended_and_its_place_is_free_again(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, connections_per_ip_max=5)
-    settings = replace(settings, handshake_s=0.4)
+    settings = replace(settings, handshake_s=1.2)
     async with running(tmp_path, settings=settings) as rig, contextlib.AsyncExitStack() as stack:
         silent = [await stack.enter_async_context(client(rig)) for _ in range(4)]
         await silent[0].send(b"\x16\x03\x01\x02\x00\x01")
