@@ -34,7 +34,7 @@ def test_a_command_runs_in_the_files_folder_and_its_failure_says_why(tmp_path: P
 
 def test_one_that_hangs_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="didn't end within"):
-        command.apply(shell("sleep 60 & echo $! > child; wait", timeout_s=2.0), tmp_path, tmp_path / "a.pid")
+        command.apply(shell("sleep 60 & echo $! > child; wait", timeout_s=1.5), tmp_path, tmp_path / "a.pid")
     ended(int((tmp_path / "child").read_text()))
 
 

@@ -99,7 +99,7 @@ async def test_requests_go_to_hosts_in_turn_byte_for_byte(tmp_path: Path) -> Non
     assert {answer.status for answer in answers} == {202} and answers[0].body == b"ok"
 
 
-@pytest.mark.parametrize("ill", [{"late_s": 3.0}, {"status": 500}])
+@pytest.mark.parametrize("ill", [pytest.param({"late_s": 3.0}, marks=pytest.mark.slow), {"status": 500}])
 async def test_a_host_whose_checks_fail_is_taken_out_and_let_in_again(
     tmp_path: Path, ill: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,7 @@ async def test_segments_go_only_when_their_checkpoint_has_been_durable_for_long_
     assert len(journal.payloads) >= 1
 
 
+@pytest.mark.slow
 async def test_segments_that_an_older_range_still_needs_stay(rig: Rig) -> None:
     journal = rig.log(segment_bytes_max=600)
     clock = SlowTime()

@@ -20,6 +20,7 @@ from seawall.store.pool import Store
 from seawall.store.source import SECRETS_MAX, SEEN_S, Added, Sources, token_hash
 from seawall.store.vault import Vault, secret_owner
 from seawall.testing.postgres import Database
+from stall import Stopwatch
 
 KEY = bytes(range(32))
 
@@ -240,7 +241,9 @@ async def test_a_change_is_live_at_a_collector_within_a_moment(
                 while not all(h.ready for h in supervisor.health()):
                     await asyncio.sleep(0.01)
             made = await added(sources)
+            watch = Stopwatch()
             assert (await sources.live(made.version, timeout_s=8)).live == ("c1",)
+            assert watch.s < 3.0
             found = snapshot.find(made.token.encode())
             assert found is not None
             assert found.secrets == ((1, b"s1"),)

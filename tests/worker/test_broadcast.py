@@ -176,6 +176,7 @@ async def put_away(rig: Rig, runs: list[int]) -> None:
     await rig.until(away)
 
 
+@pytest.mark.slow
 async def test_no_timeout_overtakes_an_event_that_is_still_to_be_told(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

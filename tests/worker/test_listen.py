@@ -110,6 +110,7 @@ async def test_a_wait_looks_back_as_far_as_it_says_and_hears_an_event_once(rig: 
     assert {row["result"] for row in done.values()} == {b"[1,2,null]"}
 
 
+@pytest.mark.slow
 async def test_a_timeout_waits_for_what_is_not_routed_yet(rig: Rig, routing: Routing) -> None:
     """The router is away when the event comes, and when the time is over: it was accepted in time, so it counts."""
     app, journal = App(), routing.log()
@@ -341,6 +342,7 @@ async def test_ways_to_wait_that_come_at_once_are_numbered_as_they_become_visibl
     assert [row["type"] for row in await rig.db.fetch("select type from wait_shape order by id")] == ["first", "second"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lookback", [0.0, 60.0])
 async def test_an_event_ends_one_of_the_waits_of_a_run_that_want_it(
     rig: Rig, routing: Routing, lookback: float

@@ -222,7 +222,7 @@ async def test_a_disk_that_hangs_stops_neither_the_loop_nor_the_other_checks(
 async def test_the_file_of_kafkas_client_may_lie_on_a_disk_that_hangs(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.import_module("seawall.machine.doctor.examine"), "LOOKS_S", 2.0)
+    monkeypatch.setattr(importlib.import_module("seawall.machine.doctor.examine"), "LOOKS_S", 1.5)
     file = folder.path / "kafka.properties"
     os.mkfifo(file)  # whoever opens it to read waits for a writer
     flags = {"profile": "cluster", "kafka.bootstrap": NOBODY, "kafka.client_file": str(file)}
@@ -238,7 +238,7 @@ async def test_the_file_of_kafkas_client_may_lie_on_a_disk_that_hangs(
             pass
     [one] = await examined
     assert not written.is_set() and one.check == "check-failed"
-    assert one.what == "the check kafka can't be carried out: the disk is unavailable: it said nothing for 2 s"
+    assert one.what == "the check kafka can't be carried out: the disk is unavailable: it said nothing for 1.5 s"
 
 
 def test_the_command_ends_though_a_disk_hangs(folder: Folder) -> None:
