@@ -77,9 +77,9 @@ def _stay(tree: Tree, shown: Demo) -> None:
     click.echo("  .venv/bin/seawall events list")
     click.echo("  .venv/bin/seawall runs list")
     source, secret = shown.urls()["github"]
-    click.echo(f"  printf %s {secret} > /tmp/secret    # of {source.name}")
-    click.echo(f"  .venv/bin/seawall send {source.url} --kind github --secret-file /tmp/secret \\")
-    click.echo("      --file examples/request/github-push.http --explain")
+    # Through a pipe: a file of /tmp is for every user of this machine to read, and so are the arguments of a program.
+    click.echo(f"  printf %s {secret} | .venv/bin/seawall send {source.url} --kind github --secret-file - \\")
+    click.echo(f"      --file examples/request/github-push.http --explain    # the secret is of {source.name}")
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             time.sleep(3600)
