@@ -273,3 +273,41 @@ def test_an_empty_or_endless_secret_is_refused(tmp_path: Path, text: bytes) -> N
     file.write_bytes(text)
     with pytest.raises(Failed):
         sender.read_secret(str(file))
+
+
+@pytest.mark.parametrize(("option", "signs_with"), [("--data", "new"), ("--url", "old")])
+def test_a_source_that_is_remembered_signs_with_its_new_secret_once_it_is_rotated(
+    option: str, signs_with: str, tmp_path: Path
+) -> None:
+    """It went on with the old one, until a revoke refused all that was sent by name."""
+    data, secret, token = tmp_path / "data", tmp_path / "secret", tmp_path / "token"
+    (data / "run").mkdir(parents=True)
+    secret.write_text("new\n")
+    token.write_text("t\n")
+    sender.remember("gh", sender.Sender("http://127.0.0.1:1/in/x", "github", b"old"), str(data))
+    sender.remember("other", sender.Sender("http://127.0.0.1:1/in/y", "github", b"its"), str(data))
+    body = b'{"name": "gh", "key_id": 2, "live": false, "missing": ["c2"]}'
+    with answering(200, {}, body) as url:
+        (data / "run" / "admin.json").write_text(json.dumps({"address": url, "token": "t"}))
+        place = {"--data": ("--data", str(data)), "--url": ("--url", url)}[option]
+        for name in ("gh", "unremembered"):
+            done = run(
+                "source", "rotate", name, "--secret-file", str(secret), *place,
+                SEAWALL_TOKEN_FILE=str(token), **({"SEAWALL_DATA": str(data)} if option == "--url" else {}),
+            )  # fmt: skip
+            assert done.returncode == 1 and "not live yet: c2" in done.stderr, done.stderr
+    assert sender.find("gh", str(data)).secret == signs_with.encode()
+    assert sender.find("other", str(data)).secret == b"its"
+    assert (data / "senders.json").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(Failed):
+        sender.find("unremembered", str(data))
+
+
+def test_a_secret_that_is_made_is_shown_also_where_it_cannot_be_remembered(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "senders.json").write_text("{")
+    with answering(200, {}, b'{"name": "gh", "key_id": 2, "live": true, "missing": []}') as url:
+        (tmp_path / "run" / "admin.json").write_text(json.dumps({"address": url, "token": "t"}))
+        done = run("source", "rotate", "gh", "--data", str(tmp_path))
+    assert "secret whsec_" in done.stdout
+    assert done.returncode == 2 and "senders.json: can't be read" in done.stderr

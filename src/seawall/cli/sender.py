@@ -59,6 +59,17 @@ def remember(name: str, sender: Sender, data: str | None) -> Path:
     return path
 
 
+def renew(name: str, secret: bytes, data: str | None) -> bool:
+    """Sign with another secret from now on; False: the name isn't remembered, and nothing is."""
+    path = _file(data)
+    known = _known(path)
+    if name not in known:
+        return False
+    known[name]["secret"] = secret.decode("utf-8", "surrogateescape")
+    replace_private(path, json.dumps(known, indent=2) + "\n")
+    return True
+
+
 def forget(name: str, data: str | None) -> None:
     """Harmless when it isn't known."""
     path = _file(data)

@@ -96,7 +96,8 @@ def list_(data: str | None, url: str | None, as_json: bool, **query: Any) -> Non
 @source.command(
     epilog="""\b
 Example: seawall source rotate gh --kind github --secret-file new.txt
-The old secret stays valid until `seawall source revoke gh --key 1`."""
+The old secret stays valid until `seawall source revoke gh --key 1`. `seawall send gh`, where the source is remembered,
+signs with the new one at once."""
 )
 @click.argument("name")
 @click.option("--kind", type=click.Choice(list(signature.KINDS)), help="Its kind, for a secret that is made here.")
@@ -112,7 +113,11 @@ def rotate(
         raise Failed(MISUSED, "a source of kind none has no secret")
     found = Client(find(data, url)).send("POST", f"/v1/sources/{part(name)}/rotate", {"secret": secret})
     result = {"name": name, "key_id": found["key_id"], **({"secret": secret} if made else {})}
-    _say(result, found, as_json=as_json)
+    try:
+        _say(result, found, as_json=as_json)
+    finally:  # after it was said: no trouble with our file may lose a secret that is shown only now
+        if url is None:
+            sender.renew(name, secret.encode(), data)
 
 
 @source.command(epilog="Example: seawall source revoke gh --key 1")
