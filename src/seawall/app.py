@@ -142,7 +142,6 @@ async def collector(site: Site, making: Making) -> AsyncIterator[Opened]:
     """Journal, responder and the HTTP front, joined: from the socket to the disk and back, with nothing in between."""
     from seawall import collector as room
     from seawall import responder
-    from seawall.store import partition
     from seawall.store.source import Sources
     from seawall.store.vault import Vault
 
@@ -179,7 +178,7 @@ async def collector(site: Site, making: Making) -> AsyncIterator[Opened]:
                 limiter=shared.limiter if shared is not None else None,
                 alerts=site.alerts, shed=site.shed, backlog=keeping.backlog(store),
                 holding=flags.switch(declared.HELD_REQUESTS), approvals=answers, links=_links(site),
-                kept_days=settings.of("housekeeping", partition.Settings).retention_days,
+                kept_days=_kept_days(settings),
             )
         )  # fmt: skip
         keeping.register(site.supervisor)
@@ -192,7 +191,7 @@ async def collector(site: Site, making: Making) -> AsyncIterator[Opened]:
         def reload(fresh: Settings) -> None:
             keeping.reload(fresh)
             answers.reload(fresh.of("responder", responder.Settings))
-            front.reload(fresh.of("collector", room.Settings))
+            front.reload(fresh.of("collector", room.Settings), kept_days=_kept_days(fresh))
 
         def report() -> dict[str, int]:
             """Counts of two rooms, joined by nothing but the truth: told to senders, and made durable."""
@@ -200,6 +199,13 @@ async def collector(site: Site, making: Making) -> AsyncIterator[Opened]:
             return {"accepted": accepted, **kept, "lost": max(0, accepted - kept["durable"])}
 
         yield Opened(drain=drain, reload=reload, report=report)
+
+
+def _kept_days(settings: Settings) -> int:
+    """For how long the store keeps an event at least."""
+    from seawall.store import partition
+
+    return settings.of("housekeeping", partition.Settings).retention_days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -480,6 +480,11 @@ async def test_a_ticket_that_is_not_routed_yet_is_never_404_however_old_it_is(tm
             assert (await _get(c, f"/in/tickets/{old}")).status == status
         rig.waiting.replies[id := _id(age_s=9 * 86_400)] = Reply(status=200, content_type="text/plain", body=b"late")
         assert (await _get(c, f"/in/tickets/{id_text(id)}")).body == b"late"
+        # How long the store keeps it may be changed meanwhile.
+        rig.collector.reload(QUICK, kept_days=11)
+        assert (await _get(c, f"/in/tickets/{old}")).status == 202
+        rig.collector.reload(QUICK)
+        assert (await _get(c, f"/in/tickets/{old}")).status == 202
 
 
 WAIT = {"Prefer": "wait=20"}

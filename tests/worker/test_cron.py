@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,15 +13,19 @@ import asyncpg
 import pytest
 
 from seawall import App, Context, Event
+from seawall.guard import Supervisor
+from seawall.guard.spell import Spells
+from seawall.kernel.alert import Alerts
 from seawall.kernel.clock import SystemClock
 from seawall.kernel.error import Rejected, Unavailable
+from seawall.kernel.metric import Metrics
 from seawall.kernel.placement import COST
 from seawall.store import cron, pool
 from seawall.store.change import Author
 from seawall.store.pool import Store
 from seawall.worker import cancel as looking
 from seawall.worker import cron as crons
-from worker.rig import Rig
+from worker.rig import QUICK, Rig
 
 START = datetime.now(UTC)
 
@@ -78,6 +83,33 @@ async def test_a_moment_begins_a_run_and_the_next_one_is_known(rig: Rig) -> None
     assert event.json["cron"] == "tick" and "T" in event.json["moment"] and event.json["last"] is None
     assert row["status"] == 5 and line["run_id"] == row["id"] and line["begun"] == 1
     assert await rig.db.fetchval("select moment > now() and due_at = moment from cron_line")
+
+
+async def test_how_often_schedules_are_looked_at_may_be_changed_while_it_runs(rig: Rig) -> None:
+    app = App()
+    ticking(app, [])
+    async with rig.worker(app) as worker:
+        worker.reload(replace(QUICK, timer_s=0.2))
+        assert worker._crons._look_s() == 0.4
+
+
+async def test_each_look_at_schedules_asks_how_soon_the_next_one_is() -> None:
+    asked, thrice = list[None](), asyncio.Event()
+
+    def look_s() -> float:
+        asked.append(None)
+        if len(asked) == 3:
+            thrice.set()
+        return 0.0
+
+    metrics, clock = Metrics(), SystemClock()
+    async with Store(pool.Settings(dsn="postgresql://nobody@127.0.0.1:1/none"), role="test") as store:
+        spells = Spells(Alerts(metrics, clock), clock)
+        made = crons.Crons(store, [], metrics, clock=clock, spells=spells, ready=lambda: True, look_s=look_s)
+        supervisor = Supervisor(metrics)
+        supervisor.add("worker.cron", made.run)
+        async with supervisor, asyncio.timeout(20):
+            await thrice.wait()
 
 
 async def test_of_many_workers_one_begins_each_moment(rig: Rig) -> None:

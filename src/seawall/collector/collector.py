@@ -155,14 +155,20 @@ class Collector:
         self._alarm.register(supervisor)
         self._shares.register(supervisor)
 
-    def reload(self, settings: Settings) -> None:
+    def reload(self, settings: Settings, *, kept_days: int | None = None) -> None:
         """Go on with other limits and deadlines, at once and without touching a connection, and load the certificate
-        again. ``duplicates_max`` and who is trusted stay as they were at the start."""
+        again. ``duplicates_max`` and who is trusted stay as they were at the start.
+
+        Args:
+            kept_days: As at the start; None: as it was.
+        """
         if self._certificate is not None:
             self._certificate.reload()
         self.settings = self._look_ups.settings = self._approvals.settings = self._shares.settings = (
             self._alarm.settings
         ) = settings
+        if kept_days is not None:
+            self._look_ups.kept_days = kept_days
         self._admission.body_bytes_max = settings.body_bytes_max
         self._rates.reload(settings)
         self._snapshot.reload(settings)

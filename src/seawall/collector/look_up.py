@@ -64,7 +64,11 @@ _Read = Callable[[bytes, Budget], Awaitable[Found | None]]
 
 
 class LookUps:
-    """Answers reads of events and tickets, a bounded number at once."""
+    """Answers reads of events and tickets, a bounded number at once.
+
+    Args:
+        settings, kept_days: May be replaced at any time.
+    """
 
     def __init__(
         self, settings: Settings, *, events: Events, waiting: Waiting, receipts: Receipts, rates: Rates,
@@ -72,7 +76,7 @@ class LookUps:
     ) -> None:  # fmt: skip
         self.settings = settings
         self._holds = holds
-        self._kept_ms = kept_days * DAY_MS
+        self.kept_days = kept_days
         self._rates = rates
         self._events = events
         self._waiting = waiting
@@ -145,7 +149,7 @@ class LookUps:
         """The answer when the store doesn't know an id; None: it may still come."""
         if self._is_ahead(id):
             return self._never_given_out()
-        if ticket and self._clock.wall_us() // 1000 - _ms(id) > self._kept_ms:
+        if ticket and self._clock.wall_us() // 1000 - _ms(id) > self.kept_days * DAY_MS:
             return self._receipts.problem(404, "unknown id", "replies are kept for 24 hours")
         return None
 

@@ -35,12 +35,12 @@ class Crons:
 
     Args:
         ready: Whether the app's workflows are registered, and this process isn't stopping.
-        look_s: How often it looks what is due, at least each second.
+        look_s: How often it looks what is due, as it is set now; at least each second.
     """
 
     def __init__(
         self, store: Store, crons: Sequence[Cron], metrics: Metrics, *, clock: Clock, spells: Spells,
-        ready: Callable[[], bool], look_s: float,
+        ready: Callable[[], bool], look_s: Callable[[], float],
     ) -> None:  # fmt: skip
         self._store = store
         self._crons = crons
@@ -49,7 +49,7 @@ class Crons:
         self._ids = EventIds(clock)
         self._spells = spells
         self._ready = ready
-        self._look_s = min(LOOK_S, look_s)
+        self._look_s = look_s
         self._sync_at = 0.0
         self._schedules: dict[tuple[str, str], Schedule] = {}
         self._begun = metrics.counter("seawall_cron_begun_total", "Runs that began by a schedule.")
@@ -75,7 +75,7 @@ class Crons:
                 await heart.beat()
             except (Unavailable, Uncertain) as error:
                 heart.unready(str(error))
-            await asyncio.sleep(0 if more else self._look_s)
+            await asyncio.sleep(0 if more else min(LOOK_S, self._look_s()))
 
     async def _sync(self) -> None:
         """Make schedules known, and a line for each tenant."""

@@ -186,7 +186,7 @@ class Worker:
             work=lambda: Work(self._bench.tried, self._bench.failed, tuple(broken())[:BROKEN_MAX]),
         )  # fmt: skip
         self._crons = Crons(
-            self._store, app.crons, metrics, clock=clock, spells=spells, look_s=2 * settings.timer_s,
+            self._store, app.crons, metrics, clock=clock, spells=spells, look_s=lambda: 2 * self._settings.timer_s,
             ready=lambda: bool(self._leases.workflows) and not self._bench.parked,
         )  # fmt: skip
         self._hints = Hints([*channels, NotifyHints(self._store)], metrics)
