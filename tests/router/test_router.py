@@ -12,6 +12,7 @@ from seawall.kernel.clock import SystemClock
 from seawall.kernel.event import id_day
 from seawall.kernel.made import Made
 from seawall.kernel.placement import COST
+from seawall.store import router as rows
 from seawall.store.pool import Settings, Store
 from seawall.store.source import Sources
 from seawall.store.vault import Vault
@@ -93,6 +94,27 @@ async def test_a_workflow_registered_before_the_event_always_gets_its_run(rig: R
             await append(journal, record(body=b'{"type":"type-%d"}' % number))
             await rig.arrived(number)
             assert await rig.count("run") == number
+
+
+async def test_workflows_beyond_those_that_are_read_are_told_until_they_are_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their events were kept and began nothing, without a word."""
+    monkeypatch.setattr(rows, "WORKFLOWS_MAX", 2)
+    for name in ("a", "b", "c", "d"):
+        await rig.workflow("order.*", name=name)
+    journal, alerts = rig.log(), Alerts(rig.metrics, SystemClock())
+    async with rig.router(alerts=alerts):
+        await append(journal, record())
+        await rig.arrived(1)
+        [raised] = alerts.active()
+        assert raised.name == "workflows-unread" and "from c on" in raised.summary
+        assert await rig.count("run") == 2
+        await rig.database.execute("update workflow set active = false where name in ('a', 'b')")
+        await append(journal, record())
+        await rig.arrived(2)
+        assert not alerts.active()
+        assert await rig.count("run", "workflow_id in (select id from workflow where name in ('c', 'd'))") == 2
 
 
 async def test_a_workflow_whose_number_is_anothers_by_now_keys_no_runs_of_that(rig: Rig) -> None:

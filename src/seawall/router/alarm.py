@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seawall.guard.spell import Spells
+from seawall.kernel.alert import Alerts
 
 TROUBLE_S, FULL_S = 30.0, 15.0
 """What lasts says so at least every few seconds; its alert ends when it hasn't for so long."""
@@ -15,6 +16,20 @@ def unreadable(spells: Spells, log_name: str, why: str) -> None:
         unaffected="accepting events, and what lies elsewhere in the log", cure="look at the disk; nothing is skipped",
         log=log_name,
     )  # fmt: skip
+
+
+def unread(alerts: Alerts, first: str, most: int) -> None:
+    """There are more workflows than are read; ``first`` "": there aren't, any more."""
+    if not first:
+        alerts.cleared("workflows-unread")
+        return
+    alerts.raised(
+        "workflows-unread",
+        f"more than {most} workflows are active: events begin no runs of those registered last, from {first} on",
+        unaffected=f"accepting and keeping events, and the {most} workflows before it; runs under way go on",
+        cure="register fewer: one with a pattern (*) in place of many, and leave out of apps what nobody needs; then "
+        "seawall replay --where 'type=…, since=…' --workflow NAME",
+    )
 
 
 def full(spells: Spells, queue: str, most: int | None) -> None:

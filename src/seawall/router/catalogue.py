@@ -6,7 +6,9 @@ holds it, without a read of either in the common case and without a window in wh
 
 from __future__ import annotations
 
+from seawall.kernel.alert import Alerts
 from seawall.kernel.correlation import ways
+from seawall.router.alarm import unread
 from seawall.router.batch import SECOND_US, Rules
 from seawall.router.match import Matcher
 from seawall.router.settings import Settings
@@ -21,8 +23,9 @@ class Rulebook:
         runs_expected: There is an app: a store without any workflow doesn't know it yet.
     """
 
-    def __init__(self, store: Store, settings: Settings, runs_expected: bool) -> None:
+    def __init__(self, store: Store, settings: Settings, *, runs_expected: bool, alerts: Alerts) -> None:
         self._store = store
+        self._alerts = alerts
         self._runs_expected = runs_expected
         self._window_us = settings.dedupe_window_s * SECOND_US
         self._rules: Rules | None = None
@@ -35,6 +38,7 @@ class Rulebook:
         """
         if self._rules is None:
             catalogue = await rows.catalogue(self._store)
+            unread(self._alerts, catalogue.unread, rows.WORKFLOWS_MAX)
             if self._runs_expected and not catalogue.workflows:
                 return None
             shapes = {type: [ways(fields) for fields in each] for type, each in catalogue.shapes.items()}

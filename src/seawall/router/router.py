@@ -93,13 +93,14 @@ class Router:
         self._steady = Steady(clock)
         self._metrics = metrics
         self._placement = placement()
-        self._spells = Spells(alerts or Alerts(metrics, clock), clock)
+        alerts = alerts or Alerts(metrics, clock)
+        self._spells = Spells(alerts, clock)
         self._depths = Depths(store, metrics, self._spells, clock=clock)
         self._desk = Desk(
-            store=store, settings=settings, clock=clock, rulebook=Rulebook(store, settings, runs_expected),
-            placement=self._placement, meter=Meter(metrics, Revoked(self._spells)),
-            spells=self._spells, enrich=partial(with_countries, places=places, on=geo), draining=draining,
-            depths=self._depths,
+            store=store, settings=settings, clock=clock, placement=self._placement, spells=self._spells,
+            rulebook=Rulebook(store, settings, runs_expected=runs_expected, alerts=alerts), depths=self._depths,
+            meter=Meter(metrics, Revoked(self._spells)), draining=draining,
+            enrich=partial(with_countries, places=places, on=geo),
         )  # fmt: skip
         self._broadcast = Broadcast(store, metrics)
         self._governor = governor(

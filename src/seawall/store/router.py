@@ -28,6 +28,8 @@ from seawall.store.wait import SHAPES_MAX, Noted, note, notices, shapes
 _SQL = statements("router")
 
 WORKFLOWS_MAX = 10_000
+"""Active workflows that a router knows. Beyond it the newest begin nothing, and an alert says so."""
+
 REVOKED_MAX = 100_000
 """Secrets revoked before the newest so many are no longer known as such: their events are long routed."""
 
@@ -79,11 +81,10 @@ class Catalogue:
 
     version: Version
     workflows: Sequence[Workflow]
-    revoked_us: Mapping[
-        tuple[bytes, int], int
-    ]  # by source id and key id: when the secret was revoked, wall clock; key 0
-    # stands for the whole source: when it was removed
+    # By source id and key id: when the secret was revoked, wall clock; key 0 stands for the whole source: when removed.
+    revoked_us: Mapping[tuple[bytes, int], int]
     shapes: Mapping[str, Sequence[tuple[str, ...]]]  # by type, by which fields its events can be waited for
+    unread: str = ""  # the first workflow beyond WORKFLOWS_MAX; "": none is
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,7 +374,7 @@ async def catalogue(store: Store) -> Catalogue:
     """
     version = await store.row(_SQL["catalogue_version"])
     assert version is not None
-    workflows = await store.fetch(_SQL["active_workflows"], WORKFLOWS_MAX)
+    workflows = await store.fetch(_SQL["active_workflows"], WORKFLOWS_MAX + 1)
     revoked = await store.fetch(_SQL["revoked_secrets"], REVOKED_MAX)
     return Catalogue(
         Version(version["workflows"], version["sources"], version["shapes"]),
@@ -381,10 +382,11 @@ async def catalogue(store: Store) -> Catalogue:
             Workflow(
                 w["id"], w["name"], w["pattern"], w["queue_id"], w["shards"], _ruled(w), w["priority"], w["frozen"]
             )
-            for w in workflows
+            for w in workflows[:WORKFLOWS_MAX]
         ],
         {(r["source_id"].bytes, r["key_id"]): r["revoked_us"] for r in revoked},
         await shapes(store, rows_max=SHAPES_MAX),
+        unread=workflows[WORKFLOWS_MAX]["name"] if len(workflows) > WORKFLOWS_MAX else "",
     )
 
 

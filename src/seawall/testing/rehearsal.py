@@ -312,12 +312,13 @@ class Rehearsal:
     @contextlib.asynccontextmanager
     async def _router(self, database: Database) -> AsyncIterator[None]:
         settings, metrics = routing.Settings(), Metrics()
-        spells = Spells(Alerts(metrics, self.clock), self.clock)
+        alerts = Alerts(metrics, self.clock)
+        spells = Spells(alerts, self.clock)
         async with Store(pool.Settings(dsn=database.dsn, connections_max=3), role="router") as store:
             desk = Desk(
                 store=store, settings=settings, clock=self.clock, placement=Placement(), spells=spells,
-                rulebook=Rulebook(store, settings, runs_expected=True), meter=Meter(metrics, Revoked(spells)),
-                enrich=_as_it_is,
+                rulebook=Rulebook(store, settings, runs_expected=True, alerts=alerts),
+                meter=Meter(metrics, Revoked(spells)), enrich=_as_it_is,
             )  # fmt: skip
             supervisor = Supervisor(metrics)
             # Without the loops of a router that looks after logs on a disk: this one is whole, and never behind.
