@@ -283,3 +283,30 @@ def test_numbers_of_a_page_are_added_up_and_of_lags_the_largest_counts() -> None
         b'seawall_router_lag_seconds{log="a"} 1.5\nseawall_router_lag_seconds{log="b"} 0.5\n'
     )  # fmt: skip
     assert numbers(page) == {"seawall_x_total": 302.0, "seawall_router_lag_seconds": 1.5}
+
+
+async def test_a_workflow_that_lapsed_is_told_at_once_and_over_when_a_worker_has_it_again(database: Database) -> None:
+    made = Made(pool.Settings(dsn=database.dsn), None)
+    db = await asyncpg.connect(database.dsn)
+    async with made.store, made.watch:
+        queue = await db.fetchval("insert into queue (name) values ('q') returning id")
+        for name, pattern in (("orders", "order.*"), ("nightly", "")):
+            await db.execute(
+                "insert into workflow (name, version, pattern, queue_id, active, lapsed_at)"
+                " values ($1, '1', $2, $3, false, '2026-11-23 18:00:00.5+00')", name, pattern, queue,
+            )  # fmt: skip
+        await made.ask()
+        by_workflow = {alert.labels["workflow"]: alert for alert in made.alerts.active()}
+        assert by_workflow.keys() == {"orders", "nightly"} and set(made.raised) == {"workflow-lapsed"}
+        orders, nightly = by_workflow["orders"], by_workflow["nightly"]
+        assert "takes no new runs since 2026-11-23T18:00:00Z" in orders.summary and "order.*" in orders.summary
+        assert "--where 'type=order.*, since=2026-11-23T18:00:00Z' --workflow orders" in orders.cure
+        assert "seawall workflows freeze orders" in orders.cure and "accepting" in orders.unaffected
+        assert "nothing begins it" in nightly.summary and "replay" not in nightly.cure
+        await db.execute("update workflow set active = true where name = 'nightly'")
+        await made.ask()
+        assert [alert.labels["workflow"] for alert in made.alerts.active()] == ["orders"]
+        await db.execute("update watch_lease set owner = gen_random_uuid(), expires_at = now() + interval '1 hour'")
+        await made.ask()
+        assert made.raised == [], "another watch tells it now"
+    await db.close()

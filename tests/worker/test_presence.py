@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from seawall import App, Context, Event
+from seawall.kernel.clock import SystemClock
 from seawall.kernel.metric import Metrics
-from seawall.store import pool
+from seawall.store import pool, version, watch
+from seawall.store.change import Author
 from seawall.store.workflow import Declared, register, seen
 from seawall.worker import lease, presence
 from worker.rig import Rig
@@ -117,6 +119,59 @@ async def test_a_worker_that_is_gone_for_good_keeps_nothing_active(rig: Rig) -> 
     await rig.db.execute("update worker set seen_at = now() - interval '2 days'")
     async with rig.running(app_of("ours@1")):
         await rig.until(lambda: _is(rig, ["ours@1"]))
+
+
+async def lapsed(store: pool.Store) -> list[str]:
+    return [one.name for one in await watch.lapsed(store, timeout_s=5)]
+
+
+async def forgotten(rig: Rig, owner: uuid.UUID) -> None:
+    await rig.db.execute("update worker set seen_at = now() - interval '2 days' where owner = $1", owner)
+
+
+async def test_what_no_worker_has_for_a_day_has_lapsed_until_one_has_it_again_or_somebody_freezes_it(rig: Rig) -> None:
+    """It took no new runs any more, and only a worker's log said so, once."""
+    ours, theirs = uuid.uuid4(), uuid.uuid4()
+    own, other = [Declared("ours", "1", "x", "default")], [Declared("theirs", "1", "order.*", "default")]
+    newer = [Declared("theirs", "2", "order.*", "default")]
+    async with (
+        pool.Store(pool.Settings(dsn=rig.database.worker_dsn), role="test") as store,
+        pool.Store(pool.Settings(dsn=rig.database.dsn), role="test") as owning,
+    ):
+        await register(store, own, owner=ours, live_s=60)
+        for returns in (other, newer):
+            await register(store, other, owner=theirs, live_s=60)
+            await forgotten(rig, theirs)
+            changes = await seen(store, owner=ours, live_s=60)
+            assert changes is not None and changes.removed == ("theirs@1",)
+            [one] = await watch.lapsed(owning, timeout_s=5)
+            assert (one.name, one.pattern) == ("theirs", "order.*")
+            await register(store, returns, owner=theirs, live_s=60)
+            assert await lapsed(owning) == []
+        await forgotten(rig, theirs)
+        await seen(store, owner=ours, live_s=60)
+        assert await lapsed(owning) == ["theirs"]
+        for frozen in (True, False):
+            author = Author("ann", SystemClock())
+            await version.freeze(owning, "theirs", author, frozen=frozen, timeout_s=5)
+            assert await lapsed(owning) == [], "whoever froze it knows"
+
+
+async def test_what_an_app_leaves_out_has_not_lapsed_and_what_is_frozen_does_not(rig: Rig) -> None:
+    ours, theirs = uuid.uuid4(), uuid.uuid4()
+    own, frozen = Declared("ours", "1", "x", "default"), Declared("frozen", "1", "x", "default")
+    async with (
+        pool.Store(pool.Settings(dsn=rig.database.worker_dsn), role="test") as store,
+        pool.Store(pool.Settings(dsn=rig.database.dsn), role="test") as owning,
+    ):
+        await register(store, [own, Declared("out", "1", "x", "default")], owner=ours, live_s=60)
+        await register(store, [own], owner=ours, live_s=60)
+        await register(store, [frozen], owner=theirs, live_s=60)
+        await version.freeze(owning, "frozen", Author("ann", SystemClock()), frozen=True, timeout_s=5)
+        await forgotten(rig, theirs)
+        await seen(store, owner=ours, live_s=60)
+        assert await active(rig) == ["frozen@1", "ours@1"], "its events go on making held runs"
+        assert await lapsed(owning) == []
 
 
 async def test_in_a_rolling_rollback_the_newer_version_goes_with_its_last_worker(rig: Rig) -> None:

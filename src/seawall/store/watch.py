@@ -21,6 +21,7 @@ WAITING_MAX: Final = 20_000
 
 NEXT_MAX: Final = 2000
 QUEUES_MAX: Final = 1000
+LAPSED_MAX: Final = 500
 OPEN_MAX: Final = 5000
 HISTORY_MAX: Final = 500
 KEPT_DAYS: Final = 90
@@ -85,6 +86,25 @@ async def queues(store: Store, *, window_s: float, timeout_s: float) -> list[Que
         )
         for row in rows
     ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lapsed:
+    """A workflow that takes no new runs, since no worker was seen with it for ``store.workflow.FORGET_S``."""
+
+    name: str
+    pattern: str  # "": no event begins it
+    since: datetime
+
+
+async def lapsed(store: Store, *, timeout_s: float) -> list[Lapsed]:
+    """By name, at most ``LAPSED_MAX``. Not those that an app has left out, nor those that somebody has frozen since.
+
+    Raises:
+        Unavailable: The store is away, or takes longer.
+    """
+    rows = await store.fetch(_SQL["lapsed"], LAPSED_MAX, timeout_s=timeout_s)
+    return [Lapsed(name=row["name"], pattern=row["pattern"], since=row["lapsed_at"]) for row in rows]
 
 
 class AlertRow(msgspec.Struct, frozen=True, kw_only=True):

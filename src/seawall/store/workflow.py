@@ -130,7 +130,7 @@ async def rechoose(session: Session, live_s: float) -> Changes:
 async def _choose(session: Session, former: Sequence[int], live_s: float) -> Changes:
     sql = statements("worker")
     gone: list[int] = await session.value(sql["forget_workers"], FORGET_S)
-    removed = await session.fetch(sql["deactivate_removed"], [*former, *gone])
+    removed = await session.fetch(sql["deactivate_removed"], list(former), gone)
     await session.execute(sql["deactivate_others"], live_s)
     chosen = await session.fetch(sql["activate_chosen"], live_s)
     return Changes(

@@ -27,6 +27,7 @@ from seawall.store.pool import Store
 from seawall.store.watch import WAITING_MAX, Drawn, QueueState
 from seawall.watch.health import RoleHealth, read_metrics
 from seawall.watch.history import History
+from seawall.watch.lapse import lapsed
 from seawall.watch.ledger import Account, Count
 from seawall.watch.progress import Restarts, silent, stalled
 from seawall.watch.queue import QueueLook, QueueMemory, Spread, late
@@ -96,6 +97,7 @@ class Watch:
         self._late = Rule("queue-late", settings.late_for_s, 30.0, label="queue")
         self._grows = Rule("queue-grows", STORE_S, 30.0, label="queue")
         self._slower = Rule("queue-slower", 60.0, 60.0, label="queue")
+        self._lapsed = Rule("workflow-lapsed", 0.0, 0.0, label="workflow")
         self.store_s = min(STORE_S, max(LOOK_S, settings.late_for_s))
         """Between two looks at the queues: what is bad for as long as it must be is seen then, not up to 10 s later."""
         metrics.gauge("seawall_watch_leads_count", "1: this process watches the queues.").read = lambda: self._leads
@@ -183,7 +185,7 @@ class Watch:
             await _pause(heart, self.store_s, trouble)
 
     async def ask(self) -> None:
-        """Keep what was found, and look at the queues if nobody else does.
+        """Keep what was found, and look at the queues and workflows if nobody else does.
 
         Raises:
             Unavailable, Uncertain: The store is away: what was raised stays.
@@ -192,12 +194,14 @@ class Watch:
         await self._history.write()
         self._leads = await rows.lead(self._store, self._owner, ttl_s=LEASE_S, timeout_s=QUERY_S)
         if not self._leads:
-            for rule in (self._late, self._grows, self._slower):
+            for rule in (self._late, self._grows, self._slower, self._lapsed):
                 rule.end(self._alerts)
             self._queues.clear()
             return
         found = await rows.queues(self._store, window_s=WINDOW_S, timeout_s=QUERY_S)
         self._judge([self._seen(one) for one in found])
+        gone = await rows.lapsed(self._store, timeout_s=QUERY_S)
+        self._lapsed.apply({one.name: lapsed(one) for one in gone}, self._alerts, self._clock.monotonic())
 
     def _judge(self, looks: Sequence[QueueLook]) -> None:
         now = self._clock.monotonic()

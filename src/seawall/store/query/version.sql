@@ -24,8 +24,10 @@ insert into workflow_hand (name, workflow_id, frozen) values ($1, $2, $3)
 on conflict (name) do update set workflow_id = excluded.workflow_id, frozen = excluded.frozen
 
 -- name: put_frozen
--- console, third of a freeze or thaw; unique (name, version). Part of the catalogue: a router's next batch knows it.
-update workflow set frozen = $2 where name = $1 and frozen <> $2
+-- console, third of a freeze or thaw; unique (name, version). Part of the catalogue: a router's next batch knows it. Who freezes what
+-- has lapsed knows of it.
+update workflow set frozen = $2, lapsed_at = case when $2 then null else lapsed_at end
+where name = $1 and (frozen <> $2 or $2 and lapsed_at is not null)
 
 -- name: freeze_new
 -- router.commit, in a batch that began runs of frozen workflows, behind keep; run_event. Nobody sees them ready. Without keys:

@@ -42,6 +42,12 @@ from (
 ) s
 group by s.queue_id, s.began
 
+-- name: lapsed
+-- watch, every few seconds; the small table workflow. Those of which no version takes new runs since none was seen with a worker.
+select distinct on (w.name) w.name, w.pattern, w.lapsed_at from workflow w
+where w.lapsed_at is not null and not exists (select 1 from workflow a where a.name = w.name and a.active)
+order by w.name, w.lapsed_at desc limit $1
+
 -- name: open_alerts
 -- watch, when it starts; alert_open. What this machine had raised and not cleared.
 select role, name, labels, summary, unaffected, cure, raised_at from alert

@@ -95,10 +95,12 @@ with gone as (
 select coalesce(array_agg(distinct u.id), '{}') from gone cross join lateral unnest(gone.workflow_ids) as u(id)
 
 -- name: deactivate_removed
--- worker, at start, after say_worker and forget_workers; the small tables worker and workflow. Of those that a worker had
--- ($1): what no worker has any more, be it live or only away for a while, takes no new runs.
-update workflow w set active = false
-where w.id = any($1::integer[]) and w.active
+-- worker, at start, after say_worker and forget_workers; the small tables worker and workflow. Of those that a worker had,
+-- which declares others now ($1) or is forgotten ($2): what no worker has any more, be it live or only away for a while, takes
+-- no new runs. What an app leaves out is meant to be gone; the rest lapses, and watch says so. What is frozen doesn't: its new
+-- runs are held, whoever is there.
+update workflow w set active = false, lapsed_at = case when w.id = any($1::integer[]) then null else now() end
+where w.active and (w.id = any($1::integer[]) or w.id = any($2::integer[]) and not w.frozen)
   and not exists (select 1 from worker k where w.id = any(k.workflow_ids))
 returning w.name, w.version
 
@@ -112,7 +114,8 @@ with live as (
   where l.id is not null or (h.name is not null and exists (select 1 from worker k where w.id = any(k.workflow_ids)))
   order by w.name, h.name is null, w.registered_at desc, w.id desc
 )
-update workflow w set active = false from chosen c where w.name = c.name and w.id <> c.id and w.active
+update workflow w set active = false, lapsed_at = null from chosen c
+where w.name = c.name and w.id <> c.id and (w.active or w.lapsed_at is not null)
 
 -- name: activate_chosen
 -- worker, after deactivate_others; the small tables worker and workflow. As misplaced.
@@ -124,7 +127,7 @@ with live as (
   where l.id is not null or (h.name is not null and exists (select 1 from worker k where w.id = any(k.workflow_ids)))
   order by w.name, h.name is null, w.registered_at desc, w.id desc
 )
-update workflow w set active = true, frozen = coalesce((select h.frozen from workflow_hand h where h.name = w.name), false)
+update workflow w set active = true, lapsed_at = null, frozen = coalesce((select h.frozen from workflow_hand h where h.name = w.name), false)
 from chosen c where w.id = c.id and not w.active
 returning w.name, w.version
 
