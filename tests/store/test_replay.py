@@ -200,6 +200,19 @@ async def test_runs_of_a_frozen_workflow_are_held_as_those_of_new_events_are(des
     assert await desk.sql.fetchval("select count(*) from run_frozen f join run r on r.id = f.run_id") == 1
 
 
+async def test_a_replay_begins_every_workflow_that_new_events_begin(desk: Desk) -> None:
+    """Of more than a thousand active ones it left out those registered last, whatever their types."""
+    await desk.sql.execute(
+        "insert into workflow (name, version, pattern, queue_id, active)"
+        " select 'filler' || n, '1', 'never', id, true from queue, generate_series(1, 1000) n"
+    )
+    await desk.here.workflow("last")
+    await desk.here.event(desk.here.id())
+    await desk.over(await desk.begin())
+    begun = await desk.sql.fetch("select w.name from run r join workflow w on w.id = r.workflow_id order by w.name")
+    assert [row["name"] for row in begun] == ["greet", "last"]
+
+
 async def test_what_replays_began_is_forgotten_in_the_end(desk: Desk) -> None:
     await desk.here.event(desk.here.id())
     id = await desk.begin()

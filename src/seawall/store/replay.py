@@ -25,12 +25,12 @@ from seawall.store.bulk import event_values
 from seawall.store.change import Author, record, time_of
 from seawall.store.drain import lift, put
 from seawall.store.pool import Row, Session, Store
+from seawall.store.router import WORKFLOWS_MAX
 from seawall.store.statement import statements
 
 _SQL = statements("replay")
 
 OPEN_MAX: Final = 20
-WORKFLOWS_MAX: Final = 1_000
 BATCH_S: Final = 0.5
 """Of its rate in one batch."""
 
