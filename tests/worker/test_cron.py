@@ -203,6 +203,30 @@ async def test_a_moment_is_one_run_though_its_worker_fails_in_the_middle_or_its_
     )
 
 
+async def test_a_paused_schedule_is_still_paused_when_its_workflow_comes_back(rig: Rig) -> None:
+    """It went away with its workflow, and what came back with the next deploy began runs that somebody had stopped."""
+    tick = cron.Declared("tick", "* * * * *", "UTC", "skip", "one", "default")
+    app = App()
+    ticking(app, [])
+    await rig.registered(app)
+    async with Store(pool.Settings(dsn=rig.database.dsn), role="test") as store:
+        await cron.declare(store, [tick, tick._replace(name="other")])
+        author = Author("ann", SystemClock())
+        await cron.pause(store, "tick", author, paused=True, timeout_s=5)
+        await rig.db.execute("update workflow set active = false")
+        await cron.declare(store, [tick._replace(name="third")])
+        assert [(line.name, line.paused) for line in await cron.page(store, timeout_s=5)] == [
+            ("third", False), ("tick", True),
+        ]  # fmt: skip
+        await rig.db.execute("update workflow set active = true")
+        await cron.declare(store, [tick])
+        assert [(line.name, line.paused) for line in await cron.page(store, timeout_s=5)] == [("tick", True)]
+        await cron.pause(store, "tick", author, paused=False, timeout_s=5)
+        await rig.db.execute("update workflow set active = false")
+        await cron.declare(store, [tick._replace(name="third")])
+        assert [line.name for line in await cron.page(store, timeout_s=5)] == ["third"]
+
+
 async def test_a_schedule_stands_still_while_it_is_paused_and_begins_by_hand(rig: Rig) -> None:
     app, begun, clock = App(), list[Event](), SystemClock()
     go = ticking(app, begun, catch_up="all")

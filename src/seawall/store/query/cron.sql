@@ -10,8 +10,9 @@ where (cron.expression, cron.zone, cron.overlap, cron.catch_up, cron.tenant)
 returning name
 
 -- name: forget
--- worker, at start; the small tables cron and workflow. Those whose workflow no worker has any more.
-delete from cron c where not exists (select 1 from workflow w where w.name = c.name and w.active)
+-- worker, at start; the small tables cron and workflow. Those whose workflow no worker has any more. What somebody
+-- has paused stays: the worker that brings it back, after an app without it was rolled back, must not begin what was stopped by hand.
+delete from cron c where not c.paused and not exists (select 1 from workflow w where w.name = c.name and w.active)
 
 -- name: lines
 -- worker, at start and each half minute; the small tables cron and source, primary key of cron_line. Which lines there are to be,
