@@ -43,8 +43,10 @@ def test_the_first_workflow_runs_and_answers(start: Callable[..., Tree]) -> None
 def test_the_proof_ends_with_lost_0(start: Callable[..., Tree], home: Path) -> None:
     examples = Path(__file__).resolve().parents[2] / "examples"
     tree = start(app=(examples / "demo.py").read_text())
-    _, traffic, verify = _commands("Proving it yourself")
-    given = {"D": str(tree.data), "L": str(home / "L"), "30": "2", "500": "100"}
+    commands = _commands("Proving it yourself")
+    assert [words[0] for words in commands] == ["down", "up", "lab", "lab"]
+    traffic, verify = commands[2:]
+    given = {"E": str(tree.data), "L": str(home / "L"), "30": "2", "500": "100"}
     sent = seawall(*(given.get(word, word) for word in traffic))
     assert sent.code == 0, sent.err
     judged = seawall(*(given.get(word, word) for word in verify))

@@ -98,9 +98,9 @@ class Balancer:
                 group.create_task(self._tell(), name="tell")
         finally:
             server.close()
+            await ended(self._clients)  # each leaves its connection behind
             for host in self._hosts:
                 host.drop()
-            await ended(self._clients)
 
     # ── Requests ───────────────────────────────────────────────────────────────────────────────────────────────────
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
