@@ -384,14 +384,14 @@ async def console(site: Site, making: Making) -> AsyncIterator[Opened]:
     from seawall.console.route import Console
     from seawall.console.setting import Settings as Limits
     from seawall.store.vault import Vault
-    from seawall.watch.fleet import Fleet
+    from seawall.watch.fleet import PARENT, Fleet
     from seawall.watch.health import Vitals
     from seawall.watch.setting import Settings as Watched
     from seawall.watch.watch import Watch
 
     folder, program = site.folder, site.settings.program
     # Under `up`, its own loops show PostgreSQL and the roles' processes.
-    parent = ("up",) if folder.socket("up").exists() else ()
+    parent = (PARENT,) if folder.socket(PARENT).exists() else ()
     sockets = {role: folder.socket(role) for role in (*FLOW, *parent)}
     # Without workflows there is nothing to run, and no worker to miss.
     required = FLOW if program.app else FLOW[:-1]
